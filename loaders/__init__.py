@@ -1,0 +1,24 @@
+"""Feeds audio-visual encoders: catalog → order → pairs → storage → DALI → batches.
+
+The public names are imported when they are first used: `sharding` reads the dataset's description from this package
+in many processes, and none of them needs torch or DALI.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loaders.batch import Batch
+    from loaders.errors import InputError
+    from loaders.loader import ClipLoader
+    from loaders.stats import LoaderStats
+
+__all__ = ["Batch", "ClipLoader", "InputError", "LoaderStats"]
+
+_HOMES = {"Batch": "batch", "ClipLoader": "loader", "InputError": "errors", "LoaderStats": "stats"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"loaders.{_HOMES[name]}"), name)

@@ -1,0 +1,284 @@
+"""ClipLoader: batches of audio-video pairs, in an order that is a function of (seed, epoch, position)."""
+
+import hashlib
+import os
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loaders.batch import Batch
+from loaders.catalog import Catalog, open_catalog
+from loaders.dataset import Manifest, read_manifest
+from loaders.errors import InputError
+from loaders.examples import Sampler
+from loaders.order import rank_positions, steps_per_epoch
+from loaders.pipeline import PipelineSettings, to_torch
+from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
+from loaders.stats import LoaderStats
+from loaders.stream import Stream, StreamCounts
+
+OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
+
+
+class ClipLoader:
+    """Iterates over a split's audio-video pairs, one epoch a loop.
+
+    ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. Breaking off and
+    looping again goes on with the next batch. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+    """
+
+    def __init__(
+        self,
+        dataset: str | Path,
+        split: str = "train",
+        *,
+        batch_size: int = 32,
+        frames: int | None = None,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        rank: int | None = None,
+        world_size: int | None = None,
+        training: bool | None = None,
+        negatives: Mapping[str, float] | None = OTHER_VIDEO,
+        threads: int | None = None,
+        prefetch: int = 2,
+        max_bad_fraction: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            dataset: folder of a built dataset.
+            split: which part of it.
+            batch_size: examples a rank and step.
+            frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
+                what sounds under them.
+            seed: decides the order, the pairs, the windows of frames and the augmentation's seeds.
+            device: where filmstrips are decoded and batches lie.
+            rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
+            training: shuffled, with random windows, and without the remainder that does not fill a global batch;
+                otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
+                whether the split is "train".
+            negatives: what the half of the examples that do not match take their audio from, see `loaders.pairs`; None
+                gives every clip its own audio.
+            threads: of the CPU decoders; default: the cores this process may use.
+            prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
+            max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
+
+        Raises:
+            InputError: no such dataset or split, a setting out of range, or negatives that the split cannot offer.
+        """
+        self._dataset = Path(dataset)
+        manifest = read_manifest(self._dataset)
+        if frames is None:
+            frames = manifest.clip.frames
+        rank, world_size = _rank_and_world(rank, world_size)
+        _check("batch_size", batch_size, 1, 65536)
+        _check("frames", frames, 1, manifest.clip.frames)
+        _check("world_size", world_size, 1, 1 << 20)
+        _check("rank", rank, 0, world_size - 1)
+        _check("prefetch", prefetch, 1, 64)
+        if not 0 <= max_bad_fraction <= 1:
+            raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
+        self._catalog = open_catalog(self._dataset, split, _members_of(manifest))
+        self._training = split == "train" if training is None else training
+        self._clip, self._frames = manifest.clip, frames
+        self._global_batch = batch_size * world_size
+        if self._training and len(self._catalog) < self._global_batch:
+            raise InputError(
+                f"{self._dataset}: split {split!r} has {len(self._catalog)} clips, fewer than one global batch of "
+                f"{self._global_batch}: use a smaller batch_size"
+            )
+        sampler = Sampler(self._catalog, seed=seed, training=self._training, frames=frames, negatives=negatives)
+        positions = partial(
+            rank_positions, clips=len(self._catalog), global_batch=self._global_batch, rank=rank, world_size=world_size
+        )
+        self._reader = Reader(self._catalog, sampler, positions, max_bad_fraction)
+        self._settings = PipelineSettings(
+            max_batch=batch_size,
+            threads=threads or len(os.sched_getaffinity(0)),
+            device=torch.device(device),
+            in_flight=prefetch,
+        )
+        self._prefetch = prefetch
+        self._fingerprint = _fingerprint(
+            manifest,
+            split=split,
+            seed=seed,
+            frames=frames,
+            training=self._training,
+            global_batch=self._global_batch,
+            negatives=None if negatives is None else dict(sorted(negatives.items())),
+        )
+        self._epoch, self._step = 0, 0
+        self._stream: Stream | None = None
+        self._finalizer: weakref.finalize[[], ClipLoader] | None = None
+        self._closed = False
+        self._counts = StreamCounts()
+        self._started: float | None = None
+        self._yielded = 0
+
+    # -- iteration
+
+    def __len__(self) -> int:
+        """Steps an epoch, the same on every rank."""
+        return steps_per_epoch(len(self._catalog), self._global_batch, drop_remainder=self._training)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch.
+
+        Raises:
+            TooManyBadClipsError: more clips are bad than ``max_bad_fraction`` allows.
+            InputError: a shard is missing or of the wrong length.
+        """
+        epoch = self._epoch
+        while self._epoch == epoch:
+            batch = self._next()
+            # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it.
+            self._step += 1
+            if self._step >= len(self):
+                self._epoch, self._step = self._epoch + 1, 0
+            yield batch
+
+    def _next(self) -> Batch:
+        if self._closed:
+            raise RuntimeError("this ClipLoader is closed")
+        if self._started is None:
+            self._started = time.perf_counter()
+        if self._stream is None:
+            self._stream = Stream(
+                self._reader.read,
+                (self._epoch, self._step),
+                len(self),
+                self._clip,
+                self._frames,
+                self._settings,
+                self._prefetch,
+                self._counts,
+            )
+            self._finalizer = weakref.finalize(self, self._stream.stop)
+        loaded, frames, waveform = self._stream.next()
+        batch = _batch(loaded, *to_torch(frames, waveform, self._clip, self._frames, self._settings.device))
+        self._yielded += len(batch)
+        return batch
+
+    # -- state
+
+    @property
+    def catalog(self) -> Catalog:
+        """The split's clips; a batch's ``clip`` and ``audio_clip`` are rows of it."""
+        return self._catalog
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch."""
+        return self._epoch
+
+    @property
+    def step(self) -> int:
+        """The next batch's number within its epoch."""
+        return self._step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader stands: the place of the next batch, and a fingerprint of what decides the order."""
+        return {"epoch": self._epoch, "step": self._step, "fingerprint": dict(self._fingerprint)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Raises:
+            InputError: it is of another dataset or of other settings; the message says what differs.
+        """
+        saved = state["fingerprint"]
+        differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
+        if differing:
+            what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
+            raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
+        self._stop()
+        self._epoch, self._step = int(state["epoch"]), int(state["step"])
+
+    # -- life cycle
+
+    def close(self) -> None:
+        """End the threads and let the files go. Batches that were yielded stay valid."""
+        self._closed = True
+        self._stop()
+        self._reader.close()
+
+    def __enter__(self) -> "ClipLoader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        if self._stream is not None and self._finalizer is not None:
+            self._finalizer.detach()
+            self._stream.stop()
+            self._stream = None
+
+    def stats(self) -> LoaderStats:
+        """What the loader did so far, and who waited for whom."""
+        counts, reader = self._counts, self._reader
+        return LoaderStats(
+            clips=self._yielded,
+            seconds=0.0 if self._started is None else time.perf_counter() - self._started,
+            data_wait=counts.decoded.get_wait,
+            decoded_depth=counts.decoded.depth,
+            read_depth=counts.read.depth,
+            read_seconds=reader.seconds,
+            read_blocked=counts.read.put_wait,
+            decode_seconds=counts.decode_seconds,
+            decode_blocked=counts.decoded.put_wait,
+            bytes=reader.bytes,
+            bad_clips=len(reader.bad),
+            substitutions=reader.substitutions,
+        )
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}: use {low} to {high}")
+
+
+def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """This process's place in the training, from accelerate's state or torch.distributed where they are set up."""
+    if rank is None and world_size is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return rank or 0, world_size or 1
+
+
+def _members_of(manifest: Manifest) -> list[str]:
+    return [name for name in (FILMSTRIP, AUDIO, GAZE) if manifest.member(name) is not None]
+
+
+def _fingerprint(manifest: Manifest, split: str, **settings: Any) -> dict[str, Any]:
+    """What decides the order: the split's bytes and the settings."""
+    shards = "".join(shard.sha256 for shard in manifest.splits[split].shards)
+    return {"dataset": hashlib.sha256(shards.encode()).hexdigest()[:16], "split": split, **settings}
+
+
+def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
+    def move(array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(video.device, non_blocking=True)
+
+    examples = loaded.examples
+    return Batch(
+        video=video,
+        audio=audio,
+        gaze=move(loaded.gaze),
+        gaze_valid=move(loaded.gaze_valid),
+        match=move(examples.match.astype(np.int64)),
+        emotion=move(loaded.emotion),
+        clip=move(examples.clip),
+        audio_clip=move(examples.audio_clip),
+        seed=move(examples.seed),
+    )

@@ -1,0 +1,181 @@
+"""Which audio goes with a clip's frames, and whether that is a match.
+
+Of any two positions 2k and 2k + 1 one matches and the other does not, a coin says which: so exactly half of every even
+run of positions matches that begins at an even one, be it a global batch, a rank's slice or an epoch.
+
+A negative is drawn in constant time and without rejection: with the clips sorted so that what is excluded (the clip's
+own video, say) is one run of the sorted list, a number below "how many are left" is drawn, and stepped over that run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders import randomness
+from loaders.errors import InputError
+
+KINDS = {
+    "other_video": "the audio of another video, whoever speaks",
+    "other_speaker": "the audio of another speaker",
+    "same_speaker": "the same speaker's audio in another video",
+    "shifted": "the same video's audio at another time, at least a clip away",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """What pairing has to know of clips: one entry a clip in each array."""
+
+    speaker: NDArray[np.int32]
+    video: NDArray[np.int32]
+    utterance: NDArray[np.int32]
+    start: NDArray[np.float64]  #: seconds from the start of the utterance
+    seconds: float  #: length of a clip
+
+    def __len__(self) -> int:
+        return len(self.speaker)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """For every clip, a run of places in a sorted list to draw from, less a run within it that is excluded."""
+
+    sorted_clips: NDArray[np.int64]
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]  #: places that are left to draw from
+    excluded: NDArray[np.int64]  #: first excluded place, counted from ``first``
+    excluded_count: NDArray[np.int64]
+
+    def draw(self, clips: NDArray[np.int64], stream: int, counter: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each clip a candidate, all equally likely; every clip must have one."""
+        place = randomness.below(self.count[clips], stream, counter)
+        place += np.where(place >= self.excluded[clips], self.excluded_count[clips], 0)
+        candidates: NDArray[np.int64] = self.sorted_clips[self.first[clips] + place]
+        return candidates
+
+
+def _runs_of(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each place of a list that is sorted by ``keys``: where the run of its key begins, and how long it is."""
+    heads = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+    lengths = np.diff(np.r_[heads, len(keys)])
+    return np.repeat(heads, lengths), np.repeat(lengths, lengths)
+
+
+def _unsort(order: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    out = np.empty_like(values)
+    out[order] = values
+    return out
+
+
+def _candidates(kind: str, clips: Clips) -> _Runs:
+    n = len(clips)
+    if kind in ("other_video", "other_speaker"):
+        group = clips.video if kind == "other_video" else clips.speaker
+        order = np.argsort(group, kind="stable")
+        begin, length = _runs_of(group[order].astype(np.int64))
+        outer_begin, outer_length = np.zeros(n, np.int64), np.full(n, n, np.int64)
+    elif kind == "same_speaker":
+        order = np.lexsort((clips.video, clips.speaker))
+        speaker, video = clips.speaker[order].astype(np.int64), clips.video[order].astype(np.int64)
+        outer_begin, outer_length = _runs_of(speaker)
+        begin, length = _runs_of(speaker * (int(clips.video.max()) + 1) + video)
+    else:
+        order = np.lexsort((clips.start, clips.utterance, clips.video))
+        outer_begin, outer_length = _runs_of(clips.video[order].astype(np.int64))
+        begin, length = _overlapping(clips, order)
+    return _Runs(
+        sorted_clips=order,
+        first=_unsort(order, outer_begin),
+        count=_unsort(order, outer_length - length),
+        excluded=_unsort(order, begin - outer_begin),
+        excluded_count=_unsort(order, length),
+    )
+
+
+def _overlapping(clips: Clips, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For each place of the list sorted by video, utterance and start: the run of clips that overlap it.
+
+    Two clips of an utterance overlap when they begin less than a clip apart. Utterances are laid end to end on one
+    time line, far enough apart that none overlaps the next.
+    """
+    start = clips.start[order]
+    _, utterance = np.unique(
+        np.stack([clips.video[order], clips.utterance[order]], axis=1), axis=0, return_inverse=True
+    )
+    line = start + utterance.ravel() * (float(start.max()) + 2 * clips.seconds)
+    tolerance = 1e-6 * clips.seconds
+    first = np.searchsorted(line, line - clips.seconds + tolerance, side="left")
+    last = np.searchsorted(line, line + clips.seconds - tolerance, side="right")
+    return first.astype(np.int64), (last - first).astype(np.int64)
+
+
+class Pairs:
+    """The pairing of one set of clips: a pure function of (seed, epoch, position) and a clip."""
+
+    def __init__(self, clips: Clips, negatives: Mapping[str, float], seed: int) -> None:
+        """
+        Args:
+            clips: what may be paired.
+            negatives: the share of each kind among the negatives, kinds as in `KINDS`; scaled to a sum of 1. A clip for
+                which one kind has no candidate takes the others, in their proportions.
+            seed: of the run.
+
+        Raises:
+            InputError: an unknown kind, weights that are no weights, or clips that no given kind can serve.
+        """
+        for kind, weight in negatives.items():
+            if kind not in KINDS:
+                raise InputError(f"negatives: unknown kind {kind!r}: use {', '.join(KINDS)}")
+            if not (np.isfinite(weight) and weight >= 0):
+                raise InputError(f"negatives: {kind} has weight {weight}: use a number of 0 or more")
+        self._seed = seed
+        kinds = [kind for kind, weight in negatives.items() if weight > 0]
+        if not kinds:
+            raise InputError("negatives: no kind has a weight above 0: use for example other_video=1")
+        self._runs = [_candidates(kind, clips) for kind in kinds]
+        weights = np.array([[negatives[kind]] for kind in kinds]) * np.stack([runs.count > 0 for runs in self._runs])
+        unserved = np.flatnonzero(weights.sum(axis=0) == 0)
+        if len(unserved):
+            raise InputError(
+                f"negatives: {len(unserved)} of {len(clips)} clips have no candidate of kind {' or '.join(kinds)} "
+                f"({'; '.join(KINDS[kind] for kind in kinds)}): add another kind, or data that offers it"
+            )
+        cumulative = np.cumsum(weights, axis=0)
+        self._cumulative = (
+            cumulative / cumulative[-1]
+        )  # ends in exactly 1, so that no draw can pass a kind without weight
+
+    def draw(
+        self, epoch: int, positions: NDArray[np.int64], clips: NDArray[np.int64], attempt: int = 0
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The audio for the clips at positions of an epoch.
+
+        Args:
+            epoch: 0, 1, …
+            positions: (n,) places in the epoch.
+            clips: (n,) the clips there.
+            attempt: another number draws other negatives, of the same matches.
+
+        Returns:
+            audio_clips: (n,) whose audio to take; match: (n,) whether it is the clip's own.
+        """
+        match = matches(self._seed, epoch, positions)
+        audio = clips.copy()
+        negative = np.flatnonzero(~match)
+        own, where = clips[negative], positions[negative]
+        which = randomness.uniform(randomness.key(self._seed, epoch, "kind", attempt), where)
+        kind = (which >= self._cumulative[:-1, own]).sum(axis=0)
+        stream = randomness.key(self._seed, epoch, "negative", attempt)
+        for number, runs in enumerate(self._runs):
+            chosen = kind == number
+            audio[negative[chosen]] = runs.draw(own[chosen], stream, where[chosen])
+        return audio, match
+
+
+def matches(seed: int, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the pair at each position is a match: of 2k and 2k + 1 always exactly one."""
+    coin = randomness.bits(randomness.key(seed, epoch, "match"), positions // 2) & np.uint64(1)
+    match: NDArray[np.bool_] = coin == (positions & 1).astype(np.uint64)
+    return match

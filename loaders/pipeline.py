@@ -1,0 +1,150 @@
+"""The DALI graph: filmstrips and audio files in, frames and waveforms out, on a GPU or a CPU.
+
+The graph decodes and nothing else. On a GPU the filmstrips are decoded by nvJPEG, on a CPU by libjpeg-turbo, through
+the same operator; audio is always decoded on the CPU. A window of frames is a region of interest of the filmstrip's
+decode, so the frames outside it cost no inverse transform.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, types
+from torch.utils.dlpack import from_dlpack
+
+from loaders.dataset import ClipFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """How a pipeline runs; what it yields does not depend on it."""
+
+    max_batch: int
+    threads: int  #: of the CPU decoders
+    device: torch.device  #: where the filmstrips are decoded and the outputs lie
+    in_flight: int = 2  #: batches being decoded at a time
+    hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch of encoded members, in example order."""
+
+    filmstrips: Sequence[NDArray[np.uint8]]
+    audio: Sequence[NDArray[np.uint8]]
+    first_frame: NDArray[np.int64]  #: where each example's window begins
+
+
+class DecodePipeline:
+    """Pulls encoded batches from a source and decodes them, several in flight. One thread may use it."""
+
+    def __init__(
+        self, clip: ClipFormat, frames: int, settings: PipelineSettings, source: Callable[[], Encoded]
+    ) -> None:
+        """
+        Args:
+            clip: what the encoded clips decode to.
+            frames: length of the window to decode, 1 … ``clip.frames``.
+            settings: see there.
+            source: the next batch; raises StopIteration at the end. Called from within `run`.
+        """
+        self._clip = clip
+        self._frames = frames
+        self._source = source
+        self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
+        gpu = settings.device.type == "cuda"
+        self._pipe = _graph(
+            clip,
+            frames,
+            self._feed,
+            gpu,
+            settings.hw_decoder_load,
+            batch_size=settings.max_batch,
+            num_threads=settings.threads,
+            device_id=(settings.device.index or 0) if gpu else None,
+            prefetch_queue_depth=settings.in_flight,
+            exec_dynamic=True,  # outputs own their memory: a tensor made of one stays valid for as long as it is held
+        )
+        self._pipe.build()
+
+    def run(self) -> tuple[Any, Any]:
+        """The next batch's frames and waveforms as DALI tensors; waits for them.
+
+        Raises:
+            StopIteration: the source has ended and all its batches were returned.
+            RuntimeError: DALI could not decode the batch.
+        """
+        frames, waveform = self._pipe.run()
+        return frames.as_tensor(), waveform.as_tensor()
+
+    def close(self) -> None:
+        """Wait for what is in flight and drop it."""
+        self._pipe = None  # first: the graph reads from what was fed
+        self._fed.clear()
+
+    def _feed(self) -> tuple[Any, ...]:
+        batch = self._source()
+        fed: tuple[Any, ...] = (list(batch.filmstrips), list(batch.audio))
+        if self._frames < self._clip.frames:
+            size, first = self._clip.size, batch.first_frame
+            anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
+            shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
+            start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
+            fed = (*fed, list(anchor), list(shape), list(start[:, None]))
+        self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
+        return fed
+
+
+def to_torch(
+    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `DecodePipeline.run` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
+
+    On a GPU it is ordered before whatever the calling thread's current stream does next. None stands for an empty
+    batch.
+    """
+    shape = window, clip.size, clip.size, 3
+    if frames is None:
+        audio = torch.empty((0, window_samples(clip, window)), device=device)
+        return torch.empty((0, *shape), dtype=torch.uint8, device=device), audio
+    return from_dlpack(frames).view(-1, *shape), from_dlpack(waveform)
+
+
+def window_samples(clip: ClipFormat, frames: int) -> int:
+    """Audio samples under a window of frames."""
+    return clip.samples if frames == clip.frames else round(frames / clip.fps * clip.sample_rate)
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def _graph(
+    clip: ClipFormat, frames: int, feed: Callable[[], tuple[Any, ...]], gpu: bool, hw_decoder_load: float
+) -> tuple[Any, Any]:
+    device = "mixed" if gpu else "cpu"
+    types_in = [types.UINT8, types.UINT8]
+    if frames == clip.frames:
+        filmstrip, audio = fn.external_source(feed, num_outputs=2, dtype=types_in, no_copy=True)
+        video = fn.decoders.image(filmstrip, device=device, output_type=types.RGB, hw_decoder_load=hw_decoder_load)
+        start: Any = 0
+    else:
+        types_in += [types.INT32] * 3
+        filmstrip, audio, anchor, shape, start = fn.external_source(feed, num_outputs=5, dtype=types_in, no_copy=True)
+        video = fn.decoders.image_slice(
+            filmstrip,
+            anchor,
+            shape,
+            device=device,
+            output_type=types.RGB,
+            axes=[0, 1],
+            normalized_anchor=False,
+            normalized_shape=False,
+        )
+    waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
+    # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
+    waveform = fn.slice(
+        waveform, start=start, shape=[window_samples(clip, frames)], axes=[0], out_of_bounds_policy="pad"
+    )
+    return video, waveform.gpu() if gpu else waveform

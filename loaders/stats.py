@@ -1,0 +1,31 @@
+"""Where a loader's time goes, in numbers that say how to read them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderStats:
+    """Counted since the loader was made, on this rank."""
+
+    clips: int  #: examples yielded
+    seconds: float  #: since the first batch was asked for
+    data_wait: float  #: seconds the consumer waited for a batch: over 1 % of ``seconds``, the run is bound by data
+    decoded_depth: float  #: decoded batches at hand when one was asked for, mean: close to 0, decoding is the slow side
+    read_depth: float  #: read batches at hand when the decoder asked, mean: close to 0, reading is the slow side
+    read_seconds: float  #: the reading thread's time in drawing, reading and checking
+    read_blocked: float  #: seconds the reading thread waited for room: high is good, it runs ahead
+    decode_seconds: float  #: the decoding thread's time in DALI, waiting for input included
+    decode_blocked: float  #: seconds the decoding thread waited for room: high is good, the consumer is the slow side
+    bytes: int  #: bytes of clips read and checked
+    bad_clips: int  #: different clips whose bytes were not those written
+    substitutions: int  #: examples that took the place of bad ones
+
+    @property
+    def clips_per_second(self) -> float:
+        """Examples yielded a second, the consumer's own time included."""
+        return self.clips / self.seconds if self.seconds else 0.0
+
+    @property
+    def data_wait_share(self) -> float:
+        """Share of the time since the first batch was asked for that the consumer waited."""
+        return self.data_wait / self.seconds if self.seconds else 0.0

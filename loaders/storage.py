@@ -1,0 +1,76 @@
+"""A clip's bytes, from shards on a local disk.
+
+Shards are mapped into memory: nothing is copied on the way to the decoder, the page cache is shared by all processes of
+a machine, and reading ahead is touching pages, which the checksum of every member does anyway.
+"""
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from loaders.catalog import Catalog
+from loaders.errors import InputError
+
+
+class CorruptMemberError(Exception):
+    """A member's bytes are not those that were written."""
+
+    def __init__(self, clip: int, member: str, shard: Path) -> None:
+        super().__init__(f"clip {clip}: {member} in {shard} does not have its checksum")
+        self.clip = clip
+
+
+class Shards:
+    """The shards of one split. Arrays that `read` returned stay valid after `close`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._shards = catalog.manifest.splits[catalog.split].shards
+        self._mapped: dict[int, NDArray[np.uint8]] = {}
+
+    def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
+        """A member's bytes, checked; a read-only view of the mapped file. None where the clip has no such member.
+
+        Raises:
+            CorruptMemberError: the bytes do not have the checksum in the catalog.
+            InputError: the shard is missing or not as long as dataset.json says.
+        """
+        extent = self._catalog.members[member]
+        size = int(extent.size[clip])
+        if size == 0:
+            return None
+        shard = int(self._catalog.shard[clip])
+        offset = int(extent.offset[clip])
+        data = self._map(shard)[offset : offset + size]
+        if xxhash.xxh3_64_intdigest(data.data) != int(extent.xxh3[clip]):
+            raise CorruptMemberError(clip, member, self._path(shard))
+        return data
+
+    def close(self) -> None:
+        """Let the maps go; each is unmapped when the last array that views it is gone."""
+        self._mapped.clear()
+
+    def _path(self, shard: int) -> Path:
+        return self._catalog.folder / self._shards[shard].name
+
+    def _map(self, shard: int) -> NDArray[np.uint8]:
+        mapped = self._mapped.get(shard)
+        if mapped is None:
+            path = self._path(shard)
+            try:
+                with path.open("rb") as file:
+                    # Reading past a mapped file's end is a signal, not an exception: never map a short one.
+                    size = path.stat().st_size
+                    if size != self._shards[shard].bytes:
+                        raise InputError(
+                            f"{path}: {size} bytes where dataset.json says {self._shards[shard].bytes}: "
+                            "run sharding/verify.py --repair"
+                        )
+                    mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+            except OSError as error:
+                raise InputError(f"{path}: {error.strerror}: run sharding/verify.py --repair") from error
+            self._mapped[shard] = mapped
+        return mapped
