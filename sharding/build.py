@@ -1,0 +1,224 @@
+"""Build a dataset: ``python sharding/build.py {demo,voxceleb,omg} --help``.
+
+A killed build, run again with the same settings, goes on where it was; nothing counts as a dataset before dataset.json
+is there.
+"""
+
+import fcntl
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from loaders.dataset import MANIFEST, Manifest
+from loaders.errors import InputError, reported
+from sharding.corpora.demo import DemoSettings, make_demo
+from sharding.corpora.omg import read_omg
+from sharding.corpora.utterance import Corpus
+from sharding.corpora.voxceleb import SplitBy, read_voxceleb
+from sharding.engine import default_workers, run
+from sharding.finish import NothingBuiltError, finish_dataset
+from sharding.plan import ShardJob, plan_shards
+from sharding.probe import probe_seconds
+from sharding.settings import BuildSettings
+from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
+from sharding.writer import WORK_FOLDER
+
+console = Console()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """Make a corpus of talking heads with voices, in VoxCeleb's and OMG's layouts: no download, no real person."""
+
+    output: Path
+    """Folder to make; it must not be there, or be empty."""
+    workers: int = field(default_factory=default_workers)
+    """Processes that draw and speak."""
+    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = DemoSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voxceleb:
+    """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
+
+    source: Path
+    """The tree's root, or any folder above it."""
+    output: Path
+    """The dataset's folder."""
+    audio: Path | None = None
+    """A tree with the sound of each utterance, where it lies apart from the video."""
+    openface: Path | None = None
+    """A tree with OpenFace's table of each utterance."""
+    split_by: SplitBy = "speaker"
+    """Whose id decides on which side of the split an utterance falls."""
+    test_fraction: float = 0.2
+    """Share of the ids that make the split "test"."""
+    workers: int = field(default_factory=default_workers)
+    """Processes that build shards."""
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings()
+
+    def read(self) -> Corpus:
+        """The corpus that these arguments name."""
+        return read_voxceleb(
+            self.source,
+            audio=self.audio,
+            openface=self.openface,
+            split_by=self.split_by,
+            test_fraction=self.test_fraction,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Omg:
+    """Build a dataset from OMG-Emotion: splits "train" and "validation", with emotion, arousal and valence."""
+
+    source: Path
+    """The folder that holds <video>/<utterance> files."""
+    train_csv: Path
+    """omg_TrainVideos.csv, as published."""
+    validation_csv: Path
+    """omg_ValidationVideos.csv, as published."""
+    output: Path
+    """The dataset's folder."""
+    openface: Path | None = None
+    """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv."""
+    workers: int = field(default_factory=default_workers)
+    """Processes that build shards."""
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(pad_short=True)
+
+    def read(self) -> Corpus:
+        """The corpus that these arguments name."""
+        return read_omg(
+            self.source, train_csv=self.train_csv, validation_csv=self.validation_csv, openface=self.openface
+        )
+
+
+def main() -> None:
+    """The command line."""
+    command: Demo | Voxceleb | Omg = tyro.cli(
+        Annotated[Demo, tyro.conf.subcommand("demo")]
+        | Annotated[Voxceleb, tyro.conf.subcommand("voxceleb")]
+        | Annotated[Omg, tyro.conf.subcommand("omg")],  # type: ignore[arg-type]
+        description=__doc__,
+    )
+    with reported():
+        if command.workers < 1:
+            raise InputError(f"--workers is {command.workers}: use 1 or more")
+        if isinstance(command, Demo):
+            summary = make_demo(command.output, command.settings, workers=command.workers)
+            console.print(
+                f"{command.output}: {summary.voxceleb} utterances in VoxCeleb's layout, {summary.omg_train} + "
+                f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
+            )
+        else:
+            build(command.read(), command.output, command.settings, command.workers)
+
+
+def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int) -> Manifest:
+    """Build a corpus into a dataset, with a progress bar and a table at the end.
+
+    Raises:
+        InputError: a setting is out of range, the output holds something else, another build is at work there, nothing
+            of the corpus can be used, or the disk is full.
+    """
+    settings.check()
+    for note in corpus.notes:
+        console.print(f"{corpus.name}: {note}")
+    began = time.perf_counter()
+    with _sole_builder(output):
+        with ThreadPoolExecutor(4 * workers) as pool:
+            seconds = list(pool.map(probe_seconds, [utterance.video_path for utterance in corpus.utterances]))
+        jobs = plan_shards(corpus.utterances, seconds, settings, output)
+        clean_work_folder(output, jobs)
+        missing = [job for job in jobs if not is_built(job)]
+        if len(missing) < len(jobs):
+            console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
+        try:
+            _build_shards(missing, workers)
+            manifest, gaze_problems = finish_dataset(output, corpus.name, jobs, settings)
+        except OSError as error:
+            raise InputError(
+                f"{error.filename or output}: {error.strerror}: mend that and run the build again"
+            ) from error
+        remove_work_folder(output)
+    _summarise(manifest, output, gaze_problems, time.perf_counter() - began)
+    return manifest
+
+
+def _build_shards(jobs: Sequence[ShardJob], workers: int) -> None:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("utterances, {task.fields[clips]} clips, {task.fields[rejected]} rejected"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        total = sum(len(job.utterances) for job in jobs)
+        task = progress.add_task("building", total=total, clips=0, rejected=0)
+        clips = rejected = 0
+        for result in run(build_shard, jobs, workers=workers):
+            clips += result.clips
+            rejected += result.rejected
+            progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
+
+
+@contextmanager
+def _sole_builder(output: Path) -> Iterator[None]:
+    """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
+    if (output / MANIFEST).exists():
+        raise InputError(f"{output}: a finished dataset is there: give another --output, or remove it first")
+    work = output / WORK_FOLDER
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output}: not a folder: give another --output")
+    if output.exists() and any(output.iterdir()) and not work.exists():
+        raise InputError(f"{output}: holds other files: give an --output that is empty or not there")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / "lock").open("w")
+    except OSError as error:
+        raise InputError(f"{output}: {error.strerror}: give an --output that can be written") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"{output}: another build is at work there: wait for it, or give another --output"
+            ) from error
+        try:
+            yield
+        except NothingBuiltError:
+            shutil.rmtree(output)
+            raise
+
+
+def _summarise(manifest: Manifest, output: Path, gaze_problems: Counter[str], seconds: float) -> None:
+    clips = sum(split.clips for split in manifest.splits.values())
+    table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {clips / seconds:.1f} clips/s")
+    for name in ("split", "clips", "speakers", "videos", "shards", "MB"):
+        table.add_column(name, justify="left" if name == "split" else "right")
+    for name, split in manifest.splits.items():
+        size = sum(shard.bytes for shard in split.shards) / 1e6
+        numbers = (split.clips, split.speakers, split.videos, len(split.shards), round(size, 1))
+        table.add_row(name, *map(str, numbers))
+    console.print(table)
+    for reason, count in manifest.rejected.items():
+        console.print(f"rejected, {reason}: {count}")
+    for reason, count in sorted(gaze_problems.items()):
+        console.print(f"without gaze, {reason}: {count}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""OMG-Emotion: two tables of labelled utterances, and ``<root>/<video>/<utterance>`` files.
+
+Columns and codes: Barros et al., "The OMG-Emotion Behavior Dataset" (2018), as published in its repository.
+"""
+
+import csv
+from pathlib import Path
+
+from loaders.dataset import EMOTIONS
+from loaders.errors import InputError
+from sharding.corpora.utterance import Corpus, Utterance
+
+COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
+
+
+def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: Path | None = None) -> Corpus:
+    """The utterances of both tables: splits "train" and "validation".
+
+    An utterance whose file is missing is kept, for the build to reject by name: videos vanish from where they were
+    published. Rows that name no utterance are dropped, with a note.
+
+    Args:
+        source: the folder that holds ``<video>/<utterance>``.
+        train_csv, validation_csv: the published tables.
+        openface: a folder with ``<video>/<utterance>.csv``, OpenFace's tables.
+
+    Raises:
+        InputError: a folder or table is missing, or a table lacks a column or holds a label that is none.
+    """
+    for name, folder in (("--source", source), ("--openface", openface)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{name} {folder}: no such folder: give the folder that holds <video>/<utterance>")
+    utterances: list[Utterance] = []
+    notes: list[str] = []
+    for split, table in (("train", train_csv), ("validation", validation_csv)):
+        rows, blank = _rows(table)
+        if blank:
+            notes.append(f"{table.name}: {blank} of {blank + len(rows)} rows name no utterance and were dropped")
+        utterances += [_utterance(row, line, table, split, source, openface) for line, row in rows]
+    if not any(utterance.video_path.exists() for utterance in utterances):
+        raise InputError(f"--source {source}: none of the {len(utterances)} utterances of the tables is there")
+    missing = sum(not utterance.video_path.exists() for utterance in utterances)
+    if missing:
+        notes.append(f"{missing} of {len(utterances)} utterances have no file below {source}")
+    if openface is not None:
+        tables = sum(utterance.gaze_path is not None for utterance in utterances)
+        notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+    return Corpus(name="omg", utterances=tuple(utterances), notes=tuple(notes))
+
+
+def _rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
+    """(line number, row) of every row that names an utterance, and how many do not."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            absent = [name for name in COLUMNS if name not in header]
+            if absent:
+                raise InputError(f"{table}: column {', '.join(absent)} is missing: give OMG's own table")
+            reader.fieldnames = header
+            rows = [(reader.line_num, {name: (row[name] or "").strip() for name in COLUMNS}) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: cannot be read as a table ({error}): give OMG's own CSV") from error
+    named = [(line, row) for line, row in rows if row["video"] and row["utterance"]]
+    if not named:
+        raise InputError(f"{table}: no row names an utterance: give OMG's own CSV")
+    return named, len(rows) - len(named)
+
+
+def _utterance(
+    row: dict[str, str], line: int, table: Path, split: str, source: Path, openface: Path | None
+) -> Utterance:
+    try:
+        emotion = float(row["EmotionMaxVote"])
+        arousal, valence = float(row["arousal"] or "nan"), float(row["valence"] or "nan")
+    except ValueError as error:
+        raise InputError(f"{table}, line {line}: {error}: mend the row or leave it out") from error
+    if emotion not in range(len(EMOTIONS)):
+        raise InputError(
+            f"{table}, line {line}: EmotionMaxVote is {row['EmotionMaxVote']}: use 0 to {len(EMOTIONS) - 1}"
+        )
+    for name in (row["video"], row["utterance"]):
+        if name in (".", "..") or "/" in name or "\\" in name:
+            raise InputError(f"{table}, line {line}: {name!r} is no plain file name: mend the row or leave it out")
+    name = row["utterance"].rsplit(".", 1)[0]
+    gaze = None if openface is None else openface / row["video"] / f"{name}.csv"
+    return Utterance(
+        corpus="omg",
+        split=split,
+        speaker=row["video"],  # OMG names no speakers; a video has one
+        video=row["video"],
+        utterance=name,
+        video_path=source / row["video"] / row["utterance"],
+        gaze_path=gaze if gaze is not None and gaze.is_file() else None,
+        emotion=int(emotion),
+        arousal=arousal,
+        valence=valence,
+    )

@@ -1,0 +1,49 @@
+"""Where the work of a build runs: processes on this machine."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+class WorkerDiedError(Exception):
+    """A worker process ended without an answer: killed, or out of memory."""
+
+
+def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Iterator[R]:
+    """The results of ``function`` over ``jobs``, in the order in which they are done.
+
+    Args:
+        function: importable by name, as are its argument's and result's types.
+        jobs: one call each.
+        workers: processes; 1 runs them in this one.
+
+    Raises:
+        WorkerDiedError: a process was killed. Whatever ``function`` raises is raised here.
+    """
+    if workers == 1 or len(jobs) == 1:
+        yield from map(function, jobs)
+        return
+    # Not forked: a copy of a process that has threads may hold their locks for ever.
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(function, job) for job in jobs}
+        try:
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def default_workers() -> int:
+    """As many as this process may use cores."""
+    return len(os.sched_getaffinity(0))

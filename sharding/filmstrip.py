@@ -1,0 +1,42 @@
+"""A clip's frames as one picture: stacked top to bottom in one baseline JPEG.
+
+Decoded, the picture is the array (T, H, W, 3) by reshape; a window of frames is a region of it. A height that is a
+multiple of 16 keeps every frame on its own rows of JPEG blocks, also with halved colour resolution.
+"""
+
+import io
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Subsampling = Literal["4:2:0", "4:4:4"]
+ROWS_OF_A_BLOCK = 16
+LONGEST = 65_500  # pixels: JPEG's limit is 65535, libjpeg's 65500
+
+
+def encode_filmstrip(frames: NDArray[np.uint8], *, quality: int, subsampling: Subsampling) -> bytes:
+    """One JPEG of frames (T, H, W, 3) uint8 RGB, T·H pixels high and W wide.
+
+    Its Huffman tables are made for the picture: a few per cent smaller than with the standard's tables, and as much
+    faster to decode. ``quality`` is libjpeg's, 1 … 95.
+    """
+    count, height, width, _ = frames.shape
+    picture = Image.fromarray(frames.reshape(count * height, width, 3))
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
+    return out.getvalue()
+
+
+def decode_filmstrip(data: bytes, frames: int) -> NDArray[np.uint8]:
+    """The frames (T, H, W, 3) of a filmstrip of T ``frames``. Raises ValueError where the data is something else."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+            width, height = picture.size
+            if height % frames or height > LONGEST or width > LONGEST:
+                raise ValueError(f"a picture of {width}×{height} is no filmstrip of {frames} frames")
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"not a whole JPEG: {error}") from error
+    return pixels.reshape(frames, height // frames, width, 3)

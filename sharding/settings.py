@@ -1,0 +1,104 @@
+"""What a build makes of its utterances."""
+
+from dataclasses import dataclass
+
+from loaders.dataset import ClipFormat, Member
+from loaders.errors import InputError
+from sharding.filmstrip import LONGEST, ROWS_OF_A_BLOCK, Subsampling
+from sharding.waveform import AudioFormat
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSettings:
+    """The settings of every build. The bytes of a dataset depend on these and on the utterances, on nothing else."""
+
+    clip_seconds: float = 2.0
+    """Length of a clip."""
+    fps: float = 8.0
+    """Frames a second of the filmstrips."""
+    size: int = 224
+    """Height and width of a frame, pixels: a multiple of 16."""
+    quality: int = 90
+    """JPEG quality of the filmstrips, 1 to 95."""
+    subsampling: Subsampling = "4:2:0"
+    """Colour resolution of the filmstrips."""
+    audio_format: AudioFormat = "wav"
+    """Format of the audio; flac is a fifth smaller on the whole and slower to decode."""
+    max_seconds: float = 600.0
+    """Longer utterances are rejected."""
+    min_loudness: float = -60.0
+    """Utterances whose loudest tenth of a second stays below, in dB of full scale, are rejected as silent."""
+    pad_short: bool = False
+    """Pad utterances shorter than a clip with their last frame and silence, instead of rejecting them."""
+    require_gaze: bool = False
+    """Reject utterances without gaze."""
+    shard_mb: int = 256
+    """Size that shards are planned for, in 10⁶ bytes."""
+
+    @property
+    def clip(self) -> ClipFormat:
+        """What every clip has in common."""
+        frames = round(self.clip_seconds * self.fps)
+        return ClipFormat(
+            seconds=self.clip_seconds,
+            fps=self.fps,
+            frames=frames,
+            size=self.size,
+            sample_rate=SAMPLE_RATE,
+            samples=round(self.clip_seconds * SAMPLE_RATE),
+        )
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The declaration of the members that the clips are built with."""
+        clip = self.clip
+        picture = (clip.frames, clip.size, clip.size, 3)
+        return (
+            Member(name="filmstrip", extension="jpg", dtype="uint8", shape=picture, required=True),
+            Member(name="audio", extension=self.audio_format, dtype="int16", shape=(clip.samples,), required=True),
+            Member(name="gaze", extension="npy", dtype="float32", shape=(103,), required=False),
+            Member(name="clip", extension="msgpack", dtype="map", shape=(), required=True),
+        )
+
+    def check(self) -> None:
+        """Raise InputError for a setting that is out of range."""
+        frames = self.clip_seconds * self.fps
+        _require(0 < self.clip_seconds <= 60, "--clip-seconds", self.clip_seconds, "more than 0, at most 60")
+        _require(0 < self.fps <= 120, "--fps", self.fps, "more than 0, at most 120")
+        _require(
+            frames >= 1 and abs(frames - round(frames)) < 1e-6,
+            "--clip-seconds × --fps",
+            round(frames, 6),
+            "a whole number of frames",
+        )
+        multiple = self.size > 0 and self.size % ROWS_OF_A_BLOCK == 0
+        _require(multiple, "--size", self.size, f"a multiple of {ROWS_OF_A_BLOCK}")
+        _require(
+            round(frames) * self.size <= LONGEST,
+            "--clip-seconds × --fps × --size",
+            round(frames) * self.size,
+            f"at most {LONGEST} (JPEG's height)",
+        )
+        _require(1 <= self.quality <= 95, "--quality", self.quality, "1 to 95")
+        _require(self.max_seconds >= self.clip_seconds, "--max-seconds", self.max_seconds, "at least --clip-seconds")
+        _require(1 <= self.shard_mb <= 4000, "--shard-mb", self.shard_mb, "1 to 4000")
+
+
+def _require(holds: bool, option: str, value: object, use: str) -> None:
+    if not holds:
+        raise InputError(f"{option} is {value}: use {use}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """An utterance that is not in the dataset, and why."""
+
+    split: str
+    speaker: str
+    video: str
+    utterance: str
+    path: str
+    reason: str  #: a word to count by
+    detail: str  #: a line for a person

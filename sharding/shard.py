@@ -1,0 +1,120 @@
+"""One shard, from its utterances to its receipt: the unit of a build's work."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sharding.clips import RejectedError, encode_utterance
+from sharding.plan import ShardJob
+from sharding.settings import Rejection
+from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What became of a shard's utterances."""
+
+    split: str
+    utterances: int
+    clips: int
+    bytes: int
+    rejected: int
+
+
+def receipt_path(output: Path, split: str, stem: str) -> Path:
+    """Where a shard's receipt lies while the dataset is being built."""
+    return output / WORK_FOLDER / f"{split}-{stem}.parquet"
+
+
+def is_built(job: ShardJob) -> bool:
+    """Whether the shard is there, whole, from the same utterances and settings."""
+    receipt = receipt_path(job.output, job.split, job.stem)
+    if not receipt.is_file():
+        return False
+    facts = read_receipt(receipt)
+    shard = job.output / job.split / f"{job.stem}.tar"
+    size = shard.stat().st_size if shard.is_file() else 0
+    return bool(facts["digest"] == job.digest and facts["bytes"] == size)
+
+
+def build_shard(job: ShardJob) -> ShardResult:
+    """Write a shard, its index and its receipt. A shard without a clip leaves only a receipt."""
+    folder = job.output / job.split
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = job.settings
+    rejected: list[Rejection] = []
+    gaze_problems: Counter[str] = Counter()
+    gaze = Moments(103)
+    shard = folder / f"{job.stem}.tar"
+    with whole_or_absent(shard) as file:
+        writer = ShardWriter(file, settings.members)
+        for utterance in job.utterances:
+            try:
+                encoded = encode_utterance(utterance, settings)
+            except RejectedError as error:
+                rejected.append(
+                    Rejection(
+                        split=job.split,
+                        speaker=utterance.speaker,
+                        video=utterance.video,
+                        utterance=utterance.utterance,
+                        path=str(utterance.video_path),
+                        reason=error.reason,
+                        detail=error.detail,
+                    )
+                )
+                continue
+            if encoded.gaze_problem is not None:
+                gaze_problems[encoded.gaze_problem] += 1
+            for clip in encoded.clips:
+                writer.add(utterance, clip)
+                if clip.gaze is not None:
+                    gaze.add(1, clip.gaze.astype(np.float64), np.zeros(103))
+        written = writer.close()
+    size = written.bytes
+    if len(written.rows) == 0:
+        shard.unlink()
+        size = 0
+    else:
+        with whole_or_absent(folder / f"{job.stem}.idx") as file:
+            file.write(written.index.encode())
+    facts = {
+        "digest": job.digest,
+        "clips": len(written.rows),
+        "bytes": size,
+        "sha256": written.sha256,
+        "rejected": [asdict(rejection) for rejection in rejected],
+        "gaze_problems": gaze_problems,
+        "gaze": {"count": gaze.count, "mean": gaze.mean.tolist(), "squares": gaze.squares.tolist()},
+    }
+    write_receipt(receipt_path(job.output, job.split, job.stem), written.rows, facts)
+    return ShardResult(
+        split=job.split,
+        utterances=len(job.utterances),
+        clips=len(written.rows),
+        bytes=size,
+        rejected=len(rejected),
+    )
+
+
+def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
+    """Remove what killed builds left half-written, and shards that the plan no longer holds."""
+    planned = {(job.split, job.stem) for job in jobs}
+    for folder in (path for path in output.iterdir() if path.is_dir() and path.name != WORK_FOLDER):
+        for path in folder.iterdir():
+            unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
+            if path.name.startswith(".") or unplanned:
+                path.unlink()
+    for path in (output / WORK_FOLDER).iterdir():
+        split, _, stem = path.stem.rpartition("-")
+        if path.suffix == ".parquet" and (path.name.startswith(".") or (split, stem) not in planned):
+            path.unlink()
+
+
+def remove_work_folder(output: Path) -> None:
+    """The receipts are in the catalogs: let them go."""
+    shutil.rmtree(output / WORK_FOLDER)
