@@ -34,6 +34,8 @@ def schema(members: Sequence[Member]) -> pa.Schema:
         ("emotion", pa.int8()),  # dataset.EMOTIONS, -1 where there is none
         ("arousal", pa.float32()),
         ("valence", pa.float32()),
+        ("gender", _NAME),  # of the speaker; null where the corpus does not tell
+        ("nationality", _NAME),
     ]
     for member in members:
         columns += [

@@ -6,15 +6,20 @@ DATASET/
     train/000000.idx        DALI's index of the shard
     train/clips.parquet     the catalog: a row a clip, see `loaders.catalog`
     rejected.parquet        the utterances left out, and why
+
+dataset.json holds the SHA-256 of every other file, and a digest of itself: no byte of a dataset is unprotected.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from loaders.errors import InputError
 
@@ -62,6 +67,7 @@ class Shard:
     clips: int
     bytes: int
     sha256: str
+    index_sha256: str  #: of the .idx beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,7 @@ class Split:
     clips: int
     speakers: int
     videos: int
+    catalog_sha256: str  #: of clips.parquet
     shards: tuple[Shard, ...]
 
 
@@ -85,6 +92,7 @@ class Manifest:
     gaze_mean: tuple[float, ...] | None  #: of the training split's clips that have gaze; None where none has
     gaze_std: tuple[float, ...] | None
     rejected: Mapping[str, int]  #: utterances left out, by reason
+    rejected_sha256: str  #: of rejected.parquet
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
 
     def member(self, name: str) -> Member | None:
@@ -93,8 +101,15 @@ class Manifest:
 
 
 def to_json(manifest: Manifest) -> str:
-    """dataset.json's text: stable, for the bytes of a dataset depend on its inputs alone."""
+    """dataset.json's text: stable, for the bytes of a dataset depend on its inputs alone.
+
+    Its ``digest`` is the SHA-256 of the text as it is without it.
+    """
     body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}
+    return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
+
+
+def _dump(body: Mapping[str, Any]) -> str:
     return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -102,7 +117,8 @@ def from_json(text: str, name: str) -> Manifest:
     """The manifest in dataset.json's text; ``name`` is for the error message.
 
     Raises:
-        InputError: it is no dataset.json, or of a newer version.
+        InputError: it is no dataset.json, of a newer version, names files outside the dataset, or is not to the byte
+            what `to_json` wrote.
     """
     try:
         body = json.loads(text)
@@ -114,21 +130,51 @@ def from_json(text: str, name: str) -> Manifest:
             raise InputError(
                 f"{name}: format version {body['version']} is newer than this program's {VERSION}: upgrade filmstrip"
             )
-        return Manifest(
-            corpus=body["corpus"],
-            clip=ClipFormat(**body["clip"]),
-            members=tuple(Member(**{**member, "shape": tuple(member["shape"])}) for member in body["members"]),
-            splits={
-                split: Split(**{**entry, "shards": tuple(Shard(**shard) for shard in entry["shards"])})
-                for split, entry in body["splits"].items()
-            },
-            gaze_mean=None if body["gaze_mean"] is None else tuple(body["gaze_mean"]),
-            gaze_std=None if body["gaze_std"] is None else tuple(body["gaze_std"]),
-            rejected=body["rejected"],
-            settings=body["settings"],
-        )
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{name}: not a dataset description ({error!r}): build the dataset again") from error
+        manifest: Manifest = _parse(Manifest, body, "it")
+        # One comparison finds every change, be it of a value, of the digest or of a blank between them.
+        as_written = to_json(manifest) == text
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{name}: not a dataset description ({error}): build the dataset again") from error
+    _require_plain_names(manifest, name)
+    if not as_written:
+        raise InputError(f"{name}: not as it was written, its digest differs: restore it from a copy, or build again")
+    return manifest
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """The value of a JSON text as the type that a dataclass declares. Raises TypeError where it is another."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is UnionType:  # only ever "… | None" here
+        return None if value is None else _parse(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        missing = [field.name for field in dataclasses.fields(kind) if field.name not in value]
+        if missing:
+            raise TypeError(f"{where} has no {missing[0]!r}")
+        hints = get_type_hints(kind)
+        return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+    if kind is float and type(value) is int:
+        return value
+    if kind not in (int, float, str, bool) or type(value) is not kind:
+        raise TypeError(f"{where} is a {type(value).__name__}")
+    return value
+
+
+def _require_plain_names(manifest: Manifest, name: str) -> None:
+    """Every name that becomes a path must stay in its folder."""
+    names = [*manifest.splits, *(member.suffix for member in manifest.members)]
+    shards = [shard.name for split in manifest.splits.values() for shard in split.shards]
+    for given in (*names, *shards):
+        if not re.fullmatch(r"[^./\\\0][^/\\\0]*", given):
+            raise InputError(f"{name}: {given!r} is no plain file name: do not use this dataset, build it again")
+    for given in shards:
+        if not given.endswith(".tar"):
+            raise InputError(f"{name}: the shard {given!r} is no .tar: build the dataset again")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -142,7 +188,13 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
-    return from_json(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: make it readable") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
+    return from_json(text, str(path))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -121,7 +121,8 @@ class ClipLoader:
         self._finalizer: weakref.finalize[[], ClipLoader] | None = None
         self._closed = False
         self._counts = StreamCounts()
-        self._started: float | None = None
+        self._first_batch = 0.0
+        self._since: float | None = None  # when the first batch was there
         self._yielded = 0
 
     # -- iteration
@@ -149,8 +150,6 @@ class ClipLoader:
     def _next(self) -> Batch:
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
-        if self._started is None:
-            self._started = time.perf_counter()
         if self._stream is None:
             self._stream = Stream(
                 self._reader.read,
@@ -163,7 +162,11 @@ class ClipLoader:
                 self._counts,
             )
             self._finalizer = weakref.finalize(self, self._stream.stop)
+        asked = time.perf_counter()
         loaded, frames, waveform = self._stream.next()
+        if self._since is None:
+            self._since = time.perf_counter()
+            self._first_batch = self._since - asked
         batch = _batch(loaded, *to_torch(frames, waveform, self._clip, self._frames, self._settings.device))
         self._yielded += len(batch)
         return batch
@@ -230,8 +233,9 @@ class ClipLoader:
         counts, reader = self._counts, self._reader
         return LoaderStats(
             clips=self._yielded,
-            seconds=0.0 if self._started is None else time.perf_counter() - self._started,
-            data_wait=counts.decoded.get_wait,
+            first_batch=self._first_batch,
+            seconds=0.0 if self._since is None else time.perf_counter() - self._since,
+            data_wait=max(0.0, counts.decoded.get_wait - self._first_batch),
             decoded_depth=counts.decoded.depth,
             read_depth=counts.read.depth,
             read_seconds=reader.seconds,

@@ -8,8 +8,9 @@ class LoaderStats:
     """Counted since the loader was made, on this rank."""
 
     clips: int  #: examples yielded
-    seconds: float  #: since the first batch was asked for
-    data_wait: float  #: seconds the consumer waited for a batch: over 1 % of ``seconds``, the run is bound by data
+    first_batch: float  #: seconds from asking for the first batch to having it: starting up, counted nowhere else
+    seconds: float  #: since the first batch was there
+    data_wait: float  #: seconds of these the consumer waited for a batch: over 1 %, the run is bound by data
     decoded_depth: float  #: decoded batches at hand when one was asked for, mean: close to 0, decoding is the slow side
     read_depth: float  #: read batches at hand when the decoder asked, mean: close to 0, reading is the slow side
     read_seconds: float  #: the reading thread's time in drawing, reading and checking
@@ -27,5 +28,5 @@ class LoaderStats:
 
     @property
     def data_wait_share(self) -> float:
-        """Share of the time since the first batch was asked for that the consumer waited."""
+        """Share of the time since the first batch that the consumer waited."""
         return self.data_wait / self.seconds if self.seconds else 0.0

@@ -1,0 +1,111 @@
+"""The same batches through WebDataset and plain decoders: slow and obvious.
+
+Only what decides a batch is shared with `loaders.loader`: which examples it holds. How they are found, read and decoded
+is not: samples come from WebDataset, by their keys; labels and gaze from the samples; frames from Pillow, each strip
+decoded whole; audio from `wave`, or PyAV where it is compressed. What differs from the loader's batches is the
+rounding of the two JPEG decoders, and along the cut edges of a window their smoothing of colour.
+"""
+
+import io
+import wave
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import av
+import msgpack
+import numpy as np
+import torch
+import webdataset
+from numpy.typing import NDArray
+from PIL import Image
+
+from loaders.batch import Batch
+from loaders.catalog import Catalog, open_catalog
+from loaders.dataset import ClipFormat, Member
+from loaders.examples import Examples, Sampler
+from loaders.order import rank_positions, steps_per_epoch
+
+
+def reference_batches(
+    dataset: Path,
+    split: str = "train",
+    *,
+    batch_size: int = 32,
+    frames: int | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    training: bool | None = None,
+    negatives: Mapping[str, float] | None = None,
+    epoch: int = 0,
+) -> Iterator[Batch]:
+    """The batches of one epoch, on the CPU; arguments as those of `ClipLoader`, which yields the same.
+
+    Holds the encoded split in memory. Checks no checksums: of a damaged clip it yields what there is, or raises.
+    """
+    catalog = open_catalog(dataset, split, members=())
+    samples = _samples(catalog)
+    keys = catalog.table(["key"])["key"].to_pylist()
+    clip = catalog.manifest.clip
+    training = split == "train" if training is None else training
+    frames = clip.frames if frames is None else frames
+    sampler = Sampler(catalog, seed=seed, training=training, frames=frames, negatives=negatives)
+    global_batch = batch_size * world_size
+    for step in range(steps_per_epoch(len(catalog), global_batch, drop_remainder=training)):
+        examples = sampler.examples(epoch, rank_positions(step, len(catalog), global_batch, rank, world_size))
+        pictures = [samples[keys[row]] for row in examples.clip]
+        sounds = [samples[keys[row]] for row in examples.audio_clip]
+        yield _batch(examples, pictures, sounds, catalog, frames)
+
+
+def _samples(catalog: Catalog) -> dict[str, dict[str, Any]]:
+    """Every sample of the split by its key, as WebDataset reads and decodes it."""
+    shards = [str(catalog.folder / shard.name) for shard in catalog.manifest.splits[catalog.split].shards]
+    # No splitting by rank or worker: every caller sees the whole split.
+    reader = webdataset.WebDataset(shards, shardshuffle=False, nodesplitter=None, workersplitter=None)
+    # WebDataset knows .npy, but msgpack only as .mp and .msg.
+    decoded = reader.decode(webdataset.handle_extension("msgpack", msgpack.unpackb))
+    return {sample["__key__"]: sample for sample in decoded}
+
+
+def _batch(
+    examples: Examples, pictures: list[dict[str, Any]], sounds: list[dict[str, Any]], catalog: Catalog, frames: int
+) -> Batch:
+    clip = catalog.manifest.clip
+    video = np.zeros((len(examples), frames, clip.size, clip.size, 3), np.uint8)
+    audio = np.zeros((len(examples), round(frames / clip.fps * clip.sample_rate)), np.float32)
+    gaze = np.zeros((len(examples), 103), np.float32)
+    gaze_valid = np.zeros(len(examples), np.bool_)
+    emotion = np.full(len(examples), -1, np.int64)
+    for row, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):
+        first = int(examples.first_frame[row])
+        video[row] = _frames(picture["filmstrip.jpg"], clip)[first : first + frames]
+        waveform = _waveform(sound, catalog.manifest.member("audio"))[round(first / clip.fps * clip.sample_rate) :]
+        audio[row, : len(waveform)] = waveform[: audio.shape[1]]
+        if "gaze.npy" in picture:
+            gaze[row], gaze_valid[row] = picture["gaze.npy"], True
+        emotion[row] = picture["clip.msgpack"]["emotion"]
+    columns = (video, audio, gaze, gaze_valid, examples.match.astype(np.int64), emotion)
+    rows = (examples.clip, examples.audio_clip, examples.seed)
+    return Batch(*(torch.from_numpy(column) for column in (*columns, *rows)))
+
+
+def _frames(jpeg: bytes, clip: ClipFormat) -> NDArray[np.uint8]:
+    """(T, H, W, 3), all the clip's frames."""
+    picture = np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+    return picture.reshape(clip.frames, clip.size, clip.size, 3)
+
+
+def _waveform(sample: dict[str, Any], member: Member | None) -> NDArray[np.float32]:
+    """(samples,) in -1 … 1, all that the file holds."""
+    if member is None:
+        raise ValueError("the dataset's clips have no audio")
+    file = io.BytesIO(sample[member.suffix])
+    if member.extension == "wav":
+        with wave.open(file) as sound:
+            samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")
+    else:
+        with av.open(file, "r") as container:
+            samples = np.concatenate([block.to_ndarray()[0] for block in container.decode(audio=0)])
+    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max + 1)
