@@ -13,6 +13,7 @@ A run is a folder:
 import json
 import math
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -348,8 +349,8 @@ def _progress(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    console = Console()
-    with Progress(*columns, console=console, disable=not accelerator.is_main_process) as progress:
+    screen = console()
+    with Progress(*columns, console=screen, disable=not accelerator.is_main_process) as progress:
         task = progress.add_task(stage, total=total, completed=done, line="")
         said = time.monotonic()
 
@@ -358,7 +359,7 @@ def _progress(
             text = ", ".join(f"{name} {value:.3g}" for name, value in line.items())
             progress.update(task, completed=step, line=text)
             # A log file shows no bar before it ends.
-            if accelerator.is_main_process and not console.is_terminal and time.monotonic() - said > 30:
+            if accelerator.is_main_process and not screen.is_terminal and time.monotonic() - said > 30:
                 said = time.monotonic()
                 print(f"{stage} {step}/{total}: {text}", flush=True)
 
@@ -368,7 +369,7 @@ def _progress(
 def _say_what_bounds(loader: ClipLoader) -> None:
     stats = loader.stats()
     bound = "data" if stats.data_wait_share > 0.01 else "the model"
-    Console().print(
+    console().print(
         f"{stats.clips} clips in {stats.seconds:.0f} s, {stats.clips_per_second:.0f} clips/s; waited for data "
         f"{100 * stats.data_wait_share:.2f} % of the time: bound by {bound}; {stats.bad_clips} bad clips"
     )
@@ -430,7 +431,7 @@ def _resume(output: Path, accelerator: Accelerator) -> None:
     if whole:
         accelerator.load_state(str(whole[-1]))
     if accelerator.is_main_process:
-        Console().print(f"resuming from {whole[-1]}" if whole else f"{output}: no checkpoint yet, from the beginning")
+        console().print(f"resuming from {whole[-1]}" if whole else f"{output}: no checkpoint yet, from the beginning")
 
 
 def _save_model(output: Path, front_end: FrontEnd, network: nn.Module) -> None:
@@ -583,15 +584,16 @@ def _print_results(accelerator: Accelerator, results: Mapping[str, Any], *, titl
     if not accelerator.is_main_process:
         return
     table = Table(title=title)
-    for column in ("what", "score", "to beat", "on"):
-        table.add_column(column, justify="left" if column in ("what", "on") else "right")
+    for column in ("what", "score %", "95 %", "macro-F1 %", "to beat %", "on"):
+        table.add_column(column, justify="left" if column in ("what", "on") else "right", no_wrap=True)
     if "pretraining" in results:
         pairs = results["pretraining"]
-        interval = f"{100 * pairs['accuracy_low']:.1f} – {100 * pairs['accuracy_high']:.1f}"
         table.add_row(
             "pre-training accuracy",
-            f"{100 * pairs['accuracy']:.1f} % ({interval})",
-            "50.0 % (chance)",
+            _percent(pairs["accuracy"]),
+            f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}",
+            "",
+            "50.0 chance",
             f"{pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}",
         )
     if "emotion" in results:
@@ -599,12 +601,23 @@ def _print_results(accelerator: Accelerator, results: Mapping[str, Any], *, titl
         for modality in MODALITIES:
             scores = emotion[modality]
             table.add_row(
-                f"emotion from {modality}",
-                f"micro-F1 {100 * scores['micro_f1']:.1f} %, macro-F1 {100 * scores['macro_f1']:.1f} %",
-                f"{100 * emotion['majority']:.1f} % (majority)",
+                f"emotion from {modality}, micro-F1",
+                _percent(scores["micro_f1"]),
+                "",
+                _percent(scores["macro_f1"]),
+                f"{_percent(emotion['majority'])} majority",
                 f"{emotion['utterances']} utterances of {emotion['split']}",
             )
-    Console().print(table)
+    console().print(table)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def console() -> Console:
+    """Standard output; as wide as a table needs where nobody says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,506 @@
+"""An utterance's frames on a fixed clock, and the audio under them.
+
+The clock starts when the first picture of the video appears and ticks `fps` times a second. Frame *k* is what was on
+screen at tick *k*; sample 0 of the audio sounds at tick 0. Everything is placed by timestamps, never by counting: frame
+rates vary, the streams of a file start apart, and encoders put silence before the sound.
+
+Two passes over a clip (find the faces, then crop them) are `read_frames`, then `read_media` with `boxes`.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.filter import Graph
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from PIL import Image
+
+Reason = Literal["missing", "undecodable", "no_video", "no_audio", "too_short", "too_long"]
+Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright source, fractions allowed
+Orientation = tuple[bool, bool, bool]  # swap rows with columns, then reverse the rows, then reverse the columns
+T = TypeVar("T")
+
+ON_TIME = 0.00105
+"""Seconds. Containers round timestamps, Matroska to whole milliseconds, so that the time from the first picture to
+another is up to one too long: what starts this soon after a tick is on time for it."""
+
+SLACK = 0.065
+"""Seconds that may lack at the end. One stream may stop a codec frame early; AAC's lasts 64 ms at 16 kHz."""
+
+AUDIO_GAP = 0.02
+"""Seconds. Audio timestamps further than this from the count of samples mean a gap or an overlap, not rounding."""
+
+_AUDIO_LEAD = 0.5  # seconds: decoders of sound need a few frames after a seek until what they give is right
+
+# swscale's default way to RGB takes a fifth of the time, but is a level too dark, and what it gives depends on the
+# processor's instruction set; the bytes of a dataset must not. Planes (gbrp) come faster than pixels. The flags stand
+# in libswscale/swscale.h: bilinear, full chroma interpolation, accurate rounding, bit-exact; PyAV 17 names not all.
+_TO_RGB = 0x2 | 0x2000 | 0x40000 | 0x80000
+
+
+class MediaError(Exception):
+    """A file that gives no clip: `reason` is a slug to count by, `detail` a line for people."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)  # both in `args`: that is what survives pickling on the way from a worker
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Media:
+    """N ≥ 1 frames and exactly the sound under them.
+
+    frames: (N, size, size, 3) uint8 RGB; frame k was on screen k / fps seconds after the first picture appeared.
+    audio: (round(N / fps · sample_rate),) int16, mono; sample 0 sounds as frame 0 appears.
+    source_fps: pictures a second in the source, on average.
+    source_seconds: how long the source's video lasts; where that is far more than `seconds`, its sound ended first.
+    width, height: of the source's first picture, upright, in pixels.
+    rotated: the source asked for its pictures to be turned or mirrored, and they were.
+    """
+
+    frames: NDArray[np.uint8]
+    audio: NDArray[np.int16]
+    fps: float
+    sample_rate: int
+    source_fps: float
+    source_seconds: float
+    width: int
+    height: int
+    rotated: bool
+
+    @property
+    def seconds(self) -> float:
+        """The time that the frames stand for: N / fps."""
+        return len(self.frames) / self.fps
+
+
+def read_media(
+    path: Path,
+    *,
+    fps: float,
+    size: int,
+    audio_path: Path | None = None,
+    sample_rate: int = 16000,
+    max_seconds: float = 600.0,
+    boxes: NDArray[np.floating] | None = None,
+    start: float = 0.0,
+    stop: float = math.inf,
+) -> Media:
+    """Frames of a video, cropped and resized to size×size RGB, and the sound under them.
+
+    Frame k stands for the time from k / fps to (k + 1) / fps. Frames are kept while a picture shows at k / fps and both
+    streams last to (k + 1) / fps, give or take `SLACK`: under that last stretch the picture is held and the sound is
+    silent. Before a sound that starts after the video there is silence; a sound that starts before is cut.
+
+    audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears.
+    boxes: (rows, 4), each row a `Box`: row k is the crop of frame k, and the last row that of all frames beyond. Boxes
+        that reach over an edge are moved inside (`inside`). Default: the centred square.
+    max_seconds: what lasts longer is refused: at once where the container says so, otherwise while decoding.
+    start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
+        before it is decoded. Audio that lies apart is that of the part.
+
+    Raises MediaError: "missing"; "undecodable" (damage in mid-file too; a stream that only stops early counts up to
+    there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole frame); "too_long".
+    """
+    _check(fps)
+    if boxes is not None and (boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0):
+        raise ValueError(f"boxes: (rows, 4) with a row or more, not {boxes.shape}")
+    part = _part(path, start, stop) if start > 0 or stop < math.inf else None
+    # The sound first: it is decoded in no time, and the lack of it spares decoding the pictures.
+    if audio_path is None:
+        sound = _listen(path, sample_rate, max_seconds, part)
+    else:
+        sound = _listen(audio_path, sample_rate, max_seconds)
+    film = _Film(path, max_seconds, part)
+    frames = []
+    for ticks, picture in on_clock(film.pictures(), fps):
+        image = film.upright_rgb(picture)
+        square = centre_square(image.shape[1], image.shape[0], film.pixel_aspect)
+        for k in ticks:
+            box = square if boxes is None else cast(Box, tuple(boxes[min(k, len(boxes) - 1)].tolist()))
+            frames.append(crop_resize(image, box, size))
+
+    heard_from = film.start if audio_path is None else sound.start
+    lasts = min(film.seconds, sound.stop - heard_from)
+    count = min(len(frames), math.floor((lasts + SLACK) * fps))
+    if sound.stop <= heard_from or sound.start >= heard_from + max(count, 1) / fps:
+        raise MediaError("no_audio", f"its sound, {sound.start - heard_from:+.3f} s off the video, falls on no frame")
+    if count < 1:
+        raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
+    return Media(
+        frames=np.stack(frames[:count]),
+        audio=sound.cut(heard_from, round(count / fps * sample_rate)),
+        fps=fps,
+        sample_rate=sample_rate,
+        source_fps=film.count / film.seconds,
+        source_seconds=film.seconds,
+        width=film.width,
+        height=film.height,
+        rotated=any(film.orientation),
+    )
+
+
+def read_frames(path: Path, *, fps: float, max_seconds: float = 600.0) -> Iterator[NDArray[np.uint8]]:
+    """Frames k = 0, 1, 2, … of `read_media`, upright, whole and in the source's own size, one at a time.
+
+    Yields (height, width, 3) uint8 RGB. The same array comes again while the same picture is on screen. There may be
+    more frames than `read_media` gives, never fewer: here the sound sets no limit. Raises MediaError, while it is read.
+    """
+    _check(fps)
+    film = _Film(path, max_seconds)
+    for ticks, picture in on_clock(film.pictures(), fps):
+        image = film.upright_rgb(picture)
+        for _ in ticks:
+            yield image
+
+
+def on_clock(pictures: Iterable[tuple[float, float, T]], fps: float) -> Iterator[tuple[range, T]]:
+    """Which picture is on screen at which ticks of a clock that starts with the first picture.
+
+    pictures: (start, stop, picture) in seconds, as decoded. A picture stays until the next one starts; `stop` counts
+        for the last alone. One that comes late, when its successor has been shown, is left out.
+    Yields (ticks, picture) for the pictures that are on screen at a tick. The ranges follow on from each other: tick k
+    falls at k / fps and gets the last picture that starts by then, or within `ON_TIME` after.
+    """
+    origin, due = 0.0, 0
+    held: tuple[float, float, T] | None = None
+
+    def ticks(until: float) -> range:
+        return range(due, math.ceil((until - origin - ON_TIME) * fps))
+
+    for start, stop, picture in pictures:
+        if held is None:
+            origin = start
+        elif start < held[0]:
+            continue
+        elif passed := ticks(start):
+            yield passed, held[2]
+            due = passed.stop
+        held = start, stop, picture
+    if held is not None and (passed := ticks(held[1])):
+        yield passed, held[2]
+
+
+def centre_square(width: int, height: int, pixel_aspect: Fraction = Fraction(1)) -> Box:
+    """The largest box in the middle of a frame that looks square when pixels are `pixel_aspect` as wide as high."""
+    side = min(width * pixel_aspect, Fraction(height))
+    w, h = side / pixel_aspect, side
+    # On whole pixels, so that a frame of the wanted size passes through as it is.
+    return float((width - w) // 2), float((height - h) // 2), float(w), float(h)
+
+
+def inside(box: Box, width: int, height: int) -> Box:
+    """The box moved by as little as brings it into a width×height frame; one too large is first shrunk to fit."""
+    x, y, w, h = box
+    if not (w > 0 and h > 0 and math.isfinite(x + y + w + h)):
+        raise ValueError(f"box must be finite and not empty: {box}")
+    scale = min(1.0, width / w, height / h)
+    x, y, w, h = x + (w - w * scale) / 2, y + (h - h * scale) / 2, w * scale, h * scale
+    return max(min(x, width - w), 0.0), max(min(y, height - h), 0.0), w, h
+
+
+def crop_resize(frame: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
+    """The box of a frame, moved `inside` it, as a size×size image.
+
+    frame: (height, width, 3) uint8; the box need not be square nor lie on whole pixels. Returns (size, size, 3) uint8,
+    a copy. Bicubic, with the filter widened when shrinking, so that nothing aliases; what has the size is copied.
+    """
+    height, width, _ = frame.shape
+    x, y, w, h = inside(box, width, height)
+    left, top = math.floor(x), math.floor(y)
+    right, bottom = min(math.ceil(x + w), width), min(math.ceil(y + h), height)
+    region = frame[top:bottom, left:right]
+    if (x, y, w, h) == (left, top, size, size):
+        return region.copy()
+    edges = (x - left, y - top, min(x + w, right) - left, min(y + h, bottom) - top)
+    # A gap of 2: shrinking by four or more begins with a plain average, and looks the same.
+    image = Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=edges, reducing_gap=2.0)
+    return np.array(image)
+
+
+@dataclass(slots=True)
+class _Film:
+    """The pictures of a file's video, and what is known of it once they have been read."""
+
+    path: Path
+    max_seconds: float
+    part: tuple[float, float] | None = None  # first and last second on the container's clock; None: all of it
+    start: float = 0.0  # when the first picture appears, in seconds on the container's clock
+    stop: float = 0.0
+    count: int = 0
+    width: int = 0
+    height: int = 0
+    orientation: Orientation = (False, False, False)
+    pixel_aspect: Fraction = Fraction(1)
+    to_rgb: VideoReformatter = field(default_factory=VideoReformatter)  # one for all pictures: setting it up is slow
+
+    @property
+    def seconds(self) -> float:
+        return self.stop - self.start
+
+    def pictures(self) -> Iterator[tuple[float, float, VideoFrame]]:
+        """(start, stop, picture), in seconds on the container's clock, in the order of decoding."""
+        first, last = self.part or (-math.inf, math.inf)
+        with _opened(self.path, self.max_seconds if self.part is None else math.inf) as container:
+            stream = cast(VideoStream, _stream(container, "video"))
+            tick, usual = _time_base(stream), 1 / float(stream.average_rate or stream.guessed_rate or 25)
+            for picture in cast(Iterator[VideoFrame], _decoded(container, stream, first)):
+                start = self.stop if picture.pts is None else picture.pts * tick
+                stop = start + (picture.duration * tick or usual)
+                if start >= last:
+                    break
+                if picture.is_corrupt and stop > first:
+                    raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
+                if self.width == 0:
+                    self.start = self.stop = max(start, first)
+                    self._see(picture, stream.sample_aspect_ratio or Fraction(1))
+                # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
+                start, stop = max(start, first), min(stop, last)
+                self.count += stop > first
+                self.stop = max(self.stop, stop)
+                _limit(self.seconds, self.max_seconds)
+                yield start, stop, picture
+        if self.width == 0:
+            raise MediaError("undecodable", "its video holds no picture")
+        if self.count == 0:
+            raise MediaError("too_short", "its video ends before the part that is wanted")
+
+    def _see(self, first: VideoFrame, pixel_aspect: Fraction) -> None:
+        self.width, self.height, self.pixel_aspect = first.width, first.height, pixel_aspect
+        self.orientation = _orientation(first)
+        if self.orientation[0]:
+            self.width, self.height, self.pixel_aspect = self.height, self.width, 1 / pixel_aspect
+
+    def upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8."""
+        with _blamed("its pictures do not convert to RGB"):
+            planes = self.to_rgb.reformat(picture, format="gbrp", interpolation=_TO_RGB, threads=1)
+        image = cast(NDArray[np.uint8], planes.to_ndarray())
+        swap, reverse_rows, reverse_columns = self.orientation
+        if swap:
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
+
+
+@dataclass(slots=True)
+class _Run:
+    """Audio frames that follow on from each other, as mono int16 at another rate."""
+
+    start: float  # seconds on the container's clock
+    source: tuple[str, str, int]  # sample format, channel layout, sample rate
+    resampler: Graph
+    heard: int = 0  # samples at the source's rate
+    pieces: list[NDArray[np.int16]] = field(default_factory=list)
+
+    @property
+    def stop(self) -> float:
+        return self.start + self.heard / self.source[2]
+
+    def take(self, frame: AudioFrame | None) -> None:
+        """Resample the frame, or what is left in the resampler; its filter's delay is made up for there."""
+        self.heard += frame.samples if frame is not None else 0
+        self.resampler.push(frame)
+        while True:
+            try:
+                piece = self.resampler.pull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            self.pieces.append(cast(NDArray[np.int16], piece.to_ndarray())[0])
+
+
+@dataclass(slots=True)
+class _Sound:
+    """A file's audio, laid out by its timestamps: where they jump, or the format changes, another run begins."""
+
+    sample_rate: int
+    seconds: float = 0.0  # heard in all
+    runs: list[_Run] = field(default_factory=list)
+
+    @property
+    def start(self) -> float:
+        return self.runs[0].start
+
+    @property
+    def stop(self) -> float:
+        return self.runs[-1].stop
+
+    def add(self, frame: AudioFrame, tick: float) -> None:
+        """The next frame, whose timestamps count in ticks of so many seconds."""
+        source = frame.format.name, frame.layout.name, frame.sample_rate
+        follows = self.stop if self.runs else 0.0
+        start = follows if frame.pts is None else frame.pts * tick
+        if not self.runs or source != self.runs[-1].source or abs(start - follows) > AUDIO_GAP:
+            self.end()
+            self.runs.append(_Run(start, source, _resampler(source, self.sample_rate)))
+        self.runs[-1].take(frame)
+        self.seconds += frame.samples / frame.sample_rate
+
+    def end(self) -> None:
+        if self.runs:
+            self.runs[-1].take(None)
+
+    def cut(self, start: float, samples: int) -> NDArray[np.int16]:
+        """(samples,) from `start` on the container's clock, silent where there is nothing."""
+        audio = np.zeros(samples, np.int16)
+        for run in self.runs:
+            heard = np.concatenate([np.empty(0, np.int16), *run.pieces])
+            at = round((run.start - start) * self.sample_rate)
+            begin, end = max(at, 0), min(at + len(heard), samples)
+            if begin < end:
+                audio[begin:end] = heard[begin - at : end - at]
+        return audio
+
+
+def _part(path: Path, start: float, stop: float) -> tuple[float, float]:
+    """The part from `start` to `stop` seconds after the first picture, on the container's clock."""
+    if not 0 <= start < stop:
+        raise ValueError(f"a part must end after it starts, not last from {start} to {stop} s")
+    with _opened(path, math.inf) as container:
+        stream = _stream(container, "video")
+        for picture in _decoded(container, stream):
+            begins = (picture.pts or 0) * _time_base(stream)
+            return begins + start, begins + stop
+    raise MediaError("undecodable", "its video holds no picture")
+
+
+def _listen(path: Path, sample_rate: int, max_seconds: float, part: tuple[float, float] | None = None) -> _Sound:
+    sound = _Sound(sample_rate)
+    first, last = part or (-math.inf, math.inf)
+    with (
+        _opened(path, max_seconds if part is None else math.inf) as container,
+        _blamed("its audio does not resample"),
+    ):
+        stream = _stream(container, "audio")
+        tick = _time_base(stream)
+        for frame in cast(Iterator[AudioFrame], _decoded(container, stream, first - _AUDIO_LEAD)):
+            if sound.runs and sound.stop >= last:
+                break
+            sound.add(frame, tick)
+            if part is None:
+                _limit(max(sound.seconds, sound.stop - sound.start), max_seconds)
+        sound.end()
+    if not sound.runs:
+        raise MediaError("no_audio", "its audio holds no sample")
+    return sound
+
+
+def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
+    # What av.AudioResampler builds, but for the threads: that one starts a thread for each core.
+    graph = Graph()
+    graph.threads = 1
+    sample_format, layout, rate = source
+    graph.link_nodes(
+        graph.add_abuffer(format=sample_format, layout=layout, sample_rate=rate, time_base=Fraction(1, rate)),
+        graph.add("aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(sample_rate)),
+        graph.add("abuffersink"),
+    ).configure()
+    return graph
+
+
+@contextmanager
+def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
+    if not path.is_file():
+        raise MediaError("missing", str(path))
+    with _blamed("it does not open"):
+        # Absolute, because FFmpeg takes what stands before a colon for a protocol.
+        container = av.open(str(path.absolute()), metadata_errors="replace")
+    with container:
+        _limit((container.duration or 0) / av.time_base, max_seconds)
+        yield container
+
+
+def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream:
+    stream = container.streams.best(kind)
+    if stream is None or Disposition.attached_pic in stream.disposition:  # a cover is no video
+        raise MediaError("no_video" if kind == "video" else "no_audio", f"it has no {kind} stream")
+    if stream.codec_context is None:
+        raise MediaError("undecodable", f"no decoder for its {kind}")
+    stream.codec_context.thread_count = 1  # the work is spread over processes
+    return stream
+
+
+def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf) -> Iterator[VideoFrame | AudioFrame]:
+    """What a stream decodes to, from the last point at or before `begin`, in seconds, at which decoding can start."""
+    tick = _time_base(stream)
+    if begin <= (stream.start_time or 0) * tick:
+        yield from _decoded_on(container, stream)
+        return
+    with _blamed("it does not seek"):
+        container.seek(math.floor(begin / tick), stream=stream)
+    decoded = _decoded_on(container, stream)
+    landed = next(decoded, None)
+    if landed is not None and landed.pts is not None and landed.pts * tick <= begin + ON_TIME:
+        yield landed
+        yield from decoded
+        return
+    # Some containers have no index, or a wrong one. A file that is opened again begins at its beginning.
+    with _opened(Path(container.name), math.inf) as again:
+        yield from _decoded_on(again, _stream(again, cast(Literal["video", "audio"], stream.type)))
+
+
+def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFrame | AudioFrame]:
+    last = 0.0
+    try:
+        for packet in container.demux(stream):
+            for frame in packet.decode():
+                assert isinstance(frame, VideoFrame | AudioFrame)
+                last = frame.time or last
+                yield frame
+    except av.FFmpegError as error:
+        raise MediaError("undecodable", f"its {stream.type} fails after {last:.2f} s: {error.strerror}") from error
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """FFmpeg's errors, whatever their kind, as "undecodable"."""
+    try:
+        yield
+    except av.FFmpegError as error:
+        raise MediaError("undecodable", f"{what}: {error.strerror}") from error
+
+
+def _time_base(stream: Stream) -> float:
+    return float(stream.time_base or 0)
+
+
+def _orientation(picture: VideoFrame) -> Orientation:
+    """The quarter turn, with or without a mirror, that is nearest to the picture's display matrix.
+
+    The matrix (FFmpeg, libavutil/display.h) takes (x, y) to (a·x + c·y, b·x + d·y); its zoom and shift are left out.
+    """
+    try:
+        matrix = cast(Mapping[str, Buffer], picture.side_data).get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18.1 gives no side data at all where it cannot name one kind (EXIF), but gives the angle
+        angle = math.radians(picture.rotation)
+        a, b, c, d = math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    else:
+        a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    swap = abs(b) + abs(c) > abs(a) + abs(d)
+    return (True, b < 0, c < 0) if swap else (False, d < 0, a < 0)
+
+
+def _limit(seconds: float, max_seconds: float) -> None:
+    if seconds > max_seconds:
+        raise MediaError("too_long", f"{seconds:.0f} s or more; the limit is {max_seconds:g} s")
+
+
+def _check(fps: float) -> None:
+    if not (fps > 0 and math.isfinite(fps)):
+        raise ValueError(f"fps must be positive: {fps}")

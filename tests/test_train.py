@@ -1,0 +1,126 @@
+"""The training program as users start it: real processes, real runs, small networks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--log-every", "2")
+ONE_PROCESS = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
+PLAIN = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
+# One thread: sums have one order, so that runs can be compared bit by bit.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+
+
+def start(*arguments: object, launcher: tuple[str, ...] = PLAIN) -> "subprocess.Popen[str]":
+    command = [sys.executable, *launcher, *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def run(*arguments: object, launcher: tuple[str, ...] = PLAIN) -> str:
+    process = start(*arguments, launcher=launcher)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def refused(*arguments: object) -> str:
+    """The one line with which the program refuses."""
+    process = start(*arguments, launcher=("train.py",))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "pretrained"
+    run(
+        "--stage",
+        "pretrain",
+        "--data",
+        dataset,
+        "--output",
+        folder,
+        *SMALL,
+        "--max-steps",
+        "8",
+        "--checkpoint-every",
+        "4",
+    )
+    return folder
+
+
+def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned"
+    finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
+    run(*finetuning, *SMALL, "--max-steps", "4", "--mixed-precision", "bf16")
+    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
+    for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
+        assert row in table
+    results = json.loads((tuned / "results.json").read_text())
+    assert results["pretraining"] == json.loads((pretrained / "results.json").read_text())["pretraining"]
+    counted = sum(map(sum, results["emotion"]["audio"]["confusion"]))
+    assert counted == results["emotion"]["utterances"] > 0
+    assert list((tuned / "tensorboard").iterdir())
+
+
+def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    tuned = tmp_path / "tuned"
+    finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
+    run(*finetuning, *SMALL, "--max-steps", "1", "--learning-rate", "1e-12")
+    before, after = (load_file(folder / "model.safetensors") for folder in (pretrained, tuned))
+    weights = [name for name in before if name.startswith("network.video.") and name.endswith(".0.weight")]
+    assert weights
+    assert all((before[name] - after[name]).abs().max() < 1e-9 for name in weights)
+
+
+@pytest.mark.parametrize("model", ["l3", "ave"])
+def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, dataset: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    steps = ("--model", model, *SMALL, "--max-steps", "10", "--checkpoint-every", "3", "--learning-rate", "1e-3")
+    run("--stage", "pretrain", "--data", dataset, "--output", whole, *steps)
+    process = start("--stage", "pretrain", "--data", dataset, "--output", killed, *steps)
+    deadline = time.monotonic() + 120
+    while not (killed / "checkpoints" / "00000003").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    subprocess.run(["pkill", "-9", "-f", str(killed)], check=False)  # the launcher's child outlives it
+    process.communicate()
+    run("--stage", "pretrain", "--data", dataset, "--output", killed, *steps, "--resume")
+    a, b = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert a.keys() == b.keys()
+    assert all(a[name].equal(b[name]) for name in a)
+
+
+def test_two_processes_train_and_score_every_clip_once(dataset: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
+    halves = [value if value != "8" else "4" for value in SMALL]
+    folder = tmp_path / "pair"
+    run("--stage", "pretrain", "--data", dataset, "--output", folder, *halves, "--max-steps", "3", launcher=launcher)
+    results = json.loads((folder / "results.json").read_text())["pretraining"]
+    clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
+    assert results["pairs"] == clips
+
+
+def test_wrong_input_is_refused_in_one_line(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    assert str(nothing) in refused("--stage", "pretrain", "--data", nothing, "--output", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert "--output" in refused("--stage", "pretrain", "--data", dataset)
+    assert "--resume" in refused("--stage", "pretrain", "--data", dataset, "--output", pretrained, *SMALL)
+    assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
