@@ -5,6 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+# What two cores train in minutes; see `train.py --help`.
+PRETRAIN := --preset tiny --epochs 1000 --max-steps 900 --learning-rate 1e-3 --schedule cosine --evaluation-rounds 8
+FINETUNE := --preset tiny --epochs 1000 --max-steps 250 --learning-rate 5e-4 --schedule cosine
 
 .PHONY: help setup demo test check format clean
 
@@ -20,7 +25,16 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (minutes on two cores)
-	$(BIN)/python -m benchmarks.demo --output $(DEMO)
+	rm -rf $(DEMO)
+	$(BIN)/python sharding/build.py demo --output $(DEMO)/corpus
+	$(BIN)/python sharding/build.py voxceleb --source $(DEMO)/corpus/voxceleb --openface $(DEMO)/corpus/openface/voxceleb \
+	    --output $(DEMO)/vox --size 80
+	$(BIN)/python sharding/build.py omg --source $(DEMO)/corpus/omg/videos --openface $(DEMO)/corpus/openface/omg \
+	    --train-csv $(DEMO)/corpus/omg/omg_TrainVideos.csv \
+	    --validation-csv $(DEMO)/corpus/omg/omg_ValidationVideos.csv --crop centre --output $(DEMO)/omg --size 80
+	$(LAUNCH) train.py --stage pretrain --data $(DEMO)/vox --output $(DEMO)/pretrained $(PRETRAIN)
+	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --init $(DEMO)/pretrained --output $(DEMO)/finetuned $(FINETUNE)
+	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
 
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .

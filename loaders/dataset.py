@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -29,6 +30,9 @@ MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
+
+# By what a split was made, and what its sides then must not have in common, as columns of the catalog.
+APART: Mapping[str, tuple[str, ...]] = {"speaker": ("speaker", "video"), "video": ("video",), "utterance": ()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """A part of the dataset that shares no speaker (or no video, as the build was told) with the others."""
+    """A part of the dataset that shares nothing of what ``Manifest.apart`` says with the others."""
 
     clips: int
     speakers: int
@@ -88,6 +92,7 @@ class Manifest:
     corpus: str
     clip: ClipFormat
     members: tuple[Member, ...]
+    apart: str  #: what the splits promise not to share, see `APART`
     splits: Mapping[str, Split]
     gaze_mean: tuple[float, ...] | None  #: of the training split's clips that have gaze; None where none has
     gaze_std: tuple[float, ...] | None
@@ -153,16 +158,21 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if origin is Mapping and isinstance(value, dict):
         return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
-        missing = [field.name for field in dataclasses.fields(kind) if field.name not in value]
+        hints = _hints(kind)
+        missing = [name for name in hints if name not in value]
         if missing:
             raise TypeError(f"{where} has no {missing[0]!r}")
-        hints = get_type_hints(kind)
         return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
     if kind is float and type(value) is int:
         return value
     if kind not in (int, float, str, bool) or type(value) is not kind:
         raise TypeError(f"{where} is a {type(value).__name__}")
     return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)  # slow, and a dataset may have 10⁵ shards
 
 
 def _require_plain_names(manifest: Manifest, name: str) -> None:

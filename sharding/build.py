@@ -8,7 +8,7 @@ import fcntl
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,15 +23,19 @@ from rich.table import Table
 from loaders.dataset import MANIFEST, Manifest
 from loaders.errors import InputError, reported
 from sharding.corpora.demo import DemoSettings, make_demo
+from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
-from sharding.corpora.voxceleb import SplitBy, read_voxceleb
+from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import default_workers, run
-from sharding.finish import NothingBuiltError, finish_dataset
+from sharding.finish import Lacks, NothingBuiltError, finish_dataset
+from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
+from sharding.stages import STAGES, Stage
+from sharding.views import face_detector
 from sharding.writer import WORK_FOLDER
 
 console = Console()
@@ -45,38 +49,26 @@ class Demo:
     """Folder to make; it must not be there, or be empty."""
     workers: int = field(default_factory=default_workers)
     """Processes that draw and speak."""
-    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = DemoSettings()
+    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = field(default_factory=DemoSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voxceleb:
     """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
 
-    source: Path
-    """The tree's root, or any folder above it."""
+    sources: Annotated[VoxcelebSources, tyro.conf.arg(name="")]
     output: Path
     """The dataset's folder."""
-    audio: Path | None = None
-    """A tree with the sound of each utterance, where it lies apart from the video."""
-    openface: Path | None = None
-    """A tree with OpenFace's table of each utterance."""
-    split_by: SplitBy = "speaker"
-    """Whose id decides on which side of the split an utterance falls."""
-    test_fraction: float = 0.2
-    """Share of the ids that make the split "test"."""
+    on_leak: OnLeak = "refuse"
+    """Where a speaker or video is on both sides of the split: refuse to build, or reject its utterances from all splits
+    but one: test keeps its own, then validation."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
-    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings()
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
 
     def read(self) -> Corpus:
         """The corpus that these arguments name."""
-        return read_voxceleb(
-            self.source,
-            audio=self.audio,
-            openface=self.openface,
-            split_by=self.split_by,
-            test_fraction=self.test_fraction,
-        )
+        return read_voxceleb(self.sources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +84,14 @@ class Omg:
     output: Path
     """The dataset's folder."""
     openface: Path | None = None
-    """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv."""
+    """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
+    on_leak: OnLeak = "refuse"
+    """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
-    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = BuildSettings(pad_short=True)
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: BuildSettings(crop="face", pad_short=True)
+    )
 
     def read(self) -> Corpus:
         """The corpus that these arguments name."""
@@ -109,7 +105,7 @@ def main() -> None:
     command: Demo | Voxceleb | Omg = tyro.cli(
         Annotated[Demo, tyro.conf.subcommand("demo")]
         | Annotated[Voxceleb, tyro.conf.subcommand("voxceleb")]
-        | Annotated[Omg, tyro.conf.subcommand("omg")],  # type: ignore[arg-type]
+        | Annotated[Omg, tyro.conf.subcommand("omg")],
         description=__doc__,
     )
     with reported():
@@ -122,41 +118,62 @@ def main() -> None:
                 f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
             )
         else:
-            build(command.read(), command.output, command.settings, command.workers)
+            build(command.read(), command.output, command.settings, command.workers, command.on_leak)
 
 
-def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int) -> Manifest:
+def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int, on_leak: OnLeak = "refuse") -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
 
     Raises:
-        InputError: a setting is out of range, the output holds something else, another build is at work there, nothing
-            of the corpus can be used, or the disk is full.
+        InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
+            output holds something else, another build is at work there, nothing of the corpus can be used, or the disk
+            is full.
     """
     settings.check()
+    if settings.crop == "face":
+        face_detector()
+    if settings.openface_bin is not None:
+        require_openface(settings.openface_bin)
+    corpus = settle_leaks(corpus, on_leak)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
     began = time.perf_counter()
     with _sole_builder(output):
         with ThreadPoolExecutor(4 * workers) as pool:
-            seconds = list(pool.map(probe_seconds, [utterance.video_path for utterance in corpus.utterances]))
+            seconds = list(pool.map(probe_seconds, corpus.utterances))
         jobs = plan_shards(corpus.utterances, seconds, settings, output)
         clean_work_folder(output, jobs)
         missing = [job for job in jobs if not is_built(job)]
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
         try:
-            _build_shards(missing, workers)
-            manifest, gaze_problems = finish_dataset(output, corpus.name, jobs, settings)
+            speed = _build_shards(missing, workers)
+            manifest, lacks = finish_dataset(output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
         except OSError as error:
             raise InputError(
                 f"{error.filename or output}: {error.strerror}: mend that and run the build again"
             ) from error
         remove_work_folder(output)
-    _summarise(manifest, output, gaze_problems, time.perf_counter() - began)
+    _summarise(manifest, output, lacks, speed, time.perf_counter() - began)
     return manifest
 
 
-def _build_shards(jobs: Sequence[ShardJob], workers: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast shards were built."""
+
+    clips: int
+    seconds: Mapping[Stage, float]  #: of all processes, by stage
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values())
+        if not total:
+            return "nothing was left to build"
+        shares = ", ".join(f"{stage} {spent / total:.0%}" for stage, spent in self.seconds.items())
+        return f"{self.clips / total:.1f} clips/s a process: {shares}"
+
+
+def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -169,10 +186,13 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> None:
         total = sum(len(job.utterances) for job in jobs)
         task = progress.add_task("building", total=total, clips=0, rejected=0)
         clips = rejected = 0
+        seconds: Counter[Stage] = Counter()
         for result in run(build_shard, jobs, workers=workers):
             clips += result.clips
             rejected += result.rejected
+            seconds.update(result.seconds)
             progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
+    return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 
 @contextmanager
@@ -204,7 +224,7 @@ def _sole_builder(output: Path) -> Iterator[None]:
             raise
 
 
-def _summarise(manifest: Manifest, output: Path, gaze_problems: Counter[str], seconds: float) -> None:
+def _summarise(manifest: Manifest, output: Path, lacks: Lacks, speed: Speed, seconds: float) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
     table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {clips / seconds:.1f} clips/s")
     for name in ("split", "clips", "speakers", "videos", "shards", "MB"):
@@ -214,10 +234,14 @@ def _summarise(manifest: Manifest, output: Path, gaze_problems: Counter[str], se
         numbers = (split.clips, split.speakers, split.videos, len(split.shards), round(size, 1))
         table.add_row(name, *map(str, numbers))
     console.print(table)
+    if speed.seconds:
+        console.print(str(speed))
     for reason, count in manifest.rejected.items():
-        console.print(f"rejected, {reason}: {count}")
-    for reason, count in sorted(gaze_problems.items()):
-        console.print(f"without gaze, {reason}: {count}")
+        console.print(f"utterances rejected, {reason}: {count}")
+    for reason, count in sorted(lacks.clips.items()):
+        console.print(f"clips left out, {reason}: {count}")
+    for reason, count in sorted(lacks.gaze.items()):
+        console.print(f"clips without gaze, {reason}: {count}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,11 +10,15 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from sharding.clip_gaze import ClipGaze, UtteranceGaze
+from sharding.corpora.boxes import BoxesError
 from sharding.corpora.utterance import Utterance
+from sharding.faces import MINIMUM_COVERAGE
 from sharding.filmstrip import encode_filmstrip
-from sharding.gaze import GazeError, read_table, statistics
 from sharding.media import Media, MediaError, read_media
 from sharding.settings import SAMPLE_RATE, BuildSettings
+from sharding.stages import Stopwatch
+from sharding.views import NoFaceError, View, view_of
 from sharding.waveform import encode_waveform
 
 
@@ -35,59 +40,74 @@ class EncodedClip:
     start: float  #: seconds from the start of the utterance
     padded: float  #: seconds of last frame and silence at its end
     gaze: NDArray[np.float32] | None  #: as stored
+    gaze_problem: str | None  #: why it has none: a word to count by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedUtterance:
-    """An utterance's clips, and why they have no gaze where they have none."""
+    """An utterance's clips, and how many were left out, by reason."""
 
     clips: tuple[EncodedClip, ...]
-    gaze_problem: str | None  #: a word to count by
+    left_out: Mapping[str, int]
 
 
-def encode_utterance(utterance: Utterance, settings: BuildSettings) -> EncodedUtterance:
+def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
     """The utterance's clips, end to end from its start; what is left at the end is shorter than a clip and dropped.
+
+    A clip is numbered by its place in the utterance, whether or not those before it were left out. ``watch`` is told
+    where the time goes.
 
     Raises:
         RejectedError: with the reason, where there are none.
     """
+    view, media = _looked_at(utterance, settings, watch)
+    _require_sound(media.audio, settings.min_loudness)
+    with watch.stage("gaze"):
+        gaze = UtteranceGaze(utterance, media, view, settings)
+    media, padded = _whole_clips(media, settings)
+    clip = settings.clip
+    clips: list[EncodedClip] = []
+    left_out: list[tuple[str, str]] = []
+    for number in range(len(media.frames) // clip.frames):
+        start, end = number * clip.seconds, (number + 1) * clip.seconds - padded
+        with watch.stage("gaze"):
+            own_gaze = gaze.of(start, end)
+        problem = _problem(view, own_gaze, start, end, settings)
+        if problem is not None:
+            left_out.append(problem)
+            continue
+        with watch.stage("encode"):
+            clips.append(_encode(utterance, settings, media, own_gaze, number, padded))
+    if not clips:
+        raise RejectedError(*left_out[0])
+    return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
+
+
+def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[View, Media]:
     clip = settings.clip
     try:
-        media = read_media(
-            utterance.video_path,
-            fps=clip.fps,
-            size=clip.size,
-            audio_path=utterance.audio_path,
-            sample_rate=SAMPLE_RATE,
-            max_seconds=settings.max_seconds,
-        )
+        view = view_of(utterance, settings, watch)
+        with watch.stage("decode"):
+            media = read_media(
+                utterance.video_path,
+                fps=clip.fps,
+                size=clip.size,
+                audio_path=utterance.audio_path,
+                sample_rate=SAMPLE_RATE,
+                max_seconds=settings.max_seconds,
+                boxes=view.boxes(clip.fps),
+                start=view.start,
+                stop=view.stop,
+            )
     except MediaError as error:
         raise RejectedError(error.reason, error.detail) from error
-    _require_sound(media.audio, settings.min_loudness)
-    gaze, gaze_problem = _gaze(utterance, settings)
-    count = len(media.frames) // clip.frames
-    padded = 0.0
-    if count == 0:
-        missing = (clip.frames - len(media.frames)) / clip.fps
-        if not settings.pad_short:
-            raise RejectedError("too_short", f"{missing:.3g} s short of a clip of {clip.seconds:g} s")
-        media, count, padded = _pad(media, clip.frames, clip.samples), 1, missing
-    clips = []
-    for number in range(count):
-        frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
-        samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
-        start = number * clip.seconds
-        members = {
-            "filmstrip": encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling),
-            "audio": encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format),
-        }
-        if gaze is not None:
-            members["gaze"] = _npy(gaze)
-        members["clip"] = msgpack.packb(_description(utterance, settings, start, padded))
-        clips.append(
-            EncodedClip(key=f"{utterance.key}+{number:03d}", members=members, start=start, padded=padded, gaze=gaze)
-        )
-    return EncodedUtterance(clips=tuple(clips), gaze_problem=gaze_problem)
+    except BoxesError as error:
+        raise RejectedError("boxes_unreadable", str(error)) from error
+    except NoFaceError as error:
+        raise RejectedError("no_face", str(error)) from error
+    except OSError as error:  # a folder that may not be entered, a network file system that is gone
+        raise RejectedError("unreadable", f"{utterance.video_path}: {error.strerror}") from error
+    return view, media
 
 
 def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
@@ -100,22 +120,53 @@ def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
         raise RejectedError("silent", f"its loudest tenth of a second has {loudness:.0f} dB of full scale")
 
 
-def _gaze(utterance: Utterance, settings: BuildSettings) -> tuple[NDArray[np.float32] | None, str | None]:
-    try:
-        if utterance.gaze_path is None:
-            raise GazeError("gaze_missing", "no OpenFace table was given")
-        return statistics(read_table(utterance.gaze_path)).astype(np.float32), None
-    except GazeError as error:
-        if settings.require_gaze:
-            raise RejectedError(error.reason, error.detail) from error
-        return None, error.reason
+def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
+    """The media, at least a clip long, and how many seconds of last frame and silence were added for that."""
+    clip = settings.clip
+    missing = clip.frames - len(media.frames)
+    if missing <= 0:
+        return media, 0.0
+    if not settings.pad_short:
+        raise RejectedError("too_short", f"{missing / clip.fps:.3g} s short of a clip of {clip.seconds:g} s")
+    held = np.repeat(media.frames[-1:], missing, axis=0)
+    silence = np.zeros(clip.samples - len(media.audio), np.int16)
+    padded = replace(media, frames=np.concatenate([media.frames, held]), audio=np.concatenate([media.audio, silence]))
+    return padded, missing / clip.fps
 
 
-def _pad(media: Media, frames: int, samples: int) -> Media:
-    """The media with its last frame held, and silence, up to a clip's length."""
-    held = np.repeat(media.frames[-1:], frames - len(media.frames), axis=0)
-    silence = np.zeros(samples - len(media.audio), np.int16)
-    return replace(media, frames=np.concatenate([media.frames, held]), audio=np.concatenate([media.audio, silence]))
+def _problem(view: View, gaze: ClipGaze, start: float, end: float, settings: BuildSettings) -> tuple[str, str] | None:
+    """Why a clip is left out: reason and detail."""
+    if view.face is not None and view.face.coverage(start, end) < MINIMUM_COVERAGE:
+        return "no_face", f"no face in enough frames from {start:g} s on"
+    if settings.require_gaze and gaze.problem is not None:
+        return gaze.problem, gaze.detail
+    return None
+
+
+def _encode(
+    utterance: Utterance, settings: BuildSettings, media: Media, gaze: ClipGaze, number: int, padded: float
+) -> EncodedClip:
+    clip = settings.clip
+    frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
+    samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
+    start = number * clip.seconds
+    members = {
+        "filmstrip": encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling),
+        "audio": encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format),
+    }
+    if gaze.statistics is not None:
+        members["gaze"] = _npy(gaze.statistics)
+    if gaze.frames is not None:
+        members["gaze_frames"] = _npy(gaze.frames)
+    members["clip"] = msgpack.packb(_description(utterance, settings, start, padded))
+    return EncodedClip(
+        key=f"{utterance.key}+{number:03d}",
+        members=members,
+        start=start,
+        padded=padded,
+        gaze=gaze.statistics,
+        gaze_problem=gaze.problem,
+    )
 
 
 def _npy(array: NDArray[np.float32]) -> bytes:
@@ -137,4 +188,6 @@ def _description(utterance: Utterance, settings: BuildSettings, start: float, pa
         "emotion": utterance.emotion,
         "arousal": utterance.arousal,
         "valence": utterance.valence,
+        "gender": utterance.gender,
+        "nationality": utterance.nationality,
     }

@@ -26,7 +26,7 @@ def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Itera
     Raises:
         WorkerDiedError: a process was killed. Whatever ``function`` raises is raised here.
     """
-    if workers == 1 or len(jobs) == 1:
+    if workers == 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return
     # Not forked: a copy of a process that has threads may hold their locks for ever.

@@ -29,14 +29,22 @@ def encode_filmstrip(frames: NDArray[np.uint8], *, quality: int, subsampling: Su
     return out.getvalue()
 
 
-def decode_filmstrip(data: bytes, frames: int) -> NDArray[np.uint8]:
-    """The frames (T, H, W, 3) of a filmstrip of T ``frames``. Raises ValueError where the data is something else."""
+def decode_filmstrip(data: bytes, frames: int, *, size: int | None = None) -> NDArray[np.uint8]:
+    """The frames (T, H, W, 3) of a filmstrip of T ``frames``. Raises ValueError where the data is something else.
+
+    With ``size``, the height and width of a frame, a picture that claims other sizes is refused before its pixels take
+    up memory.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
             width, height = picture.size
-            if height % frames or height > LONGEST or width > LONGEST:
-                raise ValueError(f"a picture of {width}×{height} is no filmstrip of {frames} frames")
+            unlike = size is not None and (width, height) != (size, size * frames)
+            if height % frames or height > LONGEST or width > LONGEST or unlike:
+                raise ValueError(
+                    f"a picture of {width}×{height} is no filmstrip of {frames} frames"
+                    + (f" of {size}×{size}" if size is not None else "")
+                )
             pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a whole JPEG: {error}") from error
     return pixels.reshape(frames, height // frames, width, 3)

@@ -1,8 +1,8 @@
 """The receipts of all shards become the catalogs, the table of the rejected, and dataset.json."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loaders.catalog import schema
-from loaders.dataset import CATALOG, REJECTED, Manifest, Shard, Split, write_manifest
+from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, write_manifest
 from loaders.errors import InputError
+from sharding.corpora.utterance import Apart, Rejection
 from sharding.plan import ShardJob
-from sharding.settings import BuildSettings, Rejection
+from sharding.settings import BuildSettings
 from sharding.shard import receipt_path
-from sharding.writer import Moments, read_receipt, whole_or_absent
+from sharding.writer import Moments, read_receipt, sha256_of, whole_or_absent
 
+_ROW_GROUP = 1 << 14  # so that a few shards' rows can be read without the rest
 _REJECTED_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Rejection)])
 
 
@@ -26,9 +28,23 @@ class NothingBuiltError(InputError):
     """Every utterance was rejected: there is nothing to make a dataset of."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lacks:
+    """What the utterances that are in the dataset lack, by reason."""
+
+    clips: Counter[str] = field(default_factory=Counter)  #: clips left out of them
+    gaze: Counter[str] = field(default_factory=Counter)  #: clips without gaze
+
+
 def finish_dataset(
-    output: Path, corpus: str, jobs: Sequence[ShardJob], settings: BuildSettings
-) -> tuple[Manifest, Counter[str]]:
+    output: Path,
+    corpus: str,
+    jobs: Sequence[ShardJob],
+    settings: BuildSettings,
+    rejected: Sequence[Rejection] = (),
+    *,
+    apart: Apart = "speaker",
+) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
     Args:
@@ -36,16 +52,18 @@ def finish_dataset(
         corpus: its name.
         jobs: all of them.
         settings: of the build.
+        rejected: what the corpus' reader rejected already.
+        apart: what the splits promise not to share.
 
     Returns:
-        The manifest, and how many utterances have no gaze, by reason.
+        The manifest, and what the clips lack.
 
     Raises:
         NothingBuiltError: no utterance gave a clip.
     """
     splits: dict[str, Split] = {}
-    rejected: list[dict[str, Any]] = []
-    gaze_problems: Counter[str] = Counter()
+    rows: list[dict[str, Any]] = [asdict(rejection) for rejection in rejected]
+    lacks = Lacks()
     gaze = Moments(103)
     for split in sorted({job.split for job in jobs}):
         shards: list[Shard] = []
@@ -53,44 +71,76 @@ def finish_dataset(
         for job in (job for job in jobs if job.split == split):
             path = receipt_path(output, split, job.stem)
             facts = read_receipt(path)
-            rejected += facts["rejected"]
-            gaze_problems.update(facts["gaze_problems"])
+            rows += facts["rejected"]
+            lacks.clips.update(facts["left_out"])
+            lacks.gaze.update(facts["gaze_problems"])
             if split == "train":
                 part = facts["gaze"]
                 gaze.add(part["count"], np.array(part["mean"]), np.array(part["squares"]))
             if facts["clips"]:
-                rows = pq.read_table(path).replace_schema_metadata(None)
-                number = pa.array(np.full(len(rows), len(shards), np.int32))
-                parts.append(rows.set_column(rows.schema.get_field_index("shard"), "shard", number))
-                name = f"{job.stem}.tar"
-                shards.append(Shard(name=name, clips=facts["clips"], bytes=facts["bytes"], sha256=facts["sha256"]))
-        catalog = pa.concat_tables(parts) if parts else schema(settings.members).empty_table()
-        catalog = catalog.unify_dictionaries()
-        with whole_or_absent(output / split / CATALOG) as file:
-            pq.write_table(catalog, file)
-        splits[split] = Split(
-            clips=len(catalog),
-            speakers=pc.count_distinct(catalog["speaker"].cast(pa.string())).as_py(),
-            videos=pc.count_distinct(catalog["video"].cast(pa.string())).as_py(),
-            shards=tuple(shards),
-        )
-    reasons = dict(sorted(Counter(row["reason"] for row in rejected).items()))
+                parts.append(pq.read_table(path).replace_schema_metadata(None))
+                shards.append(
+                    Shard(
+                        name=f"{job.stem}.tar",
+                        clips=facts["clips"],
+                        bytes=facts["bytes"],
+                        sha256=facts["sha256"],
+                        index_sha256=facts["index_sha256"],
+                    )
+                )
+        splits[split] = finish_split(output / split, shards, parts, settings.members)
+    reasons = dict(sorted(Counter(row["reason"] for row in rows).items()))
     if not any(split.clips for split in splits.values()):
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise NothingBuiltError(
-            f"{output}: no clip came of {len(rejected)} utterances ({', '.join(f'{n} {r}' for r, n in reasons.items())}; "
-            f"the first: {rejected[0]['path']}: {rejected[0]['detail']}): give other sources or settings"
+            f"{output}: no clip came of {len(rows)} utterances ({counts}; "
+            f"the first: {rows[0]['path']}: {rows[0]['detail']}): give other sources or settings"
         )
-    with whole_or_absent(output / REJECTED) as file:
-        pq.write_table(pa.Table.from_pylist(rejected, schema=_REJECTED_SCHEMA), file)
     manifest = Manifest(
         corpus=corpus,
         clip=settings.clip,
         members=settings.members,
+        apart=apart,
         splits=splits,
         gaze_mean=tuple(gaze.mean.tolist()) if gaze.count else None,
         gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
         rejected=reasons,
+        rejected_sha256=write_rejected(output, rows),
         settings=asdict(settings),
     )
     write_manifest(output, manifest)
-    return manifest, gaze_problems
+    return manifest, lacks
+
+
+def finish_split(folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], members: Sequence[Member]) -> Split:
+    """Write a split's catalog.
+
+    Args:
+        folder: of the split.
+        shards: of the split, in order.
+        parts: the rows of each shard; their column "shard" is numbered here.
+        members: what the clips have.
+    """
+    numbered = []
+    for number, rows in enumerate(parts):
+        column = pa.array(np.full(len(rows), number, np.int32))
+        numbered.append(rows.set_column(rows.schema.get_field_index("shard"), "shard", column))
+    catalog = pa.concat_tables(numbered) if numbered else schema(members).empty_table()
+    return Split(
+        clips=len(catalog),
+        speakers=pc.count_distinct(catalog["speaker"].cast(pa.string())).as_py(),
+        videos=pc.count_distinct(catalog["video"].cast(pa.string())).as_py(),
+        catalog_sha256=_write_table(folder / CATALOG, catalog.unify_dictionaries()),
+        shards=tuple(shards),
+    )
+
+
+def write_rejected(output: Path, rejected: Sequence[Mapping[str, Any]]) -> str:
+    """Write the table of the rejected (rows with `Rejection`'s fields); returns its SHA-256."""
+    return _write_table(output / REJECTED, pa.Table.from_pylist(rejected, schema=_REJECTED_SCHEMA))
+
+
+def _write_table(path: Path, table: pa.Table) -> str:
+    with whole_or_absent(path) as file:
+        pq.write_table(table, file, row_group_size=_ROW_GROUP)
+    return sha256_of(path)

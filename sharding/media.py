@@ -280,7 +280,7 @@ class _Film:
         if self.width == 0:
             raise MediaError("undecodable", "its video holds no picture")
         if self.count == 0:
-            raise MediaError("too_short", "its video ends before the part that is wanted")
+            raise MediaError("too_short", "its video ends before its part")
 
     def _see(self, first: VideoFrame, pixel_aspect: Fraction) -> None:
         self.width, self.height, self.pixel_aspect = first.width, first.height, pixel_aspect
@@ -373,6 +373,8 @@ def _part(path: Path, start: float, stop: float) -> tuple[float, float]:
     if not 0 <= start < stop:
         raise ValueError(f"a part must end after it starts, not last from {start} to {stop} s")
     with _opened(path, math.inf) as container:
+        if container.duration and start >= container.duration / av.time_base:
+            raise MediaError("too_short", f"it ends after {container.duration / av.time_base:.2f} s, before its part")
         stream = _stream(container, "video")
         for picture in _decoded(container, stream):
             begins = (picture.pts or 0) * _time_base(stream)

@@ -68,6 +68,7 @@ def plan_shards(
         count = max(
             math.ceil(total / (settings.shard_mb * 1e6)), min(_SMALL_BUILD, len(sized) // _FEWEST_UTTERANCES), 1
         )
+        count = min(count, len(sized))
         ordered = sorted((utterance for utterance, _ in sized), key=lambda u: (u.video, u.speaker, u.utterance))
         for number in range(count):
             chosen = tuple(sorted(ordered[number::count], key=lambda u: xxhash.xxh3_64_intdigest(u.key.encode())))

@@ -1,13 +1,18 @@
 """What a build makes of its utterances."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from loaders.dataset import ClipFormat, Member
 from loaders.errors import InputError
 from sharding.filmstrip import LONGEST, ROWS_OF_A_BLOCK, Subsampling
+from sharding.gaze import SIGNAL_NAMES
 from sharding.waveform import AudioFormat
 
 SAMPLE_RATE = 16_000
+
+Crop = Literal["centre", "face"]
+GazeWindow = Literal["utterance", "clip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,9 @@ class BuildSettings:
     """Frames a second of the filmstrips."""
     size: int = 224
     """Height and width of a frame, pixels: a multiple of 16."""
+    crop: Crop = "centre"
+    """What is cropped to a square: the middle of the picture, or the largest face with some background, followed over
+    the utterance. Boxes that a corpus gives come before either."""
     quality: int = 90
     """JPEG quality of the filmstrips, 1 to 95."""
     subsampling: Subsampling = "4:2:0"
@@ -32,8 +40,17 @@ class BuildSettings:
     """Utterances whose loudest tenth of a second stays below, in dB of full scale, are rejected as silent."""
     pad_short: bool = False
     """Pad utterances shorter than a clip with their last frame and silence, instead of rejecting them."""
+    gaze_window: GazeWindow = "utterance"
+    """What the gaze statistics are computed over: the whole utterance, the same for all its clips, or each clip."""
+    openface_bin: str | None = None
+    """OpenFace 2's FeatureExtraction: it is run on the crops of utterances that have no table."""
+    gaze_frames: bool = False
+    """Keep the gaze signals themselves too, as gaze_frames.npy: a row a time step, of 12 signals and whether they are
+    valid."""
+    gaze_fps: float = 25.0
+    """Time steps a second of the gaze signals."""
     require_gaze: bool = False
-    """Reject utterances without gaze."""
+    """Reject utterances, and leave out clips, without gaze."""
     shard_mb: int = 256
     """Size that shards are planned for, in 10⁶ bytes."""
 
@@ -55,12 +72,20 @@ class BuildSettings:
         """The declaration of the members that the clips are built with."""
         clip = self.clip
         picture = (clip.frames, clip.size, clip.size, 3)
+        signals = (self.gaze_steps, len(SIGNAL_NAMES) + 1)
+        frames = Member(name="gaze_frames", extension="npy", dtype="float32", shape=signals, required=False)
         return (
             Member(name="filmstrip", extension="jpg", dtype="uint8", shape=picture, required=True),
             Member(name="audio", extension=self.audio_format, dtype="int16", shape=(clip.samples,), required=True),
             Member(name="gaze", extension="npy", dtype="float32", shape=(103,), required=False),
+            *((frames,) if self.gaze_frames else ()),
             Member(name="clip", extension="msgpack", dtype="map", shape=(), required=True),
         )
+
+    @property
+    def gaze_steps(self) -> int:
+        """Rows of gaze_frames.npy."""
+        return round(self.clip_seconds * self.gaze_fps)
 
     def check(self) -> None:
         """Raise InputError for a setting that is out of range."""
@@ -83,22 +108,12 @@ class BuildSettings:
         )
         _require(1 <= self.quality <= 95, "--quality", self.quality, "1 to 95")
         _require(self.max_seconds >= self.clip_seconds, "--max-seconds", self.max_seconds, "at least --clip-seconds")
+        _require(
+            self.gaze_steps >= 1 and 0 < self.gaze_fps <= 1000, "--gaze-fps", self.gaze_fps, "one step a clip, or more"
+        )
         _require(1 <= self.shard_mb <= 4000, "--shard-mb", self.shard_mb, "1 to 4000")
 
 
 def _require(holds: bool, option: str, value: object, use: str) -> None:
     if not holds:
         raise InputError(f"{option} is {value}: use {use}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """An utterance that is not in the dataset, and why."""
-
-    split: str
-    speaker: str
-    video: str
-    utterance: str
-    path: str
-    reason: str  #: a word to count by
-    detail: str  #: a line for a person

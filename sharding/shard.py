@@ -1,16 +1,19 @@
 """One shard, from its utterances to its receipt: the unit of a build's work."""
 
+import hashlib
 import shutil
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sharding.clips import RejectedError, encode_utterance
+from sharding.corpora.utterance import Rejection
 from sharding.plan import ShardJob
-from sharding.settings import Rejection
+from sharding.stages import Stage, Stopwatch
 from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
 
 
@@ -23,6 +26,7 @@ class ShardResult:
     clips: int
     bytes: int
     rejected: int
+    seconds: Mapping[Stage, float]  #: where the time went
 
 
 def receipt_path(output: Path, split: str, stem: str) -> Path:
@@ -46,7 +50,9 @@ def build_shard(job: ShardJob) -> ShardResult:
     folder = job.output / job.split
     folder.mkdir(parents=True, exist_ok=True)
     settings = job.settings
+    began, watch = time.perf_counter(), Stopwatch()
     rejected: list[Rejection] = []
+    left_out: Counter[str] = Counter()
     gaze_problems: Counter[str] = Counter()
     gaze = Moments(103)
     shard = folder / f"{job.stem}.tar"
@@ -54,22 +60,12 @@ def build_shard(job: ShardJob) -> ShardResult:
         writer = ShardWriter(file, settings.members)
         for utterance in job.utterances:
             try:
-                encoded = encode_utterance(utterance, settings)
+                encoded = encode_utterance(utterance, settings, watch)
             except RejectedError as error:
-                rejected.append(
-                    Rejection(
-                        split=job.split,
-                        speaker=utterance.speaker,
-                        video=utterance.video,
-                        utterance=utterance.utterance,
-                        path=str(utterance.video_path),
-                        reason=error.reason,
-                        detail=error.detail,
-                    )
-                )
+                rejected.append(Rejection.of(utterance, error.reason, error.detail))
                 continue
-            if encoded.gaze_problem is not None:
-                gaze_problems[encoded.gaze_problem] += 1
+            left_out.update(encoded.left_out)
+            gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)
             for clip in encoded.clips:
                 writer.add(utterance, clip)
                 if clip.gaze is not None:
@@ -87,7 +83,9 @@ def build_shard(job: ShardJob) -> ShardResult:
         "clips": len(written.rows),
         "bytes": size,
         "sha256": written.sha256,
+        "index_sha256": hashlib.sha256(written.index.encode()).hexdigest(),
         "rejected": [asdict(rejection) for rejection in rejected],
+        "left_out": left_out,
         "gaze_problems": gaze_problems,
         "gaze": {"count": gaze.count, "mean": gaze.mean.tolist(), "squares": gaze.squares.tolist()},
     }
@@ -98,6 +96,8 @@ def build_shard(job: ShardJob) -> ShardResult:
         clips=len(written.rows),
         bytes=size,
         rejected=len(rejected),
+        # What is left is writing: the tar, its checksums, waiting for the disk.
+        seconds={**watch.seconds, "write": time.perf_counter() - began - sum(watch.seconds.values())},
     )
 
 

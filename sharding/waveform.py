@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AudioFormat = Literal["wav", "flac"]
+_MAGIC = {b"RIFF": "wav", b"fLaC": "flac"}
 
 
 def encode_waveform(samples: NDArray[np.int16], *, sample_rate: int, audio_format: AudioFormat) -> bytes:
@@ -34,14 +35,33 @@ def encode_waveform(samples: NDArray[np.int16], *, sample_rate: int, audio_forma
     return out.getvalue()
 
 
-def decode_waveform(data: bytes) -> NDArray[np.float32]:
-    """The samples (n,) in -1 … 1 of a mono file. Raises ValueError where it is none."""
+def decode_waveform(data: bytes, *, samples: int | None = None, sample_rate: int | None = None) -> NDArray[np.float32]:
+    """The samples (n,) in -1 … 1 of a mono WAV or FLAC file.
+
+    Raises:
+        ValueError: it is none, is not of ``sample_rate``, or does not hold exactly ``samples``; one that holds more is
+            not decoded further.
+    """
+    audio_format = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if audio_format is None:
+        raise ValueError("neither WAV nor FLAC")
+    blocks = []
+    decoded = 0
     try:
-        with av.open(io.BytesIO(data), "r") as container:
-            blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
+        # The format is given: guessing it, ffmpeg might take the bytes for a list of other files, and open those.
+        with av.open(io.BytesIO(data), "r", format=audio_format) as container:
+            for frame in container.decode(audio=0):
+                if sample_rate is not None and frame.sample_rate != sample_rate:
+                    raise ValueError(f"{frame.sample_rate} samples a second instead of {sample_rate}")
+                blocks.append(frame.to_ndarray())
+                decoded += frame.samples
+                if samples is not None and decoded > samples:
+                    raise ValueError(f"more than {samples} samples")
     except (av.FFmpegError, IndexError) as error:
         raise ValueError(f"not an audio file: {error}") from error
     if not blocks or blocks[0].dtype != np.int16 or blocks[0].shape[0] != 1:
         raise ValueError("not a mono file of 16-bit samples")
-    samples: NDArray[np.float32] = np.concatenate(blocks, axis=1)[0].astype(np.float32) / np.float32(32768)
-    return samples
+    if samples is not None and decoded != samples:
+        raise ValueError(f"{decoded} samples instead of {samples}")
+    waveform: NDArray[np.float32] = np.concatenate(blocks, axis=1)[0].astype(np.float32) / np.float32(32768)
+    return waveform

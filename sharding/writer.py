@@ -26,7 +26,8 @@ from sharding.clips import EncodedClip
 from sharding.corpora.utterance import Utterance
 
 WORK_FOLDER = ".build"
-_INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes it
+_BLOCK = 1 << 20
+INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes it
 
 
 @contextmanager
@@ -41,6 +42,15 @@ def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class ShardWriter:
@@ -67,6 +77,8 @@ class ShardWriter:
             "emotion": utterance.emotion,
             "arousal": utterance.arousal,
             "valence": utterance.valence,
+            "gender": utterance.gender,
+            "nationality": utterance.nationality,
         }
         components = []
         for member in self._members:
@@ -91,7 +103,7 @@ class ShardWriter:
         """Finish the tar."""
         self._write(bytes(2 * tarfile.BLOCKSIZE))
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
-        index = "\n".join([f"{_INDEX_VERSION} {len(self._index)}", *self._index]) + "\n"
+        index = "\n".join([f"{INDEX_VERSION} {len(self._index)}", *self._index]) + "\n"
         return WrittenShard(
             rows=pa.Table.from_pylist(self._rows, schema=schema(self._members)),
             index=index,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
-from sharding.corpora.utterance import Corpus, Utterance
+from sharding.corpora.tree import leads_out
+from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
 
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
@@ -17,12 +18,13 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
     """The utterances of both tables: splits "train" and "validation".
 
     An utterance whose file is missing is kept, for the build to reject by name: videos vanish from where they were
-    published. Rows that name no utterance are dropped, with a note.
+    published. One whose file is a link that leads out of ``source`` is among the rejected. Rows that name no utterance
+    are dropped, with a note.
 
     Args:
         source: the folder that holds ``<video>/<utterance>``.
         train_csv, validation_csv: the published tables.
-        openface: a folder with ``<video>/<utterance>.csv``, OpenFace's tables.
+        openface: a folder with OpenFace's tables, ``<video>/<utterance>.csv`` or ``<video>_<utterance>.csv``.
 
     Raises:
         InputError: a folder or table is missing, or a table lacks a column or holds a label that is none.
@@ -45,7 +47,18 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
     if openface is not None:
         tables = sum(utterance.gaze_path is not None for utterance in utterances)
         notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
-    return Corpus(name="omg", utterances=tuple(utterances), notes=tuple(notes))
+    outside = {utterance.key for utterance in utterances if leads_out(utterance.video_path, source)}
+    return Corpus(
+        name="omg",
+        utterances=tuple(utterance for utterance in utterances if utterance.key not in outside),
+        rejected=tuple(
+            Rejection.of(utterance, "outside_source", f"a link that leads out of {readable(source)}")
+            for utterance in utterances
+            if utterance.key in outside
+        ),
+        notes=tuple(notes),
+        apart="video",
+    )
 
 
 def _rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
@@ -83,7 +96,6 @@ def _utterance(
         if name in (".", "..") or "/" in name or "\\" in name:
             raise InputError(f"{table}, line {line}: {name!r} is no plain file name: mend the row or leave it out")
     name = row["utterance"].rsplit(".", 1)[0]
-    gaze = None if openface is None else openface / row["video"] / f"{name}.csv"
     return Utterance(
         corpus="omg",
         split=split,
@@ -91,8 +103,13 @@ def _utterance(
         video=row["video"],
         utterance=name,
         video_path=source / row["video"] / row["utterance"],
-        gaze_path=gaze if gaze is not None and gaze.is_file() else None,
+        gaze_path=None if openface is None else _table(openface, row["video"], name),
         emotion=int(emotion),
         arousal=arousal,
         valence=valence,
     )
+
+
+def _table(openface: Path, video: str, utterance: str) -> Path | None:
+    places = (openface / video / f"{utterance}.csv", openface / f"{video}_{utterance}.csv")
+    return next((path for path in places if path.is_file()), None)

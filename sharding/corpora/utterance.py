@@ -5,8 +5,21 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 _LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
+
+Apart = Literal["speaker", "video", "utterance"]
+"""What no two splits share: speakers and videos, or videos, or nothing but utterances."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxesFile:
+    """Where an utterance lies in a longer video, and where in its pictures: one of VoxCeleb's txt files."""
+
+    path: Path
+    margin: float = 1.0  #: side of the crop over the longer side of the box
+    height: int | None = None  #: rows of the picture that boxes in pixels refer to; None: the video's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,14 +34,21 @@ class Utterance:
     video_path: Path
     audio_path: Path | None = None  #: None: inside the video's file
     gaze_path: Path | None = None  #: OpenFace's table; None: there is none
+    boxes: BoxesFile | None = None  #: None: the video's file holds the utterance and nothing else
     emotion: int = -1  #: `loaders.dataset.EMOTIONS`, -1: no label
     arousal: float = math.nan
     valence: float = math.nan
+    gender: str | None = None  #: of the speaker, in the corpus' own words
+    nationality: str | None = None
 
     @property
     def key(self) -> str:
         """What its clips' keys begin with: unique, without dots or slashes, and safe as a file name anywhere."""
-        name = "+".join(_plain(part) for part in dict.fromkeys((self.speaker, self.video, self.utterance)))
+        # Where a corpus names no speakers but its videos, once is enough: two parts are never three.
+        parts = (
+            (self.video, self.utterance) if self.speaker == self.video else (self.speaker, self.video, self.utterance)
+        )
+        name = "+".join(_plain(part) for part in parts)
         if len(name) > _LONGEST_KEY:
             name = f"{name[: _LONGEST_KEY - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         return name
@@ -40,9 +60,42 @@ def _plain(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """What is not in the dataset, and why: an utterance, or a folder of a corpus that could not be looked into."""
+
+    split: str
+    speaker: str
+    video: str
+    utterance: str
+    path: str
+    reason: str  #: a word to count by
+    detail: str  #: a line for a person
+
+    @classmethod
+    def of(cls, utterance: Utterance, reason: str, detail: str) -> "Rejection":
+        """That of an utterance."""
+        return cls(
+            split=utterance.split,
+            speaker=utterance.speaker,
+            video=utterance.video,
+            utterance=utterance.utterance,
+            path=readable(utterance.video_path),
+            reason=reason,
+            detail=detail,
+        )
+
+
+def readable(path: Path | str) -> str:
+    """A path as text that can be stored: bytes that are no UTF-8 stand in it as \\xNN."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
     """What a corpus' reader found."""
 
     name: str
     utterances: tuple[Utterance, ...]  #: in a stable order
+    rejected: tuple[Rejection, ...] = ()  #: what it holds beside them and cannot be built
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
+    apart: Apart = "speaker"  #: what its splits promise

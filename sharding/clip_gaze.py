@@ -1,0 +1,120 @@
+"""An utterance's gaze, and each clip's share of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.corpora.utterance import Utterance
+from sharding.gaze import SIGNAL_NAMES, GazeError, GazeTable, read_table, signals, statistics, window
+from sharding.media import Media, read_media
+from sharding.openface import MOST_FPS, SIZE, run_openface
+from sharding.settings import BuildSettings
+from sharding.views import View
+
+_LENGTHS_APART = (0.2, 0.01)  # a table may differ from its video by so many seconds, and by this share of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipGaze:
+    """What a clip has of gaze."""
+
+    statistics: NDArray[np.float32] | None = None  #: (103,), see `sharding.gaze.GAZE_NAMES`
+    frames: NDArray[np.float32] | None = None  #: see `resampled`
+    problem: str | None = None  #: why it has none: a word to count by
+    detail: str = ""  #: the same for a person
+
+
+class UtteranceGaze:
+    """The gaze of an utterance's clips. What is wrong with the table is wrong with the gaze of every clip."""
+
+    def __init__(self, utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> None:
+        """Read the utterance's table, or have OpenFace make one.
+
+        Args:
+            utterance: whose gaze it is.
+            media: its frames, which the table has to fit.
+            view: how it is looked at, for OpenFace.
+            settings: of the build.
+        """
+        self._settings = settings
+        self._table: GazeTable | None = None
+        self._whole: NDArray[np.float32] | None = None
+        self._failed: GazeError | None = None
+        try:
+            self._table = _table(utterance, media, view, settings)
+            if settings.gaze_window == "utterance":
+                self._whole = statistics(self._table).astype(np.float32)
+        except GazeError as error:
+            self._failed = error
+
+    def of(self, start: float, end: float) -> ClipGaze:
+        """The gaze of the clip between these seconds of the utterance."""
+        if self._failed is not None or self._table is None:
+            assert self._failed is not None
+            return ClipGaze(problem=self._failed.reason, detail=self._failed.detail)
+        try:
+            values = self._whole
+            if values is None:
+                values = statistics(window(self._table, start, end)).astype(np.float32)
+        except GazeError as error:
+            return ClipGaze(problem=error.reason, detail=error.detail)
+        settings = self._settings
+        frames = resampled(self._table, start, settings.gaze_steps, settings.gaze_fps) if settings.gaze_frames else None
+        return ClipGaze(statistics=values, frames=frames)
+
+
+def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray[np.float32]:
+    """A clip's gaze signals on a clock: (steps, 13), row i of them at ``start`` + i / fps seconds.
+
+    The first twelve columns are `sharding.gaze.SIGNAL_NAMES`, from the table's row that is nearest in time; the last is
+    1 where there is such a row and OpenFace succeeded on it. Where it is 0, so are the others.
+    """
+    at = start + np.arange(steps) / fps
+    after = np.clip(np.searchsorted(table.timestamp, at), 1, len(table) - 1)
+    is_before_nearer = at - table.timestamp[after - 1] <= table.timestamp[after] - at
+    nearest = np.where(is_before_nearer, after - 1, after)
+    # Half a millisecond more: OpenFace rounds its timestamps to milliseconds.
+    is_near = np.abs(table.timestamp[nearest] - at) <= 0.5 / min(fps, table.fps) + 0.0005
+    is_valid = is_near & table.success[nearest]
+    result = np.zeros((steps, len(SIGNAL_NAMES) + 1), np.float32)
+    result[is_valid, :-1] = signals(table)[nearest[is_valid]]
+    result[:, -1] = is_valid
+    return result
+
+
+def _table(utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> GazeTable:
+    if utterance.gaze_path is not None:
+        table = read_table(utterance.gaze_path)
+    elif settings.openface_bin is not None:
+        table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
+    else:
+        raise GazeError("gaze_missing", "no OpenFace table was given")
+    _require_fit(table, media.source_seconds)
+    return table
+
+
+def _run(binary: str, utterance: Utterance, media: Media, view: View, max_seconds: float) -> GazeTable:
+    """OpenFace on the same crops, at the source's own frame rate: its statistics are of one frame to the next."""
+    fps = min(media.source_fps, MOST_FPS)
+    crops = read_media(
+        utterance.video_path,
+        fps=fps,
+        size=SIZE,
+        audio_path=utterance.audio_path,
+        max_seconds=max_seconds,
+        boxes=view.boxes(fps),
+        start=view.start,
+        stop=view.stop,
+    )
+    table = run_openface(binary, crops.frames, fps)
+    _require_fit(table, crops.seconds)
+    return table
+
+
+def _require_fit(table: GazeTable, seconds: float) -> None:
+    step = float(np.median(np.diff(table.timestamp)))
+    lasts = float(table.timestamp[-1]) + step
+    allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds)
+    if abs(lasts - seconds) > allowed:
+        raise GazeError("gaze_wrong_length", f"the table covers {lasts:.2f} s of a video of {seconds:.2f} s")

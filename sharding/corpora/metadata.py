@@ -1,0 +1,84 @@
+"""VoxCeleb's lists: who the speakers are (vox1_meta.csv, vox2_meta.csv), and the published split (iden_split.txt)."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loaders.errors import InputError
+
+_SPLITS = {"1": "train", "2": "validation", "3": "test"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speaker:
+    """What is known of a speaker, in the list's own words."""
+
+    gender: str | None
+    nationality: str | None
+
+
+def read_speakers(tables: Sequence[Path]) -> dict[str, Speaker]:
+    """The speakers of the lists, by VoxCeleb's id and, for trees that are named so, by VGGFace's.
+
+    The columns are parted by tabs or commas and padded with spaces; VoxCeleb2's list has no nationality.
+
+    Raises:
+        InputError: a list cannot be read, or lacks the columns for id and gender.
+    """
+    speakers: dict[str, Speaker] = {}
+    for table in tables:
+        try:
+            with table.open(newline="", encoding="utf-8-sig") as file:
+                first = file.readline()
+                file.seek(0)
+                rows = [
+                    [cell.strip() for cell in row] for row in csv.reader(file, delimiter="\t" if "\t" in first else ",")
+                ]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise InputError(
+                f"--meta {table}: cannot be read ({error}): give vox1_meta.csv or vox2_meta.csv"
+            ) from error
+        header = rows[0] if rows else []
+        ids = [column for column, name in enumerate(header) if name.startswith("V") and name.endswith(" ID")]
+        if not ids or "Gender" not in header:
+            raise InputError(
+                f"--meta {table}: no columns VoxCeleb1 ID (or VoxCeleb2 ID) and Gender: give vox1_meta.csv or "
+                "vox2_meta.csv"
+            )
+        for row in rows[1:]:
+            cells = dict(zip(header, row, strict=False))
+            speaker = Speaker(gender=cells.get("Gender") or None, nationality=cells.get("Nationality") or None)
+            speakers.update({row[column]: speaker for column in ids if column < len(row) and row[column]})
+    return speakers
+
+
+def read_identification_split(path: Path) -> dict[tuple[str, str, str], str]:
+    """The split of every utterance of iden_split.txt, by (speaker, video, utterance).
+
+    A line is ``3 id10003/na8-QEFmj44/00003.wav``; 1 is train, 2 validation, 3 test.
+
+    Raises:
+        InputError: it cannot be read, or a line is something else.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--iden-split {path}: cannot be read ({error}): give VoxCeleb1's iden_split.txt") from error
+    splits: dict[tuple[str, str, str], str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        code, _, name = line.strip().partition(" ")
+        parts = name.strip().split("/")
+        if code not in _SPLITS or len(parts) != 3:
+            raise InputError(
+                f"--iden-split {path}, line {number}: {line.strip()!r} is no line such as "
+                "'3 id10003/na8-QEFmj44/00003.wav': give VoxCeleb1's iden_split.txt"
+            )
+        names = (parts[0], parts[1], parts[2].rsplit(".", 1)[0])
+        if splits.setdefault(names, _SPLITS[code]) != _SPLITS[code]:
+            raise InputError(f"--iden-split {path}, line {number}: {name} stands in two splits: leave one line out")
+    if not splits:
+        raise InputError(f"--iden-split {path}: holds no line: give VoxCeleb1's iden_split.txt")
+    return splits

@@ -1,0 +1,488 @@
+"""A page to look at a dataset: ``python sharding/gallery.py DATASET --output DIR``, then open DIR/index.html.
+
+Clips as moving pictures with their sound, spectrogram, gaze and label; what was rejected, and why; and pairs of the
+training's own order, to guess which belong together. The page is static: it needs no server and no network.
+
+DIR/
+    index.html              the page, with everything but the media
+    media/0000.filmstrip.jpg, 0000.audio.wav    the shard's own bytes
+    media/0000.spectrogram.png
+
+Names of people, videos and reasons come from files and may hold anything. They reach the page as one block of JSON in
+which every ``<`` is escaped, and the page shows them as text only; its security policy allows no script but its own.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from numpy.typing import NDArray
+
+from loaders import randomness
+from loaders.catalog import Catalog, open_catalog
+from loaders.dataset import EMOTIONS, REJECTED, Manifest, read_manifest, require_split
+from loaders.errors import InputError, reported
+from loaders.examples import Sampler
+from loaders.order import permute
+from loaders.pairs import KINDS
+from loaders.storage import CorruptMemberError, Shards
+from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
+from sharding.spectrogram import spectrogram_png
+from sharding.waveform import decode_waveform
+
+INDEX = "index.html"
+MEDIA = "media"
+MOST = 2000  #: clips or pairs on one page
+MOST_REJECTED = 200  #: rejected utterances listed for one reason; all are counted
+
+_TEMPLATE = Path(__file__).with_name("gallery_page.html")
+_GENERATOR = '<meta name="generator" content="filmstrip gallery">'  # by which an older gallery is known
+_MEDIA_NAME = re.compile(r"\d{4,}\.(filmstrip\.jpg|audio\.(wav|flac)|spectrogram\.png)")
+
+# Of the 103 statistics those that say something to a person: name, what to call it, its unit; "%" is of the time.
+_GAZE_SHOWN = (
+    ("gaze_angle_x_mean", "gaze sideways", "rad"),
+    ("gaze_angle_y_mean", "gaze down", "rad"),
+    ("gaze_angle_x_SD", "sideways spread", "rad"),
+    ("gaze_angle_y_SD", "up-down spread", "rad"),
+    ("gaze_fixation_time_ratio", "fixating", "%"),
+    ("gaze_approach_time_ratio", "approaching", "%"),
+    ("pupil_diameter_mm_mean", "pupil", "mm"),
+    ("pupil_dilation_time_ratio", "pupil widening", "%"),
+    ("eye_blink_intensity_mean", "blinking", "of 5"),
+    ("eyes_closed_time_ratio", "eyes closed", "%"),
+)
+_CURVES_SHOWN = (
+    ("gaze_angle_x", "gaze sideways, rad"),
+    ("gaze_angle_y", "gaze down, rad"),
+    ("pupil_diameter_mm", "pupil, mm"),
+    ("eye_blink_intensity", "blink, of 5"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GallerySettings:
+    """What the page shows."""
+
+    clips: int = 48
+    """Clips to show, spread over splits, labels, speakers and videos."""
+    pairs: int = 24
+    """Pairs to guess: the first of an epoch."""
+    seed: int = 0
+    """Seed of the training whose pairs are shown; decides on the clips, too."""
+    epoch: int = 0
+    """Epoch whose pairs are shown."""
+    split: tuple[str, ...] = ()
+    """Splits to show; all where none is named. Pairs are of "train", or of the first one named."""
+    negatives: Mapping[str, float] = field(
+        default_factory=lambda: {kind: float(kind == "other_video") for kind in KINDS}
+    )
+    """Weight of each kind of negatives, as in the training."""
+
+    def check(self) -> None:
+        """Raise InputError for a setting that is out of range."""
+        for name, value in (("--clips", self.clips), ("--pairs", self.pairs)):
+            if not 0 <= value <= MOST:
+                raise InputError(f"{name} is {value}: use 0 to {MOST}")
+        if self.epoch < 0:
+            raise InputError(f"--epoch is {self.epoch}: use 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a clip stands."""
+
+    split: str
+    row: int  #: of the split's catalog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Frames and a sound, as the training sees them at a position of the epoch."""
+
+    position: int
+    clip: Place
+    audio_clip: Place
+    match: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What `write_gallery` wrote."""
+
+    index: Path
+    clips: int
+    pairs: int
+    bytes: int
+
+
+def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Written:
+    """Write the page about a dataset. It appears when it is whole, and then takes an older gallery's place.
+
+    Args:
+        dataset: a built dataset's folder.
+        output: a folder that is not there, is empty, or holds a gallery.
+        settings: what to show. The page depends on these and the dataset, on nothing else.
+
+    Raises:
+        InputError: a setting is out of range; no such dataset or split; the split cannot offer the negatives; a member
+            that is shown is damaged; the output holds something else or cannot be written.
+    """
+    settings.check()
+    manifest = read_manifest(dataset)
+    names = settings.split or tuple(name for name, split in sorted(manifest.splits.items()) if split.clips)
+    for name in names:
+        require_split(manifest, name, dataset)
+    members = ["filmstrip", "audio", *(name for name in ("gaze", "gaze_frames") if manifest.member(name) is not None)]
+    catalogs = {name: open_catalog(dataset, name, members) for name in names}
+    shown = choose_clips(catalogs, settings.clips, settings.seed)
+    pairs = draw_pairs(catalogs["train" if "train" in catalogs else names[0]], settings)
+    places = list(dict.fromkeys([*shown, *(pair.clip for pair in pairs), *(pair.audio_clip for pair in pairs)]))
+    with _whole_folder(output) as folder:
+        (folder / MEDIA).mkdir()
+        number = {place: index for index, place in enumerate(places)}
+        page = {
+            "corpus": manifest.corpus,
+            "format": asdict(manifest.clip),
+            "emotions": EMOTIONS,
+            "splits": [_about_split(catalog) for catalog in catalogs.values()],
+            "rejected": _rejected(dataset, None if not settings.split else set(names)),
+            "clips": _write_clips(folder, catalogs, places, with_film={*shown, *(pair.clip for pair in pairs)}),
+            "shown": [number[place] for place in shown],
+            "pairs": [
+                {
+                    "position": pair.position,
+                    "clip": number[pair.clip],
+                    "audio": number[pair.audio_clip],
+                    "match": pair.match,
+                }
+                for pair in pairs
+            ],
+            "seed": settings.seed,
+            "epoch": settings.epoch,
+        }
+        (folder / INDEX).write_bytes(render(page))
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Written(index=output / INDEX, clips=len(shown), pairs=len(pairs), bytes=size)
+
+
+# -- what to show
+
+
+def choose_clips(catalogs: Mapping[str, Catalog], count: int, seed: int) -> list[Place]:
+    """Clips spread as evenly as can be over splits; within a split over labels, then over speakers, then over videos.
+
+    Among equals the seed decides.
+    """
+    sizes = [len(catalog) for catalog in catalogs.values()]
+    split = np.repeat(np.arange(len(sizes)), sizes)
+    row = np.concatenate([np.arange(size) for size in sizes])
+    groups = [split]  # each a part of the one before it
+    for name in ("emotion", "speaker", "video"):
+        column = np.concatenate([getattr(catalog, name) for catalog in catalogs.values()]).astype(np.int64)
+        column -= column.min()
+        groups.append(np.unique(groups[-1] * (column.max() + 1) + column, return_inverse=True)[1])
+    order = permute(np.arange(len(row)), len(row), randomness.key(seed, "gallery", "clips"))
+    # Dealing by turns, from the innermost group out: everyone's first comes before anyone's second.
+    for group in reversed(groups):
+        order = order[np.argsort(_turns(group[order]), kind="stable")]
+    names = list(catalogs)
+    return [Place(names[split[index]], int(row[index])) for index in order[:count]]
+
+
+def _turns(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each entry's value occurred before it."""
+    order = np.argsort(group, kind="stable")
+    ordered = group[order]
+    turns = np.empty_like(group)
+    turns[order] = np.arange(len(group)) - np.searchsorted(ordered, ordered)
+    return turns
+
+
+def draw_pairs(catalog: Catalog, settings: GallerySettings) -> list[Pair]:
+    """The first pairs of the epoch as `loaders.loader.ClipLoader` draws them, mixed.
+
+    Mixed, because of every two neighbours exactly one matches: in their order, every second guess would be no guess.
+    """
+    if settings.pairs == 0:
+        return []
+    unknown = [kind for kind in settings.negatives if kind not in KINDS]
+    if unknown:
+        raise InputError(f"--negatives: unknown kind {unknown[0]!r}: use {', '.join(KINDS)}")
+    frames = catalog.manifest.clip.frames
+    try:
+        sampler = Sampler(
+            catalog,
+            seed=settings.seed,
+            training=catalog.split == "train",
+            frames=frames,
+            negatives=settings.negatives,
+        )
+    except InputError as error:
+        raise InputError(f"{error}; or show no pairs: --pairs 0") from error
+    count = min(settings.pairs, len(catalog))
+    mixed = permute(np.arange(count), count, randomness.key(settings.seed, settings.epoch, "gallery", "pairs"))
+    examples = sampler.examples(settings.epoch, mixed)
+    return [
+        Pair(
+            position=int(position),
+            clip=Place(catalog.split, int(clip)),
+            audio_clip=Place(catalog.split, int(audio_clip)),
+            match=bool(match),
+        )
+        for position, clip, audio_clip, match in zip(
+            mixed, examples.clip, examples.audio_clip, examples.match, strict=True
+        )
+    ]
+
+
+def _about_split(catalog: Catalog) -> dict[str, Any]:
+    entry = catalog.manifest.splits[catalog.split]
+    labels = np.bincount(catalog.emotion.astype(np.int64) + 1, minlength=len(EMOTIONS) + 1)
+    return {
+        "name": catalog.split,
+        "clips": entry.clips,
+        "speakers": entry.speakers,
+        "videos": entry.videos,
+        "emotions": labels[1:].tolist(),
+    }
+
+
+def _rejected(dataset: Path, splits: set[str] | None) -> list[dict[str, Any]]:
+    """The rejected utterances by reason, the commonest first: all counted, and the first of each listed."""
+    counts: Counter[str] = Counter()
+    listed: dict[str, list[dict[str, Any]]] = {}
+    columns = ["split", "speaker", "video", "utterance", "reason", "detail"]
+    path = dataset / REJECTED
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=columns):
+                for row in batch.to_pylist():
+                    if splits is not None and row["split"] and row["split"] not in splits:
+                        continue  # what has no split, such as a folder that could not be read, concerns them all
+                    reason = row.pop("reason")
+                    counts[reason] += 1
+                    if counts[reason] <= MOST_REJECTED:
+                        listed.setdefault(reason, []).append(row)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"{path}: cannot be read ({error}): run sharding/verify.py") from error
+    return [{"reason": reason, "count": count, "rows": listed[reason]} for reason, count in counts.most_common()]
+
+
+# -- the media
+
+
+def _write_clips(
+    folder: Path, catalogs: Mapping[str, Catalog], places: Sequence[Place], with_film: set[Place]
+) -> list[dict[str, Any]]:
+    """What the page says of each clip, in the order given; their media are written on the way, one clip at a time."""
+    about = _names(catalogs, places)
+    clips = []
+    shards = {name: Shards(catalog) for name, catalog in catalogs.items()}
+    for number, place in enumerate(places):
+        manifest = catalogs[place.split].manifest
+        try:
+            members = {
+                name: bytes(data)
+                for name in catalogs[place.split].members
+                if (data := shards[place.split].read(name, place.row)) is not None
+            }
+            media = _write_media(folder / MEDIA, number, members, manifest, film=place in with_film)
+            gaze = _gaze(members["gaze"], manifest) if "gaze" in members else None
+            curves = _curves(members["gaze_frames"]) if "gaze_frames" in members else None
+        except (CorruptMemberError, ValueError, KeyError) as error:
+            raise InputError(
+                f"{catalogs[place.split].folder}: clip {place.row} ({about[place]['key']}) is damaged ({error}): "
+                "run sharding/verify.py --repair"
+            ) from error
+        clips.append({"split": place.split, **about[place], **media, "gaze": gaze, "curves": curves})
+    return clips
+
+
+def _names(catalogs: Mapping[str, Catalog], places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
+    """Each clip's strings and numbers from its catalog."""
+    columns = ["key", "speaker", "video", "utterance", "start", "padded", "emotion", "arousal", "valence"]
+    about = {}
+    for split, catalog in catalogs.items():
+        chosen = [place for place in places if place.split == split]
+        rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
+        for place, row in zip(chosen, rows, strict=True):
+            about[place] = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
+    return about
+
+
+def _write_media(
+    folder: Path, number: int, members: Mapping[str, bytes], manifest: Manifest, *, film: bool
+) -> dict[str, str | None]:
+    """Copy a clip's filmstrip and audio, and draw its spectrogram; their addresses as seen from the page."""
+    audio = manifest.member("audio")
+    if audio is None or audio.extension not in ("wav", "flac"):  # nothing else is a name to write a file by
+        raise ValueError(f"audio of type {audio.extension if audio else None!r}, not wav or flac")
+    samples = decode_waveform(members["audio"])
+    files = {
+        "audio": (f"{number:04d}.audio.{audio.extension}", members["audio"]),
+        "spectrogram": (f"{number:04d}.spectrogram.png", spectrogram_png(samples, manifest.clip.sample_rate)),
+    }
+    if film:
+        files["film"] = (f"{number:04d}.filmstrip.jpg", members["filmstrip"])
+    for name, data in files.values():
+        (folder / name).write_bytes(data)
+    return {"film": None} | {kind: f"{MEDIA}/{name}" for kind, (name, _) in files.items()}
+
+
+def _gaze(data: bytes, manifest: Manifest) -> list[dict[str, Any]] | None:
+    """The statistics to show, and how many deviations they lie from the training split's mean, where that is known."""
+    values = _array(data).ravel()
+    if len(values) != len(GAZE_NAMES):
+        return None
+    mean, deviation = manifest.gaze_mean, manifest.gaze_std
+    shown = []
+    for name, label, unit in _GAZE_SHOWN:
+        index = GAZE_NAMES.index(name)
+        away = None
+        if mean is not None and deviation is not None and deviation[index] > 0:
+            away = _number((float(values[index]) - mean[index]) / deviation[index])
+        value = float(values[index]) * (100 if unit == "%" else 1)
+        shown.append({"label": label, "unit": unit, "value": _number(value), "away": away})
+    return shown
+
+
+def _curves(data: bytes) -> list[dict[str, Any]] | None:
+    """Signals of gaze along the clip, from rows with the columns of `SIGNAL_NAMES` and one more: is the row valid?"""
+    rows = _array(data)
+    if rows.ndim != 2 or rows.shape[1] != len(SIGNAL_NAMES) + 1:
+        return None
+    signals = np.where(rows[:, -1:] > 0, rows[:, :-1], np.nan)
+    return [
+        {"label": label, "values": [_number(float(value)) for value in signals[:, SIGNAL_NAMES.index(name)]]}
+        for name, label in _CURVES_SHOWN
+    ]
+
+
+def _array(data: bytes) -> NDArray[Any]:
+    """The array of an .npy file. What its header claims is held against the data before anything is allocated."""
+    buffer = io.BytesIO(data)
+    if np.lib.format.read_magic(buffer) != (1, 0):
+        raise ValueError("not an .npy file of version 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
+    if fortran or dtype.kind not in "fiu":
+        raise ValueError(f"an .npy file of {dtype}")
+    return np.frombuffer(data, dtype, math.prod(shape), buffer.tell()).reshape(shape)
+
+
+def _number(value: float) -> float | None:
+    """Short enough for the page; None, which JSON knows, for what is no number."""
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+# -- the page
+
+
+def render(page: Mapping[str, Any]) -> bytes:
+    """index.html with the page's data in it."""
+    style = _TEMPLATE.with_suffix(".css").read_text(encoding="utf-8")
+    script = _TEMPLATE.with_suffix(".js").read_text(encoding="utf-8")
+    parts = {
+        "generator": _GENERATOR,
+        "policy": f"default-src 'none'; img-src 'self' file:; media-src 'self' file:; base-uri 'none'; "
+        f"form-action 'none'; style-src {_hash(style)}; script-src {_hash(script)}",
+        "corpus": html.escape(str(page["corpus"])),
+        "style": style,
+        "data": json.dumps(page, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "script": script,
+    }
+    # In one pass: what is filled in is never itself looked through for places to fill.
+    text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
+    return text.encode("utf-8", "xmlcharrefreplace")  # half a surrogate pair can stand in JSON, not in UTF-8
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# -- the folder
+
+
+@contextmanager
+def _whole_folder(output: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name, and an older gallery's place, when all is in it."""
+    output = output.resolve()
+    replaced = output.exists() and _holds_gallery(output)
+    unfinished = output.with_name(f".{output.name}.unfinished-{os.getpid()}")
+    replaced_name = output.with_name(f".{output.name}.replaced-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if replaced:
+            output.replace(replaced_name)
+        unfinished.replace(output)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or output}: {error.strerror}: mend that, or give another --output"
+        ) from error
+    finally:
+        if replaced_name.exists() and not output.exists():
+            replaced_name.replace(output)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(replaced_name, ignore_errors=True)
+
+
+def _holds_gallery(output: Path) -> bool:
+    """Whether a gallery is there; False for an empty folder.
+
+    Raises:
+        InputError: anything else is there, a gallery with other files too.
+    """
+    foreign = InputError(f"{output}: holds other files: give an --output that is empty, a gallery's, or not there")
+    if not output.is_dir():
+        raise InputError(f"{output}: not a folder: give another --output")
+    names = {path.name for path in output.iterdir()}
+    if not names:
+        return False
+    index, media = output / INDEX, output / MEDIA
+    if names != {INDEX, MEDIA} or not media.is_dir() or media.is_symlink() or not index.is_file():
+        raise foreign
+    with index.open("rb") as file:
+        ours = _GENERATOR.encode() in file.read(1000)
+    if not ours or not all(_MEDIA_NAME.fullmatch(path.name) for path in media.iterdir()):
+        raise foreign
+    return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Arguments:
+    """Make a page to look at a dataset: its clips, what was rejected, and pairs to guess. No server, no network."""
+
+    dataset: Annotated[Path, tyro.conf.Positional]
+    """Folder of a built dataset."""
+    output: Path
+    """Folder to make: not there, empty, or an older gallery, which is replaced."""
+    settings: Annotated[GallerySettings, tyro.conf.arg(name="")] = field(default_factory=GallerySettings)
+
+
+def main() -> None:
+    """The command line."""
+    arguments = tyro.cli(_Arguments)
+    with reported():
+        written = write_gallery(arguments.dataset, arguments.output, arguments.settings)
+        print(f"{written.index}: {written.clips} clips and {written.pairs} pairs, {written.bytes / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

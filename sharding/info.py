@@ -1,0 +1,238 @@
+"""What is in a dataset, at a glance: ``python sharding/info.py DATASET``. Reads dataset.json and the catalogs alone."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tyro
+from rich.columns import Columns
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from loaders.catalog import schema
+from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
+from loaders.errors import InputError, reported
+
+NO_LABEL = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitInfo:
+    """A split in numbers."""
+
+    clips: int
+    hours: float
+    speakers: int
+    videos: int
+    utterances: int
+    shards: int
+    bytes: int  #: of the shards
+    padded: int  #: clips with a held frame and silence at the end
+    members: Mapping[str, float]  #: share of the clips that have each optional member
+    emotions: Mapping[str, int]  #: clips of each class, and without one; only what occurs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetInfo:
+    """A dataset in numbers."""
+
+    manifest: Manifest
+    splits: Mapping[str, SplitInfo]
+
+
+def describe(dataset: Path) -> DatasetInfo:
+    """Count what is in a dataset.
+
+    Raises:
+        InputError: no dataset is there, or a catalog cannot be read.
+    """
+    manifest = read_manifest(dataset)
+    return DatasetInfo(
+        manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}
+    )
+
+
+def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
+    split = manifest.splits[name]
+    optional = [member.name for member in manifest.members if not member.required]
+    path = dataset / name / CATALOG
+    wanted = ["speaker", "video", "utterance", "padded", "emotion", *(f"{member}_size" for member in optional)]
+    try:
+        table = pq.read_table(path, columns=wanted)
+        table = table.cast(pa.schema([schema(manifest.members).field(column) for column in wanted]))
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as a catalog: run sharding/verify.py") from error
+    counted = Counter(table["emotion"].to_pylist())
+    names = {-1: NO_LABEL, **dict(enumerate(EMOTIONS))}
+    utterances = table.select(["speaker", "video", "utterance"]).group_by(["speaker", "video", "utterance"])
+    return SplitInfo(
+        clips=len(table),
+        hours=len(table) * manifest.clip.seconds / 3600,
+        speakers=split.speakers,
+        videos=split.videos,
+        utterances=len(utterances.aggregate([])),
+        shards=len(split.shards),
+        bytes=sum(shard.bytes for shard in split.shards),
+        padded=pc.sum(pc.greater(table["padded"], 0)).as_py() or 0,
+        members={member: (len(table) - table[f"{member}_size"].null_count) / max(len(table), 1) for member in optional},
+        emotions={names.get(code, str(code)): counted[code] for code in (*range(len(EMOTIONS)), -1) if counted[code]},
+    )
+
+
+def as_json(info: DatasetInfo, dataset: Path) -> dict[str, Any]:
+    """Everything that is printed, for programs."""
+    manifest = info.manifest
+    return {
+        "dataset": str(dataset),
+        "corpus": manifest.corpus,
+        "clip": asdict(manifest.clip),
+        "members": [asdict(member) for member in manifest.members],
+        "apart": manifest.apart,
+        "splits": {name: asdict(split) for name, split in info.splits.items()},
+        "rejected": dict(manifest.rejected),
+        "settings": dict(manifest.settings),
+    }
+
+
+# -- for people
+
+
+def render(info: DatasetInfo, dataset: Path, console: Console) -> None:
+    """Print a dataset's description."""
+    manifest, clip = info.manifest, info.manifest.clip
+    clips = sum(split.clips for split in info.splits.values())
+    hours = sum(split.hours for split in info.splits.values())
+    size = sum(split.bytes for split in info.splits.values())
+    each = (
+        f"{clip.seconds:g} s: {clip.frames} frames of {clip.size}×{clip.size} at {clip.fps:g} a second, "
+        f"{clip.samples} samples at {clip.sample_rate / 1000:g} kHz"
+    )
+    console.print(
+        Panel(
+            f"[bold]{clips:,}[/] clips, [bold]{_duration(hours)}[/], [bold]{_size(size)}[/]\n{each}\n"
+            f"splits that share no {_apart(manifest)}",
+            title=f"[bold]{escape(str(dataset))}[/] · {escape(manifest.corpus)}",
+            title_align="left",
+            expand=False,
+        )
+    )
+    console.print(_splits(info))
+    tables = [_members(manifest)]
+    if any(set(split.emotions) - {NO_LABEL} for split in info.splits.values()):
+        tables.append(_emotions(info))
+    if manifest.rejected:
+        tables.append(_pairs("rejected", "utterances", manifest.rejected))
+    tables.append(_pairs("setting", "value", manifest.settings))
+    console.print(Columns(tables, padding=(0, 2)))
+
+
+def _splits(info: DatasetInfo) -> Table:
+    table = Table(title="splits", title_justify="left", title_style="bold")
+    table.add_column("")
+    for name in ("clips", "time", "speakers", "videos", "utterances", "shards", "size", "padded"):
+        table.add_column(name, justify="right")
+    optional = [member.name for member in info.manifest.members if not member.required]
+    for name in optional:
+        table.add_column(name, justify="right")
+    for name, split in info.splits.items():
+        counts = (split.speakers, split.videos, split.utterances, split.shards)
+        table.add_row(
+            escape(name),
+            f"{split.clips:,}",
+            _duration(split.hours),
+            *(f"{count:,}" for count in counts),
+            _size(split.bytes),
+            _share(split.padded, split.clips),
+            *(f"{split.members[member]:.0%}" for member in optional),
+        )
+    return table
+
+
+def _members(manifest: Manifest) -> Table:
+    table = Table(title="members of a clip", title_justify="left", title_style="bold")
+    for name in ("file", "type", "shape", "always"):
+        table.add_column(name)
+    for member in manifest.members:
+        shape = " × ".join(str(length) for length in member.shape)
+        table.add_row(escape(member.suffix), escape(member.dtype), shape, "yes" if member.required else "no")
+    return table
+
+
+def _emotions(info: DatasetInfo) -> Table:
+    table = Table(title="emotions", title_justify="left", title_style="bold")
+    table.add_column("")
+    for name in info.splits:
+        table.add_column(escape(name), justify="right")
+        table.add_column("")
+    for emotion in (*EMOTIONS, NO_LABEL):
+        row = []
+        for split in info.splits.values():
+            count = split.emotions.get(emotion, 0)
+            row += [f"{count:,}", _bar(count, max(split.emotions.values(), default=1))]
+        table.add_row(emotion, *row)
+    return table
+
+
+def _pairs(key: str, value: str, content: Mapping[str, Any]) -> Table:
+    table = Table()
+    table.add_column(key)
+    table.add_column(value, justify="right")
+    for name, given in content.items():
+        table.add_row(escape(name), escape(str(given)))
+    return table
+
+
+def _apart(manifest: Manifest) -> str:
+    return {"speaker": "speaker and no video", "video": "video"}.get(manifest.apart, "utterance")
+
+
+def _bar(count: int, largest: int) -> str:
+    return "[cyan]" + "█" * round(10 * count / max(largest, 1)) + "[/]"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / max(whole, 1):.0%}"
+
+
+def _duration(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{hours * 60:.1f} min"
+
+
+def _size(size: int) -> str:
+    unit, name = next(((10**n, name) for n, name in ((12, "TB"), (9, "GB"), (6, "MB")) if size >= 10**n), (1000, "kB"))
+    return f"{size / unit:.1f} {name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """What is in a dataset, at a glance."""
+
+    dataset: tyro.conf.Positional[Path]
+    """The dataset's folder."""
+    to_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print it as JSON."""
+
+
+def main() -> None:
+    """The command line."""
+    arguments = tyro.cli(Arguments)
+    with reported():
+        info = describe(arguments.dataset)
+        if arguments.to_json:
+            print(json.dumps(as_json(info, arguments.dataset), indent=1, ensure_ascii=False))
+        else:
+            render(info, arguments.dataset, Console())
+
+
+if __name__ == "__main__":
+    main()

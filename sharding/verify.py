@@ -1,0 +1,456 @@
+"""Is this dataset whole? ``python sharding/verify.py DATASET``.
+
+Everything that dataset.json promises is held against the files: every byte is covered by a SHA-256, the shards' tar
+structure, catalogs, indices and checksums must agree, members must decode to what is declared, and the splits must
+share nothing that they must not. Exit status 0: whole; 1: a fault was found; 2: wrong usage.
+"""
+
+import dataclasses
+import json
+import os
+import tarfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from loaders import randomness
+from loaders.catalog import schema
+from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
+from loaders.errors import InputError, reported
+from loaders.order import permute
+from sharding.engine import WorkerDiedError, default_workers, run
+from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, index_path, is_plain_file
+from sharding.faults import DROP, REMAKE, FaultList
+from sharding.members import declared_badly
+from sharding.repair import QUARANTINE, repair
+from sharding.report import Report, gaze_moments
+from sharding.shortcut import find_shortcuts, report_shortcuts
+from sharding.writer import WORK_FOLDER, sha256_of
+
+_REBUILD = "build the dataset again"
+_SMALL = 64e6  # bytes: below, starting processes takes longer than reading
+
+
+def verify(
+    dataset: Path,
+    *,
+    decode: bool = False,
+    sample: int = 64,
+    workers: int = 1,
+    progress: Callable[[ShardReport], None] = lambda report: None,
+) -> Report:
+    """Check a dataset; nothing is written.
+
+    Args:
+        dataset: its folder.
+        decode: decode every clip.
+        sample: otherwise, how many to decode: the same ones for the same number of clips, spread over all shards.
+        workers: processes.
+        progress: called for each shard that is done.
+
+    Raises:
+        InputError: there is no such folder, or a worker process died.
+    """
+    began = time.perf_counter()
+    if not dataset.is_dir():
+        raise InputError(f"{dataset}: no such folder: give the --output of sharding/build.py")
+    faults = FaultList(limit=1000)
+    manifest = _manifest(dataset, faults)
+    shards: list[ShardReport] = []
+    catalogs: frozenset[str] = frozenset()
+    if manifest is not None:
+        _check_folder(dataset, manifest, faults)
+        _check_rejected(dataset, manifest, faults)
+        catalogs = frozenset(split for split in manifest.splits if _check_catalog(dataset, manifest, split, faults))
+        checks = list(_plan(dataset, manifest, catalogs, None if decode else sample))
+        small = sum(check.shard.bytes for check in checks) < _SMALL
+        try:
+            for report in run(examine, checks, workers=1 if small else workers):
+                shards.append(report)
+                progress(report)
+        except WorkerDiedError as error:
+            raise InputError(f"{dataset}: {error} try again with --workers 1") from error
+        shards.sort(key=lambda report: (report.split, report.number))
+        for report in shards:
+            faults.extend(report.faults)
+        _check_gaze(manifest, shards, faults)
+        _check_apart(dataset, manifest, catalogs, faults)
+    return Report(
+        dataset=dataset,
+        manifest=manifest,
+        faults=tuple(faults.faults),
+        more=faults.more,
+        clips=sum(report.clips for report in shards),
+        decoded=sum(report.decoded for report in shards),
+        bytes=sum(report.bytes for report in shards),
+        seconds=time.perf_counter() - began,
+        catalogs=catalogs,
+        shards=tuple(shards),
+    )
+
+
+def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
+    path = dataset / MANIFEST
+    try:
+        if path.is_symlink():
+            raise InputError(f"{path}: a link: put the file itself there")
+        manifest = read_manifest(dataset)
+    except InputError as error:
+        what, _, mend = str(error).removeprefix(f"{path}: ").removeprefix(f"{dataset}: ").rpartition(": ")
+        faults.add("manifest", MANIFEST, what, mend)
+        return None
+    problems = [problem for member in manifest.members if (problem := declared_badly(member))]
+    if manifest.apart not in APART:
+        problems.append(f"its splits are apart by {manifest.apart!r}, not by {', '.join(APART)}")
+    if manifest.member(DESCRIPTION) is None:
+        problems.append(f"the members lack {DESCRIPTION!r}")
+    problems += [
+        f"{name}/{shard.name} cannot hold {shard.clips} clips in {shard.bytes} bytes"
+        for name, split in manifest.splits.items()
+        for shard in split.shards
+        # A clip takes a header and a block at least: a count beyond that must not be reckoned with.
+        if not 0 <= 2 * tarfile.BLOCKSIZE * shard.clips <= shard.bytes
+    ]
+    for problem in problems:
+        faults.add("manifest", MANIFEST, problem, _REBUILD)
+    return None if problems else manifest
+
+
+# -- the folder
+
+
+def _check_folder(dataset: Path, manifest: Manifest, faults: FaultList) -> None:
+    """What dataset.json names is there as plain files, and nothing else is."""
+    expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"}
+    for name, split in manifest.splits.items():
+        expected[f"{name}/{CATALOG}"] = REMAKE
+        for shard in split.shards:
+            path = f"{name}/{shard.name}"
+            if path in expected:
+                faults.add("manifest", MANIFEST, f"lists {path} twice", _REBUILD)
+            expected[path] = DROP
+            expected[index_path(path)] = REMAKE
+    found = dict(_files(dataset, manifest, faults))
+    for path, mend in expected.items():
+        if path not in found:
+            faults.add("missing", path, "is not there", mend)
+        elif not found[path]:
+            faults.add("missing", path, "is no plain file but a link or a folder", "put the file itself there")
+    for path in sorted(set(found) - set(expected)):
+        faults.add("extra", path, f"is not in {MANIFEST}", f"--repair moves it to {QUARANTINE}")
+
+
+def _files(dataset: Path, manifest: Manifest, faults: FaultList) -> Iterator[tuple[str, bool]]:
+    """Path within the dataset of everything there, and whether it is a plain file; splits' folders are looked into."""
+    for entry in os.scandir(dataset):
+        if entry.name == WORK_FOLDER:
+            faults.add("extra", entry.name, "a build is at work here or was broken off", "run that build to its end")
+        elif entry.name in manifest.splits and entry.is_dir(follow_symlinks=False):
+            for file in os.scandir(entry.path):
+                yield f"{entry.name}/{file.name}", file.is_file(follow_symlinks=False)
+        elif entry.name != QUARANTINE:
+            yield entry.name, entry.is_file(follow_symlinks=False)
+
+
+def _has_digest(dataset: Path, path: str, sha256: str, mend: str, faults: FaultList) -> bool:
+    """Whether a file is there, itself, with this SHA-256; where it is there without, that is a fault."""
+    if not is_plain_file(dataset, path):
+        return False
+    try:
+        if sha256_of(dataset / path) == sha256:
+            return True
+        faults.add("damaged", path, f"its SHA-256 is not the one in {MANIFEST}", mend)
+    except OSError as error:
+        faults.add("damaged", path, f"cannot be read ({error.strerror})", mend)
+    return False
+
+
+def _check_rejected(dataset: Path, manifest: Manifest, faults: FaultList) -> None:
+    mend = f"--repair moves it to {QUARANTINE} and puts an empty one there"
+    if not _has_digest(dataset, REJECTED, manifest.rejected_sha256, mend, faults):
+        return
+    try:
+        reasons = Counter(pq.read_table(dataset / REJECTED, columns=["reason"])["reason"].to_pylist())
+    except (OSError, pa.ArrowException) as error:
+        faults.add("rejected", REJECTED, f"cannot be read ({_line(error)})", mend)
+        return
+    if reasons != Counter(manifest.rejected):
+        faults.add("rejected", REJECTED, f"counts {dict(reasons)} where {MANIFEST} says {manifest.rejected}", mend)
+
+
+# -- catalogs
+
+
+def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultList) -> bool:
+    """Whether a split's catalog is whole and of the right form, so that the shards can be held against its rows."""
+    path, entry = f"{split}/{CATALOG}", manifest.splits[split]
+    if not _has_digest(dataset, path, entry.catalog_sha256, REMAKE, faults):
+        return False
+    try:
+        metadata = pq.read_metadata(dataset / path)
+        if not pq.read_schema(dataset / path).equals(schema(manifest.members)):
+            faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members", REMAKE)
+            return False
+        if metadata.num_rows != entry.clips or entry.clips != sum(shard.clips for shard in entry.shards):
+            what = f"{metadata.num_rows} rows where {MANIFEST} counts {entry.clips} clips"
+            faults.add("catalog", path, f"{what}, {sum(shard.clips for shard in entry.shards)} in its shards", REMAKE)
+            return False
+        names = pq.read_table(dataset / path, columns=["speaker", "video"])
+        for column, stated in (("speaker", entry.speakers), ("video", entry.videos)):
+            count = pc.count_distinct(names[column].cast(pa.string())).as_py()
+            if count != stated:
+                faults.add("catalog", path, f"{count} {column}s where {MANIFEST} counts {stated}", REMAKE)
+        values = pq.read_table(dataset / path, columns=["key", "start", "padded", "emotion"])
+    except (OSError, pa.ArrowException) as error:
+        faults.add("catalog", path, f"cannot be read ({_line(error)})", REMAKE)
+        return False
+    outside = {
+        "a key that is no plain name": pc.invert(pc.match_substring_regex(values["key"], r"^[^./\\]+$")),
+        "a start that is no time": pc.invert(
+            pc.and_(pc.is_finite(values["start"]), pc.greater_equal(values["start"], 0))
+        ),
+        "more padding than a clip is long": pc.invert(
+            pc.and_(pc.greater_equal(values["padded"], 0), pc.less(values["padded"], manifest.clip.seconds))
+        ),
+        "an emotion that is none": pc.invert(
+            pc.and_(pc.greater_equal(values["emotion"], -1), pc.less(values["emotion"], 7))
+        ),
+    }
+    for what, rows in outside.items():
+        bad = values["key"].filter(pc.fill_null(rows, True))
+        if len(bad):
+            faults.add("catalog", path, f"{len(bad)} clips have {what}", _REBUILD, where=str(bad[0]))
+    return True
+
+
+def _plan(dataset: Path, manifest: Manifest, catalogs: frozenset[str], sample: int | None) -> Iterator[ShardCheck]:
+    total = sum(shard.clips for split in manifest.splits.values() for shard in split.shards)
+    chosen = np.zeros(0, np.int64)
+    if sample is not None and total > 0:
+        chosen = np.sort(permute(np.arange(min(sample, total)), total, randomness.key("verify")))
+    before = 0  # clips in the shards before
+    for name, split in manifest.splits.items():
+        start = before
+        for number, shard in enumerate(split.shards):
+            low, high = np.searchsorted(chosen, (before, before + shard.clips))
+            yield ShardCheck(
+                dataset=dataset,
+                corpus=manifest.corpus,
+                clip=manifest.clip,
+                members=manifest.members,
+                split=name,
+                shard=shard,
+                number=number,
+                first_row=before - start,
+                catalog=name in catalogs,
+                decode=None if sample is None else frozenset((chosen[low:high] - before).tolist()),
+            )
+            before += shard.clips
+
+
+def _check_gaze(manifest: Manifest, shards: list[ShardReport], faults: FaultList) -> None:
+    """dataset.json's mean and deviation are those of the training split's gaze."""
+    train = [report for report in shards if report.split == "train"]
+    if not all(report.whole for report in train):
+        return  # the clips that cannot be read may be what makes the difference
+    moments = gaze_moments(train)
+    none: list[float] = []
+    found = (moments.mean.tolist(), moments.deviation().tolist()) if moments.count else (none, none)
+    stated = (manifest.gaze_mean or none, manifest.gaze_std or none)
+    for name, a, b in zip(("gaze_mean", "gaze_std"), stated, found, strict=True):
+        if len(a) != len(b) or not np.allclose(a, b, rtol=1e-6, atol=1e-9):
+            what = "is not that of the training split's clips"
+            faults.add("manifest", MANIFEST, what, "--repair corrects it", where=name)
+
+
+# -- across splits
+
+
+def _check_apart(dataset: Path, manifest: Manifest, catalogs: frozenset[str], faults: FaultList) -> None:
+    """No key twice in the dataset, and nothing in two splits that the build promised to keep in one."""
+    columns = ["key", "speaker", "video"]
+    checksums = [f"{member.name}_xxh3" for member in manifest.members if member.required and member.name != DESCRIPTION]
+    try:
+        tables = {
+            split: pq.read_table(dataset / split / CATALOG, columns=columns + checksums)
+            for split in manifest.splits
+            if split in catalogs
+        }
+    except (OSError, pa.ArrowException):
+        return  # `_check_catalog` has said so
+    repeated = _repeated([table["key"] for table in tables.values()])
+    _tell(repeated, tables, "key", faults)
+    for column in APART[manifest.apart]:
+        unique = [pa.chunked_array([pc.unique(table[column].cast(pa.string()))]) for table in tables.values()]
+        _tell(_repeated(unique), tables, column, faults)
+    if APART[manifest.apart]:
+        _check_same_bytes(tables, checksums, faults)
+
+
+def _repeated(columns: list[pa.ChunkedArray]) -> list[str]:
+    """The values that occur twice in all of these."""
+    counts = pc.value_counts(pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string()))
+    values: list[str] = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+    return values
+
+
+def _tell(values: list[str], tables: Mapping[str, pa.Table], column: str, faults: FaultList) -> None:
+    listed = FaultList(limit=20)
+    present = {split: set(table[column].to_pylist()) for split, table in tables.items()} if values else {}
+    for value in values:
+        where = [split for split in present if value in present[split]]
+        path = f"{where[0]}/{CATALOG}"
+        if column == "key":
+            listed.add("duplicate", path, f"the key occurs twice, in {' and '.join(where)}", _REBUILD, where=value)
+        else:
+            what = f"the {column} is also in {' and '.join(where[1:])}"
+            listed.add("leak", path, what, f"{_REBUILD}, split by {column}", where=value)
+    faults.extend(listed)
+
+
+def _check_same_bytes(tables: Mapping[str, pa.Table], checksums: list[str], faults: FaultList) -> None:
+    """No clip lies in two splits under two names: the same frames with the same sound."""
+    listed = FaultList(limit=20)
+    digests = {split: _digests(table, checksums) for split, table in tables.items()}
+    for one, other in combinations(tables, 2):
+        _, rows, others = np.intersect1d(digests[one], digests[other], return_indices=True)
+        for row, counterpart in zip(rows.tolist(), others.tolist(), strict=True):
+            what = f"the same clip, to the byte, as {tables[other]['key'][counterpart]} in {other}"
+            mend = f"{_REBUILD}, with one of the two left out"
+            listed.add("leak", f"{one}/{CATALOG}", what, mend, where=str(tables[one]["key"][row]))
+    faults.extend(listed)
+
+
+def _digests(table: pa.Table, checksums: list[str]) -> NDArray[np.uint64]:
+    digests = np.zeros(len(table), np.uint64)
+    for name in checksums:
+        values = pc.fill_null(table[name], 0).to_numpy().astype(np.uint64)
+        digests = digests * np.uint64(0x9E3779B97F4A7C15) + values
+    return digests
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+# -- the command line
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """Is this dataset whole? Every byte is read and checked; exit status 1 where a fault is found."""
+
+    dataset: tyro.conf.Positional[Path]
+    """The dataset's folder."""
+    decode: bool = False
+    """Decode every clip, not only a sample."""
+    sample: int = 64
+    """Clips to decode otherwise."""
+    workers: int = field(default_factory=default_workers)
+    """Processes that read shards."""
+    repair: bool = False
+    """Make catalogs and indices again from the shards, and take faulty shards out of the dataset: whatever is taken
+    out is moved to DATASET/.quarantine and listed."""
+    shortcut: bool = False
+    """Instead: can a match be guessed from loudness, length, bytes or padding alone?"""
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+    """Print the report as JSON."""
+
+
+def main() -> None:
+    """The command line."""
+    arguments = tyro.cli(Arguments)
+    with reported():
+        if arguments.workers < 1:
+            raise InputError(f"--workers is {arguments.workers}: use 1 or more")
+        if arguments.sample < 0:
+            raise InputError(f"--sample is {arguments.sample}: use 0 or more")
+        if arguments.shortcut:
+            if arguments.repair or arguments.decode:
+                raise InputError("--shortcut goes without --repair and --decode: verify first")
+            found = find_shortcuts(arguments.dataset, workers=arguments.workers)
+            report_shortcuts(found, arguments.dataset, as_json=arguments.as_json)
+        elif not _verify_and_tell(arguments):
+            raise SystemExit(1)
+
+
+def _verify_and_tell(arguments: Arguments) -> bool:
+    """Verify, repair where that is asked for, print; whether nothing was found."""
+    columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=arguments.as_json) as progress:
+        task = progress.add_task("", total=_bytes(arguments.dataset))
+        report = verify(
+            arguments.dataset,
+            decode=arguments.decode,
+            sample=arguments.sample,
+            workers=arguments.workers,
+            progress=lambda shard: progress.update(task, advance=shard.bytes),
+        )
+    done = repair(report) if arguments.repair and not report.is_whole else []
+    if arguments.as_json:
+        print(json.dumps(_summary(report, done), indent=1))
+    else:
+        _print(report, done, Console())
+    return report.is_whole
+
+
+def _bytes(dataset: Path) -> int | None:
+    try:
+        manifest = read_manifest(dataset)
+    except InputError:
+        return None
+    return sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
+
+
+def _summary(report: Report, done: list[str]) -> dict[str, Any]:
+    return {
+        "dataset": str(report.dataset),
+        "whole": report.is_whole,
+        "clips": report.clips,
+        "decoded": report.decoded,
+        "shards": len(report.shards),
+        "bytes": report.bytes,
+        "seconds": round(report.seconds, 3),
+        "faults": [dataclasses.asdict(fault) for fault in report.faults],
+        "more_faults": report.more,
+        "repaired": done,
+    }
+
+
+def _print(report: Report, done: list[str], console: Console) -> None:
+    size = f"{report.bytes / 1e6:.1f} MB at {report.bytes / 1e6 / max(report.seconds, 1e-9):.0f} MB/s"
+    what = f"{report.clips} clips in {len(report.shards)} shards, {size}, {report.decoded} clips decoded"
+    name = escape(str(report.dataset))
+    if report.is_whole:
+        console.print(f"[green]{name}: whole[/]: {what}", soft_wrap=True)
+        return
+    table = Table(title=f"{name}: {len(report.faults) + report.more} faults", title_style="bold red", show_lines=True)
+    for column in ("file", "where", "what is wrong", "mend"):
+        table.add_column(column, overflow="fold")
+    for fault in report.faults:
+        table.add_row(*(escape(text) for text in (fault.path, fault.where, fault.what, fault.mend)))
+    console.print(table)
+    if report.more:
+        console.print(f"and {report.more} more of the same files")
+    console.print(f"{name}: {what}", soft_wrap=True)
+    for line in done:
+        console.print(escape(line), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

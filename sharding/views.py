@@ -1,0 +1,97 @@
+"""What is looked at of an utterance: which part of its video's file, and which square of every picture."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.corpora.boxes import read_boxes
+from sharding.corpora.utterance import BoxesFile, Utterance
+from sharding.faces import DETECTIONS_PER_SECOND, Detections, FaceDetector, Track, crop_boxes, track
+from sharding.media import read_frames
+from sharding.settings import BuildSettings
+from sharding.stages import Stopwatch
+
+Floats = NDArray[np.float64]
+
+
+class NoFaceError(Exception):
+    """No face is seen in an utterance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class View:
+    """A part of a video, and the squares to crop."""
+
+    start: float = 0.0  #: seconds after the video's first picture
+    stop: float = math.inf
+    squares: Callable[[Floats], Floats] | None = None  #: seconds after ``start`` (N,) -> boxes (N, 4); None: the centre
+    seconds: float = 0.0  #: that ``squares`` tell apart; after that they stay as they are
+    face: Track | None = None  #: where a face was looked for
+
+    def boxes(self, fps: float) -> Floats | None:
+        """The squares of the frames of a clock, (N, 4), the last one for all frames beyond; None: the centre."""
+        if self.squares is None:
+            return None
+        return self.squares(np.arange(math.ceil(self.seconds * fps) + 1) / fps)
+
+
+def view_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> View:
+    """How an utterance is looked at: as its boxes say, or its main face, or the centre of every picture.
+
+    Raises:
+        BoxesError: its boxes cannot be read.
+        MediaError: its video cannot.
+        NoFaceError: ``settings.crop`` is "face" and there is none.
+    """
+    if utterance.boxes is not None:
+        return _boxed(utterance, utterance.boxes)
+    if settings.crop == "face":
+        return _followed(utterance, settings, watch)
+    return View()
+
+
+def _boxed(utterance: Utterance, file: BoxesFile) -> View:
+    found = read_boxes(file.path)
+    height, width, _ = next(read_frames(utterance.video_path, fps=1, max_seconds=math.inf)).shape
+    return View(
+        start=found.start,
+        stop=found.stop,
+        squares=lambda at: found.squares(at, width, height, file),
+        seconds=found.stop - found.start,
+    )
+
+
+def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> View:
+    # Every so many frames of the clips' clock, so that what is looked at is what is stored.
+    rate = settings.fps / max(1, round(settings.fps / DETECTIONS_PER_SECOND))
+    frames = read_frames(utterance.video_path, fps=rate, max_seconds=settings.max_seconds)
+    looked: list[Detections] = []
+    size = (0, 0)
+    while True:
+        with watch.stage("decode"):
+            frame = next(frames, None)
+        if frame is None:
+            break
+        with watch.stage("detect"):
+            size = frame.shape[1], frame.shape[0]
+            looked.append(face_detector().detect(frame))
+    times = np.arange(len(looked)) / rate
+    face = track(looked, times, times)
+    if face is None:
+        raise NoFaceError(f"no face in any of {len(looked)} frames looked at")
+    return View(
+        squares=lambda at: crop_boxes(cast(Track, track(looked, times, at)).boxes, *size),
+        seconds=len(looked) / rate,
+        face=face,
+    )
+
+
+@functools.cache
+def face_detector() -> FaceDetector:
+    """The process' own. Raises InputError where the extra "faces" is not installed."""
+    return FaceDetector()

