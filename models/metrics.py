@@ -1,0 +1,128 @@
+"""Scores, all of them from a confusion matrix.
+
+A confusion matrix is a (classes, classes) int64 tensor, rows the truth and columns the answer. Matrices of batches, and
+of ranks, are added up; scores are pure functions of the sum, so no score is ever an average of averages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def confusion(answer: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Count how often each truth met each answer.
+
+    Args:
+        answer: (B,) int64 in 0 … classes − 1, or (B, classes) scores, of which the highest is the answer.
+        truth: (B,) int64 in 0 … classes − 1; rows with a negative truth are not counted.
+
+    Returns:
+        (classes, classes) int64, on the tensors' device.
+    """
+    if answer.ndim == 2:
+        answer = answer.argmax(1)
+    # Rows without a truth get a cell of their own, which is cut off: to select the others, or to count by bincount,
+    # a GPU's host would have to wait for sizes.
+    cell = torch.where(truth >= 0, truth * classes + answer, classes * classes)
+    counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=cell.device)
+    return counts.scatter_add_(0, cell, torch.ones_like(cell))[:-1].view(classes, classes)
+
+
+def accuracy(matrix: Tensor) -> float:
+    """Share of right answers; NaN of nothing."""
+    return _ratio(int(matrix.diagonal().sum()), int(matrix.sum()))
+
+
+def micro_f1(matrix: Tensor) -> float:
+    """F1 of the counts summed over classes: 2·TP / (2·TP + FP + FN); NaN of nothing.
+
+    With one label and one answer a row every error is one class' false positive and another's false negative, so this
+    equals the accuracy. It has its own name because it is what the literature reports.
+    """
+    right = int(matrix.diagonal().sum())
+    wrong = int(matrix.sum()) - right
+    return _ratio(2 * right, 2 * right + wrong + wrong)
+
+
+def macro_f1(matrix: Tensor) -> float:
+    """Mean over classes of their F1, leaving out classes that are neither among truths nor answers; NaN of nothing."""
+    scores = [2 * hit / total for hit, total in zip(*_f1_parts(matrix), strict=True) if total]
+    return _ratio(sum(scores), len(scores))
+
+
+def majority_share(matrix: Tensor) -> float:
+    """Share of the most frequent truth: what always giving the same answer would score; NaN of nothing."""
+    return _ratio(int(matrix.sum(1).max()), int(matrix.sum()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassScore:
+    """One class' row of the table; NaN where a share is of nothing."""
+
+    name: str
+    precision: float  #: share of these answers that are right
+    recall: float  #: share of these truths that are found
+    f1: float
+    support: int  #: truths
+
+
+def class_scores(matrix: Tensor, names: Sequence[str]) -> list[ClassScore]:
+    """The table of precision, recall and F1, a row a class in the matrix' order."""
+    hits = matrix.diagonal().tolist()
+    truths, answers = matrix.sum(1).tolist(), matrix.sum(0).tolist()
+    return [
+        ClassScore(
+            name=name,
+            precision=_ratio(hit, answered),
+            recall=_ratio(hit, true),
+            f1=_ratio(2 * hit, true + answered),
+            support=true,
+        )
+        for name, hit, true, answered in zip(names, hits, truths, answers, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A share of `total` and the interval that holds the true share with the confidence asked for."""
+
+    value: float
+    low: float
+    high: float
+    total: int
+
+
+def share_right(matrix: Tensor, z: float = 1.959964) -> Share:
+    """Accuracy with its confidence interval; the default `z` gives 95 %. Nothing at all says 0 … 1 about NaN."""
+    right, total = int(matrix.diagonal().sum()), int(matrix.sum())
+    low, high = wilson(right, total, z)
+    return Share(value=_ratio(right, total), low=low, high=high, total=total)
+
+
+def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Confidence interval of a share, (low, high).
+
+    Wilson: Probable Inference, the Law of Succession, and Statistical Inference (JASA, 1927). Unlike the textbook's ±,
+    it stays within 0 … 1 and does not shrink to nothing at 0 or at `total`.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share = right / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _f1_parts(matrix: Tensor) -> tuple[list[int], list[int]]:
+    """Of each class: right answers, and truths plus answers."""
+    return matrix.diagonal().tolist(), (matrix.sum(0) + matrix.sum(1)).tolist()
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,85 @@
+"""Audio and video towers: any size in, one vector out, as many parameters as the papers' description implies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from loaders.errors import InputError
+from models.audio import AudioTower
+from models.tower import ConvTowerConfig
+from models.video import VideoTower
+
+SMALL = ConvTowerConfig(width=2)
+
+
+@given(frames=st.integers(1, 32), height=st.integers(1, 40), width=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_video_of_any_size(frames: int, height: int, width: int) -> None:
+    tower = VideoTower(SMALL).eval()
+    embedding = tower(torch.randn(1, 3, frames, height, width))
+    assert embedding.shape == (1, tower.embedding_dim) == (1, 16)
+    assert embedding.isfinite().all()
+
+
+@given(bands=st.integers(1, 130), frames=st.integers(1, 210), pool=st.sampled_from(["max", "average"]))
+@settings(max_examples=15, deadline=None)
+def test_audio_of_any_size(bands: int, frames: int, pool: str) -> None:
+    config = ConvTowerConfig(width=2, pool="max" if pool == "max" else "average")
+    tower = AudioTower(config).eval()
+    assert tower(torch.randn(1, 1, bands, frames)).shape == (1, 16)
+
+
+@pytest.mark.parametrize(("kind", "kernel", "channels"), [(VideoTower, 27, 3), (AudioTower, 9, 1)])
+def test_parameters_at_full_size(kind: type[VideoTower | AudioTower], kernel: int, channels: int) -> None:
+    # Four stages of two convolutions with 64, 128, 256, 512 channels, a batch norm's two vectors after each.
+    expected = 0
+    for width in (64, 128, 256, 512):
+        expected += kernel * (channels * width + width * width) + 2 * 2 * width
+        channels = width
+    tower = kind(ConvTowerConfig())
+    assert sum(p.numel() for p in tower.parameters()) == expected
+    assert expected == {27: 14_054_208, 9: 4_686_144}[kernel]
+    assert tower.embedding_dim == 512
+
+
+def test_every_convolution_is_followed_by_batch_norm_and_relu() -> None:
+    kinds = [type(m) for stage in VideoTower(SMALL).stages for m in stage.children()]
+    assert kinds == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU] * 8
+
+
+def test_only_space_has_the_first_stride_and_pooling_stops_at_one() -> None:
+    tower = VideoTower(SMALL).eval()
+    shapes: list[tuple[int, ...]] = []
+    for stage in tower.stages:
+        stage.register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[2:])))
+    tower(torch.randn(1, 3, 3, 32, 32))
+    assert shapes == [(3, 16, 16), (2, 8, 8), (1, 4, 4), (1, 2, 2)]
+
+
+def test_pooling_setting_decides_how_positions_become_one() -> None:
+    x = torch.randn(2, 1, 20, 20)
+    maximum = AudioTower(SMALL).eval()
+    average = AudioTower(ConvTowerConfig(width=2, pool="average")).eval()
+    average.load_state_dict(maximum.state_dict())
+    last: list[torch.Tensor] = []
+    maximum.stages[3].register_forward_hook(lambda _m, _i, out: last.append(out))
+    torch.testing.assert_close(maximum(x), last[0].amax((2, 3)))
+    torch.testing.assert_close(average(x), last[0].mean((2, 3)))
+
+
+def test_every_frame_counts() -> None:
+    # An odd number of frames is rounded up by pooling, so the last frame is not dropped.
+    tower = VideoTower(ConvTowerConfig(width=4, pool="average")).eval()
+    clip = torch.randn(1, 3, 5, 16, 16, requires_grad=True)
+    tower(clip).sum().backward()
+    assert clip.grad is not None
+    assert (clip.grad.abs().amax((0, 1, 3, 4)) > 0).all()
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        VideoTower(ConvTowerConfig(width=0))
