@@ -96,7 +96,9 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
     try:
         table = pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read as a catalog ({error}): run sharding/verify.py") from error
+        raise InputError(
+            f"{path}: cannot be read as a catalog ({str(error).splitlines()[0]}): run sharding/verify.py"
+        ) from error
     if len(table) != entry.clips:
         raise InputError(f"{path}: {len(table)} clips where dataset.json counts {entry.clips}: build the split again")
     return Catalog(

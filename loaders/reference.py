@@ -2,8 +2,10 @@
 
 Only what decides a batch is shared with `loaders.loader`: which examples it holds. How they are found, read and decoded
 is not: samples come from WebDataset, by their keys; labels and gaze from the samples; frames from Pillow, each strip
-decoded whole; audio from `wave`, or PyAV where it is compressed. What differs from the loader's batches is the
-rounding of the two JPEG decoders, and along the cut edges of a window their smoothing of colour.
+decoded whole; audio from `wave`, or PyAV where it is compressed.
+
+On a CPU nothing differs from the loader's batches, not by a bit: DALI and Pillow both decode with libjpeg-turbo, and a
+window of frames is decoded with its surroundings in view. On a GPU nvJPEG rounds in its own way.
 """
 
 import io
@@ -24,6 +26,7 @@ from loaders.batch import Batch
 from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import ClipFormat, Member
 from loaders.examples import Examples, Sampler
+from loaders.loader import OTHER_VIDEO
 from loaders.order import rank_positions, steps_per_epoch
 
 
@@ -37,7 +40,7 @@ def reference_batches(
     rank: int = 0,
     world_size: int = 1,
     training: bool | None = None,
-    negatives: Mapping[str, float] | None = None,
+    negatives: Mapping[str, float] | None = OTHER_VIDEO,
     epoch: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch, on the CPU; arguments as those of `ClipLoader`, which yields the same.

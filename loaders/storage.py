@@ -5,6 +5,7 @@ a machine, and reading ahead is touching pages, which the checksum of every memb
 """
 
 import mmap
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from loaders.catalog import Catalog
 from loaders.errors import InputError
+
+_MAPPED = 256  # shards mapped at a time: each map holds a file open, of which a process may have a thousand
 
 
 class CorruptMemberError(Exception):
@@ -29,7 +32,7 @@ class Shards:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._shards = catalog.manifest.splits[catalog.split].shards
-        self._mapped: dict[int, NDArray[np.uint8]] = {}
+        self._mapped: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # least recently used first
 
     def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         """A member's bytes, checked; a read-only view of the mapped file. None where the clip has no such member.
@@ -73,4 +76,8 @@ class Shards:
             except OSError as error:
                 raise InputError(f"{path}: {error.strerror}: run sharding/verify.py --repair") from error
             self._mapped[shard] = mapped
+            if len(self._mapped) > _MAPPED:
+                self._mapped.popitem(last=False)
+        else:
+            self._mapped.move_to_end(shard)
         return mapped

@@ -1,0 +1,117 @@
+"""The catalog's arrays are the columns of clips.parquet, and a catalog that is not the dataset's is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from loaders.catalog import open_catalog, schema
+from loaders.dataset import CATALOG, read_manifest
+from loaders.errors import InputError
+from tests.damage import copy_of
+
+MEMBERS = ("filmstrip", "audio", "gaze", "clip")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_the_arrays_are_the_tables_columns(dataset: Path, split: str) -> None:
+    catalog = open_catalog(dataset, split, MEMBERS)
+    rows = pq.read_table(dataset / split / CATALOG).to_pylist()
+    assert len(catalog) == len(rows) == read_manifest(dataset).splits[split].clips
+    for name in ("shard", "start", "emotion"):
+        assert getattr(catalog, name).tolist() == [row[name] for row in rows]
+    for member in MEMBERS:
+        for part in ("offset", "size", "xxh3"):
+            stored = [row[f"{member}_{part}"] or 0 for row in rows]
+            assert getattr(catalog.members[member], part).tolist() == stored
+
+
+def test_the_types_are_those_declared(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", ["gaze"])
+    kinds = {"shard": "i4", "speaker": "i4", "video": "i4", "utterance": "i4", "start": "f8", "emotion": "i1"}
+    assert {name: getattr(catalog, name).dtype.str[1:] for name in kinds} == kinds
+    gaze = catalog.members["gaze"]
+    assert [column.dtype.str[1:] for column in (gaze.offset, gaze.size, gaze.xxh3)] == ["i8", "i8", "u8"]
+
+
+@pytest.mark.parametrize("name", ["speaker", "video", "utterance"])
+def test_equal_numbers_are_equal_names_across_shards(dataset: Path, name: str) -> None:
+    catalog = open_catalog(dataset, "train", [])
+    names = catalog.table([name])[name].to_pylist()
+    codes = getattr(catalog, name).tolist()
+    assert len(set(zip(names, codes, strict=True))) == len(set(names)) == len(set(codes)) > 1
+    shards = {shard for shard, code in zip(catalog.shard, codes, strict=True) if code == codes[0]}
+    assert len(shards) > 1
+
+
+def test_a_clip_without_gaze_has_a_size_of_nought(dataset: Path) -> None:
+    sizes = open_catalog(dataset, "train", MEMBERS).members["gaze"].size
+    assert set(np.unique(sizes)) == {0, 128 + 4 * 103}
+    assert (open_catalog(dataset, "train", MEMBERS).members["filmstrip"].size > 0).all()
+
+
+def test_only_what_is_asked_for_is_read(dataset: Path) -> None:
+    assert set(open_catalog(dataset, "train", ["audio"]).members) == {"audio"}
+    assert open_catalog(dataset, "train", ["audio"]).table(["key", "valence"]).column_names == ["key", "valence"]
+
+
+def test_keys_are_unique_and_hold_no_dots(dataset: Path) -> None:
+    keys = open_catalog(dataset, "train", []).table(["key"])["key"].to_pylist()
+    assert len(set(keys)) == len(keys)
+    assert not any("." in key or "/" in key for key in keys)
+
+
+def test_the_table_has_the_columns_of_the_schema(dataset: Path) -> None:
+    declared = schema(read_manifest(dataset).members)
+    assert pq.read_schema(dataset / "train" / CATALOG).equals(declared)
+
+
+def refusal(dataset: Path, split: str = "train", members: tuple[str, ...] = MEMBERS) -> str:
+    with pytest.raises(InputError) as refused:
+        open_catalog(dataset, split, members)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_what_the_dataset_does_not_have_is_refused_by_name(dataset: Path, tmp_path: Path) -> None:
+    assert "'validation'" in refusal(dataset, split="validation")
+    assert "'smell'" in refusal(dataset, members=("filmstrip", "smell"))
+    assert "no such folder" in refusal(tmp_path / "nowhere")
+
+
+def test_a_catalog_of_another_length_is_refused(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = copy / "train" / CATALOG
+    pq.write_table(pq.read_table(path).slice(1), path)
+    assert CATALOG in refusal(copy)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no table", "columns gone"])
+def test_a_catalog_that_cannot_be_read_is_refused(dataset: Path, tmp_path: Path, damage: str) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = copy / "train" / CATALOG
+    if damage == "missing":
+        path.unlink()
+    elif damage == "columns gone":
+        pq.write_table(pq.read_table(path).drop_columns(["audio_xxh3"]), path)
+    else:
+        path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-100], "no table": bytes(5000)}[damage])
+    assert CATALOG in refusal(copy)
+
+
+def test_numbers_agree_when_every_shard_has_a_dictionary_of_its_own(dataset: Path, tmp_path: Path) -> None:
+    """Writers may store names anew in each row group; the same name must still be the same number."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = copy / "train" / CATALOG
+    table = pq.read_table(path)
+    parts = [table.slice(first, 10) for first in range(0, len(table), 10)]
+    own = [pa.Table.from_pylist(part.to_pylist(), schema=table.schema) for part in parts]
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for part in own:
+            writer.write_table(part)
+    again, catalog = open_catalog(copy, "train", []), open_catalog(dataset, "train", [])
+    for name in ("speaker", "video", "utterance"):
+        pairs = set(zip(getattr(again, name).tolist(), getattr(catalog, name).tolist(), strict=True))
+        assert len(pairs) == len(np.unique(getattr(catalog, name)))

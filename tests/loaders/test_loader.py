@@ -1,0 +1,632 @@
+"""A loader's batches are what its catalog says, on any number of ranks, after any interruption."""
+
+import gc
+import itertools
+import json
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from loaders import Batch, ClipLoader, InputError
+from loaders.catalog import open_catalog
+from loaders.reader import Reader, TooManyBadClipsError
+from loaders.storage import Shards
+from tests.batches import digest, digests
+from tests.damage import copy_of, flip_byte, shard_of
+from tests.datasets import Contents, make_dataset
+
+ROOT = Path(__file__).parents[2]
+CLIPS = {"train": 62, "test": 38}
+PATIENCE = 60.0  # seconds until something that should end counts as stuck
+
+
+def loader_of(dataset: Path, split: str = "train", **changes: Any) -> ClipLoader:
+    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, **changes})
+
+
+def take(loader: ClipLoader, count: int) -> list[Batch]:
+    """The next batches, over the ends of epochs."""
+    batches: list[Batch] = []
+    while len(batches) < count:
+        batches += itertools.islice(loader, count - len(batches))
+    return batches
+
+
+def run_of(dataset: Path, count: int, **changes: Any) -> list[str]:
+    with loader_of(dataset, **changes) as loader:
+        return digests(take(loader, count))
+
+
+def own_threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("filmstrip")}
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return holds()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    yield
+    assert wait_until(lambda: not own_threads()), own_threads()
+
+
+# -- what a batch holds
+
+
+@pytest.mark.parametrize(("split", "frames"), [("train", 16), ("train", 5), ("test", 16), ("test", 1)])
+def test_a_batch_is_what_its_catalog_rows_say(dataset: Path, split: str, frames: int) -> None:
+    catalog = open_catalog(dataset, split, ["filmstrip", "audio", "gaze"])
+    shards = Shards(catalog)
+    with loader_of(dataset, split, frames=frames) as loader:
+        assert len(loader) == {"train": 7, "test": 5}[split]
+        batches = list(loader)
+    assert [len(batch) for batch in batches] == {"train": [8] * 7, "test": [8] * 4 + [6]}[split]
+    for batch in batches:
+        size = len(batch)
+        described = {
+            field.name: (tuple(t.shape), t.dtype) for field in fields(batch) for t in [getattr(batch, field.name)]
+        }
+        assert described == {
+            "video": ((size, frames, 32, 32, 3), torch.uint8),
+            "audio": ((size, 2000 * frames), torch.float32),
+            "gaze": ((size, 103), torch.float32),
+            "gaze_valid": ((size,), torch.bool),
+            "match": ((size,), torch.int64),
+            "emotion": ((size,), torch.int64),
+            "clip": ((size,), torch.int64),
+            "audio_clip": ((size,), torch.int64),
+            "seed": ((size,), torch.int64),
+        }
+        clip, audio_clip = batch.clip.numpy(), batch.audio_clip.numpy()
+        assert batch.emotion.tolist() == catalog.emotion[clip].tolist()
+        assert batch.gaze_valid.tolist() == (catalog.members["gaze"].size[clip] > 0).tolist()
+        for row, number in enumerate(clip):
+            stored = shards.read("gaze", int(number))
+            expected = np.zeros(103, "<f4") if stored is None else np.frombuffer(stored.tobytes()[-412:], "<f4")
+            assert batch.gaze[row].numpy().tobytes() == expected.tobytes()
+        assert batch.match.sum() == size / 2
+        assert (batch.match == 1).tolist() == (clip == audio_clip).tolist()
+        assert (batch.match == 1).tolist() == (catalog.video[clip] == catalog.video[audio_clip]).tolist()
+        assert -1 <= batch.audio.min() < -0.5
+        assert 0.5 < batch.audio.max() <= 1
+
+
+def test_matching_audio_is_the_sound_under_the_very_frames(dataset: Path) -> None:
+    """The window of the audio moves with the window of the frames."""
+    with loader_of(dataset, frames=16, negatives=None) as whole, loader_of(dataset, frames=3, negatives=None) as cut:
+        clips = {int(row): (batch, at) for batch in whole for at, row in enumerate(batch.clip)}
+        for batch in cut:
+            for at, row in enumerate(batch.clip.tolist()):
+                full, place = clips.get(row, (None, 0))
+                if full is None:  # among what the other run dropped at the epoch's end
+                    continue
+                video, audio = full.video[place], full.audio[place]
+                [first] = [f for f in range(14) if torch.equal(video[f : f + 3], batch.video[at])]
+                assert torch.equal(audio[2000 * first : 2000 * (first + 3)], batch.audio[at])
+
+
+@pytest.mark.parametrize("negatives", [None, {"other_video": 1.0}])
+def test_no_two_tensors_share_memory(dataset: Path, negatives: Mapping[str, float] | None) -> None:
+    with loader_of(dataset, "test", negatives=negatives) as loader:
+        one, other = take(loader, 2)
+    places = [getattr(batch, field.name).data_ptr() for batch in (one, other) for field in fields(Batch)]
+    assert len(set(places)) == len(places)
+
+
+def test_a_batch_that_is_held_does_not_change(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        held = take(loader, 30)
+        before = digests(held)
+        take(loader, 30)
+    assert digests(held) == before
+
+
+def test_a_batch_moves_to_a_device_as_a_whole(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        [batch] = take(loader, 1)
+    moved = batch.to("meta")
+    for field in fields(Batch):
+        assert getattr(moved, field.name).device.type == "meta"
+        assert getattr(moved, field.name).shape == getattr(batch, field.name).shape
+    assert digest(batch.to("cpu")) == digest(batch)
+
+
+# -- order, epochs and ranks
+
+
+def test_an_epoch_is_a_loop_and_the_next_loop_the_next_epoch(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        epochs = [[row for batch in loader for row in batch.clip.tolist()] for _ in range(3)]
+        assert (loader.epoch, loader.step) == (3, 0)
+    assert [len(set(epoch)) for epoch in epochs] == [56] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_seeds_make_other_runs_and_the_same_seed_the_same(dataset: Path) -> None:
+    assert run_of(dataset, 9) == run_of(dataset, 9, threads=3, prefetch=5)
+    assert not set(run_of(dataset, 9)) & set(run_of(dataset, 9, seed=4))
+
+
+def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
+    """For every step the fields, the ranks' laid end to end."""
+    ranks = []
+    for rank in range(world):
+        with loader_of(dataset, batch_size=global_batch // world, rank=rank, world_size=world, **changes) as loader:
+            ranks.append(take(loader, count))
+    return [
+        [torch.cat([getattr(batch, field.name) for batch in step]) for field in fields(Batch)]
+        for step in zip(*ranks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("split", "global_batch", "worlds"),
+    [("train", 8, (2, 4)), ("test", 8, (2, 4)), ("test", 5, (5,))],  # in the last, two ranks' last batches are empty
+)
+def test_any_number_of_ranks_makes_the_same_global_batches(
+    dataset: Path, split: str, global_batch: int, worlds: tuple[int, ...]
+) -> None:
+    alone = columns_of(dataset, 1, global_batch, 11, split=split, frames=4)
+    for world in worlds:
+        shared = columns_of(dataset, world, global_batch, 11, split=split, frames=4)
+        for one, other in zip(alone, shared, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 8), (2, 5), (3, 7), (4, 3), (5, 1), (5, 7)])
+def test_evaluation_counts_every_clip_once_on_any_number_of_ranks(dataset: Path, world: int, batch_size: int) -> None:
+    seen: list[int] = []
+    steps = set()
+    for rank in range(world):
+        with loader_of(dataset, "test", batch_size=batch_size, rank=rank, world_size=world, negatives=None) as loader:
+            batches = list(loader)
+            steps.add(len(batches))
+            assert len(batches) == len(loader)
+        seen += [row for batch in batches for row in batch.clip.tolist()]
+    assert sorted(seen) == list(range(CLIPS["test"]))
+    assert len(steps) == 1
+
+
+def test_a_rank_without_a_clip_makes_its_steps_all_the_same(dataset: Path) -> None:
+    # Of 38 clips on 5 ranks of batches of 1, the last step has 3: two ranks have none.
+    sizes = []
+    for rank in range(5):
+        with loader_of(dataset, "test", batch_size=1, rank=rank, world_size=5) as loader:
+            sizes.append([[len(batch) for batch in loader] for _ in range(2)])
+    assert [sum(step) for step in zip(*(rank[1] for rank in sizes), strict=True)] == [5] * 7 + [3]
+    assert sorted(rank[1][-1] for rank in sizes) == [0, 0, 1, 1, 1]
+    # On 64 ranks, the first never has one.
+    with loader_of(dataset, "test", batch_size=3, rank=0, world_size=64) as loader:
+        for _ in range(30):
+            [batch] = loader
+            assert len(batch) == 0
+            assert batch.video.shape == (0, 16, 32, 32, 3)
+
+
+def test_the_rank_is_the_process_groups_where_there_is_one(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run_of(dataset, 8, batch_size=4, rank=1, world_size=3)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
+    assert run_of(dataset, 8, batch_size=4) == expected
+
+
+# -- going on where it was
+
+
+def test_a_run_can_go_on_from_every_step(dataset: Path) -> None:
+    """Among them the ends of epochs, with the state through JSON, as a checkpoint might hold it."""
+    steps, tail = 7, 4
+    whole = run_of(dataset, 2 * steps + 1 + tail, frames=6)
+    with loader_of(dataset, frames=6) as loader:
+        states = [loader.state_dict()]
+        for _ in range(2 * steps + 1):
+            take(loader, 1)
+            states.append(json.loads(json.dumps(loader.state_dict())))
+    for done, state in enumerate(states):
+        assert (state["epoch"], state["step"]) == divmod(done, steps)
+        with loader_of(dataset, frames=6) as loader:
+            loader.load_state_dict(state)
+            assert digests(take(loader, tail)) == whole[done : done + tail], done
+
+
+def test_a_run_can_go_on_with_another_number_of_ranks(dataset: Path) -> None:
+    whole = columns_of(dataset, 1, 8, 12)
+    for before, after in ((1, 2), (2, 4), (4, 1)):
+        for stop in (3, 7):
+            with loader_of(dataset, batch_size=8 // before, rank=before - 1, world_size=before) as loader:
+                take(loader, stop)
+                state = loader.state_dict()
+            ranks = []
+            for rank in range(after):
+                with loader_of(dataset, batch_size=8 // after, rank=rank, world_size=after) as loader:
+                    loader.load_state_dict(state)
+                    ranks.append(take(loader, 3))
+            for number, step in enumerate(zip(*ranks, strict=True)):
+                for field, column in zip(fields(Batch), whole[stop + number], strict=True):
+                    assert torch.equal(torch.cat([getattr(batch, field.name) for batch in step]), column)
+
+
+def test_breaking_off_and_looping_again_goes_on_with_the_next_batch(dataset: Path) -> None:
+    whole = run_of(dataset, 14)
+    found: list[str] = []
+    lengths = []
+    with loader_of(dataset) as loader:
+        for stop in (1, 3, 99, 2, 99):
+            before = len(found)
+            for batch in loader:
+                found.append(digest(batch))
+                if len(found) - before == stop:
+                    break
+            lengths.append(len(found) - before)
+    assert lengths == [1, 3, 3, 2, 5]
+    assert found == whole
+
+
+def test_a_state_can_be_loaded_into_a_loader_that_runs(dataset: Path) -> None:
+    whole = run_of(dataset, 12)
+    with loader_of(dataset) as loader:
+        take(loader, 2)
+        state = loader.state_dict()
+        for _ in range(3):
+            take(loader, 6)
+            loader.load_state_dict(state)
+            assert digests(take(loader, 2)) == whole[2:4]
+        assert digests(take(loader, 8)) == whole[4:]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 4}, "seed was 3 and is 4"),
+        ({"frames": 5}, "frames was 16 and is 5"),
+        ({"batch_size": 4}, "global_batch was 8 and is 4"),
+        ({"rank": 0, "world_size": 2}, "global_batch was 8 and is 16"),
+        ({"split": "test"}, "split was 'train' and is 'test'"),
+        ({"training": False}, "training was True and is False"),
+        ({"negatives": None}, "negatives was {'other_video': 1.0} and is None"),
+        ({"negatives": {"shifted": 1.0, "other_video": 1.0}}, "negatives was"),
+    ],
+)
+def test_a_state_of_other_settings_is_refused_with_what_differs(
+    dataset: Path, changes: dict[str, Any], named: str
+) -> None:
+    with loader_of(dataset) as loader, loader_of(dataset, **changes) as other:
+        with pytest.raises(InputError) as refused:
+            other.load_state_dict(loader.state_dict())
+        assert named in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert (other.epoch, other.step) == (0, 0)
+
+
+def test_a_state_of_another_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:
+    contents = Contents(speakers={"train": 4}, shards={"train": 1}, seed=1)
+    make_dataset(tmp_path / "other", contents)
+    with loader_of(dataset) as loader:
+        state = loader.state_dict()
+    with loader_of(tmp_path / "other") as other, pytest.raises(InputError, match="dataset was"):
+        other.load_state_dict(state)
+
+
+# -- bad clips
+
+
+def test_bad_clips_are_replaced_alike_in_every_run_and_counted(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for row in (4, 17, 40):
+        flip_byte(copy, "train", row)
+    with loader_of(copy, max_bad_fraction=0.1) as loader:
+        found = take(loader, 14)
+        assert loader.stats().bad_clips == 3
+        assert loader.stats().substitutions >= 4
+    assert not {4, 17, 40} & {row for batch in found for row in batch.clip.tolist()}
+    assert all(batch.match.sum() == 4 for batch in found)
+    again = run_of(copy, 14, max_bad_fraction=0.1)
+    assert digests(found) == again
+    whole = run_of(dataset, 14)
+    assert 8 <= sum(one == other for one, other in zip(whole, again, strict=True)) < 14
+
+
+def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    whole = run_of(dataset, 7)
+    with loader_of(dataset) as loader:
+        fifth = take(loader, 5)[-1]
+    flip_byte(copy, "train", int(fifth.clip[3]))
+    found: list[str] = []
+    with loader_of(copy, max_bad_fraction=0.0) as loader:
+        with pytest.raises(TooManyBadClipsError, match="1 of 62 clips"):
+            found.extend(digest(batch) for batch in loader)
+        assert found == whole[:4]
+        assert (loader.epoch, loader.step) == (0, 4)
+
+
+def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = shard_of(copy, "train", 0)
+    path.unlink()
+    with loader_of(copy) as loader:
+        for _ in range(2):  # trying again does not make it better
+            with pytest.raises(InputError, match=path.name):
+                take(loader, 7)
+
+
+# -- life cycle
+
+
+def test_two_loaders_at_once_do_not_disturb_each_other(dataset: Path) -> None:
+    expected = run_of(dataset, 9), run_of(dataset, 9, split="test", frames=3)
+    with loader_of(dataset) as one, loader_of(dataset, "test", frames=3) as other:
+        found = [(digest(take(one, 1)[0]), digest(take(other, 1)[0])) for _ in range(9)]
+    assert tuple(map(list, zip(*found, strict=True))) == expected
+
+
+def test_an_exception_in_the_consumer_ends_the_threads_and_passes(dataset: Path) -> None:
+    loader = loader_of(dataset)
+
+    def train() -> None:
+        with loader:
+            for batch in loader:
+                assert own_threads()
+                assert len(batch) // 0
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert not own_threads()
+    with pytest.raises(RuntimeError, match="closed"):
+        take(loader, 1)
+
+
+def test_a_loader_can_be_closed_at_any_moment_and_twice(dataset: Path) -> None:
+    for count in (0, 0, 1, 2, 7):
+        loader = loader_of(dataset)
+        held = take(loader, count)
+        before = digests(held)
+        loader.close()
+        loader.close()
+        assert not own_threads()
+        assert digests(held) == before
+
+
+def test_closing_lets_the_files_go(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        take(loader, 7)
+    held = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    assert not [path for path in held if path.is_relative_to(dataset)]
+
+
+def test_a_loader_that_nobody_holds_any_more_ends_its_threads(dataset: Path) -> None:
+    loader = loader_of(dataset)
+    take(loader, 2)
+    gone = weakref.ref(loader)
+    del loader
+    assert gone() is None
+    assert not own_threads()
+
+
+def test_a_loader_that_failed_and_that_nobody_holds_any_more_ends_its_threads(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for path in (copy / "train").glob("*.tar"):
+        path.unlink()
+    loader = loader_of(copy)
+    with pytest.raises(InputError):
+        take(loader, 1)
+    gone = weakref.ref(loader)
+    del loader
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_loader_may_be_found_unreachable_in_its_own_thread(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector of cycles runs in whatever thread allocates."""
+    read, dropped, collected = Reader.read, threading.Event(), threading.Event()
+
+    def collecting(self: Reader, epoch: int, step: int) -> Any:
+        if dropped.is_set():
+            gc.collect()
+            collected.set()
+        return read(self, epoch, step)
+
+    monkeypatch.setattr(Reader, "read", collecting)
+    loader = loader_of(dataset, batch_size=2)
+    cycle: list[Any] = [loader]
+    cycle.append(cycle)
+    stream = loader
+    take(stream, 1)
+    gc.disable()
+    try:
+        dropped.set()
+        del loader, stream, cycle
+        assert collected.wait(5)
+        assert wait_until(lambda: not own_threads())
+    finally:
+        gc.enable()
+
+
+def test_a_long_run_over_a_tiny_dataset_leaks_nothing(tmp_path: Path) -> None:
+    contents = Contents(speakers={"train": 4}, shards={"train": 2}, videos=1, utterances=2, clips=1)
+    make_dataset(tmp_path / "tiny", contents)
+
+    def holdings() -> tuple[int, ...]:
+        gc.collect()
+        return threading.active_count(), *(len(list(Path(f).iterdir())) for f in ("/proc/self/fd", "/dev/shm"))
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    with loader_of(tmp_path / "tiny", batch_size=4) as loader:
+        for _ in range(100):
+            assert sum(1 for _ in loader) == 2
+        before, memory = holdings(), resident()
+        for _ in range(200):
+            assert sum(1 for _ in loader) == 2
+        assert holdings() == before
+        assert resident() - memory < 16e6  # 400 batches of 650 kB went by
+        assert loader.epoch == 300
+    before, memory = holdings(), resident()
+    for _ in range(30):
+        with loader_of(tmp_path / "tiny", batch_size=4) as loader:
+            take(loader, 1)
+    assert holdings() == before
+    assert resident() - memory < 16e6
+
+
+def run_python(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+UNCLOSED = """
+import itertools, sys
+from loaders import ClipLoader
+from tests.batches import digests
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
+print(*digests([*loader, *itertools.islice(loader, 4)]))
+"""
+
+
+def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_its_loader(dataset: Path) -> None:
+    process = run_python(UNCLOSED, dataset)
+    expected = run_of(dataset, 11, frames=9)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert output.split() == expected
+
+
+UNTIL_KILLED = """
+import json, os, sys
+from loaders import ClipLoader
+from tests.batches import digest
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=1)
+while True:
+    for batch in loader:
+        with open(sys.argv[2] + ".new", "w") as file:
+            json.dump(loader.state_dict(), file)
+        os.replace(sys.argv[2] + ".new", sys.argv[2])
+        print(digest(batch), flush=True)
+"""
+
+
+def test_a_killed_run_goes_on_from_its_last_state(dataset: Path, tmp_path: Path) -> None:
+    process = run_python(UNTIL_KILLED, dataset, tmp_path / "state.json")
+    assert process.stdout is not None
+    seen = [process.stdout.readline().strip() for _ in range(11)]
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGKILL
+    state = json.loads((tmp_path / "state.json").read_text())
+    done = 7 * state["epoch"] + state["step"]
+    assert done >= 11
+    whole = run_of(dataset, done + 8)
+    assert seen == whole[:11]
+    with loader_of(dataset) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 8)) == whole[done:]
+
+
+UNTIL_INTERRUPTED = """
+import sys
+from loaders import ClipLoader
+loader = ClipLoader(sys.argv[1], batch_size=8, threads=1)
+while True:
+    for batch in loader:
+        print(loader.step, flush=True)
+"""
+
+
+def test_an_interrupted_run_ends_at_once(dataset: Path) -> None:
+    process = run_python(UNTIL_INTERRUPTED, dataset)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+# -- statistics
+
+
+def test_the_statistics_add_up(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        assert loader.stats().clips == 0
+        assert loader.stats().clips_per_second == 0
+        take(loader, 10)
+        time.sleep(0.2)
+        take(loader, 1)
+        stats = loader.stats()
+    assert stats.clips == 88
+    assert 0.2 < stats.seconds < PATIENCE
+    assert stats.clips_per_second == pytest.approx(88 / stats.seconds)
+    assert 0 <= stats.data_wait <= stats.seconds
+    assert stats.data_wait_share == pytest.approx(stats.data_wait / stats.seconds)
+    assert stats.bytes >= 88 * 64_000
+    assert stats.read_seconds > 0
+    assert stats.decode_seconds > 0
+    assert stats.decode_blocked > 0.1  # while the consumer slept
+    assert 0 <= stats.decoded_depth <= 2
+    assert (stats.bad_clips, stats.substitutions) == (0, 0)
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": -3}, "batch_size is -3"),
+        ({"batch_size": 63}, "fewer than one global batch of 63"),
+        ({"batch_size": 32, "rank": 1, "world_size": 2}, "fewer than one global batch of 64"),
+        ({"frames": 0}, "frames is 0"),
+        ({"frames": 17}, "frames is 17"),
+        ({"world_size": 0}, "world_size is 0"),
+        ({"rank": -1, "world_size": 2}, "rank is -1"),
+        ({"rank": 2, "world_size": 2}, "rank is 2"),
+        ({"rank": 1}, "rank is 1"),
+        ({"prefetch": 0}, "prefetch is 0"),
+        ({"threads": -1}, "threads is -1"),
+        ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
+        ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
+        ({"max_bad_fraction": float("nan")}, "max_bad_fraction is nan"),
+        ({"split": "validation"}, "no split 'validation'"),
+        ({"negatives": {"other_planet": 1.0}}, "other_planet"),
+        ({"negatives": {}}, "no kind has a weight"),
+        ({"device": "abacus"}, "abacus"),
+        ({"device": "mps"}, "mps"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError) as refused:
+        loader_of(dataset, **changes)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(dataset: Path) -> None:
+    with pytest.raises(InputError, match="cuda"):
+        loader_of(dataset, device="cuda:0")
+
+
+def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        ClipLoader(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="no dataset there"):
+        ClipLoader(str(tmp_path))

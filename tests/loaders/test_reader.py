@@ -1,0 +1,181 @@
+"""A step's bytes are those of its examples; a bad clip gives way to the same other one in every run."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from loaders.catalog import open_catalog
+from loaders.errors import InputError
+from loaders.examples import Sampler
+from loaders.order import rank_positions
+from loaders.reader import Loaded, Reader, TooManyBadClipsError
+from loaders.storage import Shards
+from tests.damage import copy_of, flip_byte, shard_of
+
+BATCH = 6
+EPOCHS = 4  # until every member of a clip has been wanted: half of the clips come with another's audio
+MEMBERS = ["filmstrip", "audio", "gaze"]
+
+
+def reader_of(dataset: Path, max_bad_fraction: float = 1.0, split: str = "train", **changes: Any) -> Reader:
+    catalog = open_catalog(dataset, split, MEMBERS)
+    negatives = {"other_video": 1.0}
+    sampler = Sampler(catalog, **{"seed": 5, "training": True, "frames": 16, "negatives": negatives, **changes})
+    positions: Callable[[int], NDArray[np.int64]] = partial(
+        rank_positions, clips=len(catalog), global_batch=BATCH, rank=0, world_size=1
+    )
+    return Reader(catalog, sampler, positions, max_bad_fraction)
+
+
+def epochs_of(reader: Reader, epochs: int = 1) -> list[Loaded]:
+    return [reader.read(epoch, step) for epoch in range(epochs) for step in range(62 // BATCH)]
+
+
+def columns(steps: list[Loaded]) -> list[list[int]]:
+    return [
+        [number for step in steps for number in getattr(step.examples, name).tolist()]
+        for name in ("clip", "audio_clip", "match", "first_frame", "seed")
+    ]
+
+
+def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    shards = Shards(catalog)
+    for loaded in epochs_of(reader_of(dataset)):
+        assert len(loaded.examples) == len(loaded.encoded.filmstrips) == len(loaded.encoded.audio) == BATCH
+        for index in range(BATCH):
+            clip, audio_clip = int(loaded.examples.clip[index]), int(loaded.examples.audio_clip[index])
+            assert np.array_equal(loaded.encoded.filmstrips[index], _read(shards, "filmstrip", clip))
+            assert np.array_equal(loaded.encoded.audio[index], _read(shards, "audio", audio_clip))
+            assert loaded.emotion[index] == catalog.emotion[clip]
+            assert loaded.gaze_valid[index] == (catalog.members["gaze"].size[clip] > 0)
+        assert loaded.encoded.first_frame.tolist() == loaded.examples.first_frame.tolist()
+
+
+def _read(shards: Shards, member: str, clip: int) -> NDArray[np.uint8]:
+    data = shards.read(member, clip)
+    assert data is not None
+    return data
+
+
+def test_every_byte_read_is_counted(dataset: Path) -> None:
+    reader = reader_of(dataset)
+    steps = epochs_of(reader)
+    assert reader.bytes == sum(data.size for step in steps for data in (*step.encoded.filmstrips, *step.encoded.audio))
+    assert reader.seconds > 0
+    assert (reader.bad, reader.substitutions) == ({}, 0)
+
+
+@pytest.fixture
+def damaged(dataset: Path, tmp_path: Path) -> tuple[Path, set[int]]:
+    """A copy of which three clips are bad, one in each member, and the rows of those."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    with_gaze = int(np.flatnonzero(open_catalog(dataset, "train", ["gaze"]).members["gaze"].size)[-1])
+    rows = {3: "filmstrip", 20: "audio", with_gaze: "gaze"}
+    for row, member in rows.items():
+        flip_byte(copy, "train", row, member)
+    return copy, set(rows)
+
+
+def test_bad_clips_give_way_and_are_counted(damaged: tuple[Path, set[int]], dataset: Path) -> None:
+    copy, bad = damaged
+    reader = reader_of(copy)
+    whole, mended = columns(epochs_of(reader_of(dataset), EPOCHS)), columns(epochs_of(reader, EPOCHS))
+    keys = open_catalog(dataset, "train", []).table(["key"])["key"].to_pylist()
+    assert reader.bad == {row: keys[row] for row in bad}
+    changed = [place for place, (one, other) in enumerate(zip(*whole[:2], strict=True)) if bad & {one, other}]
+    changed = [place for place in changed if mended[0][place] != whole[0][place]]
+    assert 3 <= len(changed) <= reader.substitutions
+    for place in range(len(whole[0])):
+        assert [column[place] for column in mended[2:]] == [column[place] for column in whole[2:]]
+        clip, audio_clip, match = (column[place] for column in mended[:3])
+        assert (clip == audio_clip) == match
+        assert place in changed or (clip, audio_clip) == (whole[0][place], whole[1][place])
+    # A clip whose audio alone is bad still shows its frames beside another's audio, and the other way round.
+    assert 3 not in mended[0]
+    assert 20 not in mended[1]
+
+
+def test_substitutes_are_the_same_in_every_run_and_wherever_it_begins(damaged: tuple[Path, set[int]]) -> None:
+    copy, _ = damaged
+    whole = epochs_of(reader_of(copy), 2)
+    late = reader_of(copy)
+    places = [(1, 9), (0, 2), (1, 4)]
+    again = [late.read(*place) for place in places]
+    before = [whole[epoch * (62 // BATCH) + step] for epoch, step in places]
+    assert columns(again) == columns(before)
+    for one, other in zip(again, before, strict=True):
+        assert [data.tobytes() for data in one.encoded.filmstrips] == [
+            data.tobytes() for data in other.encoded.filmstrips
+        ]
+        assert np.array_equal(one.gaze, other.gaze)
+
+
+def test_a_bad_clip_is_named_once_however_often_it_is_drawn(
+    damaged: tuple[Path, set[int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    copy, bad = damaged
+    reader = reader_of(copy)
+    with caplog.at_level(logging.WARNING, "loaders.reader"):
+        epochs_of(reader, EPOCHS)
+    assert len(caplog.records) == len(bad)
+    for row in bad:
+        assert sum(reader.bad[row] in record.message for record in caplog.records) == 1
+    assert reader.substitutions > len(bad)
+
+
+def test_more_bad_clips_than_allowed_stop_the_run_and_it_says_why(damaged: tuple[Path, set[int]]) -> None:
+    copy, _ = damaged
+    epochs_of(reader_of(copy, max_bad_fraction=3.1 / 62), EPOCHS)
+    for allowed in (0, 1, 2):
+        with pytest.raises(TooManyBadClipsError, match=f"{allowed + 1} of 62 clips") as stopped:
+            epochs_of(reader_of(copy, max_bad_fraction=(allowed + 0.9) / 62), EPOCHS)
+        assert "max_bad_fraction" in str(stopped.value)
+
+
+def test_a_substitute_that_is_bad_gives_way_as_well(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    bad = set(range(0, 62, 2))
+    for row in bad:
+        flip_byte(copy, "train", row)
+    clips, audio_clips, matches, *_ = columns(epochs_of(reader_of(copy)))
+    assert not bad & set(clips)
+    assert [clip == audio for clip, audio in zip(clips, audio_clips, strict=True)] == matches
+    assert matches == columns(epochs_of(reader_of(dataset)))[2]
+
+
+def test_when_every_clip_is_bad_the_run_stops(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for row in range(38):
+        flip_byte(copy, "test", row)
+    with pytest.raises(TooManyBadClipsError, match="in a row"):
+        reader_of(copy, split="test").read(0, 0)
+
+
+def test_a_missing_shard_is_an_error_of_the_user(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = shard_of(copy, "train", 0)
+    path.unlink()
+    with pytest.raises(InputError, match=path.name):
+        epochs_of(reader_of(copy))
+
+
+def test_gaze_is_the_stored_array_or_noughts(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    shards = Shards(catalog)
+    seen = {True: 0, False: 0}
+    for loaded in epochs_of(reader_of(dataset)):
+        for index, clip in enumerate(loaded.examples.clip.tolist()):
+            stored = shards.read("gaze", clip)
+            valid = stored is not None
+            expected = np.zeros(103) if stored is None else np.frombuffer(stored.tobytes()[128:], "<f4")
+            assert loaded.gaze[index].tolist() == expected.tolist()
+            assert loaded.gaze_valid[index] == valid
+            seen[valid] += 1
+    assert min(seen.values()) > 0

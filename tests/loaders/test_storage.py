@@ -1,0 +1,123 @@
+"""A member's bytes are those in the tar, or there is an error; they outlive the store."""
+
+import resource
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loaders.catalog import open_catalog
+from loaders.errors import InputError
+from loaders.storage import CorruptMemberError, Shards
+from tests.damage import copy_of, flip_byte, shard_of
+from tests.datasets import Contents, make_dataset
+
+MEMBERS = {"filmstrip": "filmstrip.jpg", "audio": "audio.wav", "gaze": "gaze.npy", "clip": "clip.msgpack"}
+
+
+def shards_of(dataset: Path, split: str = "train") -> Shards:
+    return Shards(open_catalog(dataset, split, list(MEMBERS)))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_what_is_read_is_what_tar_finds_under_the_clips_key(dataset: Path, split: str) -> None:
+    catalog = open_catalog(dataset, split, list(MEMBERS))
+    shards = Shards(catalog)
+    stored: dict[str, bytes] = {}
+    for path in sorted((dataset / split).glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for entry in tar:
+                file = tar.extractfile(entry)
+                assert file is not None
+                stored[entry.name] = file.read()
+    keys = catalog.table(["key"])["key"].to_pylist()
+    for row, key in enumerate(keys):
+        for member, suffix in MEMBERS.items():
+            found, expected = shards.read(member, row), stored.pop(f"{key}.{suffix}", None)
+            assert (None if found is None else found.tobytes()) == expected
+    assert not stored
+
+
+def test_a_member_that_a_clip_lacks_is_none(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", ["gaze"])
+    without = np.flatnonzero(catalog.members["gaze"].size == 0)
+    assert len(without)
+    assert all(Shards(catalog).read("gaze", int(row)) is None for row in without)
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@pytest.mark.parametrize("at", [0.0, 0.37, 1.0])
+def test_one_changed_byte_anywhere_is_found(dataset: Path, tmp_path: Path, member: str, at: float) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    row = int(np.flatnonzero(open_catalog(dataset, "test", [member]).members[member].size)[3])
+    flip_byte(copy, "test", row, member, at)
+    shards = shards_of(copy, "test")
+    with pytest.raises(CorruptMemberError, match=member) as found:
+        shards.read(member, row)
+    assert found.value.clip == row
+    for other in MEMBERS.keys() - {member}:
+        shards.read(other, row)
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "missing", "a folder"])
+def test_a_shard_of_another_length_is_refused_before_it_is_read(dataset: Path, tmp_path: Path, damage: str) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = shard_of(copy, "test", 0)
+    data = path.read_bytes()
+    path.unlink()
+    if damage == "a folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_bytes({"cut": data[:-512], "longer": data + bytes(512), "empty": b""}[damage])
+    with pytest.raises(InputError, match=path.name) as refused:
+        shards_of(copy, "test").read("audio", 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_cannot_be_written_to_and_stay_when_the_store_is_closed(dataset: Path) -> None:
+    shards = shards_of(dataset)
+    held = [shards.read("filmstrip", row) for row in range(20)]
+    before = [bytes(data.data) for data in held if data is not None]
+    shards.close()
+    assert len(before) == 20
+    assert [bytes(data.data) for data in held if data is not None] == before
+    assert not any(data.flags.writeable for data in held if data is not None)
+
+
+def test_a_closed_store_lets_its_files_go(dataset: Path) -> None:
+    shards = shards_of(dataset)
+    for row in range(len(open_catalog(dataset, "train", []))):
+        shards.read("audio", row)
+    assert any(path.is_relative_to(dataset / "train") for path in _open_files())
+    shards.close()
+    assert not any(path.suffix == ".tar" for path in _open_files())
+
+
+def test_a_dataset_may_have_more_shards_than_a_process_may_open_files(tmp_path: Path) -> None:
+    """VoxCeleb2 makes some two thousand shards; Linux gives a process 1,024 open files unless it is told otherwise."""
+    contents = Contents(speakers={"train": 40}, shards={"train": 40}, videos=1, utterances=1, clips=1)
+    make_dataset(tmp_path / "many", contents)
+    shards = shards_of(tmp_path / "many")
+    with _at_most_open_files(len(_open_files()) + 20):
+        assert all(shards.read("audio", row) is not None for row in range(40))
+
+
+def _open_files() -> list[Path]:
+    files = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that listed the folder is closed by now
+            files.append(link.readlink())
+    return files
+
+
+@contextmanager
+def _at_most_open_files(count: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
