@@ -84,6 +84,8 @@ class ClipLoader:
         _check("world_size", world_size, 1, 1 << 20)
         _check("rank", rank, 0, world_size - 1)
         _check("prefetch", prefetch, 1, 64)
+        _check("threads", threads or 1, 1, 1024)
+        device = _device(device)
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalog = open_catalog(self._dataset, split, _members_of(manifest))
@@ -163,7 +165,12 @@ class ClipLoader:
             )
             self._finalizer = weakref.finalize(self, self._stream.stop)
         asked = time.perf_counter()
-        loaded, frames, waveform = self._stream.next()
+        try:
+            loaded, frames, waveform = self._stream.next()
+        except BaseException:
+            # The error's traceback holds this loader, and the stream would hold the error: end it here.
+            self._stop()
+            raise
         if self._since is None:
             self._since = time.perf_counter()
             self._first_batch = self._since - asked
@@ -257,7 +264,19 @@ def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]
     """This process's place in the training, from accelerate's state or torch.distributed where they are set up."""
     if rank is None and world_size is None and torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return rank or 0, world_size or 1
+    return 0 if rank is None else rank, 1 if world_size is None else world_size
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device is {name!r}: use cpu or cuda:0") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"device is {name!r}: DALI decodes on cpu and cuda only")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device is {name!r}: there is no GPU here that torch can use: use cpu")
+    return device
 
 
 def _members_of(manifest: Manifest) -> list[str]:
@@ -283,6 +302,6 @@ def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
         match=move(examples.match.astype(np.int64)),
         emotion=move(loaded.emotion),
         clip=move(examples.clip),
-        audio_clip=move(examples.audio_clip),
+        audio_clip=move(examples.audio_clip.copy()),
         seed=move(examples.seed),
     )

@@ -76,7 +76,9 @@ class Stream:
         self._decoded.close()
         self._loaded.close()
         for thread in self._threads:
-            thread.join()
+            # The collector of cycles may find the loader in one of these very threads.
+            if thread is not threading.current_thread():
+                thread.join()
 
     def _reading(self) -> None:
         epoch, step = self._start
@@ -131,5 +133,7 @@ class Stream:
         except BaseException as error:
             self._decoded.finish(error)
         finally:
+            failures.clear()  # their tracebacks lead back here, and would keep the last batches' files open
+            waiting.clear()
             if pipeline is not None:
                 pipeline.close()

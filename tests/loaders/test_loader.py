@@ -18,14 +18,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from loaders import Batch, ClipLoader, InputError
 from loaders.catalog import open_catalog
 from loaders.reader import Reader, TooManyBadClipsError
 from loaders.storage import Shards
+from sharding.settings import BuildSettings
 from tests.batches import digest, digests
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import Contents, make_dataset
+from tests.limits import at_most_open_files, open_files
 
 ROOT = Path(__file__).parents[2]
 CLIPS = {"train": 62, "test": 38}
@@ -291,6 +295,22 @@ def test_a_state_can_be_loaded_into_a_loader_that_runs(dataset: Path) -> None:
         assert digests(take(loader, 8)) == whole[4:]
 
 
+def test_accelerate_saves_and_restores_a_loader(dataset: Path, tmp_path: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    try:
+        with loader_of(dataset) as loader, loader_of(dataset) as other:
+            accelerator.register_for_checkpointing(loader)
+            take(loader, 10)
+            accelerator.save_state(str(tmp_path))
+            expected = digests(take(loader, 5))
+            again = Accelerator(cpu=True)
+            again.register_for_checkpointing(other)
+            again.load_state(str(tmp_path))
+            assert digests(take(other, 5)) == expected
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -404,11 +424,11 @@ def test_a_loader_can_be_closed_at_any_moment_and_twice(dataset: Path) -> None:
         assert digests(held) == before
 
 
-def test_closing_lets_the_files_go(dataset: Path) -> None:
-    with loader_of(dataset) as loader:
+def test_closing_lets_the_files_go(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    with loader_of(copy) as loader:
         take(loader, 7)
-    held = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    assert not [path for path in held if path.is_relative_to(dataset)]
+    assert not [path for path in open_files() if path.is_relative_to(copy) and path.suffix == ".tar"]
 
 
 def test_a_loader_that_nobody_holds_any_more_ends_its_threads(dataset: Path) -> None:
@@ -459,6 +479,17 @@ def test_a_loader_may_be_found_unreachable_in_its_own_thread(dataset: Path, monk
         gc.enable()
 
 
+def test_batches_may_come_from_more_shards_than_a_process_may_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sixteenth of the usual 1,024 files and of a batch of 256: what is read and not yet decoded counts too."""
+    contents = Contents(speakers={"train": 100}, shards={"train": 100}, videos=1, utterances=1, clips=1)
+    make_dataset(tmp_path / "many", contents, BuildSettings(size=16, clip_seconds=0.5, fps=4))
+    monkeypatch.setattr("loaders.storage._MAPPED", 16)
+    with at_most_open_files(len(open_files()) + 64):
+        assert len(run_of(tmp_path / "many", 12, batch_size=16)) == 12
+
+
 def test_a_long_run_over_a_tiny_dataset_leaks_nothing(tmp_path: Path) -> None:
     contents = Contents(speakers={"train": 4}, shards={"train": 2}, videos=1, utterances=2, clips=1)
     make_dataset(tmp_path / "tiny", contents)
@@ -471,16 +502,16 @@ def test_a_long_run_over_a_tiny_dataset_leaks_nothing(tmp_path: Path) -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     with loader_of(tmp_path / "tiny", batch_size=4) as loader:
-        for _ in range(100):
+        for _ in range(50):
             assert sum(1 for _ in loader) == 2
         before, memory = holdings(), resident()
         for _ in range(200):
             assert sum(1 for _ in loader) == 2
         assert holdings() == before
         assert resident() - memory < 16e6  # 400 batches of 650 kB went by
-        assert loader.epoch == 300
+        assert loader.epoch == 250
     before, memory = holdings(), resident()
-    for _ in range(30):
+    for _ in range(20):
         with loader_of(tmp_path / "tiny", batch_size=4) as loader:
             take(loader, 1)
     assert holdings() == before
@@ -495,6 +526,7 @@ def run_python(script: str, *arguments: object) -> subprocess.Popen[str]:
 UNCLOSED = """
 import itertools, sys
 from loaders import ClipLoader
+from sharding.settings import BuildSettings
 from tests.batches import digests
 loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
 print(*digests([*loader, *itertools.islice(loader, 4)]))
@@ -512,6 +544,7 @@ def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_
 UNTIL_KILLED = """
 import json, os, sys
 from loaders import ClipLoader
+from sharding.settings import BuildSettings
 from tests.batches import digest
 loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=1)
 while True:
@@ -570,6 +603,8 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         take(loader, 10)
         time.sleep(0.2)
         take(loader, 1)
+        # What the decoding thread waited while the consumer slept is counted once it goes on.
+        assert wait_until(lambda: loader.stats().decode_blocked > 0.1)
         stats = loader.stats()
     assert stats.clips == 88
     assert 0.2 < stats.seconds < PATIENCE
@@ -579,7 +614,6 @@ def test_the_statistics_add_up(dataset: Path) -> None:
     assert stats.bytes >= 88 * 64_000
     assert stats.read_seconds > 0
     assert stats.decode_seconds > 0
-    assert stats.decode_blocked > 0.1  # while the consumer slept
     assert 0 <= stats.decoded_depth <= 2
     assert (stats.bad_clips, stats.substitutions) == (0, 0)
 

@@ -1,0 +1,23 @@
+"""What a process may have, set lower than usual, so that a small test meets the limits of a large run."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def open_files() -> list[Path]:
+    """What this process holds open: files by their paths, the rest by what /proc calls it."""
+    # One of them was the folder itself, and is closed by now.
+    return [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+
+
+@contextmanager
+def at_most_open_files(count: int) -> Iterator[None]:
+    """Within the block, opening more files fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
