@@ -80,10 +80,24 @@ def _convolution(dimensions: int, channels: int, width: int, stride: int | tuple
             nn.ReLU(inplace=True),
         ]
     return [
-        nn.Conv3d(channels, width, 3, stride, padding=1, bias=False),  # type: ignore[arg-type]
+        _Conv3d(channels, width, 3, stride, padding=1, bias=False),  # type: ignore[arg-type]
         nn.BatchNorm3d(width),
         nn.ReLU(inplace=True),
     ]
+
+
+class _Conv3d(nn.Conv3d):
+    """A 3×3×3 convolution with padding 1 that is safe over two frames in bfloat16 on a CPU.
+
+    There the oneDNN of torch 2.13 (3.12) leaves the weight's gradient at whatever was in memory, NaN included, as soon
+    as exactly two frames meet padding in time. With the zeros written out there is nothing to pad, and the sum is the
+    same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or x.shape[2] != 2:
+            return super().forward(x)
+        return F.conv3d(F.pad(x, (0, 0, 0, 0, 1, 1)), self.weight, None, self.stride, (0, 1, 1))
 
 
 def _halve(x: Tensor) -> Tensor:

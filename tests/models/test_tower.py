@@ -90,7 +90,7 @@ def fill_free_memory_with_nan() -> None:
 @pytest.mark.parametrize("stage", [0, 1])
 def test_bfloat16_gradients_of_convolutions_are_those_of_float32(frames: int, stage: int) -> None:
     convolution = VideoTower(ConvTowerConfig(width=4)).stages[stage][0]
-    clip = torch.randn(4, convolution.in_channels, frames, 16, 16)
+    clip = torch.randn(4, convolution.in_channels, frames, 16, 16).contiguous(memory_format=torch.channels_last_3d)
     gradients = []
     for bfloat16 in (False, True):
         convolution.zero_grad()
