@@ -34,10 +34,11 @@ from torch import Tensor, nn
 from loaders import Batch, ClipLoader
 from loaders.dataset import EMOTIONS, Manifest, read_manifest
 from loaders.errors import InputError, reported
+from models.augmentation import Augmentation
 from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
 from models.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
-from models.frontend import FrontEnd
+from models.frontend import FrontEnd, FrontEndConfig
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
 from models.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
 from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
@@ -75,6 +76,10 @@ class Settings:
     """Side of the frames the video tower sees, pixels."""
     frames: int | None = None
     """Frames of a clip the video tower sees, evenly spaced."""
+    window: int | None = None
+    """Consecutive frames, and the sound under them, that an example takes of a clip; at a random place in training."""
+    gaze_dropout: float = 0.0
+    """Share of the training clips whose gaze is withheld."""
 
     batch_size: int = 32
     """Clips a step on each process."""
@@ -159,6 +164,8 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} is {value}: use {least} or more")
+    if not 0 <= settings.gaze_dropout <= 1:
+        raise InputError(f"--gaze-dropout is {settings.gaze_dropout}: use a share from 0 to 1")
     if not settings.learning_rate > 0:
         raise InputError(f"--learning-rate is {settings.learning_rate}: use more than 0")
 
@@ -199,6 +206,7 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
     else:
         sizes, towers, earlier = _load_pretrained(settings.init)
         network = EmotionNet.from_correspondence(towers, sizes.emotion)
+        sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
     front_end = _front_end(sizes, manifest)
     losses = EmotionLossConfig(alpha=settings.alpha, margin=settings.margin, reduction=settings.triplet_reduction)
 
@@ -480,7 +488,7 @@ def _sizes(settings: Settings) -> Preset:
     """The preset with what the settings change of it."""
     sizes = preset(settings.preset)
     front_end = replace(
-        sizes.front_end,
+        _augmented(sizes.front_end, settings),
         frame_size=settings.frame_size or sizes.front_end.frame_size,
         frames=settings.frames or sizes.front_end.frames,
     )
@@ -488,6 +496,10 @@ def _sizes(settings: Settings) -> Preset:
         return replace(sizes, front_end=front_end)
     video, audio = (replace(tower, width=settings.width) for tower in (sizes.video, sizes.audio))
     return replace(sizes, front_end=front_end, video=video, audio=audio)
+
+
+def _augmented(front_end: FrontEndConfig, settings: Settings) -> FrontEndConfig:
+    return replace(front_end, augmentation=Augmentation(gaze_dropout=settings.gaze_dropout))
 
 
 def _front_end(sizes: Preset, manifest: Manifest) -> FrontEnd:
@@ -503,6 +515,7 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         settings.data,
         split,
         batch_size=settings.batch_size,
+        frames=settings.window,
         seed=settings.seed,
         device=accelerator.device,
         training=training,

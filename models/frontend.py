@@ -26,6 +26,7 @@ from models.augmentation import (
     draw_frame_change,
     draw_gain,
     draw_kept,
+    draw_withheld,
     no_frame_change,
 )
 from models.gaze import GAZE_STATISTICS, mirror
@@ -189,6 +190,11 @@ class FrontEnd(nn.Module):
                 if gaze is None:
                     gaze = self.gaze_mean.expand(len(video), -1)
                     gaze_valid = torch.zeros(len(video), dtype=torch.bool, device=video.device)
+            if augment is not None and seed is not None and gaze is not None and augment.gaze_dropout > 0:
+                given = (
+                    torch.ones(len(gaze), dtype=torch.bool, device=gaze.device) if gaze_valid is None else gaze_valid
+                )
+                gaze_valid = given & ~draw_withheld(augment, seed)
             return Inputs(
                 video=frames,
                 audio=None if audio is None else self._log_mel(audio, augment, seed),

@@ -348,3 +348,19 @@ def test_a_gpu_gives_the_same_batch() -> None:
         strict=True,
     ):
         assert torch.equal(a, b.cpu())
+
+
+def test_withheld_gaze_is_neutral_and_depends_on_the_seed_alone() -> None:
+    config = FrontEndConfig(frame_size=16, frames=1, augmentation=Augmentation(gaze_dropout=0.3))
+    front_end = FrontEnd(config).train()
+    gaze, seed = torch.rand(2000, 103) + 1, torch.arange(2000)
+    given = torch.arange(2000) % 4 != 0
+    prepared = front_end(gaze=gaze, gaze_valid=given, seed=seed).gaze
+    assert prepared is not None
+    withheld = (prepared == 0).all(dim=1)
+    assert withheld[~given].all()
+    assert 0.25 < withheld[given].float().mean() < 0.35
+    again = front_end(gaze=gaze.flip(0), gaze_valid=given.flip(0), seed=seed.flip(0)).gaze
+    assert again is not None
+    assert again.flip(0).equal(prepared)
+    assert not (front_end.eval()(gaze=gaze, seed=seed).gaze == 0).all(dim=1).any()
