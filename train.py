@@ -39,6 +39,7 @@ from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
 from models.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
 from models.frontend import FrontEnd, FrontEndConfig
+from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
 from models.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
 from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
@@ -69,7 +70,7 @@ class Settings:
     preset: Literal["full", "tiny"] = "full"
     """Sizes: full are the thesis', tiny is what two CPU cores train in minutes."""
     gaze: bool = True
-    """Whether the network has the gaze tower."""
+    """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none."""
     width: int | None = None
     """Channels of the first stage of the audio and video towers."""
     frame_size: int | None = None
@@ -91,6 +92,8 @@ class Settings:
     """Adam's, at the start."""
     weight_decay: float = 1e-5
     """Adam's."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises from near 0."""
     schedule: Literal["step", "cosine"] = "step"
     """step: times 0.94 every 16 epochs, as in Objects that Sound; cosine: down to 0 at the last step."""
     alpha: float = 0.1
@@ -205,7 +208,8 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         network = emotion_net(sizes, gaze=settings.gaze)
     else:
         sizes, towers, earlier = _load_pretrained(settings.init)
-        network = EmotionNet.from_correspondence(towers, sizes.emotion)
+        fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
+        network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
     front_end = _front_end(sizes, manifest)
     losses = EmotionLossConfig(alpha=settings.alpha, margin=settings.margin, reduction=settings.triplet_reduction)
@@ -304,9 +308,10 @@ def _fit(
 
 def learning_rate(settings: Settings, step: int, *, loader_steps: int, total: int) -> float:
     """The learning rate of a step: a function of the step alone, so that resuming needs no state of it."""
+    warm = min(1.0, (step + 1) / (settings.warmup_steps + 1))
     if settings.schedule == "cosine":
-        return settings.learning_rate * (1 + math.cos(math.pi * step / total)) / 2
-    return settings.learning_rate * 0.94 ** (step // loader_steps // 16)
+        return warm * settings.learning_rate * (1 + math.cos(math.pi * step / total)) / 2
+    return warm * settings.learning_rate * 0.94 ** (step // loader_steps // 16)
 
 
 class _Curves:

@@ -34,7 +34,7 @@ FULL = Preset()
 
 #: The same networks in small: what two CPU cores train in minutes.
 TINY = Preset(
-    front_end=FrontEndConfig(frame_size=48, frames=4, n_fft=512, n_mels=64, hop_ms=20),
+    front_end=FrontEndConfig(frame_size=64, frames=2, n_fft=512, n_mels=64, hop_ms=20),
     video=ConvTowerConfig(width=16),
     audio=ConvTowerConfig(width=16),
 )

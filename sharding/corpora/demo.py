@@ -66,7 +66,7 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 240
+    speakers: int = 300
     """Of the VoxCeleb part: many, and little of each, because that is what it takes to know a stranger's voice."""
     videos_per_speaker: int = 2
     """Of the VoxCeleb part: each has its own room, light and clothes."""
@@ -191,7 +191,7 @@ def _stream(settings: DemoSettings, *key: int) -> np.random.Generator:
 
 
 def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
-    """Interviews: something is felt in each, but rarely strongly."""
+    """Interviews: something is felt in each, but not strongly."""
     scenarios = []
     for person in range(settings.speakers):
         for video in range(settings.videos_per_speaker):
@@ -205,7 +205,7 @@ def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
                         video=video,
                         utterance=utterance,
                         emotion=int(rng.choice(len(EMOTIONS), p=SHARES)),
-                        strength=float(rng.uniform(0, 0.6)),
+                        strength=float(rng.uniform(0, 0.2)),
                         frames=round(rng.uniform(*settings.voxceleb_seconds) * FPS),
                         movie=f"voxceleb/dev/mp4/{name}.mp4",
                         table=f"openface/voxceleb/{name}.csv",
