@@ -170,7 +170,7 @@ def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: py
         write_film(tmp_path / f"mp4/s/v{number}/1.mp4", 2, fps=5)
     corpus, settings = vox(tmp_path / "mp4"), BuildSettings(size=16, fps=2)
     built(corpus, tmp_path / "whole", settings)
-    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         build(corpus, tmp_path / "broken", settings, 1)
     monkeypatch.undo()
