@@ -15,7 +15,7 @@ PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 1600 --batch-siz
 FINETUNE := --preset tiny --epochs 1000 --max-steps 300 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
     --triplet-reduction mean --margin 0.2
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test format clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12

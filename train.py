@@ -179,6 +179,7 @@ def check(settings: Settings) -> None:
 def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     """Train a correspondence network on matching and other pairs, and score it on unseen ones."""
     manifest = read_manifest(settings.data)
+    _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     sizes = _sizes(settings)
     front_end = _front_end(sizes, manifest)
@@ -201,6 +202,7 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
 def finetune(settings: Settings, accelerator: Accelerator) -> None:
     """Train the emotion network, from a pre-trained run's towers or from scratch, and score it."""
     manifest = read_manifest(settings.data)
+    _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     earlier: dict[str, Any] = {}
     if settings.init is None:
@@ -635,7 +637,7 @@ def _percent(share: float) -> str:
 
 def console() -> Console:
     """Standard output; as wide as a table needs where nobody says how wide it is."""
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else 128)
 
 
 if __name__ == "__main__":
