@@ -66,7 +66,7 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 700
+    speakers: int = 560
     """Of the VoxCeleb part: many, and little of each, because that is what it takes to know a stranger's voice."""
     videos_per_speaker: int = 2
     """Of the VoxCeleb part: each has its own room, light and clothes."""
