@@ -171,8 +171,13 @@ class Take:
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """A new person: every trait uniform and independent of the others."""
-    width, length, warmth, skin, eyes, parting, fringe, nose, freckles, glasses = rng.random(10).tolist()
+    """A new person: every trait independent of the others, those that are heard too nearer to an extreme than not.
+
+    Those follow the arcsine distribution: were they uniform, more pairs of strangers would be too alike to tell apart.
+    """
+    heard = np.sin(np.pi / 2 * rng.random(3)) ** 2
+    width, length, warmth = heard.tolist()
+    skin, eyes, parting, fringe, nose, freckles, glasses = rng.random(7).tolist()
     return Person(
         width=width,
         hair_length=length,
