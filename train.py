@@ -15,16 +15,18 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, gather_object, set_seed
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -32,6 +34,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
+from loaders.catalog import Catalog
 from loaders.dataset import EMOTIONS, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from models.augmentation import Augmentation
@@ -54,8 +57,10 @@ class Settings:
 
     stage: Literal["pretrain", "finetune", "evaluate"]
     """pretrain: do sound and picture belong together? finetune: which of seven emotions? evaluate: score a run."""
-    data: Path
-    """A dataset built by sharding/build.py."""
+    data: tuple[Path, ...]
+    """A dataset built by sharding/build.py, or several of them with clips of one shape."""
+    weights: tuple[float, ...] = ()
+    """How often an epoch passes over each of several datasets; by default once."""
     output: Path | None = None
     """Folder of the run; for pretrain and finetune."""
     init: Path | None = None
@@ -167,6 +172,10 @@ def check(settings: Settings) -> None:
         value = getattr(settings, name)
         if value is not None and value < least:
             raise InputError(f"--{name.replace('_', '-')} is {value}: use {least} or more")
+    if settings.weights and len(settings.weights) != len(settings.data):
+        raise InputError(
+            f"--weights has {len(settings.weights)} numbers for {len(settings.data)} datasets: give each one"
+        )
     if not 0 <= settings.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {settings.gaze_dropout}: use a share from 0 to 1")
     if not settings.learning_rate > 0:
@@ -178,11 +187,11 @@ def check(settings: Settings) -> None:
 
 def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     """Train a correspondence network on matching and other pairs, and score it on unseen ones."""
-    manifest = read_manifest(settings.data)
+    manifests = [read_manifest(folder) for folder in settings.data]
     _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     sizes = _sizes(settings)
-    front_end = _front_end(sizes, manifest)
+    front_end = _front_end(sizes, manifests)
     network = correspondence_net(sizes, settings.model, gaze=settings.gaze)
 
     def step(batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
@@ -201,7 +210,7 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
 
 def finetune(settings: Settings, accelerator: Accelerator) -> None:
     """Train the emotion network, from a pre-trained run's towers or from scratch, and score it."""
-    manifest = read_manifest(settings.data)
+    manifests = [read_manifest(folder) for folder in settings.data]
     _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     earlier: dict[str, Any] = {}
@@ -213,7 +222,7 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
-    front_end = _front_end(sizes, manifest)
+    front_end = _front_end(sizes, manifests)
     losses = EmotionLossConfig(alpha=settings.alpha, margin=settings.margin, reduction=settings.triplet_reduction)
 
     def step(batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
@@ -251,7 +260,7 @@ def evaluate(settings: Settings, accelerator: Accelerator) -> None:
         _load_model(settings.checkpoint, front_end, network)
         earlier = {} if run["init"] is None else run["init"]["results"]
         results = earlier | {"emotion": _score_emotion(settings, accelerator, front_end, network)}
-    _print_results(accelerator, results, title=f"{settings.checkpoint} on {settings.data}")
+    _print_results(accelerator, results, title=f"{settings.checkpoint} on {_names(settings)}")
 
 
 # -- training
@@ -395,7 +404,7 @@ def _say_what_bounds(loader: ClipLoader) -> None:
 
 def _open_run(output: Path, run: dict[str, Any], settings: Settings, accelerator: Accelerator) -> None:
     """Make the run's folder, or see that the one to resume is of the same run."""
-    described = json.loads(json.dumps(run | {"data": str(settings.data), "seed": settings.seed}))
+    described = json.loads(json.dumps(run | {"data": [*map(str, settings.data)], "seed": settings.seed}))
     if (output / RUN).exists():
         if not settings.resume:
             raise InputError(f"{output}: holds a run already: give another --output, or --resume it")
@@ -509,17 +518,25 @@ def _augmented(front_end: FrontEndConfig, settings: Settings) -> FrontEndConfig:
     return replace(front_end, augmentation=Augmentation(gaze_dropout=settings.gaze_dropout))
 
 
-def _front_end(sizes: Preset, manifest: Manifest) -> FrontEnd:
-    if manifest.gaze_mean is None or manifest.gaze_std is None:
+def _front_end(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
+    """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
+    known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
+    if not known:
         return FrontEnd(sizes.front_end)
-    mean, std = torch.tensor(manifest.gaze_mean), torch.tensor(manifest.gaze_std)
-    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=std)
+    clips = torch.tensor([float(m.splits["train"].clips) for m in known], dtype=torch.float64)[:, None]
+    share = clips / clips.sum()
+    means = torch.tensor([m.gaze_mean for m in known], dtype=torch.float64)
+    stds = torch.tensor([m.gaze_std for m in known], dtype=torch.float64)
+    mean = (share * means).sum(0)
+    variance = (share * (stds.square() + (means - mean).square())).sum(0)
+    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=variance.sqrt())
 
 
 def _loader(settings: Settings, accelerator: Accelerator, split: str, *, training: bool, paired: bool) -> ClipLoader:
     """Batches of a split; ``paired``: half of them with another video's audio, otherwise each clip with its own."""
+    weights = settings.weights if training and settings.weights else (1.0,) * len(settings.data)
     return ClipLoader(
-        settings.data,
+        dict(zip(settings.data, weights, strict=True)),
         split,
         batch_size=settings.batch_size,
         frames=settings.window,
@@ -532,13 +549,18 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
 
 
 def _evaluation_split(settings: Settings) -> str:
-    splits = read_manifest(settings.data).splits
     if settings.evaluation_split is not None:
         return settings.evaluation_split
+    splits = [read_manifest(folder).splits for folder in settings.data]
     for name in ("test", "validation"):
-        if name in splits and splits[name].clips:
+        if all(name in of_dataset and of_dataset[name].clips for of_dataset in splits):
             return name
-    raise InputError(f"{settings.data}: no split to score on, it has {', '.join(splits)}: give --evaluation-split")
+    have = "; ".join(", ".join(of_dataset) for of_dataset in splits)
+    raise InputError(f"{_names(settings)}: no split to score on, it has {have}: give --evaluation-split")
+
+
+def _names(settings: Settings) -> str:
+    return ", ".join(map(str, settings.data))
 
 
 # -- scores
@@ -555,12 +577,12 @@ def _score_match(
     with _loader(settings, accelerator, split, training=False, paired=True) as loader:
         for _ in range(settings.evaluation_rounds):
             counts += match_confusion(front_end, network, loader, accelerator.device)
-        manifest = loader.catalog.manifest
+        speakers = sum(catalog.manifest.splits[split].speakers for catalog in loader.catalogs)
     counts = accelerator.reduce(counts)
     share = share_right(counts.cpu())
     return {
         "split": split,
-        "speakers": manifest.splits[split].speakers,
+        "speakers": speakers,
         "pairs": share.total,
         "accuracy": share.value,
         "accuracy_low": share.low,
@@ -579,13 +601,12 @@ def _score_emotion(
     with _loader(settings, accelerator, split, training=False, paired=False) as loader:
         of_rank = emotion_answers(front_end, network, loader, accelerator.device)
         answers = join_answers(gather_object([of_rank]))
-        catalog = loader.catalog
-    utterance = catalog.utterance[answers.clip] + catalog.video[answers.clip] * (catalog.utterance.max() + 1)
-    answers = by_utterance(answers, utterance)
+        catalogs = loader.catalogs
+    answers = by_utterance(answers, _utterances(catalogs)[answers.clip])
     truth = torch.from_numpy(answers.emotion)
     labelled = int((truth >= 0).sum())
     if labelled == 0:
-        raise InputError(f"{settings.data}: the split {split!r} has no labelled clip: give a dataset with emotions")
+        raise InputError(f"{_names(settings)}: the split {split!r} has no labelled clip: give a dataset with emotions")
     results: dict[str, Any] = {"split": split, "utterances": labelled}
     for modality in MODALITIES:
         counts = confusion(torch.from_numpy(getattr(answers, modality)), truth, len(EMOTIONS))
@@ -597,6 +618,18 @@ def _score_emotion(
         }
         results["majority"] = majority_share(counts)
     return results
+
+
+def _utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
+    """A number for each clip, counted through the datasets: equal numbers, equal utterances."""
+    numbers: list[NDArray[np.int64]] = []
+    first = 0
+    for catalog in catalogs:
+        names = np.stack([catalog.video, catalog.utterance], axis=1)
+        _, of_clip = np.unique(names, axis=0, return_inverse=True)
+        numbers.append(of_clip.ravel() + first)
+        first += int(of_clip.max(initial=-1)) + 1
+    return np.concatenate(numbers)
 
 
 def _print_results(accelerator: Accelerator, results: Mapping[str, Any], *, title: str) -> None:

@@ -73,6 +73,11 @@ class Catalog:
     def __len__(self) -> int:
         return len(self.shard)
 
+    @property
+    def shard_clips(self) -> NDArray[np.int64]:
+        """Clips in each shard, (S,)."""
+        return np.bincount(self.shard, minlength=len(self.manifest.splits[self.split].shards)).astype(np.int64)
+
     def table(self, columns: Sequence[str]) -> pa.Table:
         """Columns of clips.parquet as they are, strings too."""
         return pq.read_table(self.folder / CATALOG, columns=list(columns))

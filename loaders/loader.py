@@ -4,7 +4,8 @@ import hashlib
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,8 @@ from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.examples import Sampler
-from loaders.order import rank_positions, steps_per_epoch
+from loaders.mixture import DatasetSize, MixedOrder
+from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
 from loaders.stats import LoaderStats
@@ -37,7 +39,7 @@ class ClipLoader:
 
     def __init__(
         self,
-        dataset: str | Path,
+        dataset: str | Path | Mapping[str | Path, float] | Mapping[str, float] | Mapping[Path, float],
         split: str = "train",
         *,
         batch_size: int = 32,
@@ -51,10 +53,13 @@ class ClipLoader:
         threads: int | None = None,
         prefetch: int = 2,
         max_bad_fraction: float = 0.01,
+        lanes: int = 1,
+        shard_window: int | None = None,
     ) -> None:
         """
         Args:
-            dataset: folder of a built dataset.
+            dataset: folder of a built dataset; or several of them, each with its weight: how often an epoch passes over
+                its clips.
             split: which part of it.
             batch_size: examples a rank and step.
             frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
@@ -70,38 +75,59 @@ class ClipLoader:
             threads: of the CPU decoders; default: the cores this process may use.
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
+            lanes: into which shards and every global batch are dealt out, in training. With as many as nodes, and ranks
+                numbered node by node, a shard is only read on one node, see `loaders.mixture`.
+            shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
+                None: all, a true shuffle.
 
         Raises:
             InputError: no such dataset or split, a setting out of range, or negatives that the split cannot offer.
         """
-        self._dataset = Path(dataset)
-        manifest = read_manifest(self._dataset)
+        weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
+        if not weights:
+            raise InputError("no dataset was given: give the folder of one")
+        folders = [Path(folder) for folder in weights]
+        manifests = [read_manifest(folder) for folder in folders]
+        _require_alike(folders, manifests)
+        self._clip = manifests[0].clip
         if frames is None:
-            frames = manifest.clip.frames
+            frames = self._clip.frames
         rank, world_size = _rank_and_world(rank, world_size)
         _check("batch_size", batch_size, 1, 65536)
-        _check("frames", frames, 1, manifest.clip.frames)
+        _check("frames", frames, 1, self._clip.frames)
         _check("world_size", world_size, 1, 1 << 20)
         _check("rank", rank, 0, world_size - 1)
         _check("prefetch", prefetch, 1, 64)
         _check("threads", threads or 1, 1, 1024)
+        _check("lanes", lanes, 1, 1 << 20)
+        _check("shard_window", shard_window or 1, 1, 1 << 30)
         device = _device(device)
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
-        self._catalog = open_catalog(self._dataset, split, _members_of(manifest))
-        self._training = split == "train" if training is None else training
-        self._clip, self._frames = manifest.clip, frames
-        self._global_batch = batch_size * world_size
-        if self._training and len(self._catalog) < self._global_batch:
-            raise InputError(
-                f"{self._dataset}: split {split!r} has {len(self._catalog)} clips, fewer than one global batch of "
-                f"{self._global_batch}: use a smaller batch_size"
-            )
-        sampler = Sampler(self._catalog, seed=seed, training=self._training, frames=frames, negatives=negatives)
-        positions = partial(
-            rank_positions, clips=len(self._catalog), global_batch=self._global_batch, rank=rank, world_size=world_size
+        self._catalogs = tuple(
+            open_catalog(folder, split, _members_of(manifest))
+            for folder, manifest in zip(folders, manifests, strict=True)
         )
-        self._reader = Reader(self._catalog, sampler, positions, max_bad_fraction)
+        self._training = split == "train" if training is None else training
+        self._frames = frames
+        global_batch = batch_size * world_size
+        with _named(f"split {split!r} of {', '.join(map(str, folders))}"):
+            order = MixedOrder(
+                [DatasetSize(c.shard_clips, float(w)) for c, w in zip(self._catalogs, weights.values(), strict=True)],
+                seed=seed,
+                shuffle=self._training,
+                global_batch=global_batch,
+                lanes=lanes,
+                window=shard_window,
+            )
+        self._steps = order.steps
+        sampler = Sampler(
+            self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
+        )
+        positions = partial(
+            rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
+        )
+        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction)
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -110,12 +136,15 @@ class ClipLoader:
         )
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
-            manifest,
+            manifests,
             split=split,
+            weights=[float(weight) for weight in weights.values()],
             seed=seed,
             frames=frames,
             training=self._training,
-            global_batch=self._global_batch,
+            global_batch=global_batch,
+            lanes=lanes,
+            shard_window=shard_window,
             negatives=None if negatives is None else dict(sorted(negatives.items())),
         )
         self._epoch, self._step = 0, 0
@@ -131,7 +160,7 @@ class ClipLoader:
 
     def __len__(self) -> int:
         """Steps an epoch, the same on every rank."""
-        return steps_per_epoch(len(self._catalog), self._global_batch, drop_remainder=self._training)
+        return self._steps
 
     def __iter__(self) -> Iterator[Batch]:
         """The rest of the current epoch.
@@ -181,9 +210,13 @@ class ClipLoader:
     # -- state
 
     @property
-    def catalog(self) -> Catalog:
-        """The split's clips; a batch's ``clip`` and ``audio_clip`` are rows of it."""
-        return self._catalog
+    def catalogs(self) -> tuple[Catalog, ...]:
+        """The split's clips, a catalog a dataset; a batch's ``clip`` and ``audio_clip`` count through them."""
+        return self._catalogs
+
+    def locate(self, clip: int) -> tuple[int, int]:
+        """The dataset that a batch's ``clip`` or ``audio_clip`` is of, and its row in that one's catalog."""
+        return self._reader.locate(clip)
 
     @property
     def epoch(self) -> int:
@@ -283,9 +316,27 @@ def _members_of(manifest: Manifest) -> list[str]:
     return [name for name in (FILMSTRIP, AUDIO, GAZE) if manifest.member(name) is not None]
 
 
-def _fingerprint(manifest: Manifest, split: str, **settings: Any) -> dict[str, Any]:
+def _require_alike(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+    """Datasets of one batch must have clips of one shape."""
+    for folder, manifest in zip(folders[1:], manifests[1:], strict=True):
+        if manifest.clip != manifests[0].clip:
+            raise InputError(
+                f"{folder}: its clips are {manifest.clip}, those of {folders[0]} {manifests[0].clip}: build them alike"
+            )
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Say of what a complaint is that knows only numbers."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+
+
+def _fingerprint(manifests: Sequence[Manifest], split: str, **settings: Any) -> dict[str, Any]:
     """What decides the order: the split's bytes and the settings."""
-    shards = "".join(shard.sha256 for shard in manifest.splits[split].shards)
+    shards = "".join(shard.sha256 for manifest in manifests for shard in manifest.splits[split].shards)
     return {"dataset": hashlib.sha256(shards.encode()).hexdigest()[:16], "split": split, **settings}
 
 

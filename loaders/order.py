@@ -6,8 +6,6 @@ Domains", CT-RSA 2002, method 2). Its round function is the SplitMix64 finaliser
 evaluations an index are needed on average, and any rank can ask for any position at any time.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,27 +56,6 @@ def _feistel(x: NDArray[np.uint64], width: int, round_keys: list[int]) -> NDArra
         left, right = right, mixed
         low, high = high, low
     return (left << np.uint64(low)) | right
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The order of one split's clips in every epoch.
-
-    Attributes:
-        clips: how many there are.
-        seed: of the run.
-        shuffle: False gives catalog order in every epoch.
-    """
-
-    clips: int
-    seed: int
-    shuffle: bool = True
-
-    def at(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Catalog rows at positions of an epoch. ``positions``: any shape, values in [0, clips)."""
-        if not self.shuffle:
-            return np.asarray(positions, np.int64)
-        return permute(positions, self.clips, randomness.key(self.seed, epoch, "order"))
 
 
 def steps_per_epoch(clips: int, global_batch: int, *, drop_remainder: bool) -> int:

@@ -7,8 +7,9 @@ A negative is drawn in constant time and without rejection: with the clips sorte
 own video, say) is one run of the sorted list, a number below "how many are left" is drawn, and stepped over that run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,22 +38,27 @@ class Clips:
     def __len__(self) -> int:
         return len(self.speaker)
 
+    def take(self, rows: NDArray[np.int64]) -> "Clips":
+        """Those of some rows."""
+        return Clips(self.speaker[rows], self.video[rows], self.utterance[rows], self.start[rows], self.seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class _Runs:
     """For every clip, a run of places in a sorted list to draw from, less a run within it that is excluded."""
 
-    sorted_clips: NDArray[np.int64]
-    first: NDArray[np.int64]
-    count: NDArray[np.int64]  #: places that are left to draw from
-    excluded: NDArray[np.int64]  #: first excluded place, counted from ``first``
-    excluded_count: NDArray[np.int64]
+    # 32 bits each where they suffice: a corpus of 10⁷ clips has five such columns a kind.
+    sorted_clips: NDArray[np.integer[Any]]
+    first: NDArray[np.integer[Any]]
+    count: NDArray[np.integer[Any]]  #: places that are left to draw from
+    excluded: NDArray[np.integer[Any]]  #: first excluded place, counted from ``first``
+    excluded_count: NDArray[np.integer[Any]]
 
     def draw(self, clips: NDArray[np.int64], stream: int, counter: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each clip a candidate, all equally likely; every clip must have one."""
-        place = randomness.below(self.count[clips], stream, counter)
+        place = randomness.below(self.count[clips].astype(np.int64), stream, counter)
         place += np.where(place >= self.excluded[clips], self.excluded_count[clips], 0)
-        candidates: NDArray[np.int64] = self.sorted_clips[self.first[clips] + place]
+        candidates: NDArray[np.int64] = self.sorted_clips[self.first[clips] + place].astype(np.int64)
         return candidates
 
 
@@ -63,8 +69,8 @@ def _runs_of(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
     return np.repeat(heads, lengths), np.repeat(lengths, lengths)
 
 
-def _unsort(order: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    out = np.empty_like(values)
+def _unsort(order: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
+    out: NDArray[np.integer[Any]] = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
     out[order] = values
     return out
 
@@ -75,7 +81,7 @@ def _candidates(kind: str, clips: Clips) -> _Runs:
         group = clips.video if kind == "other_video" else clips.speaker
         order = np.argsort(group, kind="stable")
         begin, length = _runs_of(group[order].astype(np.int64))
-        outer_begin, outer_length = np.zeros(n, np.int64), np.full(n, n, np.int64)
+        outer_begin, outer_length = np.broadcast_to(np.int64(0), n), np.broadcast_to(np.int64(n), n)
     elif kind == "same_speaker":
         order = np.lexsort((clips.video, clips.speaker))
         speaker, video = clips.speaker[order].astype(np.int64), clips.video[order].astype(np.int64)
@@ -86,8 +92,8 @@ def _candidates(kind: str, clips: Clips) -> _Runs:
         outer_begin, outer_length = _runs_of(clips.video[order].astype(np.int64))
         begin, length = _overlapping(clips, order)
     return _Runs(
-        sorted_clips=order,
-        first=_unsort(order, outer_begin),
+        sorted_clips=order.astype(np.int32 if n < 1 << 31 else np.int64),
+        first=outer_begin if outer_begin.strides == (0,) else _unsort(order, outer_begin),
         count=_unsort(order, outer_length - length),
         excluded=_unsort(order, begin - outer_begin),
         excluded_count=_unsort(order, length),
@@ -111,6 +117,32 @@ def _overlapping(clips: Clips, order: NDArray[np.int64]) -> tuple[NDArray[np.int
     return first.astype(np.int64), (last - first).astype(np.int64)
 
 
+class Nearby:
+    """Some clips of a set, those at hand together, among which audio is looked for first."""
+
+    def __init__(self, rows: NDArray[np.int64], clips: Clips, kinds: Sequence[str]) -> None:
+        """
+        Args:
+            rows: (k,) of the clips, ascending.
+            clips: the set that they are rows of.
+            kinds: of negatives, as in `KINDS`.
+        """
+        self._rows = rows
+        some = clips.take(rows)
+        self._runs = [_candidates(kind, some) for kind in kinds]
+
+    def draw(
+        self, kind: int, clips: NDArray[np.int64], stream: int, counter: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """For each clip a candidate of the kind, a negative number where there is none, and whether there is one."""
+        runs = self._runs[kind]
+        place = np.searchsorted(self._rows, clips)
+        found = runs.count[place] > 0
+        audio = np.full(len(clips), -1, np.int64)
+        audio[found] = self._rows[runs.draw(place[found], stream, counter[found])]
+        return audio, found
+
+
 class Pairs:
     """The pairing of one set of clips: a pure function of (seed, epoch, position) and a clip."""
 
@@ -131,7 +163,8 @@ class Pairs:
             if not (np.isfinite(weight) and weight >= 0):
                 raise InputError(f"negatives: {kind} has weight {weight}: use a number of 0 or more")
         self._seed = seed
-        kinds = [kind for kind, weight in negatives.items() if weight > 0]
+        self._clips = clips
+        self._kinds = kinds = [kind for kind, weight in negatives.items() if weight > 0]
         if not kinds:
             raise InputError("negatives: no kind has a weight above 0: use for example other_video=1")
         self._runs = [_candidates(kind, clips) for kind in kinds]
@@ -147,8 +180,17 @@ class Pairs:
             cumulative / cumulative[-1]
         )  # ends in exactly 1, so that no draw can pass a kind without weight
 
+    def nearby(self, rows: NDArray[np.int64]) -> Nearby:
+        """The clips of some rows, ascending, for `draw`."""
+        return Nearby(rows, self._clips, self._kinds)
+
     def draw(
-        self, epoch: int, positions: NDArray[np.int64], clips: NDArray[np.int64], attempt: int = 0
+        self,
+        epoch: int,
+        positions: NDArray[np.int64],
+        clips: NDArray[np.int64],
+        attempt: int = 0,
+        nearby: Nearby | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The audio for the clips at positions of an epoch.
 
@@ -157,6 +199,8 @@ class Pairs:
             positions: (n,) places in the epoch.
             clips: (n,) the clips there.
             attempt: another number draws other negatives, of the same matches.
+            nearby: where ``clips`` are and their audio is looked for first. A kind that it does not have for a clip
+                comes from the whole set, so that kinds keep their shares.
 
         Returns:
             audio_clips: (n,) whose audio to take; match: (n,) whether it is the clip's own.
@@ -169,7 +213,10 @@ class Pairs:
         kind = (which >= self._cumulative[:-1, own]).sum(axis=0)
         stream = randomness.key(self._seed, epoch, "negative", attempt)
         for number, runs in enumerate(self._runs):
-            chosen = kind == number
+            chosen = np.flatnonzero(kind == number)
+            if nearby is not None:
+                audio[negative[chosen]], found = nearby.draw(number, own[chosen], stream, where[chosen])
+                chosen = chosen[~found]
             audio[negative[chosen]] = runs.draw(own[chosen], stream, where[chosen])
         return audio, match
 

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,32 +37,49 @@ class Loaded:
     emotion: NDArray[np.int64]  #: (B,)
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What an example takes of the clip that is seen."""
+
+    filmstrip: NDArray[np.uint8]
+    gaze: NDArray[Any] | None
+    emotion: int
+
+
+class _BadClipError(Exception):
+    """A clip cannot be used."""
+
+    def __init__(self, clip: int, why: str) -> None:
+        super().__init__(why)
+        self.clip = clip
+
+
 class Reader:
     """Reads the steps of one rank. What it counts is for `loaders.stats`."""
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalogs: Sequence[Catalog],
         sampler: Sampler,
         positions: Callable[[int], NDArray[np.int64]],
         max_bad_fraction: float,
     ) -> None:
         """
         Args:
-            catalog: of the split, opened with the members that it has of filmstrip, audio and gaze.
-            sampler: draws the examples.
+            catalogs: of the split, one a dataset, opened with the members that they have of filmstrip, audio and gaze.
+            sampler: draws the examples, of clips numbered through the catalogs.
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
         """
-        self._catalog = catalog
+        self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
-        self._max_bad = int(max_bad_fraction * len(catalog))
-        self._shards = Shards(catalog)
-        member = catalog.manifest.member(GAZE)
-        self._gaze_dtype = np.dtype(member.dtype if member else np.float32)
-        self._gaze_length = int(np.prod(member.shape)) if member else 103
-        self.bad: dict[int, str] = {}  #: key of every clip found bad, by catalog row
+        self._ends = np.cumsum([len(catalog) for catalog in catalogs])
+        self._max_bad = int(max_bad_fraction * int(self._ends[-1]))
+        self._shards = [Shards(catalog) for catalog in catalogs]
+        self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
+        self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
+        self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
         self.bytes = 0  #: bytes of members read and checked
         self.seconds = 0.0  #: seconds spent drawing, reading and checking
@@ -78,6 +96,7 @@ class Reader:
         examples = self._sampler.examples(epoch, positions)
         filmstrips, audio = [], []
         gaze = np.zeros((len(positions), self._gaze_length), np.float32)
+        emotion = np.empty(len(positions), np.int64)
         gaze_valid = np.zeros(len(positions), np.bool_)
         for index in range(len(positions)):
             for attempt in range(_ATTEMPTS):
@@ -86,23 +105,20 @@ class Reader:
                     examples = examples.replaced(index, substitute)
                     self.substitutions += 1
                 try:
-                    members = self._members(int(examples.clip[index]), int(examples.audio_clip[index]))
-                except CorruptMemberError as error:
+                    picture = self._picture(int(examples.clip[index]))
+                    sound = self._sound(int(examples.audio_clip[index]))
+                except _BadClipError as error:
                     self._report(error)
                     continue
                 break
             else:
                 raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
-            strip, sound, statistics = members
-            filmstrips.append(strip)
+            filmstrips.append(picture.filmstrip)
             audio.append(sound)
-            self.bytes += strip.size + sound.size
-            if statistics is not None:
-                # An .npy file ends in its data; how long that is, the manifest says.
-                tail = statistics[statistics.size - self._gaze_length * self._gaze_dtype.itemsize :]
-                gaze[index] = tail.view(self._gaze_dtype)
-                gaze_valid[index] = True
-        emotion = self._catalog.emotion[examples.clip].astype(np.int64)
+            emotion[index] = picture.emotion
+            self.bytes += picture.filmstrip.size + sound.size
+            if picture.gaze is not None:
+                gaze[index], gaze_valid[index] = picture.gaze, True
         self.seconds += time.perf_counter() - start
         return Loaded(
             epoch, step, examples, Encoded(filmstrips, audio, examples.first_frame), gaze, gaze_valid, emotion
@@ -110,26 +126,51 @@ class Reader:
 
     def close(self) -> None:
         """Release the shards."""
-        self._shards.close()
+        for shards in self._shards:
+            shards.close()
 
-    def _members(
-        self, clip: int, audio_clip: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8] | None]:
-        strip = self._shards.read(FILMSTRIP, clip)
-        sound = self._shards.read(AUDIO, audio_clip)
-        if strip is None or sound is None:
-            raise CorruptMemberError(clip if strip is None else audio_clip, "a required member", self._catalog.folder)
-        gaze = self._shards.read(GAZE, clip) if GAZE in self._catalog.members else None
-        return strip, sound, gaze
+    def locate(self, clip: int) -> tuple[int, int]:
+        """The dataset of a clip, and its row in that dataset's catalog."""
+        dataset = int(np.searchsorted(self._ends, clip, side="right"))
+        return dataset, clip - (int(self._ends[dataset - 1]) if dataset else 0)
 
-    def _report(self, error: CorruptMemberError) -> None:
+    def _picture(self, clip: int) -> _Picture:
+        dataset, row = self.locate(clip)
+        gaze, member = None, self._gaze[dataset]
+        if member is not None:
+            file = self._read(GAZE, clip)
+            if file is not None:
+                # An .npy file ends in its data; how long that is, the manifest says.
+                dtype = np.dtype(member.dtype)
+                gaze = file[file.size - self._gaze_length * dtype.itemsize :].view(dtype)
+        return _Picture(self._required(FILMSTRIP, clip), gaze, int(self._catalogs[dataset].emotion[row]))
+
+    def _sound(self, clip: int) -> NDArray[np.uint8]:
+        return self._required(AUDIO, clip)
+
+    def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
+        file = self._read(member, clip)
+        if file is None:
+            raise _BadClipError(clip, f"it has no {member}")
+        return file
+
+    def _read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
+        dataset, row = self.locate(clip)
+        try:
+            return self._shards[dataset].read(member, row)
+        except CorruptMemberError as error:
+            raise _BadClipError(clip, str(error)) from error
+
+    def _report(self, error: _BadClipError) -> None:
         if error.clip in self.bad:
             return
-        key = str(self._catalog.table(["key"])["key"][error.clip])
+        dataset, row = self.locate(error.clip)
+        catalog = self._catalogs[dataset]
+        key = str(catalog.table(["key"])["key"][row])
         self.bad[error.clip] = key
-        _log.warning("bad clip %s (row %d): %s; another takes its place", key, error.clip, error)
+        _log.warning("bad clip %s (row %d of %s): %s; another takes its place", key, row, catalog.folder, error)
         if len(self.bad) > self._max_bad:
             raise TooManyBadClipsError(
-                f"{len(self.bad)} of {len(self._catalog)} clips of {self._catalog.folder} are bad, the last {key}: "
+                f"{len(self.bad)} of {int(self._ends[-1])} clips of {catalog.folder} are bad, the last {key}: "
                 "run sharding/verify.py --repair, or raise max_bad_fraction"
             )

@@ -36,7 +36,7 @@ CLIPS = {"train": 62, "test": 38}
 PATIENCE = 60.0  # seconds until something that should end counts as stuck
 
 
-def loader_of(dataset: Path, split: str = "train", **changes: Any) -> ClipLoader:
+def loader_of(dataset: Path | Mapping[Path, float], split: str = "train", **changes: Any) -> ClipLoader:
     return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, **changes})
 
 
@@ -48,7 +48,7 @@ def take(loader: ClipLoader, count: int) -> list[Batch]:
     return batches
 
 
-def run_of(dataset: Path, count: int, **changes: Any) -> list[str]:
+def run_of(dataset: Path | Mapping[Path, float], count: int, **changes: Any) -> list[str]:
     with loader_of(dataset, **changes) as loader:
         return digests(take(loader, count))
 
@@ -664,3 +664,82 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         ClipLoader(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no dataset there"):
         ClipLoader(str(tmp_path))
+
+
+# -- several datasets, lanes and windows
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("datasets") / "second"
+    make_dataset(folder, Contents(speakers={"train": 4, "test": 2}, shards={"train": 3, "test": 1}, seed=5))
+    return folder
+
+
+def test_several_datasets_are_mixed_by_weight_and_paired_within_each(dataset: Path, second: Path) -> None:
+    with loader_of({dataset: 1.0, second: 2.0}, batch_size=4) as loader:
+        batches = list(loader)
+        rows = [loader.locate(row) for batch in batches for row in batch.clip.tolist()]
+        audio = [loader.locate(row) for batch in batches for row in batch.audio_clip.tolist()]
+        lengths = [len(catalog) for catalog in loader.catalogs]
+        emotion = [int(loader.catalogs[number].emotion[row]) for number, row in rows]
+        videos = [[loader.catalogs[number].video[row] for number, row in found] for found in (rows, audio)]
+    assert len(batches) == (lengths[0] + 2 * lengths[1]) // 4
+    per_dataset = [sum(number == which for number, _ in rows) for which in (0, 1)]
+    assert abs(per_dataset[1] - 2 * lengths[1]) <= 4
+    assert [number for number, _ in rows] == [number for number, _ in audio]
+    assert emotion == [label for batch in batches for label in batch.emotion.tolist()]
+    match = [answer == 1 for batch in batches for answer in batch.match.tolist()]
+    assert match == [a == b for a, b in zip(*videos, strict=True)]
+    assert all(batch.match.sum() == 2 for batch in batches)
+
+
+def test_evaluation_over_several_datasets_counts_every_clip_once(dataset: Path, second: Path) -> None:
+    with loader_of({dataset: 1.0, second: 1.0}, "test", negatives=None) as loader:
+        seen = [row for batch in loader for row in batch.clip.tolist()]
+        assert seen == list(range(sum(len(catalog) for catalog in loader.catalogs)))
+
+
+def test_datasets_with_clips_of_other_shapes_are_not_mixed(dataset: Path, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "larger", settings=BuildSettings(size=48))
+    with pytest.raises(InputError, match="build them alike"):
+        loader_of({dataset: 1.0, tmp_path / "larger": 1.0})
+
+
+@pytest.mark.parametrize("changes", [{"lanes": 2}, {"shard_window": 1}, {"lanes": 2, "shard_window": 1}])
+def test_lanes_and_windows_make_the_same_batches_on_any_number_of_ranks(
+    dataset: Path, second: Path, changes: dict[str, Any]
+) -> None:
+    both: Any = {dataset: 1.0, second: 0.5}
+    alone = columns_of(both, 1, 8, 20, frames=4, **changes)
+    for world in (2, 4):
+        for one, other in zip(alone, columns_of(both, world, 8, 20, frames=4, **changes), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_run_over_windows_of_shards_can_go_on_from_every_step(dataset: Path, second: Path) -> None:
+    both: Any = {dataset: 1.0, second: 0.5}
+    changes: dict[str, Any] = {"lanes": 2, "shard_window": 1, "frames": 4}
+    whole = run_of(both, 24, **changes)
+    assert len(set(whole)) == 24
+    with loader_of(both, **changes) as loader:
+        states = [loader.state_dict()]
+        for _ in range(20):
+            take(loader, 1)
+            states.append(loader.state_dict())
+    for done in range(0, 21, 3):
+        with loader_of(both, **changes) as loader:
+            loader.load_state_dict(states[done])
+            assert digests(take(loader, 4)) == whole[done : done + 4], done
+
+
+def test_a_window_of_shards_gives_negatives_from_its_own_shards_where_it_can(dataset: Path) -> None:
+    with loader_of(dataset, shard_window=2, batch_size=2) as loader:
+        shard = np.searchsorted(np.cumsum(loader.catalogs[0].shard_clips), np.arange(62), side="right")
+        # Two windows of two shards each: an audio is from the clip's own window.
+        batches = list(loader)
+        halves = [set(shard[batch.clip.numpy()]) for batch in batches]
+        first = set.union(*halves[: len(halves) // 2 - 2])
+        for batch in batches:
+            for clip, audio in zip(shard[batch.clip.numpy()], shard[batch.audio_clip.numpy()], strict=True):
+                assert (clip in first) == (audio in first)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loaders import randomness
-from loaders.order import Order, permute, rank_positions, steps_per_epoch
+from loaders.order import permute, rank_positions, steps_per_epoch
 
 keys = st.integers(0, (1 << 64) - 1)
 # Log-uniform: as many small sizes as large ones, on both sides of every power of two.
@@ -93,29 +93,6 @@ def test_neighbours_in_the_order_are_as_far_apart_as_in_a_random_shuffle() -> No
     size = 1_000_000
     order = permute(np.arange(100_000), size, 3)
     assert np.abs(np.diff(order)).mean() / size == pytest.approx(1 / 3, rel=0.01)
-
-
-def test_epochs_and_seeds_have_orders_of_their_own() -> None:
-    at = np.arange(1000)
-    orders = {tuple(Order(1000, seed).at(epoch, at).tolist()) for seed in range(10) for epoch in range(10)}
-    assert len(orders) == 100
-    one, other = Order(1000, 0).at(0, at), Order(1000, 0).at(1, at)
-    assert (one == other).sum() < 10  # a random shuffle leaves one in place on average
-
-
-def test_an_order_that_does_not_shuffle_is_the_catalogs() -> None:
-    for epoch in range(3):
-        assert Order(100, 5, shuffle=False).at(epoch, np.arange(100)).tolist() == list(range(100))
-
-
-def test_what_is_dropped_rotates_with_the_epoch() -> None:
-    clips, global_batch = 103, 10
-    kept = steps_per_epoch(clips, global_batch, drop_remainder=True) * global_batch
-    seen = np.zeros(clips, int)
-    for epoch in range(200):
-        seen[Order(clips, 0).at(epoch, np.arange(kept))] += 1
-    assert seen.min() > 180
-    assert seen.max() <= 200
 
 
 ranks = st.integers(1, 64)

@@ -30,7 +30,7 @@ def reader_of(dataset: Path, max_bad_fraction: float = 1.0, split: str = "train"
     positions: Callable[[int], NDArray[np.int64]] = partial(
         rank_positions, clips=len(catalog), global_batch=BATCH, rank=0, world_size=1
     )
-    return Reader(catalog, sampler, positions, max_bad_fraction)
+    return Reader([catalog], sampler, positions, max_bad_fraction)
 
 
 def epochs_of(reader: Reader, epochs: int = 1) -> list[Loaded]:
