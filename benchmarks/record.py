@@ -1,0 +1,186 @@
+"""What a benchmark writes: the machine, the versions, the settings, every round as it was measured, and its ratios.
+
+A figure in seconds is worth little away from the machine it was measured on, and machines drift within an hour: sides
+are therefore measured in turn, round by round, and compared by the median of the ratios within a round.
+"""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+Figures = Mapping[str, float]  #: what one side measured in one round, by name; the unit is in the name
+
+console = Console()
+
+#: Packages whose versions can move a figure.
+_PACKAGES = (
+    "torch",
+    "nvidia-dali-cuda130",
+    "webdataset",
+    "torchaudio",
+    "accelerate",
+    "numpy",
+    "av",
+    "pillow",
+    "torchcodec",
+    "spdl-io",
+    "megatron-energon",
+    "litdata",
+    "mosaicml-streaming",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One run of one benchmark."""
+
+    benchmark: str  #: name of the program, without .py
+    settings: Mapping[str, Any]
+    rounds: Mapping[str, Sequence[Figures]]  #: side → what it measured, a round each
+    ratios: Mapping[str, float]  #: a flat table of name to median
+    facts: Mapping[str, Any]  #: whatever else the page shows that is no timing: sizes, counts, notes
+
+    def median(self, side: str, figure: str) -> float:
+        """Of a side's rounds."""
+        return statistics.median(figures[figure] for figures in self.rounds[side])
+
+
+def take_turns(sides: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[str, list[Figures]]:
+    """Measure every side once a round, in an order that turns around from round to round, behind a progress bar.
+
+    Args:
+        sides: name → what measures it once; a warm-up is its own business.
+        rounds: how often.
+
+    Returns:
+        side → its figures, a round each, in order.
+    """
+    found: dict[str, list[Figures]] = {name: [] for name in sides}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("measuring", total=rounds * len(sides))
+        for number in range(rounds):
+            names = list(sides) if number % 2 == 0 else list(reversed(sides))
+            for name in names:
+                progress.update(task, description=f"round {number + 1}: {name}")
+                found[name].append(sides[name]())
+                progress.advance(task)
+    return found
+
+
+def median_ratio(rounds: Mapping[str, Sequence[Figures]], figure: str, one: str, other: str) -> float:
+    """Median over the rounds of one side's figure divided by another's in the same round."""
+    pairs = zip(rounds[one], rounds[other], strict=True)
+    return statistics.median(first[figure] / second[figure] for first, second in pairs)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Median, least and greatest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "gpu": _gpu(),
+        "system": f"{platform.system()} {platform.release()}",
+        "load": round(os.getloadavg()[0], 2),  # before the run: above 1, something else was at work
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are installed of those that matter."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_record(path: Path, record: Record, described: Mapping[str, Any] | None = None) -> None:
+    """Write a record as JSON, whole or absent.
+
+    Args:
+        path: of the file; its folder is made.
+        record: see there.
+        described: `machine` as it was before the run; by default as it is now.
+    """
+    body = {
+        "benchmark": record.benchmark,
+        "machine": described or machine(),
+        "versions": versions(),
+        "settings": record.settings,
+        "ratios": {name: round(value, 4) for name, value in record.ratios.items()},
+        "facts": record.facts,
+        "rounds": record.rounds,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(body, indent=1, ensure_ascii=False, default=str) + "\n")
+    temporary.replace(path)
+
+
+def read_record(path: Path) -> tuple[Record, dict[str, Any], dict[str, str]]:
+    """A record, the machine and the versions, from the JSON that `write_record` wrote."""
+    body = json.loads(path.read_text())
+    record = Record(
+        benchmark=body["benchmark"],
+        settings=body["settings"],
+        rounds=body["rounds"],
+        ratios=body["ratios"],
+        facts=body["facts"],
+    )
+    return record, body["machine"], body["versions"]
+
+
+def show_rounds(title: str, rounds: Mapping[str, Sequence[Figures]], figures: Sequence[str]) -> None:
+    """Print a table: a row a side, of each figure the median and in brackets the least and greatest."""
+    table = Table("side", title=title)
+    for name in figures:
+        table.add_column(name.replace("_", " "), justify="right")
+    for side, measured in rounds.items():
+        cells = []
+        for name in figures:
+            values = [round_[name] for round_ in measured if name in round_]
+            middle, least, most = spread(values) if values else (float("nan"),) * 3
+            cells.append(f"{middle:,.4g} ({least:,.4g}–{most:,.4g})" if values else "")
+        table.add_row(side, *cells)
+    console.print(table)
+
+
+def show_ratios(ratios: Mapping[str, float]) -> None:
+    """Print the flat table of ratios."""
+    table = Table("ratio", title="medians of the ratios within a round")
+    table.add_column("value", justify="right")
+    for name, value in ratios.items():
+        table.add_row(name, f"{value:.3g}")
+    console.print(table)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
