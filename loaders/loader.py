@@ -309,6 +309,7 @@ class ClipLoader:
             decoded_depth=counts.decoded.depth,
             read_depth=counts.read.depth,
             read_seconds=reader.seconds,
+            check_seconds=reader.check_seconds,
             read_blocked=counts.read.put_wait,
             decode_seconds=counts.decode_seconds,
             decode_blocked=counts.decoded.put_wait,

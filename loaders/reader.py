@@ -142,6 +142,11 @@ class Reader:
             shards.source.hold([*current], [n for n in later if n not in current])
         self._held = held
 
+    @property
+    def check_seconds(self) -> float:
+        """Seconds of `seconds` spent on checksums."""
+        return sum(shards.check_seconds for shards in self._shards)
+
     def close(self) -> None:
         """Release the shards."""
         for shards in self._shards:

@@ -14,6 +14,7 @@ class LoaderStats:
     decoded_depth: float  #: decoded batches at hand when one was asked for, mean: close to 0, decoding is the slow side
     read_depth: float  #: read batches at hand when the decoder asked, mean: close to 0, reading is the slow side
     read_seconds: float  #: the reading thread's time in drawing, reading and checking
+    check_seconds: float  #: of these, checking hashes; bytes are first touched here: high, the disk is the slow side
     read_blocked: float  #: seconds the reading thread waited for room: high is good, it runs ahead
     decode_seconds: float  #: the decoding thread's time in DALI, waiting for input included
     decode_blocked: float  #: seconds the decoding thread waited for room: high is good, the consumer is the slow side
