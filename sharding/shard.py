@@ -5,7 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,19 @@ def is_built(job: ShardJob) -> bool:
 
 
 def build_shard(job: ShardJob) -> ShardResult:
-    """Write a shard, its index and its receipt. A shard without a clip leaves only a receipt."""
+    """Write a shard, its index and its receipt, and upload them where the job says so.
+
+    A shard without a clip leaves only a receipt.
+    """
+    if job.upload is None:
+        return _write_shard(job)
+    with job.upload.workplace(job.split, job.stem) as folder:
+        result = _write_shard(replace(job, output=folder))
+        seconds = job.upload.send(folder, job.split, job.stem)
+    return replace(result, seconds={**result.seconds, "upload": seconds})
+
+
+def _write_shard(job: ShardJob) -> ShardResult:
     folder = job.output / job.split
     folder.mkdir(parents=True, exist_ok=True)
     settings = job.settings
