@@ -1,8 +1,13 @@
-"""What is in a dataset, at a glance: ``python sharding/info.py DATASET``. Reads dataset.json and the catalogs alone."""
+"""What is in a dataset, at a glance: ``python sharding/info.py DATASET``. Reads dataset.json and the catalogs alone.
+
+DATASET may be a URL: these few files are fetched then.
+"""
 
 import json
+import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +23,11 @@ from rich.panel import Panel
 from rich.table import Table
 
 from loaders.catalog import schema
-from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
+from loaders.dataset import CATALOG, EMOTIONS, MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
+from loaders.filesystem import url_of
+from sharding.store import Store
+from sharding.writer import sha256_of
 
 NO_LABEL = "none"
 
@@ -51,13 +59,39 @@ class DatasetInfo:
 def describe(dataset: Path) -> DatasetInfo:
     """Count what is in a dataset.
 
+    Args:
+        dataset: its folder, or its URL as a path.
+
     Raises:
-        InputError: no dataset is there, or a catalog cannot be read.
+        InputError: no dataset is there, it cannot be reached, or a catalog cannot be read.
     """
+    url = url_of(dataset)
+    if url is not None:
+        with _described(url) as folder:
+            return describe(folder)
     manifest = read_manifest(dataset)
     return DatasetInfo(
         manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}
     )
+
+
+@contextmanager
+def _described(url: str) -> Iterator[Path]:
+    """A folder with the description of a remote dataset; it goes again."""
+    store = Store(url=url, attempts=4)
+    text = store.get(MANIFEST)
+    if text is None:
+        raise InputError(f"{url}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
+    with tempfile.TemporaryDirectory(prefix="filmstrip-") as folder:
+        Path(folder, MANIFEST).write_bytes(text)
+        try:
+            for split, entry in read_manifest(Path(folder)).splits.items():
+                name = f"{split}/{CATALOG}"
+                if not store.fetch(name, Path(folder, name)) or sha256_of(Path(folder, name)) != entry.catalog_sha256:
+                    raise InputError(f"{url}/{name}: not the one that {MANIFEST} declares: upload it again")
+            yield Path(folder)
+        except InputError as error:
+            raise InputError(str(error).replace(folder, url)) from error
 
 
 def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
@@ -87,7 +121,7 @@ def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
     )
 
 
-def as_json(info: DatasetInfo, dataset: Path) -> dict[str, Any]:
+def as_json(info: DatasetInfo, dataset: str | Path) -> dict[str, Any]:
     """Everything that is printed, for programs."""
     manifest = info.manifest
     return {
@@ -105,7 +139,7 @@ def as_json(info: DatasetInfo, dataset: Path) -> dict[str, Any]:
 # -- for people
 
 
-def render(info: DatasetInfo, dataset: Path, console: Console) -> None:
+def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
     """Print a dataset's description."""
     manifest, clip = info.manifest, info.manifest.clip
     clips = sum(split.clips for split in info.splits.values())
@@ -218,7 +252,7 @@ class Arguments:
     """What is in a dataset, at a glance."""
 
     dataset: tyro.conf.Positional[Path]
-    """The dataset's folder."""
+    """The dataset's folder, or its URL."""
     to_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print it as JSON."""
 
@@ -228,10 +262,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     with reported():
         info = describe(arguments.dataset)
+        name = url_of(arguments.dataset) or str(arguments.dataset)
         if arguments.to_json:
-            print(json.dumps(as_json(info, arguments.dataset), indent=1, ensure_ascii=False))
+            print(json.dumps(as_json(info, name), indent=1, ensure_ascii=False))
         else:
-            render(info, arguments.dataset, Console())
+            render(info, name, Console())
 
 
 if __name__ == "__main__":

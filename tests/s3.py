@@ -55,7 +55,7 @@ class _Application:
         self._inner, self._s3, self._lock = inner, s3, threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].encode("latin-1").decode()
         with self._lock:
             self._s3.requests.append((method, path))
             misdeed = next((m for m in self._s3.misdeeds if self._is_meant(m, method, path)), None)

@@ -81,7 +81,7 @@ def test_one_that_fails_for_good_is_told_by_name_and_leaves_nothing(
 
 def test_what_no_patience_mends_is_told_at_once(s3: S3, file: Path) -> None:
     store = Store(url="s3://nosuchbucket/vox", pause=100)
-    with pytest.raises(InputError, match="s3://nosuchbucket/vox/name: .*see to the bucket"):
+    with pytest.raises(InputError, match=r"s3://nosuchbucket/vox/name: .*see to the bucket"):
         store.put(file, "name")
 
 
