@@ -89,7 +89,7 @@ class Omg:
     """Build a dataset from OMG-Emotion: splits "train" and "validation", with emotion, arousal and valence."""
 
     source: Path
-    """The folder that holds <video>/<utterance> files."""
+    """The folder that holds <video>/<utterance> files: here, or a URL such as s3://bucket/OMG, as any source."""
     train_csv: Path
     """omg_TrainVideos.csv, as published."""
     validation_csv: Path

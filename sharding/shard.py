@@ -13,6 +13,7 @@ import numpy as np
 from sharding.clips import RejectedError, encode_utterance
 from sharding.corpora.utterance import Rejection
 from sharding.plan import ShardJob
+from sharding.sources import local_media
 from sharding.stages import Stage, Stopwatch
 from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
 
@@ -72,9 +73,10 @@ def _write_shard(job: ShardJob) -> ShardResult:
         writer = ShardWriter(file, settings.members)
         for utterance in job.utterances:
             try:
-                encoded = encode_utterance(utterance, settings, watch)
+                with local_media(utterance, watch) as local:
+                    encoded = encode_utterance(local.utterance, settings, watch)
             except RejectedError as error:
-                rejected.append(Rejection.of(utterance, error.reason, error.detail))
+                rejected.append(Rejection.of(utterance, error.reason, local.told(error.detail)))
                 continue
             left_out.update(encoded.left_out)
             gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)

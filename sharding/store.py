@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from loaders.errors import InputError
 from loaders.filesystem import file_system_of
@@ -18,6 +18,7 @@ from sharding.writer import sha256_of, whole_or_absent
 R = TypeVar("R")
 
 _BLOCK = 16 << 20  # bytes asked for at a time
+_PIECE = 128 << 10  # bytes, where only a part is looked into
 # What no patience mends: no such bucket, no right to it, a store that is only read.
 _LASTING = (FileNotFoundError, PermissionError, NotImplementedError)
 _LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
@@ -121,6 +122,20 @@ class Store:
             except FileNotFoundError:
                 return False
             return True
+
+        return self._persist(name, attempt)
+
+    def look_into(self, name: str, use: Callable[[BinaryIO], R]) -> R | None:
+        """What ``use`` returns of an open object of which only pieces are read; None where there is none."""
+
+        def attempt(file_system: Any, root: str) -> R | None:
+            file_system.invalidate_cache()
+            try:
+                file = file_system.open(f"{root}/{name}", "rb", block_size=_PIECE)
+            except FileNotFoundError:
+                return None
+            with file:
+                return use(file)
 
         return self._persist(name, attempt)
 
