@@ -71,7 +71,7 @@ def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
 def is_folder(path: Path) -> bool:
     """Whether there is such a folder; in an object store, whether anything lies below."""
     url = url_of(path)
-    return path.is_dir() if url is None else bool(Store(url=url, attempts=4).sizes())
+    return path.is_dir() if url is None else Store(url=url).is_there()
 
 
 def existence(root: Path) -> Callable[[Path], bool]:

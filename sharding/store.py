@@ -48,6 +48,15 @@ class Store:
 
         return self._persist("", attempt)
 
+    def is_there(self) -> bool:
+        """Whether anything lies below the URL."""
+
+        def attempt(file_system: Any, root: str) -> bool:
+            file_system.invalidate_cache()
+            return bool(file_system.exists(root))
+
+        return self._persist("", attempt)
+
     def put(self, file: Path, name: str) -> None:
         """Upload a file, read it back, and compare size and SHA-256.
 

@@ -39,10 +39,12 @@ def file(tmp_path: Path) -> Path:
 
 def test_what_is_put_comes_back(store: Store, file: Path, tmp_path: Path) -> None:
     assert store.sizes() == {}
+    assert not store.is_there()
     assert store.get("a/b") is None
     assert not store.fetch("a/b", tmp_path / "none")
     store.put(file, "a/b")
     assert store.sizes() == {"a/b": 100_000}
+    assert store.is_there()
     assert store.get("a/b") == file.read_bytes()
     assert store.fetch("a/b", tmp_path / "folder/copy")
     assert (tmp_path / "folder/copy").read_bytes() == file.read_bytes()
