@@ -126,6 +126,8 @@ def main() -> None:
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):
+            if url_of(command.output) is not None:
+                raise InputError(f"--output {url_of(command.output)}: a demo corpus is made in a folder: give one")
             summary = make_demo(command.output, command.settings, workers=command.workers)
             console.print(
                 f"{command.output}: {summary.voxceleb} utterances in VoxCeleb's layout, {summary.omg_train} + "

@@ -4,10 +4,8 @@ DATASET may be a URL: these few files are fetched then.
 """
 
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,11 +21,11 @@ from rich.panel import Panel
 from rich.table import Table
 
 from loaders.catalog import schema
-from loaders.dataset import CATALOG, EMOTIONS, MANIFEST, Manifest, read_manifest
+from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
+from sharding.description import copied_description
 from sharding.store import Store
-from sharding.writer import sha256_of
 
 NO_LABEL = "none"
 
@@ -67,31 +65,15 @@ def describe(dataset: Path) -> DatasetInfo:
     """
     url = url_of(dataset)
     if url is not None:
-        with _described(url) as folder:
-            return describe(folder)
+        with copied_description(Store(url=url, attempts=4)) as folder:
+            try:
+                return describe(folder)
+            except InputError as error:
+                raise InputError(str(error).replace(str(folder), url)) from error
     manifest = read_manifest(dataset)
     return DatasetInfo(
         manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}
     )
-
-
-@contextmanager
-def _described(url: str) -> Iterator[Path]:
-    """A folder with the description of a remote dataset; it goes again."""
-    store = Store(url=url, attempts=4)
-    text = store.get(MANIFEST)
-    if text is None:
-        raise InputError(f"{url}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
-    with tempfile.TemporaryDirectory(prefix="filmstrip-") as folder:
-        Path(folder, MANIFEST).write_bytes(text)
-        try:
-            for split, entry in read_manifest(Path(folder)).splits.items():
-                name = f"{split}/{CATALOG}"
-                if not store.fetch(name, Path(folder, name)) or sha256_of(Path(folder, name)) != entry.catalog_sha256:
-                    raise InputError(f"{url}/{name}: not the one that {MANIFEST} declares: upload it again")
-            yield Path(folder)
-        except InputError as error:
-            raise InputError(str(error).replace(folder, url)) from error
 
 
 def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:

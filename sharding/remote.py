@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,9 +165,14 @@ def remote_output(url: str, scratch: Path, break_lock: str | None = None) -> Ite
         except OSError as error:
             raise InputError(f"--scratch {scratch}: {error.strerror}: give a folder that can be written") from error
         yield output
+    except BaseException:
+        with suppress(InputError):  # a store that is gone has been told of already, and by what it failed at
+            release(replace(store, attempts=2), own.token)
+        raise
+    else:
+        release(store, own.token)
     finally:
         shutil.rmtree(scratch / own.token, ignore_errors=True)
-        release(store, own.token)
 
 
 def default_scratch() -> Path:

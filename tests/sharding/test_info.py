@@ -92,5 +92,5 @@ def test_a_remote_dataset_is_described_without_its_shards(dataset: Path, tmp_pat
         assert not any(path.endswith((".tar", ".idx")) for _, path in s3.requests)
         (tmp_path / "wrong").write_bytes(b"no catalog")
         store.put(tmp_path / "wrong", "test/clips.parquet")
-        with pytest.raises(InputError, match=f"{url}/test/clips.parquet: not the one"):
+        with pytest.raises(InputError, match=f"{url}/test/clips.parquet: cannot be read as a catalog"):
             describe(Path(url))

@@ -256,3 +256,13 @@ def test_a_disk_that_cannot_be_written_is_told(films: Path, url: str, s3: S3, tm
     with pytest.raises(InputError, match="--scratch"):
         build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path / "file"))
     assert Store(url=url).sizes() == {}
+
+
+def test_a_store_that_goes_away_is_told_by_what_failed(
+    films: Path, url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharding.remote.Store", lambda url: Store(url=url, attempts=2, pause=0.01))
+    s3.misdeeds += [Misdeed("PUT", r"train/000000\.tar", "503"), Misdeed("DELETE", "lock", "503")]
+    with pytest.raises(InputError, match=r"train/000000\.tar: failed 2 times"):
+        build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path))
+    assert LOCK in Store(url=url).sizes()
