@@ -3,10 +3,10 @@
 In every round, in turn and with the same numbers of processes:
 
 - the build: from utterances to dataset.json, with the middle square and with ``--crop face``;
-- decode + encode alone: the same files decoded to the same frames, converted to RGB as PyAV does by default, and
-  stacked into JPEGs; no sound, no checksums, no files;
-- FFmpeg's own decode of the same files, sound included, thrown away: ``ffmpeg -threads 1 -benchmark -i FILE -f null -``.
-  Its figures are those that it prints itself, so that starting a process for every file is not counted against it.
+- decode + encode alone: the same files decoded to the same frames, to the last level, and those made into the same
+  JPEGs; no sound, no checksums, no files;
+- FFmpeg's own decode of the same files, sound included, all thrown away: ``ffmpeg -threads 1 -benchmark -i FILE -f null
+  -``. Its figures are those that it prints itself, so that starting a process for every file is not counted against it.
 
 A clip's milliseconds are those of a process, so that those of two processes are as many as those of one where they do
 not hinder each other.
@@ -24,9 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: loaders.py here would hide the package
@@ -37,7 +36,6 @@ import pyarrow.parquet as pq
 import tyro
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from benchmarks.record import (
@@ -58,7 +56,7 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import run
 from sharding.filmstrip import encode_filmstrip
 from sharding.finish import finish_dataset
-from sharding.media import centre_square, crop_resize, on_clock
+from sharding.media import centre_square, crop_resize, exact_rgb, on_clock
 from sharding.plan import plan_shards
 from sharding.probe import probe_seconds
 from sharding.settings import BuildSettings, Crop
@@ -72,13 +70,16 @@ _PARTS = 16  # that decode + encode alone is dealt out in, as a small build is
 _COLOURS = {"decode": "#4c78a8", "detect": "#e45756", "gaze": "#b279a2", "encode": "#f58518", "write": "#54a24b"}
 
 
+Colours = Literal["exact", "default"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     """Measure the build's speed."""
 
     source: Path
     """VoxCeleb's tree, or any of <speaker>/<video>/<utterance> files."""
-    repeat: int = 1
+    repeat: int = 8
     """Build every utterance so many times, under other names: few clips are over before the processes have started."""
     rounds: int = 5
     """How often each side is measured."""
@@ -86,6 +87,9 @@ class Arguments:
     """Numbers of processes."""
     crops: tuple[Crop, ...] = ("centre", "face")
     """What the builds crop to."""
+    colours: Colours = "exact"
+    """How decode + encode alone converts to RGB: as the build does, or as PyAV does by default, which is faster, but a
+    level too dark and not the same on every processor."""
     json: Path | None = None
     """Where the record goes."""
     plot: Path | None = None
@@ -191,12 +195,12 @@ def measure_build(corpus: Corpus, settings: BuildSettings, workers: int, scratch
     return {**figures, **_by_stage(stages, clips)}
 
 
-def measure_alone(portions: Sequence[Portion], settings: BuildSettings, workers: int) -> Figures:
+def measure_alone(portions: Sequence[Portion], settings: BuildSettings, colours: Colours, workers: int) -> Figures:
     """Decode the files to the frames of their clips and encode those, and nothing else; figures as of a build."""
     began, cpu = time.perf_counter(), _cpu_seconds()
     stages = {"decode": 0.0, "encode": 0.0}
     jobs = [portions[part::_PARTS] for part in range(min(_PARTS, len(portions)))]
-    for seconds in run(partial(_decode_and_encode, settings=settings), jobs, workers=workers):
+    for seconds in run(partial(_decode_and_encode, settings=settings, colours=colours), jobs, workers=workers):
         stages = {stage: stages[stage] + seconds[stage] for stage in stages}
     clips = sum(portion.clips for portion in portions)
     figures = _speed(clips, time.perf_counter() - began, _cpu_seconds() - cpu)
@@ -223,22 +227,25 @@ def measure_ffmpeg(portions: Sequence[Portion], program: str, workers: int) -> F
     return {**_speed(clips, real / workers, cpu), **_by_stage({"decode": real}, clips)}
 
 
-def decode_clips(path: Path, clips: int, clip: ClipFormat) -> Iterator[NDArray[np.uint8]]:
-    """The frames (T, H, W, 3) of a file's first clips, as a build has them but for the last level of a colour.
+def decode_clips(portion: Portion, clip: ClipFormat, colours: Colours = "exact") -> Iterator[NDArray[np.uint8]]:
+    """The frames (T, H, W, 3) of a file's first clips, as a build has them.
 
     All of the file is decoded, as a build must to know how long it lasts and that it is whole. Pictures that ask to be
     turned are not.
     """
     frames: list[NDArray[np.uint8]] = []
-    with av.open(str(path)) as container:
-        stream = cast(VideoStream, container.streams.video[0])
+    with av.open(str(portion.path.absolute())) as container:
+        stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         to_rgb, pixel_aspect = VideoReformatter(), stream.sample_aspect_ratio or Fraction(1)
         for ticks, picture in on_clock(_timed(container.decode(stream)), clip.fps):
-            image = cast(NDArray[np.uint8], to_rgb.reformat(picture, format="rgb24", threads=1).to_ndarray())
+            if colours == "exact":
+                image = exact_rgb(picture, to_rgb)
+            else:
+                image = cast(NDArray[np.uint8], to_rgb.reformat(picture, format="rgb24", threads=1).to_ndarray())
             square = centre_square(picture.width, picture.height, pixel_aspect)
             frames += [crop_resize(image, square, clip.size) for _ in ticks]
-    for number in range(clips):
+    for number in range(portion.clips):
         chosen = frames[number * clip.frames : (number + 1) * clip.frames]
         # The build holds the last picture where a stream ends a little early.
         yield np.stack(chosen + chosen[-1:] * (clip.frames - len(chosen)))
@@ -252,7 +259,10 @@ def ratios(
     for crop in crops:
         for number in workers:
             side = _built_name(crop, number)
-            for other, label in ((_alone_name(number), "decode + encode alone"), (_ffmpeg_name(number), "FFmpeg decode")):
+            for other, label in (
+                (_alone_name(number), "decode + encode alone"),
+                (_ffmpeg_name(number), "FFmpeg decode"),
+            ):
                 if other in rounds:
                     found[f"{side} / {label}"] = median_ratio(rounds, "clips_per_s", side, other)
                     found[f"{side} / {label}, a core"] = median_ratio(rounds, "clips_per_cpu_s", side, other)
@@ -305,7 +315,7 @@ def _sides(
     for number in arguments.workers:
         if program is not None:
             sides[_ffmpeg_name(number)] = partial(measure_ffmpeg, portions, program, number)
-        sides[_alone_name(number)] = partial(measure_alone, portions, BuildSettings(), number)
+        sides[_alone_name(number)] = partial(measure_alone, portions, BuildSettings(), arguments.colours, number)
         for crop in arguments.crops:
             settings = BuildSettings(crop=crop)
             sides[_built_name(crop, number)] = partial(measure_build, corpus, settings, number, scratch)
@@ -327,12 +337,12 @@ def _build(corpus: Corpus, settings: BuildSettings, workers: int, output: Path) 
     return clips, {stage: seconds for stage, seconds in stages.items() if seconds}
 
 
-def _decode_and_encode(portions: Sequence[Portion], settings: BuildSettings) -> dict[str, float]:
+def _decode_and_encode(portions: Sequence[Portion], settings: BuildSettings, colours: Colours) -> dict[str, float]:
     """Seconds, by stage."""
     decode = encode = 0.0
     for portion in portions:
         began = time.perf_counter()
-        decoded = list(islice(decode_clips(portion.path, portion.clips, settings.clip), portion.clips))
+        decoded = list(decode_clips(portion, settings.clip, colours))
         decode, began = decode + time.perf_counter() - began, time.perf_counter()
         for frames in decoded:
             encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling)
