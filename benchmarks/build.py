@@ -133,7 +133,15 @@ def main(arguments: Arguments) -> Record:
         rounds = take_turns(sides, arguments.rounds)
     record = Record(
         benchmark="build",
-        settings={**asdict(arguments), "build": asdict(BuildSettings())},
+        settings={
+            "source": arguments.source.name,  # not where it lies on this machine
+            "repeat": arguments.repeat,
+            "rounds": arguments.rounds,
+            "workers": arguments.workers,
+            "crops": arguments.crops,
+            "colours": arguments.colours,
+            "build": {name: value for name, value in asdict(BuildSettings()).items() if name != "crop"},
+        },
         rounds=rounds,
         ratios=ratios(rounds, arguments.workers, arguments.crops),
         facts={
