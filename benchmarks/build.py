@@ -305,7 +305,7 @@ def draw(record: Record, path: Path) -> None:
             axes.barh(sides, parts, left=left, label=stage, color=_COLOURS[stage], height=0.7)
             left += np.array(parts)
     for row, (side, end) in enumerate(zip(sides, left, strict=True)):
-        axes.text(end, row, f"  {record.median(side, 'clips_per_s'):.0f} clips/s", va="center")
+        axes.text(end, row, f"  {record.median(side, 'clips_per_s'):.3g} clips/s", va="center")
     axes.invert_yaxis()
     axes.set_xlim(0, left.max() * 1.22)
     axes.set_xlabel("milliseconds a clip, in a process")
