@@ -268,6 +268,11 @@ class ClipLoader:
     # -- state
 
     @property
+    def device(self) -> torch.device:
+        """Where batches lie; a GPU has its index."""
+        return self._settings.device
+
+    @property
     def catalogs(self) -> tuple[Catalog, ...]:
         """The split's clips, a catalog a dataset; a batch's ``clip`` and ``audio_clip`` count through them."""
         return self._catalogs

@@ -143,8 +143,8 @@ def _graph(
     on_gpu: bool,
     hw_decoder_load: float,
 ) -> tuple[Any, Any]:
-    # Without jpeg_fancy_upsampling, which would bring nvJPEG's chroma close to libjpeg-turbo's: it is slower, and not done
-    # for regions of interest before nvJPEG 13.2 (nvImageCodec 0.9 says so when it is asked to).
+    # Without jpeg_fancy_upsampling, which would bring nvJPEG's chroma close to libjpeg-turbo's: nvImageCodec 0.9 says
+    # that it may be slower, and refuses it for regions of interest before nvJPEG 13.2.
     device = "mixed" if decoder == "gpu" else "cpu"
     types_in = [types.UINT8, types.UINT8]
     if frames == clip.frames:
