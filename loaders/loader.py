@@ -4,8 +4,9 @@ import hashlib
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch
+from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, settled
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
@@ -51,6 +53,8 @@ class ClipLoader:
         frames: int | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        placement: str = "auto",
+        hw_decoder_load: float = 0.9,
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
@@ -73,7 +77,11 @@ class ClipLoader:
             frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
                 what sounds under them.
             seed: decides the order, the pairs, the windows of frames and the augmentation's seeds.
-            device: where filmstrips are decoded and batches lie.
+            device: where batches lie: cpu, or a GPU such as cuda:0; "cuda" is the process' current one. With several
+                ranks give accelerate's device, a GPU of each rank's own.
+            placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
+                batches; tried when the first batch is asked for, see `loaders.placement`.
+            hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
@@ -117,6 +125,10 @@ class ClipLoader:
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
         _check("shard_window", shard_window or 1, 1, 1 << 30)
         device = _device(device)
+        self._placement = self._wanted = check_placement(placement, device)
+        self._choice = settled(self._placement, device)
+        if not 0 <= hw_decoder_load <= 1:
+            raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
@@ -155,8 +167,9 @@ class ClipLoader:
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
-            device=torch.device(device),
+            device=device,
             in_flight=prefetch,
+            hw_decoder_load=hw_decoder_load,
         )
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
@@ -207,7 +220,7 @@ class ClipLoader:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
             self._stream = Stream(
-                self._reader.read,
+                self._placed_read(),
                 (self._epoch, self._step),
                 len(self),
                 self._clip,
@@ -233,7 +246,33 @@ class ClipLoader:
         self._yielded += len(batch)
         return batch
 
+    def _placed_read(self) -> Callable[[int, int], Loaded]:
+        """Settle what decodes, where that is open; returns what reads the steps from here on.
+
+        What the trial reads is not read again, so that nothing is counted or logged twice.
+        """
+        if self._choice is not None:
+            self._settings = replace(self._settings, decoder=self._choice.decoder)
+            return self._reader.read
+        ahead: dict[tuple[int, int], Loaded] = {}
+        place = self._epoch, self._step
+        for _ in range(TRIAL_BATCHES):
+            ahead[place] = self._reader.read(*place)
+            place = (place[0], place[1] + 1) if place[1] + 1 < self._steps else (place[0] + 1, 0)
+        batches = [loaded.encoded for loaded in ahead.values() if len(loaded.examples)]
+        if batches:
+            self._choice = choose(self._wanted, Trial(self._clip, self._frames, self._settings, batches))
+        else:
+            self._choice = Choice("cpu", "no clips fell to this rank to try")
+        self._settings = replace(self._settings, decoder=self._choice.decoder)
+        return partial(_read_ahead, self._reader, ahead)
+
     # -- state
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches lie; a GPU has its index."""
+        return self._settings.device
 
     @property
     def catalogs(self) -> tuple[Catalog, ...]:
@@ -255,8 +294,16 @@ class ClipLoader:
         return self._step
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands: the place of the next batch, and a fingerprint of what decides the order."""
-        return {"epoch": self._epoch, "step": self._step, "fingerprint": dict(self._fingerprint)}
+        """Where the loader stands: the place of the next batch, and a fingerprint of what decides the order.
+
+        Also what decodes: a run that goes on keeps to it where that is left open, and its frames are rounded as before.
+        """
+        return {
+            "epoch": self._epoch,
+            "step": self._step,
+            "fingerprint": dict(self._fingerprint),
+            "decoder": None if self._choice is None else self._choice.decoder,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state.
@@ -271,6 +318,8 @@ class ClipLoader:
             raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
         self._stop()
         self._epoch, self._step = int(state["epoch"]), int(state["step"])
+        if self._placement == "auto" and self._settings.device.type == "cuda":
+            self._wanted, self._choice = as_before(state.get("decoder"))
 
     # -- life cycle
 
@@ -323,6 +372,10 @@ class ClipLoader:
             fetch_wait=sum(cache.counts.wait for cache in self._caches.values()),
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
+            decoder="" if self._choice is None else self._choice.decoder,
+            decoder_reason="" if self._choice is None else self._choice.reason,
+            cpu_trial=0.0 if self._choice is None else self._choice.cpu,
+            gpu_trial=0.0 if self._choice is None else self._choice.gpu,
         )
 
 
@@ -333,6 +386,11 @@ def _end(stream: Stream, caches: Sequence[ShardCache]) -> None:
     stream.stop()
     for cache in caches:
         cache.close()
+
+
+def _read_ahead(reader: Reader, ahead: dict[tuple[int, int], Loaded], epoch: int, step: int) -> Loaded:
+    """A step that was read already, or else is now."""
+    return ahead.pop((epoch, step), None) or reader.read(epoch, step)
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
@@ -348,15 +406,21 @@ def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]
 
 
 def _device(name: str | torch.device) -> torch.device:
+    """The device, a GPU with its index: without one it is the process' current GPU, as everywhere in torch."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device is {name!r}: use cpu or cuda:0") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device is {name!r}: DALI decodes on cpu and cuda only")
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
         raise InputError(f"device is {name!r}: there is no GPU here that torch can use: use cpu")
-    return device
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if index >= torch.cuda.device_count():
+        raise InputError(f"device is {name!r}: of GPUs there are {torch.cuda.device_count()} here: count from cuda:0")
+    return torch.device("cuda", index)
 
 
 def _members_of(manifest: Manifest) -> list[str]:
@@ -389,7 +453,11 @@ def _fingerprint(manifests: Sequence[Manifest], split: str, **settings: Any) -> 
 
 def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
     def move(array: NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(array).to(video.device, non_blocking=True)
+        column = torch.from_numpy(array)
+        if video.device.type == "cuda":
+            # From other memory the host would wait for the copy. torch keeps this piece until the copy is done.
+            column = column.pin_memory()
+        return column.to(video.device, non_blocking=True)
 
     examples = loaded.examples
     return Batch(

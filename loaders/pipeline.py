@@ -1,14 +1,15 @@
 """The DALI graph: filmstrips and audio files in, frames and waveforms out, on a GPU or a CPU.
 
-The graph decodes and nothing else. On a GPU the filmstrips are decoded by nvJPEG, on a CPU by libjpeg-turbo, through
-the same operator; audio is always decoded on the CPU. A window of frames is a region of interest of the filmstrip's
-decode, so the frames outside it cost no inverse transform.
+The graph decodes and nothing else. Filmstrips are decoded by nvJPEG on a GPU or by libjpeg-turbo on a CPU, through the
+same operator; audio is always decoded on the CPU. What was decoded on the CPU and is wanted on a GPU, DALI copies there
+itself, from page-locked memory and beside whatever else the GPU does. A window of frames is a region of interest of the
+filmstrip's decode, so the frames outside it cost no inverse transform.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,15 +19,18 @@ from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset import ClipFormat
 
+Decoder = Literal["cpu", "gpu"]  #: libjpeg-turbo on the CPU, or nvJPEG on the GPU where the batches lie
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:
-    """How a pipeline runs; what it yields does not depend on it."""
+    """How a pipeline runs. What it yields does not depend on it, but for the rounding of the two decoders."""
 
     max_batch: int
     threads: int  #: of the CPU decoders
-    device: torch.device  #: where the filmstrips are decoded and the outputs lie
+    device: torch.device  #: where the outputs lie; a CUDA device has an index
     in_flight: int = 2  #: batches being decoded at a time
+    decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
 
 
@@ -56,16 +60,17 @@ class DecodePipeline:
         self._frames = frames
         self._source = source
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
-        gpu = settings.device.type == "cuda"
+        on_gpu = settings.device.type == "cuda"
         self._pipe = _graph(
             clip,
             frames,
             self._feed,
-            gpu,
+            settings.decoder,
+            on_gpu,
             settings.hw_decoder_load,
             batch_size=settings.max_batch,
             num_threads=settings.threads,
-            device_id=(settings.device.index or 0) if gpu else None,
+            device_id=settings.device.index if on_gpu else None,
             prefetch_queue_depth=settings.in_flight,
             exec_dynamic=True,  # outputs own their memory: a tensor made of one stays valid for as long as it is held
         )
@@ -104,8 +109,18 @@ def to_torch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What `DecodePipeline.run` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
 
-    On a GPU it is ordered before whatever the calling thread's current stream does next. None stands for an empty
-    batch.
+    None stands for an empty batch. On a GPU nothing here waits, nor need the caller:
+
+    * The tensors may be used on the calling thread's current stream at once. `DecodePipeline.run` has waited for them
+      on the thread that decodes (DALI's ``Pipeline.run`` without a stream is host-synchronous), and torch's
+      ``from_dlpack`` passes its current stream on to DALI, which would have it wait for an event if one were pending
+      (torch/utils/dlpack.py; ``TensorGPU.__dlpack__`` of DALI 2.4).
+    * DALI takes the memory back no sooner than what was queued on the GPU, on any stream, when the last tensor over it
+      was dropped has been done: the deleter hands the memory to a thread of DALI's, which synchronises with the device
+      and only then lets go (``DLTensorResource`` in dali/pipeline/data/dltensor.h, ``DLTensorGraveyard`` in
+      dltensor.cc). torch knows nothing of this memory: ``record_stream`` is neither needed nor heeded.
+    * That thread calls ``cudaDeviceSynchronize``, which must not meet the capture of a CUDA graph: who captures one
+      captures it before the first batch.
     """
     shape = window, clip.size, clip.size, 3
     if frames is None:
@@ -121,9 +136,16 @@ def window_samples(clip: ClipFormat, frames: int) -> int:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def _graph(
-    clip: ClipFormat, frames: int, feed: Callable[[], tuple[Any, ...]], gpu: bool, hw_decoder_load: float
+    clip: ClipFormat,
+    frames: int,
+    feed: Callable[[], tuple[Any, ...]],
+    decoder: Decoder,
+    on_gpu: bool,
+    hw_decoder_load: float,
 ) -> tuple[Any, Any]:
-    device = "mixed" if gpu else "cpu"
+    # Without jpeg_fancy_upsampling, which would bring nvJPEG's chroma close to libjpeg-turbo's: nvImageCodec 0.9 says
+    # that it may be slower, and refuses it for regions of interest before nvJPEG 13.2.
+    device = "mixed" if decoder == "gpu" else "cpu"
     types_in = [types.UINT8, types.UINT8]
     if frames == clip.frames:
         filmstrip, audio = fn.external_source(feed, num_outputs=2, dtype=types_in, no_copy=True)
@@ -141,10 +163,12 @@ def _graph(
             axes=[0, 1],
             normalized_anchor=False,
             normalized_shape=False,
+            hw_decoder_load=hw_decoder_load,
         )
     waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
     # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
     waveform = fn.slice(
         waveform, start=start, shape=[window_samples(clip, frames)], axes=[0], out_of_bounds_policy="pad"
     )
-    return video, waveform.gpu() if gpu else waveform
+    # What lies on the GPU already stays as it is.
+    return (video.gpu(), waveform.gpu()) if on_gpu else (video, waveform)

@@ -26,6 +26,10 @@ class LoaderStats:
     fetch_wait: float  #: seconds the reading thread waited for remote shards: high, the network is the slow side
     bad_clips: int  #: different clips whose bytes were not those written
     substitutions: int  #: examples that took the place of bad ones
+    decoder: str  #: where filmstrips are decoded, "cpu" or "gpu"; "" before the first batch
+    decoder_reason: str  #: why there: as asked for, what was measured, or why the GPU cannot
+    cpu_trial: float  #: clips/s that the CPU decoded when the two were tried; 0 where it was not
+    gpu_trial: float  #: the same of the GPU
 
     @property
     def clips_per_second(self) -> float:

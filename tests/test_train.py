@@ -144,4 +144,6 @@ def test_wrong_input_is_refused_in_one_line(dataset: Path, pretrained: Path, tmp
     assert not (tmp_path / "run").exists()
     assert "--output" in refused("--stage", "pretrain", "--data", dataset)
     assert "--resume" in refused("--stage", "pretrain", "--data", dataset, "--output", pretrained, *SMALL)
+    on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
+    assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
