@@ -35,8 +35,9 @@ from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
 from loaders.catalog import Catalog
-from loaders.dataset import EMOTIONS, Manifest, read_manifest
+from loaders.dataset import EMOTIONS, Manifest
 from loaders.errors import InputError, reported
+from loaders.remote import CACHE, describe
 from models.augmentation import Augmentation
 from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
@@ -57,8 +58,9 @@ class Settings:
 
     stage: Literal["pretrain", "finetune", "evaluate"]
     """pretrain: do sound and picture belong together? finetune: which of seven emotions? evaluate: score a run."""
-    data: tuple[Path, ...]
-    """A dataset built by sharding/build.py, or several of them with clips of one shape."""
+    data: tuple[str, ...]
+    """A dataset built by sharding/build.py, or several of them with clips of one shape: folders, or URLs of an object
+    store (s3://bucket/vox)."""
     weights: tuple[float, ...] = ()
     """How often an epoch passes over each of several datasets; by default once."""
     output: Path | None = None
@@ -122,6 +124,15 @@ class Settings:
     """Steps from one line of the curves to the next."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
+    lanes: int = 1
+    """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
+    shard_window: int | None = None
+    """Shards a lane that examples are drawn from at a time; by default all. Two windows of a remote dataset have to fit
+    in the cache."""
+    cache: Path = CACHE
+    """Folder on a local disk for the shards of remote datasets."""
+    cache_gb: float = 64.0
+    """What these may take, in 10⁹ bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +179,8 @@ def check(settings: Settings) -> None:
         ("frames", 1),
         ("checkpoint_every", 1),
         ("log_every", 1),
+        ("lanes", 1),
+        ("shard_window", 1),
     ):
         value = getattr(settings, name)
         if value is not None and value < least:
@@ -178,6 +191,8 @@ def check(settings: Settings) -> None:
         )
     if not 0 <= settings.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {settings.gaze_dropout}: use a share from 0 to 1")
+    if not settings.cache_gb > 0:
+        raise InputError(f"--cache-gb is {settings.cache_gb}: use more than 0")
     if not settings.learning_rate > 0:
         raise InputError(f"--learning-rate is {settings.learning_rate}: use more than 0")
 
@@ -187,7 +202,7 @@ def check(settings: Settings) -> None:
 
 def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     """Train a correspondence network on matching and other pairs, and score it on unseen ones."""
-    manifests = [read_manifest(folder) for folder in settings.data]
+    manifests = _manifests(settings)
     _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     sizes = _sizes(settings)
@@ -210,7 +225,7 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
 
 def finetune(settings: Settings, accelerator: Accelerator) -> None:
     """Train the emotion network, from a pre-trained run's towers or from scratch, and score it."""
-    manifests = [read_manifest(folder) for folder in settings.data]
+    manifests = _manifests(settings)
     _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     earlier: dict[str, Any] = {}
@@ -404,7 +419,7 @@ def _say_what_bounds(loader: ClipLoader) -> None:
 
 def _open_run(output: Path, run: dict[str, Any], settings: Settings, accelerator: Accelerator) -> None:
     """Make the run's folder, or see that the one to resume is of the same run."""
-    described = json.loads(json.dumps(run | {"data": [*map(str, settings.data)], "seed": settings.seed}))
+    described = json.loads(json.dumps(run | {"data": [*settings.data], "seed": settings.seed}))
     if (output / RUN).exists():
         if not settings.resume:
             raise InputError(f"{output}: holds a run already: give another --output, or --resume it")
@@ -545,13 +560,21 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         training=training,
         negatives={"other_video": 1.0} if paired else None,
         threads=settings.loader_threads,
+        lanes=settings.lanes if training else 1,
+        shard_window=settings.shard_window,
+        cache=settings.cache,
+        cache_bytes=round(settings.cache_gb * 1e9),
     )
+
+
+def _manifests(settings: Settings) -> list[Manifest]:
+    return [describe(dataset, settings.cache) for dataset in settings.data]
 
 
 def _evaluation_split(settings: Settings) -> str:
     if settings.evaluation_split is not None:
         return settings.evaluation_split
-    splits = [read_manifest(folder).splits for folder in settings.data]
+    splits = [manifest.splits for manifest in _manifests(settings)]
     for name in ("test", "validation"):
         if all(name in of_dataset and of_dataset[name].clips for of_dataset in splits):
             return name
@@ -560,7 +583,7 @@ def _evaluation_split(settings: Settings) -> str:
 
 
 def _names(settings: Settings) -> str:
-    return ", ".join(map(str, settings.data))
+    return ", ".join(settings.data)
 
 
 # -- scores

@@ -16,15 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.batch import Batch
+from loaders.cache import ShardCache
 from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.examples import Sampler
+from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
+from loaders.remote import CACHE, is_url, open_remote
 from loaders.stats import LoaderStats
+from loaders.storage import CachedShards, ShardSource
 from loaders.stream import Stream, StreamCounts
 
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
@@ -55,11 +59,14 @@ class ClipLoader:
         max_bad_fraction: float = 0.01,
         lanes: int = 1,
         shard_window: int | None = None,
+        cache: str | Path = CACHE,
+        cache_bytes: int = 64 << 30,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         """
         Args:
-            dataset: folder of a built dataset; or several of them, each with its weight: how often an epoch passes over
-                its clips.
+            dataset: folder of a built dataset, or its URL in an object store (s3://, gs://, https://: any of fsspec's);
+                or several of them, each with its weight: how often an epoch passes over its clips.
             split: which part of it.
             batch_size: examples a rank and step.
             frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
@@ -78,7 +85,10 @@ class ClipLoader:
             lanes: into which shards and every global batch are dealt out, in training. With as many as nodes, and ranks
                 numbered node by node, a shard is only read on one node, see `loaders.mixture`.
             shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
-                None: all, a true shuffle.
+                None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
+            cache: folder on a local disk for the shards of remote datasets; the processes of a machine share it.
+            cache_bytes: that these shards may take; the least recently used go first.
+            storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
 
         Raises:
             InputError: no such dataset or split, a setting out of range, or negatives that the split cannot offer.
@@ -86,7 +96,9 @@ class ClipLoader:
         weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
         if not weights:
             raise InputError("no dataset was given: give the folder of one")
-        folders = [Path(folder) for folder in weights]
+        options = storage_options or {}
+        remote = [open_remote(str(d), split, Path(cache), options) if is_url(d) else None for d in weights]
+        folders = [Path(d) if r is None else r.folder for d, r in zip(weights, remote, strict=True)]
         manifests = [read_manifest(folder) for folder in folders]
         _require_alike(folders, manifests)
         self._clip = manifests[0].clip
@@ -100,6 +112,7 @@ class ClipLoader:
         _check("prefetch", prefetch, 1, 64)
         _check("threads", threads or 1, 1, 1024)
         _check("lanes", lanes, 1, 1 << 20)
+        _check("cache_bytes", cache_bytes, 1, 1 << 62)
         _check("shard_window", shard_window or 1, 1, 1 << 30)
         device = _device(device)
         if not 0 <= max_bad_fraction <= 1:
@@ -111,7 +124,7 @@ class ClipLoader:
         self._training = split == "train" if training is None else training
         self._frames = frames
         global_batch = batch_size * world_size
-        with _named(f"split {split!r} of {', '.join(map(str, folders))}"):
+        with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
                 [DatasetSize(c.shard_clips, float(w)) for c, w in zip(self._catalogs, weights.values(), strict=True)],
                 seed=seed,
@@ -127,7 +140,16 @@ class ClipLoader:
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
         )
-        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction)
+        self._caches: dict[int, ShardCache] = {}  # a file system
+        sources: list[ShardSource | None] = []
+        for described, catalog in zip(remote, self._catalogs, strict=True):
+            if described is None:
+                sources.append(None)
+                continue
+            system = described.file_system
+            shards = self._caches.setdefault(id(system), ShardCache(system, Path(cache) / "shards", cache_bytes))
+            sources.append(CachedShards(catalog, f"{described.path}/{split}", shards))
+        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction, sources)
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -149,7 +171,7 @@ class ClipLoader:
         )
         self._epoch, self._step = 0, 0
         self._stream: Stream | None = None
-        self._finalizer: weakref.finalize[[], ClipLoader] | None = None
+        self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
         self._counts = StreamCounts()
         self._first_batch = 0.0
@@ -192,10 +214,12 @@ class ClipLoader:
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, self._stream.stop)
+            self._finalizer = weakref.finalize(self, _end, self._stream, tuple(self._caches.values()))
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
+        except ClosedError as error:
+            raise RuntimeError("this ClipLoader was closed by another thread while a batch was awaited") from error
         except BaseException:
             # The error's traceback holds this loader, and the stream would hold the error: end it here.
             self._stop()
@@ -252,6 +276,8 @@ class ClipLoader:
         """End the threads and let the files go. Batches that were yielded stay valid."""
         self._closed = True
         self._stop()
+        for cache in self._caches.values():
+            cache.close()
         self._reader.close()
 
     def __enter__(self) -> "ClipLoader":
@@ -265,7 +291,11 @@ class ClipLoader:
     def _stop(self) -> None:
         if self._stream is not None and self._finalizer is not None:
             self._finalizer.detach()
+            for cache in self._caches.values():
+                cache.cancel()  # a shard may be long in coming
             self._stream.stop()
+            for cache in self._caches.values():
+                cache.go_on()
             self._stream = None
 
     def stats(self) -> LoaderStats:
@@ -283,9 +313,23 @@ class ClipLoader:
             decode_seconds=counts.decode_seconds,
             decode_blocked=counts.decoded.put_wait,
             bytes=reader.bytes,
+            cache_hits=sum(cache.counts.hits for cache in self._caches.values()),
+            fetched_shards=sum(cache.counts.fetched for cache in self._caches.values()),
+            fetched_bytes=sum(cache.counts.fetched_bytes for cache in self._caches.values()),
+            fetch_retries=sum(cache.counts.retries for cache in self._caches.values()),
+            fetch_wait=sum(cache.counts.wait for cache in self._caches.values()),
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
         )
+
+
+def _end(stream: Stream, caches: Sequence[ShardCache]) -> None:
+    """End the threads of a loader that nobody closed."""
+    for cache in caches:
+        cache.cancel()
+    stream.stop()
+    for cache in caches:
+        cache.close()
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from loaders.catalog import Catalog
 from loaders.examples import Examples, Sampler
 from loaders.pipeline import Encoded
-from loaders.storage import CorruptMemberError, Shards
+from loaders.storage import CorruptMemberError, Shards, ShardSource
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Reader:
         sampler: Sampler,
         positions: Callable[[int], NDArray[np.int64]],
         max_bad_fraction: float,
+        sources: Sequence[ShardSource | None] | None = None,
     ) -> None:
         """
         Args:
@@ -70,13 +71,17 @@ class Reader:
             sampler: draws the examples, of clips numbered through the catalogs.
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
+            sources: where each catalog's shards are; None: beside it.
         """
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
         self._ends = np.cumsum([len(catalog) for catalog in catalogs])
         self._max_bad = int(max_bad_fraction * int(self._ends[-1]))
-        self._shards = [Shards(catalog) for catalog in catalogs]
+        self._shards = [
+            Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
+        ]
+        self._held: frozenset[tuple[int, ...]] = frozenset()
         self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
         self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
@@ -93,6 +98,7 @@ class Reader:
         """
         start = time.perf_counter()
         positions = self._positions(step)
+        self._hold(epoch, positions)
         examples = self._sampler.examples(epoch, positions)
         filmstrips, audio = [], []
         gaze = np.zeros((len(positions), self._gaze_length), np.float32)
@@ -123,6 +129,18 @@ class Reader:
         return Loaded(
             epoch, step, examples, Encoded(filmstrips, audio, examples.first_frame), gaze, gaze_valid, emotion
         )
+
+    def _hold(self, epoch: int, positions: NDArray[np.int64]) -> None:
+        """Tell the sources which shards are drawn from now, and which come next, when that changes."""
+        now, soon = self._sampler.stretches(epoch, positions)
+        held = frozenset(stretch.key for stretch in now)
+        if held == self._held or not now:
+            return
+        for dataset, shards in enumerate(self._shards):
+            current = {n: None for stretch in now if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
+            later = {n: None for stretch in soon if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
+            shards.source.hold([*current], [n for n in later if n not in current])
+        self._held = held
 
     def close(self) -> None:
         """Release the shards."""

@@ -18,6 +18,11 @@ class LoaderStats:
     decode_seconds: float  #: the decoding thread's time in DALI, waiting for input included
     decode_blocked: float  #: seconds the decoding thread waited for room: high is good, the consumer is the slow side
     bytes: int  #: bytes of clips read and checked
+    cache_hits: int  #: times that a remote shard was taken up and was on the disk already
+    fetched_shards: int  #: remote shards fetched by this rank
+    fetched_bytes: int  #: bytes of these
+    fetch_retries: int  #: attempts that failed and were made again
+    fetch_wait: float  #: seconds the reading thread waited for remote shards: high, the network is the slow side
     bad_clips: int  #: different clips whose bytes were not those written
     substitutions: int  #: examples that took the place of bad ones
 

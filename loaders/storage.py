@@ -1,4 +1,4 @@
-"""A clip's bytes, from shards on a local disk.
+"""A clip's bytes, from shards on a local disk, or from remote ones in a cache.
 
 Shards are mapped into memory: the page cache is shared by all processes of a machine, and nothing is read but what is
 asked for. A member is copied out as it is checked: microseconds, after which no batch holds its shards' files open.
@@ -6,12 +6,14 @@ asked for. A member is copied out as it is checked: microseconds, after which no
 
 import mmap
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from loaders.cache import RemoteShard, ShardCache
 from loaders.catalog import Catalog
 from loaders.errors import InputError
 
@@ -21,25 +23,41 @@ _MAPPED = 256  # shards mapped at a time: each map holds a file open, of which a
 class CorruptMemberError(Exception):
     """A member's bytes are not those that were written."""
 
-    def __init__(self, clip: int, member: str, shard: Path) -> None:
+    def __init__(self, clip: int, member: str, shard: str) -> None:
         super().__init__(f"clip {clip}: {member} in {shard} does not have its checksum")
         self.clip = clip
 
 
-class Shards:
-    """The shards of one split. One thread may read."""
+class ShardSource(Protocol):
+    """Where the shards of a split are. One thread asks."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def map(self, shard: int) -> NDArray[np.uint8]:
+        """A shard's bytes, (bytes,)."""
+
+    def name(self, shard: int) -> str:
+        """For messages."""
+
+    def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
+        """Say which shards are drawn from now, and which after them."""
+
+    def close(self) -> None:
+        """Let the maps go."""
+
+
+class Shards:
+    """The members of one split's clips. One thread may read."""
+
+    def __init__(self, catalog: Catalog, source: ShardSource | None = None) -> None:
+        """``source``: by default the catalog's own folder."""
         self._catalog = catalog
-        self._shards = catalog.manifest.splits[catalog.split].shards
-        self._mapped: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # least recently used first
+        self.source: ShardSource = source or LocalShards(catalog)
 
     def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         """A member's bytes, checked. None where the clip has no such member.
 
         Raises:
             CorruptMemberError: the bytes do not have the checksum in the catalog.
-            InputError: the shard is missing or not as long as dataset.json says.
+            InputError: the shard is missing, not as long as dataset.json says, or cannot be fetched.
         """
         extent = self._catalog.members[member]
         size = int(extent.size[clip])
@@ -47,22 +65,40 @@ class Shards:
             return None
         shard = int(self._catalog.shard[clip])
         offset = int(extent.offset[clip])
-        data = self._map(shard)[offset : offset + size]
+        data = self.source.map(shard)[offset : offset + size]
         if xxhash.xxh3_64_intdigest(data.data) != int(extent.xxh3[clip]):
-            raise CorruptMemberError(clip, member, self._path(shard))
+            raise CorruptMemberError(clip, member, self.source.name(shard))
         return data.copy()
+
+    def close(self) -> None:
+        """Let the shards go."""
+        self.source.close()
+
+
+class LocalShards:
+    """Shards beside their catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._folder = catalog.folder
+        self._shards = catalog.manifest.splits[catalog.split].shards
+        self._mapped: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()  # least recently used first
+
+    def name(self, shard: int) -> str:
+        """The path."""
+        return str(self._folder / self._shards[shard].name)
+
+    def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
+        """All are at hand."""
 
     def close(self) -> None:
         """Let the maps go."""
         self._mapped.clear()
 
-    def _path(self, shard: int) -> Path:
-        return self._catalog.folder / self._shards[shard].name
-
-    def _map(self, shard: int) -> NDArray[np.uint8]:
+    def map(self, shard: int) -> NDArray[np.uint8]:
+        """The file, mapped."""
         mapped = self._mapped.get(shard)
         if mapped is None:
-            path = self._path(shard)
+            path = self._folder / self._shards[shard].name
             try:
                 with path.open("rb") as file:
                     # Reading past a mapped file's end is a signal, not an exception: never map a short one.
@@ -81,3 +117,36 @@ class Shards:
         else:
             self._mapped.move_to_end(shard)
         return mapped
+
+
+class CachedShards:
+    """Shards in an object store, by way of a cache on the local disk."""
+
+    def __init__(self, catalog: Catalog, folder: str, cache: ShardCache) -> None:
+        """
+        Args:
+            catalog: of the split, a local copy.
+            folder: of the split, as the cache's file system names it.
+            cache: which several splits and datasets may share.
+        """
+        self._owner = folder
+        self._cache = cache
+        self._shards = [
+            RemoteShard(f"{folder}/{shard.name}", shard.bytes, shard.sha256)
+            for shard in catalog.manifest.splits[catalog.split].shards
+        ]
+
+    def name(self, shard: int) -> str:
+        """The path in the store."""
+        return self._shards[shard].path
+
+    def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
+        """Have them fetched, and let go of all others."""
+        self._cache.want(self._owner, [self._shards[n] for n in now], [self._shards[n] for n in soon])
+
+    def close(self) -> None:
+        """Nothing: the cache outlives its sources, and who made it closes it."""
+
+    def map(self, shard: int) -> NDArray[np.uint8]:
+        """The cached file, mapped; waits until it is there."""
+        return self._cache.open(self._shards[shard])

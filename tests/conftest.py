@@ -13,6 +13,17 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--full`` runs the tests that scale at full size: more kills, more clips, minutes instead of seconds."""
+    parser.addoption("--full", action="store_true", help="tests that scale run at full size, for minutes")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that scale run at full size."""
+    return bool(request.config.getoption("--full"))
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset with the splits train and test, for reading only: who damages one makes a copy first."""

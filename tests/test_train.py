@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from tests.s3_adversary import s3_adversary
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--log-every", "2")
@@ -19,15 +22,17 @@ PLAIN = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "tra
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def start(*arguments: object, launcher: tuple[str, ...] = PLAIN) -> "subprocess.Popen[str]":
+def start(
+    *arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapping[str, str] = ENVIRONMENT
+) -> "subprocess.Popen[str]":
     command = [sys.executable, *launcher, *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
-def run(*arguments: object, launcher: tuple[str, ...] = PLAIN) -> str:
-    process = start(*arguments, launcher=launcher)
+def run(*arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapping[str, str] = ENVIRONMENT) -> str:
+    process = start(*arguments, launcher=launcher, environment=environment)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
@@ -75,6 +80,22 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     counted = sum(map(sum, results["emotion"]["audio"]["confusion"]))
     assert counted == results["emotion"]["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+
+
+def test_training_on_a_dataset_in_a_store_is_training_on_the_local_one(
+    dataset: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    store = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    with s3_adversary(dataset.parent, every=0) as server:
+        run(
+            *("--stage", "pretrain", "--data", f"s3://{dataset.name}", "--output", tmp_path / "run", *SMALL),
+            *("--max-steps", "8", "--checkpoint-every", "4", "--cache", tmp_path / "cache"),
+            environment={**ENVIRONMENT, **store, "AWS_ENDPOINT_URL": server.url},
+        )
+    local, remote = (load_file(folder / "model.safetensors") for folder in (pretrained, tmp_path / "run"))
+    assert all(local[name].equal(remote[name]) for name in local)
+    assert list((tmp_path / "cache" / "shards").glob("*.tar"))
 
 
 def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretrained: Path, tmp_path: Path) -> None:

@@ -363,6 +363,26 @@ def test_bad_clips_are_replaced_alike_in_every_run_and_counted(dataset: Path, tm
     assert 8 <= sum(one == other for one, other in zip(whole, again, strict=True)) < 14
 
 
+def test_as_many_bad_clips_are_counted_as_there_are(tmp_path: Path, full: bool) -> None:
+    """24 of 500 or so; with ``--full`` of 5,000."""
+    contents = Contents(speakers={"train": 450 if full else 45}, shards={"train": 16}, seed=11)
+    clips = make_dataset(tmp_path / "rotten", contents, BuildSettings(size=16)).splits["train"].clips
+    assert clips > (4_900 if full else 490)
+    rotten = np.random.default_rng(1).choice(clips, 24, replace=False)
+    for row in rotten.tolist():
+        flip_byte(tmp_path / "rotten", "train", row)
+    runs = []
+    for _ in range(2):
+        with loader_of(tmp_path / "rotten", batch_size=20, max_bad_fraction=0.06, threads=2, frames=1) as loader:
+            batches = take(loader, 2 * len(loader) + 1)
+            assert loader.stats().bad_clips == 24
+        drawn = [(batch.clip.tolist(), batch.audio_clip.tolist(), batch.match.tolist()) for batch in batches]
+        assert not set(rotten.tolist()) & {row for clip, _, _ in drawn for row in clip}
+        assert all(sum(match) == 10 for _, _, match in drawn)
+        runs.append((drawn, digests(batches)))
+    assert runs[0] == runs[1]
+
+
 def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     whole = run_of(dataset, 7)
@@ -526,7 +546,6 @@ def run_python(script: str, *arguments: object) -> subprocess.Popen[str]:
 UNCLOSED = """
 import itertools, sys
 from loaders import ClipLoader
-from sharding.settings import BuildSettings
 from tests.batches import digests
 loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
 print(*digests([*loader, *itertools.islice(loader, 4)]))
@@ -544,7 +563,6 @@ def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_
 UNTIL_KILLED = """
 import json, os, sys
 from loaders import ClipLoader
-from sharding.settings import BuildSettings
 from tests.batches import digest
 loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=1)
 while True:

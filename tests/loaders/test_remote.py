@@ -1,0 +1,195 @@
+"""Batches of a remote dataset are those of the local one, whatever the store does."""
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loaders import ClipLoader, InputError
+from loaders.dataset import read_manifest
+from tests.batches import digests
+from tests.damage import flip_byte
+from tests.datasets import Contents, make_dataset
+from tests.s3_adversary import options_for, s3_adversary
+
+pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one bucket with a dataset of 12 shards."""
+    folder = tmp_path_factory.mktemp("s3")
+    (folder / "bucket").mkdir()
+    contents = Contents(speakers={"train": 8, "test": 2}, shards={"train": 12, "test": 2}, seed=9)
+    make_dataset(folder / "bucket" / "vox", contents)
+    return folder
+
+
+def batches(dataset: str | Path, epochs: int = 2, **changes: Any) -> tuple[list[str], Any]:
+    settings: dict[str, Any] = {"batch_size": 4, "seed": 3, "threads": 1, "frames": 2, "shard_window": 2, **changes}
+    with ClipLoader(dataset, **settings) as loader:
+        found = [digest for _ in range(epochs) for digest in digests(list(loader))]
+        return found, loader.stats()
+
+
+def largest_two_windows(bucket: Path) -> int:
+    sizes = sorted(shard.bytes for shard in read_manifest(bucket / "bucket" / "vox").splits["train"].shards)
+    return sum(sizes[-4:])
+
+
+def size_of(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("shards/*"):
+        with suppress(FileNotFoundError):  # evicted as we look
+            total += path.stat().st_size
+    return total
+
+
+def test_a_store_that_misbehaves_changes_nothing(bucket: Path, tmp_path: Path, full: bool) -> None:
+    """Two epochs of a hundred clips; with ``--full`` of 5,000, so that 10,000 are read."""
+    if full:
+        contents = Contents(speakers={"train": 425}, shards={"train": 64}, seed=9)
+        bucket = tmp_path / "s3"
+        (bucket / "bucket").mkdir(parents=True)
+        assert make_dataset(bucket / "bucket" / "vox", contents).splits["train"].clips > 5_000
+    local, _ = batches(bucket / "bucket" / "vox")
+    cap = largest_two_windows(bucket)
+    cache = tmp_path / "cache"
+    most = 0
+    stop = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.is_set():
+            most = max(most, size_of(cache))
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with s3_adversary(bucket, every=2, stall_seconds=1.5) as server:
+        remote, stats = batches("s3://bucket/vox", cache=cache, cache_bytes=cap, storage_options=options_for(server))
+        misdeeds = dict(server.done)
+    stop.set()
+    watcher.join()
+    # The local run reads every clip of an epoch once and checks its hash: equal batches are no clip lost or doubled.
+    assert remote == local
+    assert stats.bad_clips == 0
+    assert set(misdeeds) == {"503", "reset", "truncate", "stall", "lie"}
+    assert stats.fetch_retries > 0
+    assert 0 < most <= cap
+
+
+def test_what_is_cached_is_not_fetched_again(bucket: Path, tmp_path: Path) -> None:
+    with s3_adversary(bucket, every=0) as server:
+        first, stats = batches("s3://bucket/vox", cache=tmp_path, storage_options=options_for(server))
+        assert stats.fetched_shards == 12
+        again, stats = batches("s3://bucket/vox", cache=tmp_path, storage_options=options_for(server))
+        assert stats.fetched_shards == 0
+        assert stats.cache_hits >= 24  # and those of the third epoch that reading ahead came to
+        assert first == again
+        assert [server.served[key] for key in server.served if key.endswith(".tar")] == [1] * 12
+
+
+_RANK = """
+import sys
+from loaders import ClipLoader
+from tests.batches import digests
+from tests.s3_adversary import options_for
+class Server: url = sys.argv[2]
+with ClipLoader("s3://bucket/vox", batch_size=2, seed=3, threads=1, frames=2, shard_window=2, rank=int(sys.argv[3]),
+                world_size=2, cache=sys.argv[1], storage_options=options_for(Server)) as loader:
+    for batch in loader: pass
+"""
+
+
+def test_the_processes_of_a_machine_fetch_a_shard_once(bucket: Path, tmp_path: Path) -> None:
+    with s3_adversary(bucket, every=0) as server:
+        command = [sys.executable, "-c", _RANK, str(tmp_path), server.url]
+        ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
+        assert [rank.wait(60) for rank in ranks] == [0, 0]
+        tars = {key: count for key, count in server.served.items() if key.endswith(".tar")}
+    assert len(tars) == 12
+    assert set(tars.values()) == {1}
+
+
+def test_a_clip_that_rots_in_the_cache_is_replaced(bucket: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "s3" / "bucket" / "vox"
+    shutil.copytree(bucket / "bucket" / "vox", copy)
+    with s3_adversary(tmp_path / "s3", every=0) as server:
+        cache = tmp_path / "cache"
+        batches("s3://bucket/vox", cache=cache, storage_options=options_for(server))
+        flip_byte(copy, "train", 5)
+        for shard, path in zip(
+            read_manifest(bucket / "bucket" / "vox").splits["train"].shards,
+            sorted((copy / "train").glob("*.tar")),
+            strict=True,
+        ):
+            shutil.copy(path, cache / "shards" / f"{shard.sha256}.tar")
+        _, stats = batches("s3://bucket/vox", cache=cache, storage_options=options_for(server), max_bad_fraction=0.5)
+    assert stats.bad_clips == 1
+
+
+# -- what cannot be
+
+
+def test_a_store_that_always_fails_ends_the_run_in_one_line(bucket: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "s3" / "bucket" / "vox"
+    shutil.copytree(bucket / "bucket" / "vox", copy)
+    for path in (copy / "train").glob("*.tar"):
+        path.unlink()
+    with (
+        s3_adversary(tmp_path / "s3", every=0) as server,
+        pytest.raises(InputError, match="cannot be fetched") as error,
+    ):
+        batches("s3://bucket/vox", cache=tmp_path / "cache", storage_options=options_for(server))
+    assert "\n" not in str(error.value)
+    assert "bucket/vox/train/0" in str(error.value)  # the shard's name
+
+
+def test_a_cache_too_small_is_refused_with_what_to_do(bucket: Path, tmp_path: Path) -> None:
+    with s3_adversary(bucket, every=0) as server, pytest.raises(InputError, match="raise it, or lower shard_window"):
+        batches("s3://bucket/vox", cache=tmp_path, cache_bytes=10_000, storage_options=options_for(server))
+
+
+def test_closing_does_not_wait_for_a_store_that_stalls(bucket: Path, tmp_path: Path) -> None:
+    with s3_adversary(bucket, every=1, stall_seconds=2.0) as server:
+        loader = ClipLoader(
+            "s3://bucket/vox",
+            batch_size=4,
+            frames=2,
+            shard_window=2,
+            cache=tmp_path,
+            storage_options=options_for(server),
+        )
+        ends: list[BaseException] = []
+
+        def consume() -> None:
+            try:
+                next(iter(loader))
+            except RuntimeError as error:
+                ends.append(error)
+
+        thread = threading.Thread(target=consume)
+        thread.start()
+        time.sleep(0.3)
+        start = time.monotonic()
+        loader.close()
+        assert time.monotonic() - start < 8
+        thread.join()
+    assert "closed" in str(ends[0])
+    assert not [t for t in threading.enumerate() if t.name.startswith("filmstrip")]
+
+
+@pytest.mark.parametrize(("url", "named"), [("s3://bucket/none", "no dataset there"), ("nope://x/y", "nope")])
+def test_a_wrong_url_is_one_line(bucket: Path, tmp_path: Path, url: str, named: str) -> None:
+    with s3_adversary(bucket, every=0) as server:
+        options = options_for(server) if url.startswith("s3") else None
+        with pytest.raises(InputError, match=named) as error:
+            ClipLoader(url, cache=tmp_path, storage_options=options)
+    assert "\n" not in str(error.value)
