@@ -8,8 +8,8 @@ The model of the store. A node has one process that fetches, with a few threads.
 a time, each after the store's latency, and gets the least of what a connection gives, its share of the node's link and
 its share of the store's bandwidth. An attempt fails with a given probability, somewhere on its way; the bytes so far
 are lost, and the thread tries again after the loader's own backoff. The model of the training: a step begins on all
-nodes at once when each has its clips, and lasts as long as a GPU needs for them. Reading from the disk and decoding take
-no time: they have benchmarks of their own.
+nodes at once when each has its clips, and lasts as long as a GPU needs for them. Reading from the disk and decoding
+take no time: they have benchmarks of their own.
 """
 
 import heapq
@@ -21,14 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import randomness
+from loaders.cache import ATTEMPTS, BLOCK, THREADS, pause
 from loaders.catalog import Catalog
 from loaders.eviction import make_room, next_to_fetch, room_for
 from loaders.examples import Sampler
 from loaders.mixture import DatasetSize, MixedOrder
-
-_BLOCK = 8 << 20  # bytes asked for at a time, as in loaders.cache
-_ATTEMPTS, _BACKOFF, _LONGEST = 8, 0.5, 30.0  # likewise
-_THREADS = 4  # likewise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +186,7 @@ class _Node:
     cached: dict[int, None] = field(default_factory=dict)  # least recently used first
     opened: set[int] = field(default_factory=set)
     fetching: set[int] = field(default_factory=set)
-    idle: int = _THREADS
+    idle: int = THREADS
     bytes: int = 0
     largest: int = 0
 
@@ -347,7 +344,7 @@ class _Simulation:
         transfer.fails = fails < self._store.failure_rate
         transfer.size = int(size * how_far) if transfer.fails else size
         transfer.left = float(transfer.size)
-        waits = self._store.latency * -(-max(transfer.size, 1) // _BLOCK)
+        waits = self._store.latency * -(-max(transfer.size, 1) // BLOCK)
         self._count += 1
         heapq.heappush(self._timers, (self._time + delay + waits, self._count, transfer))
 
@@ -356,10 +353,9 @@ class _Simulation:
         node.bytes += transfer.size
         if transfer.fails:
             self._failures += 1
-            if transfer.attempt + 1 == _ATTEMPTS:
+            if transfer.attempt + 1 == ATTEMPTS:
                 raise GaveUpError(f"node {node.number} could not fetch shard {transfer.shard}")
-            delay = min(_LONGEST, _BACKOFF * 2**transfer.attempt)
-            self._attempt(_Transfer(node, transfer.shard, transfer.attempt + 1), delay)
+            self._attempt(_Transfer(node, transfer.shard, transfer.attempt + 1), pause(transfer.attempt))
             return
         node.fetching.discard(transfer.shard)
         node.cached[transfer.shard] = None

@@ -141,9 +141,8 @@ def write_rejected(output: Path, rejected: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write_table(path: Path, table: pa.Table) -> str:
-    with whole_or_absent(path) as file:
-        with pq.ParquetWriter(file, table.schema) as writer:
-            write_rows(writer, table)
+    with whole_or_absent(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+        write_rows(writer, table)
     return sha256_of(path)
 
 
