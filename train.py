@@ -216,19 +216,13 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     manifests = _manifests(settings)
     _evaluation_split(settings)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
-    sizes = _sizes(settings)
-    front_end = _front_end(sizes, manifests)
+    sizes = sizes_of(settings)
+    front_end = front_end_of(sizes, manifests)
     network = correspondence_net(sizes, settings.model, gaze=settings.gaze)
-
-    def step(batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
-        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        logits = network(inputs.video, inputs.audio, inputs.gaze)
-        right = (logits.argmax(1) == batch.match).float().mean()
-        return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 
     loader = _loader(settings, accelerator, "train", training=True, paired=True)
     run = {"stage": "pretrain", "model": settings.model, "gaze": settings.gaze, "sizes": asdict(sizes)}
-    _fit(settings, accelerator, front_end, network, loader, step, run)
+    _fit(settings, accelerator, front_end, network, loader, pretrain_step, run)
     results = _score_match(settings, accelerator, front_end, network)
     _save_results(settings, accelerator, {"pretraining": results})
     _print_results(accelerator, {"pretraining": results}, title=str(settings.output))
@@ -241,14 +235,14 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
     set_seed(settings.seed)
     earlier: dict[str, Any] = {}
     if settings.init is None:
-        sizes = _sizes(settings)
+        sizes = sizes_of(settings)
         network = emotion_net(sizes, gaze=settings.gaze)
     else:
         sizes, towers, earlier = _load_pretrained(settings.init)
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
-    front_end = _front_end(sizes, manifests)
+    front_end = front_end_of(sizes, manifests)
     losses = EmotionLossConfig(alpha=settings.alpha, margin=settings.margin, reduction=settings.triplet_reduction)
 
     def step(batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
@@ -292,6 +286,38 @@ def evaluate(settings: Settings, accelerator: Accelerator) -> None:
 # -- training
 
 
+def pretrain_step(batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
+    """Do sound and picture of these clips belong together?"""
+    inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
+    logits = network(inputs.video, inputs.audio, inputs.gaze)
+    right = (logits.argmax(1) == batch.match).float().mean()
+    return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
+
+
+def put_in_place(settings: Settings, network: nn.Module, device: torch.device) -> torch.optim.Optimizer:
+    """Bring a network to where it is trained, compiled if that is asked for; returns Adam over all of it."""
+    place(network, device)
+    if settings.compile:
+        compile_towers(network, device)
+    return adam(network, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def advance(
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    step: Callable[[Batch, nn.Module, FrontEnd], Step],
+    batch: Batch,
+    network: nn.Module,
+    front_end: FrontEnd,
+) -> Step:
+    """Take one step of training."""
+    optimizer.zero_grad()
+    taken = step(batch, network, front_end)
+    accelerator.backward(taken.loss)
+    optimizer.step()
+    return taken
+
+
 def _fit(
     settings: Settings,
     accelerator: Accelerator,
@@ -306,11 +332,7 @@ def _fit(
     output = settings.output
     _open_run(output, run, settings, accelerator)
     front_end.to(accelerator.device).train()
-    place(network, accelerator.device)
-    if settings.compile:
-        compile_towers(network, accelerator.device)
-    optimizer: Any = adam(network, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
-    prepared, optimizer = accelerator.prepare(network, optimizer)
+    prepared, optimizer = accelerator.prepare(network, put_in_place(settings, network, accelerator.device))
     accelerator.register_for_checkpointing(loader)
     accelerator.init_trackers("tensorboard")
     if settings.resume:
@@ -327,10 +349,7 @@ def _fit(
                 rate = learning_rate(settings, done, loader_steps=len(loader), total=total)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                optimizer.zero_grad()
-                taken = step(batch, prepared, front_end)
-                accelerator.backward(taken.loss)
-                optimizer.step()
+                taken = advance(accelerator, optimizer, step, batch, prepared, front_end)
                 done += 1
                 curves.add({"loss": taken.loss, **taken.logged})
                 if done % settings.log_every == 0 or done == total:
@@ -531,7 +550,7 @@ def _write(path: Path, text: str) -> None:
 # -- what a run is made of
 
 
-def _sizes(settings: Settings) -> Preset:
+def sizes_of(settings: Settings) -> Preset:
     """The preset with what the settings change of it."""
     sizes = preset(settings.preset)
     front_end = replace(
@@ -549,7 +568,7 @@ def _augmented(front_end: FrontEndConfig, settings: Settings) -> FrontEndConfig:
     return replace(front_end, augmentation=Augmentation(gaze_dropout=settings.gaze_dropout))
 
 
-def _front_end(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
+def front_end_of(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
     """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
     known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
     if not known:

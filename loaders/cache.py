@@ -26,12 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from loaders.eviction import fitting, make_room, next_to_fetch, room_for
 from loaders.handoff import ClosedError
 
 _log = logging.getLogger(__name__)
 _STRAY = ""  # owner of shards that were opened without being wanted
 _PATIENCE = 5.0  # seconds that `close` waits for requests under way
-_BLOCK = 8 << 20  # bytes asked for at a time: a lying server cannot send more into memory
+BLOCK = 8 << 20  #: bytes asked for at a time: a lying server cannot send more into memory
+THREADS, ATTEMPTS, BACKOFF = 4, 8, 0.5  #: that fetch; for each shard; seconds before the second attempt
+_LONGEST = 30.0  # seconds between attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class CacheCounts:
     wait: float = 0.0  #: seconds the reading thread waited for a shard: high means that the network is the slow side
 
 
+def pause(attempt: int, backoff: float = BACKOFF) -> float:
+    """Seconds to wait after the failure of attempt 0, 1, …: each time twice as long, up to a limit."""
+    return min(_LONGEST, backoff * float(2**attempt))
+
+
 class ShardCache:
     """A folder of shards with a size cap; the least recently used go first."""
 
@@ -71,9 +79,9 @@ class ShardCache:
         folder: Path,
         capacity: int,
         *,
-        threads: int = 4,
-        attempts: int = 8,
-        backoff: float = 0.5,
+        threads: int = THREADS,
+        attempts: int = ATTEMPTS,
+        backoff: float = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """
@@ -186,12 +194,18 @@ class ShardCache:
         self._pins.clear()
 
     def _require_room(self) -> None:
-        needed = sum({s.sha256: s.bytes for shards in self._now.values() for s in shards}.values())
+        needed = room_for(self._needed_now())
         if needed > self._capacity:
             raise InputError(
                 f"cache_bytes is {self._capacity}, and shards of {needed} bytes are drawn from at a time: "
                 "raise it, or lower shard_window"
             )
+
+    def _needed_now(self) -> list[RemoteShard]:
+        return [shard for shards in self._now.values() for shard in shards]
+
+    def _needed_soon(self) -> list[RemoteShard]:
+        return [shard for shards in self._soon.values() for shard in shards]
 
     def _start_threads(self) -> None:
         while len(self._threads) < self._number_of_threads and not self._closed:
@@ -235,13 +249,9 @@ class ShardCache:
         """Make room for a shard and reserve it as a .part file; False where all the room is in use."""
         with self._locked(self._folder / "cache.lock", wait=True):
             files = {path: path.stat() for path in self._folder.iterdir() if path.suffix in (".tar", ".part")}
-            used = sum(status.st_size for status in files.values())
-            for path, status in sorted(files.items(), key=lambda item: item[1].st_mtime):
-                if used + shard.bytes <= self._capacity:
-                    break
-                if self._evict(path):
-                    used -= status.st_size
-            if used + shard.bytes > self._capacity:
+            by_use = sorted(files.items(), key=lambda item: item[1].st_mtime)
+            held = [(path, status.st_size) for path, status in by_use]
+            if not make_room(held, size=shard.bytes, capacity=self._capacity, evict=self._evict):
                 return False
             with self._path(shard, "part").open("wb") as part:
                 part.truncate(shard.bytes)
@@ -284,31 +294,21 @@ class ShardCache:
                     self._failed[shard.sha256] = failure
                 self._changed.notify_all()
 
-    def _wanted(self) -> list[RemoteShard]:
-        """What fits of what is wanted, soonest first: more would only push out what is needed before it."""
-        wanted: dict[str, RemoteShard] = {}
-        room = self._capacity
-        for shards in (*self._now.values(), *self._soon.values()):
-            for shard in shards:
-                if shard.sha256 not in wanted:
-                    room -= shard.bytes
-                    if room < 0:
-                        return list(wanted.values())
-                    wanted[shard.sha256] = shard
-        return list(wanted.values())
-
     def _next(self) -> RemoteShard | None:
         """The soonest wanted shard that is not there, that nobody here is fetching, and that did not fail."""
-        for shard in self._wanted():
-            if shard.sha256 in self._fetching or shard.sha256 in self._failed:
-                continue
-            if not self._path(shard, "tar").exists():
-                return shard
-        return None
+        return next_to_fetch(
+            self._needed_now(),
+            self._needed_soon(),
+            self._capacity,
+            lambda shard: (
+                shard.sha256 in self._fetching or shard.sha256 in self._failed or self._path(shard, "tar").exists()
+            ),
+        )
 
     def _is_wanted(self, shard: RemoteShard) -> bool:
         with self._changed:
-            return not self._closed and any(other.sha256 == shard.sha256 for other in self._wanted())
+            wanted = fitting(self._needed_now(), self._needed_soon(), self._capacity)
+            return not self._closed and any(other.sha256 == shard.sha256 for other in wanted)
 
     def _fetch(self, shard: RemoteShard) -> None:
         """Bring a shard to the disk, unless another process does."""
@@ -336,16 +336,16 @@ class ShardCache:
                             self._path(shard, "part").unlink(missing_ok=True)
                 if not tried:
                     self._sleep(0.05)  # another process fetches it, or all the room is in use
-            self._sleep(min(30.0, self._backoff * 2**attempt))
+            self._sleep(pause(attempt, self._backoff))
 
     def _download(self, shard: RemoteShard) -> None:
         part = self._path(shard, "part")
         digest = hashlib.sha256()
         with part.open("r+b") as target:
-            for start in range(0, shard.bytes, _BLOCK):
+            for start in range(0, shard.bytes, BLOCK):
                 if self._closed:
                     raise ClosedError
-                end = min(start + _BLOCK, shard.bytes)
+                end = min(start + BLOCK, shard.bytes)
                 block = self._file_system.cat_file(shard.path, start=start, end=end)
                 if len(block) != end - start:
                     raise OSError(f"{len(block)} bytes came where {end - start} were asked for")

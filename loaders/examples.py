@@ -121,7 +121,7 @@ class Sampler:
 
     def stretches(self, epoch: int, positions: NDArray[np.int64]) -> tuple[list[Stretch], list[Stretch]]:
         """The windows of shards that positions of an epoch draw from, and those that come after them."""
-        now = list(self._order.at(epoch, positions).stretches)
+        now = list(self._order.stretches(epoch, positions))
         return now, [self._order.after(stretch) for stretch in now]
 
     def _nearby_of(self, stretch: Stretch) -> Nearby | None:

@@ -6,6 +6,9 @@ Domains", CT-RSA 2002, method 2). Its round function is the SplitMix64 finaliser
 evaluations an index are needed on average, and any rank can ask for any position at any time.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,25 +37,34 @@ def permute(index: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     if size == 1:
         return np.zeros(np.shape(index), np.int64)
     width = max(2, (size - 1).bit_length())
-    # Six rounds mix halves of ten bits and more; narrow halves hash to few values, and need more rounds to mix as well.
-    round_keys = [randomness.key(key, width, r) for r in range(max(6, 26 - width))]
-    out = flat.astype(np.uint64)
-    outside = np.arange(out.size)
+    round_keys = _round_keys(key, width)
+    limit = np.uint64(size)
+    out = _feistel(flat.view(np.uint64), width, round_keys)
+    outside = np.flatnonzero(out >= limit)
     while outside.size:
         # An image outside the range is sent on until it falls inside: the walk stays on one cycle of a bijection, so
         # no two indices can meet.
-        out[outside] = _feistel(out[outside], width, round_keys)
-        outside = outside[out[outside] >= np.uint64(size)]
-    return out.astype(np.int64).reshape(np.shape(index))
+        again = _feistel(out[outside], width, round_keys)
+        out[outside] = again
+        outside = outside[again >= limit]
+    return out.view(np.int64).reshape(np.shape(index))
 
 
-def _feistel(x: NDArray[np.uint64], width: int, round_keys: list[int]) -> NDArray[np.uint64]:
+@lru_cache(maxsize=1024)
+def _round_keys(key: int, width: int) -> tuple[int, ...]:
+    # Six rounds mix halves of ten bits and more; narrow halves hash to few values, and need more rounds to mix as well.
+    return tuple(randomness.key(key, width, r) for r in range(max(6, 26 - width)))
+
+
+def _feistel(x: NDArray[np.uint64], width: int, round_keys: Sequence[int]) -> NDArray[np.uint64]:
     """A bijection of ``range(2**width)``: each round adds to one side a hash of the other, then swaps them."""
     low = width // 2
     high = width - low
     left, right = x >> np.uint64(low), x & np.uint64((1 << low) - 1)
     for round_key in round_keys:
-        mixed = left ^ (randomness.bits(round_key, right.view(np.int64)) & np.uint64((1 << high) - 1))
+        mixed = randomness.bits(round_key, right.view(np.int64))
+        mixed &= np.uint64((1 << high) - 1)
+        mixed ^= left
         left, right = right, mixed
         low, high = high, low
     return (left << np.uint64(low)) | right

@@ -62,26 +62,35 @@ class _Runs:
         return candidates
 
 
-def _runs_of(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _runs_of(keys: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]]:
     """For each place of a list that is sorted by ``keys``: where the run of its key begins, and how long it is."""
     heads = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
     lengths = np.diff(np.r_[heads, len(keys)])
+    # What is only needed while this is built counts, too: it stays with the process.
+    heads, lengths = heads.astype(_index(len(keys))), lengths.astype(_index(len(keys)))
     return np.repeat(heads, lengths), np.repeat(lengths, lengths)
 
 
-def _unsort(order: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
-    out: NDArray[np.integer[Any]] = np.empty(len(order), np.int32 if len(order) < 1 << 31 else np.int64)
+def _index(count: int) -> type[np.integer[Any]]:
+    return np.int32 if count < 1 << 31 else np.int64
+
+
+def _unsort(order: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    out: NDArray[np.integer[Any]] = np.empty(len(order), _index(len(order)))
     out[order] = values
     return out
 
 
 def _candidates(kind: str, clips: Clips) -> _Runs:
     n = len(clips)
+    order: NDArray[np.integer[Any]]
+    begin: NDArray[np.integer[Any]]
+    length: NDArray[np.integer[Any]]
     if kind in ("other_video", "other_speaker"):
         group = clips.video if kind == "other_video" else clips.speaker
-        order = np.argsort(group, kind="stable")
-        begin, length = _runs_of(group[order].astype(np.int64))
-        outer_begin, outer_length = np.broadcast_to(np.int64(0), n), np.broadcast_to(np.int64(n), n)
+        order = np.argsort(group, kind="stable").astype(_index(n))
+        begin, length = _runs_of(group[order])
+        outer_begin, outer_length = np.broadcast_to(_index(n)(0), n), np.broadcast_to(_index(n)(n), n)
     elif kind == "same_speaker":
         order = np.lexsort((clips.video, clips.speaker))
         speaker, video = clips.speaker[order].astype(np.int64), clips.video[order].astype(np.int64)
@@ -92,7 +101,7 @@ def _candidates(kind: str, clips: Clips) -> _Runs:
         outer_begin, outer_length = _runs_of(clips.video[order].astype(np.int64))
         begin, length = _overlapping(clips, order)
     return _Runs(
-        sorted_clips=order.astype(np.int32 if n < 1 << 31 else np.int64),
+        sorted_clips=order.astype(_index(n), copy=False),
         first=outer_begin if outer_begin.strides == (0,) else _unsort(order, outer_begin),
         count=_unsort(order, outer_length - length),
         excluded=_unsort(order, begin - outer_begin),
@@ -100,7 +109,7 @@ def _candidates(kind: str, clips: Clips) -> _Runs:
     )
 
 
-def _overlapping(clips: Clips, order: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _overlapping(clips: Clips, order: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For each place of the list sorted by video, utterance and start: the run of clips that overlap it.
 
     Two clips of an utterance overlap when they begin less than a clip apart. Utterances are laid end to end on one
@@ -168,17 +177,18 @@ class Pairs:
         if not kinds:
             raise InputError("negatives: no kind has a weight above 0: use for example other_video=1")
         self._runs = [_candidates(kind, clips) for kind in kinds]
-        weights = np.array([[negatives[kind]] for kind in kinds]) * np.stack([runs.count > 0 for runs in self._runs])
-        unserved = np.flatnonzero(weights.sum(axis=0) == 0)
+        offered = np.stack([runs.count > 0 for runs in self._runs])
+        unserved = np.flatnonzero(~offered.any(axis=0))
         if len(unserved):
             raise InputError(
                 f"negatives: {len(unserved)} of {len(clips)} clips have no candidate of kind {' or '.join(kinds)} "
                 f"({'; '.join(KINDS[kind] for kind in kinds)}): add another kind, or data that offers it"
             )
-        cumulative = np.cumsum(weights, axis=0)
-        self._cumulative = (
-            cumulative / cumulative[-1]
-        )  # ends in exactly 1, so that no draw can pass a kind without weight
+        # The last kind takes what is left, exactly: no draw can pass a kind without weight. One kind alone takes all.
+        self._cumulative = np.empty((0, len(clips)))
+        if len(kinds) > 1:
+            cumulative = np.cumsum(np.array([[negatives[kind]] for kind in kinds]) * offered, axis=0)
+            self._cumulative = cumulative[:-1] / cumulative[-1]
 
     def nearby(self, rows: NDArray[np.int64]) -> Nearby:
         """The clips of some rows, ascending, for `draw`."""
@@ -210,7 +220,7 @@ class Pairs:
         negative = np.flatnonzero(~match)
         own, where = clips[negative], positions[negative]
         which = randomness.uniform(randomness.key(self._seed, epoch, "kind", attempt), where)
-        kind = (which >= self._cumulative[:-1, own]).sum(axis=0)
+        kind = (which >= self._cumulative[:, own]).sum(axis=0)
         stream = randomness.key(self._seed, epoch, "negative", attempt)
         for number, runs in enumerate(self._runs):
             chosen = np.flatnonzero(kind == number)

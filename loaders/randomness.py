@@ -10,14 +10,28 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-_GOLDEN = 0x9E3779B97F4A7C15
+_GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _MASK = (1 << 64) - 1
+_WORD_GOLDEN, _WORD_FIRST, _WORD_SECOND = np.uint64(_GOLDEN), np.uint64(_FIRST), np.uint64(_SECOND)
+_30, _27, _31 = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _mix(x: NDArray[np.uint64]) -> None:
+    """In place: a batch is so small that it is the number of numpy's calls that counts, and their allocations."""
+    shifted = x >> _30
+    x ^= shifted
+    x *= _WORD_FIRST
+    np.right_shift(x, _27, out=shifted)
+    x ^= shifted
+    x *= _WORD_SECOND
+    np.right_shift(x, _31, out=shifted)
+    x ^= shifted
+
+
+def _mix_one(x: int) -> int:
+    x = (x ^ (x >> 30)) * _FIRST & _MASK
+    x = (x ^ (x >> 27)) * _SECOND & _MASK
+    return x ^ (x >> 31)
 
 
 def key(*parts: int | str) -> int:
@@ -25,10 +39,10 @@ def key(*parts: int | str) -> int:
 
     Integers are taken modulo 2⁶⁴; strings name the purpose, so that two streams of one seed are independent.
     """
-    state = np.zeros(1, np.uint64)
+    state = 0
     for part in _as_integers(parts):
-        state = _mix((state ^ np.uint64(part)) + np.uint64(_GOLDEN))
-    return int(state[0])
+        state = _mix_one(((state ^ part) + _GOLDEN) & _MASK)
+    return state
 
 
 def _as_integers(parts: Iterable[int | str]) -> Iterable[int]:
@@ -38,7 +52,14 @@ def _as_integers(parts: Iterable[int | str]) -> Iterable[int]:
 
 def bits(stream: int, counter: NDArray[np.int64]) -> NDArray[np.uint64]:
     """64 random bits for each counter of a stream. ``counter``: any shape; the result has the same."""
-    return _mix(_mix(counter.astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(stream)) ^ np.uint64(stream))
+    word = np.uint64(stream)
+    x = np.array(counter, np.uint64, ndmin=1)
+    x *= _WORD_GOLDEN
+    x += word
+    _mix(x)
+    x ^= word
+    _mix(x)
+    return x.reshape(np.shape(counter))
 
 
 def uniform(stream: int, counter: NDArray[np.int64]) -> NDArray[np.float64]:

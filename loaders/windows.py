@@ -90,9 +90,7 @@ class WindowedOrder:
         Returns:
             rows: (n,) of the catalog; window: (n,) number of the window in the cycle that each place is in.
         """
-        windows = self.windows(cycle)
-        firsts = np.array([window.first for window in windows])
-        number = np.searchsorted(firsts, places, side="right") - 1
+        windows, number = self.windows(cycle), self.window_at(cycle, places)
         rows = np.empty(len(places), np.int64)
         for which in np.unique(number).tolist():
             here = number == which
@@ -101,6 +99,12 @@ class WindowedOrder:
                 index = permute(index, windows[which].clips, randomness.key(self._key, cycle, which))
             rows[here] = windows[which].row(index)
         return rows, number
+
+    def window_at(self, cycle: int, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the window in the cycle that each place is in: (n,) in [0, clips) → (n,)."""
+        firsts = np.array([window.first for window in self.windows(cycle)])
+        number: NDArray[np.int64] = np.searchsorted(firsts, places, side="right") - 1
+        return number
 
     def _make_windows(self, cycle: int) -> list[Window]:
         count = len(self._shards)

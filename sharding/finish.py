@@ -20,7 +20,7 @@ from sharding.settings import BuildSettings
 from sharding.shard import receipt_path
 from sharding.writer import Moments, read_receipt, sha256_of, whole_or_absent
 
-_ROW_GROUP = 1 << 14  # so that a few shards' rows can be read without the rest
+ROW_GROUP = 1 << 14  #: rows of a catalog that can be read without the rest: a few shards'
 _REJECTED_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Rejection)])
 
 
@@ -141,6 +141,21 @@ def write_rejected(output: Path, rejected: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write_table(path: Path, table: pa.Table) -> str:
-    with whole_or_absent(path) as file:
-        pq.write_table(table, file, row_group_size=_ROW_GROUP)
+    with whole_or_absent(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+        write_rows(writer, table)
     return sha256_of(path)
+
+
+def write_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
+    """Write a table's rows, each row group with a dictionary of the names that occur in it.
+
+    Arrow writes a column's whole dictionary into every row group: with all names in one, a catalog would grow with the
+    square of its clips.
+    """
+    for start in range(0, max(len(table), 1), ROW_GROUP):
+        rows = table.slice(start, ROW_GROUP)
+        columns = [
+            column.cast(column.type.value_type).dictionary_encode() if pa.types.is_dictionary(column.type) else column
+            for column in rows.columns
+        ]
+        writer.write_table(pa.table(columns, schema=rows.schema), row_group_size=ROW_GROUP)

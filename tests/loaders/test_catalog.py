@@ -33,7 +33,7 @@ def test_the_types_are_those_declared(dataset: Path) -> None:
     kinds = {"shard": "i4", "speaker": "i4", "video": "i4", "utterance": "i4", "start": "f8", "emotion": "i1"}
     assert {name: getattr(catalog, name).dtype.str[1:] for name in kinds} == kinds
     gaze = catalog.members["gaze"]
-    assert [column.dtype.str[1:] for column in (gaze.offset, gaze.size, gaze.xxh3)] == ["i8", "i8", "u8"]
+    assert [column.dtype.str[1:] for column in (gaze.offset, gaze.size, gaze.xxh3)] == ["u4", "u4", "u8"]
 
 
 @pytest.mark.parametrize("name", ["speaker", "video", "utterance"])
