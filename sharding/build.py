@@ -13,25 +13,34 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loaders.dataset import MANIFEST, Manifest
+from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import default_workers, run
+from sharding.engine import Engine, LocalEngine, WorkerDiedError, default_workers
+from sharding.extend import (
+    Extension,
+    extension_folder,
+    finish_extension,
+    plan_extension,
+    require_same_build,
+    untouched_unless_begun,
+)
 from sharding.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
+from sharding.ray_engine import RayEngine, require_ray
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
@@ -53,6 +62,30 @@ class Demo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where shards are built: this changes none of their bytes."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Processes on this machine, or Ray tasks."""
+    address: str | None = None
+    """With --engine ray: of the Ray cluster, host:port or auto, whose machines see the sources and the output under
+    the same paths. Otherwise a Ray of --workers cores is started here."""
+
+    def make(self, workers: int) -> Engine:
+        """The engine.
+
+        Raises:
+            InputError: Ray is wanted and not installed, or an address is given without it.
+        """
+        if self.engine == "ray":
+            require_ray()
+            return RayEngine(address=self.address, workers=workers)
+        if self.address is not None:
+            raise InputError(f"--address {self.address} goes with --engine ray: give both or none")
+        return LocalEngine(workers=workers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Voxceleb:
     """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
 
@@ -64,6 +97,10 @@ class Voxceleb:
     but one: test keeps its own, then validation."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
+    running: Annotated[Running, tyro.conf.arg(name="")] = field(default_factory=Running)
+    extend: bool = False
+    """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
+    others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
 
     def read(self) -> Corpus:
@@ -89,6 +126,10 @@ class Omg:
     """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
+    running: Annotated[Running, tyro.conf.arg(name="")] = field(default_factory=Running)
+    extend: bool = False
+    """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
+    others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(
         default_factory=lambda: BuildSettings(crop="face", pad_short=True)
     )
@@ -118,16 +159,43 @@ def main() -> None:
                 f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
             )
         else:
-            build(command.read(), command.output, command.settings, command.workers, command.on_leak)
+            engine = command.running.make(command.workers)
+            build(
+                command.read(),
+                command.output,
+                command.settings,
+                command.workers,
+                command.on_leak,
+                engine=engine,
+                extend=command.extend,
+            )
 
 
-def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int, on_leak: OnLeak = "refuse") -> Manifest:
+def build(
+    corpus: Corpus,
+    output: Path,
+    settings: BuildSettings,
+    workers: int,
+    on_leak: OnLeak = "refuse",
+    *,
+    engine: Engine | None = None,
+    extend: bool = False,
+) -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
+
+    Args:
+        corpus: what to build.
+        output: the dataset's folder.
+        settings: of the build.
+        workers: processes.
+        on_leak: what to do about a speaker or video on both sides of the split.
+        engine: where shards are built; None: in ``workers`` processes here. The bytes are the same.
+        extend: ``output`` is a finished dataset of a part of the corpus: add the rest, in new shards.
 
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
             output holds something else, another build is at work there, nothing of the corpus can be used, or the disk
-            is full.
+            is full; with ``extend`` also where the dataset is not of a part of this corpus, built with these settings.
     """
     settings.check()
     if settings.crop == "face":
@@ -138,22 +206,42 @@ def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int, o
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
     began = time.perf_counter()
-    with _sole_builder(output):
+    work = extension_folder(output) if extend else output
+    extension: Extension | None = None
+    with _sole_builder(work):
+        if (output / MANIFEST).exists() and not extend:
+            return _clear_up(corpus, output, settings)
+        if extend:
+            with untouched_unless_begun(work):
+                extension = plan_extension(corpus, output, settings, workers)
+            corpus = extension.corpus
+            if extension.is_empty:
+                console.print(f"{output}: holds all of these utterances already")
+                shutil.rmtree(work)
+                return extension.former.manifest
         with ThreadPoolExecutor(4 * workers) as pool:
             seconds = list(pool.map(probe_seconds, corpus.utterances))
-        jobs = plan_shards(corpus.utterances, seconds, settings, output)
-        clean_work_folder(output, jobs)
+        jobs = plan_shards(corpus.utterances, seconds, settings, work, extension.first_numbers if extension else None)
+        clean_work_folder(work, jobs)
         missing = [job for job in jobs if not is_built(job)]
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
         try:
-            speed = _build_shards(missing, workers)
-            manifest, lacks = finish_dataset(output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
+            speed = _build_shards(missing, engine or LocalEngine(workers=workers))
+            _require_visible(missing)
+            if extension is not None:
+                manifest, lacks = finish_extension(extension, work, jobs, settings)
+            else:
+                manifest, lacks = finish_dataset(
+                    output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart
+                )
+                remove_work_folder(output)
         except OSError as error:
             raise InputError(
                 f"{error.filename or output}: {error.strerror}: mend that and run the build again"
             ) from error
-        remove_work_folder(output)
+        except WorkerDiedError as error:
+            raise InputError(f"{output}: {error} Run the build again, it goes on from here") from error
     _summarise(manifest, output, lacks, speed, time.perf_counter() - began)
     return manifest
 
@@ -173,7 +261,7 @@ class Speed:
         return f"{self.clips / total:.1f} clips/s a process: {shares}"
 
 
-def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
+def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -187,7 +275,7 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
         task = progress.add_task("building", total=total, clips=0, rejected=0)
         clips = rejected = 0
         seconds: Counter[Stage] = Counter()
-        for result in run(build_shard, jobs, workers=workers):
+        for result in engine.run(build_shard, jobs):
             clips += result.clips
             rejected += result.rejected
             seconds.update(result.seconds)
@@ -195,12 +283,31 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 
+def _clear_up(corpus: Corpus, output: Path, settings: BuildSettings) -> Manifest:
+    """What is left of a build that was killed when dataset.json was there and its work folder not yet gone."""
+    manifest = read_manifest(output)
+    require_same_build(manifest, corpus, settings, output)
+    remove_work_folder(output)
+    console.print(f"{output}: was built already but for clearing up")
+    return manifest
+
+
+def _require_visible(jobs: Sequence[ShardJob]) -> None:
+    """Raise InputError where another machine built a shard that this one does not see."""
+    unseen = next((job for job in jobs if not is_built(job)), None)
+    if unseen is not None:
+        raise InputError(
+            f"{unseen.output / unseen.split / unseen.stem}.tar: was built and is not here: give an --output on a file "
+            "system that all machines of the cluster share"
+        )
+
+
 @contextmanager
 def _sole_builder(output: Path) -> Iterator[None]:
     """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
-    if (output / MANIFEST).exists():
-        raise InputError(f"{output}: a finished dataset is there: give another --output, or remove it first")
     work = output / WORK_FOLDER
+    if (output / MANIFEST).exists() and not work.exists():
+        raise InputError(f"{output}: a finished dataset is there: --extend it, remove it, or give another --output")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: not a folder: give another --output")
     if output.exists() and any(output.iterdir()) and not work.exists():

@@ -5,12 +5,13 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from sharding.clips import RejectedError, encode_utterance
+from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Rejection
 from sharding.plan import ShardJob
 from sharding.stages import Stage, Stopwatch
@@ -58,7 +59,8 @@ def build_shard(job: ShardJob) -> ShardResult:
     shard = folder / f"{job.stem}.tar"
     with whole_or_absent(shard) as file:
         writer = ShardWriter(file, settings.members)
-        for utterance in job.utterances:
+        for planned in job.utterances:
+            utterance = replace(planned, source_xxh3=fingerprint(planned))
             try:
                 encoded = encode_utterance(utterance, settings, watch)
             except RejectedError as error:
@@ -104,7 +106,7 @@ def build_shard(job: ShardJob) -> ShardResult:
 def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
     """Remove what killed builds left half-written, and shards that the plan no longer holds."""
     planned = {(job.split, job.stem) for job in jobs}
-    for folder in (path for path in output.iterdir() if path.is_dir() and path.name != WORK_FOLDER):
+    for folder in (path for path in output.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in folder.iterdir():
             unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
             if path.name.startswith(".") or unplanned:
