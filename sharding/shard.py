@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loaders.dataset import MANIFEST, REJECTED
 from sharding.clips import RejectedError, encode_utterance
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Rejection
@@ -111,6 +112,9 @@ def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
             unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
             if path.name.startswith(".") or unplanned:
                 path.unlink()
+    for name in (MANIFEST, REJECTED):
+        for path in output.glob(f".{name}.*"):
+            path.unlink()
     for path in (output / WORK_FOLDER).iterdir():
         split, _, stem = path.stem.rpartition("-")
         if path.suffix == ".parquet" and (path.name.startswith(".") or (split, stem) not in planned):

@@ -42,6 +42,10 @@ def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write that failed does not say where: the disk is full, or gone
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

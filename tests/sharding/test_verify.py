@@ -149,11 +149,14 @@ def test_worker_processes_find_the_same(copy: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_flipped_byte_is_found(copy: Path) -> None:
+    """200 single bytes: half of them anywhere in the dataset, mostly in shards, and half in any file, however small."""
     draw = random.Random(0)
     paths = files(copy)
     assert {path.suffix for path in paths} == {".json", ".tar", ".idx", ".parquet"}
-    for trial in range(200):
-        path = paths[trial % len(paths)]
+    sizes = [path.stat().st_size for path in paths]
+    hit = draw.choices(paths, sizes, k=100) + draw.choices(paths, k=100)
+    assert set(hit) == set(paths)
+    for path in hit:
         whole = path.read_bytes()
         place = draw.randrange(len(whole))
         flipped = bytearray(whole)
