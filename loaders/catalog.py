@@ -36,6 +36,7 @@ def schema(members: Sequence[Member]) -> pa.Schema:
         ("valence", pa.float32()),
         ("gender", _NAME),  # of the speaker; null where the corpus does not tell
         ("nationality", _NAME),
+        ("source_xxh3", pa.uint64()),  # of the source's files, see `sharding.corpora.fingerprint`
     ]
     for member in members:
         columns += [

@@ -196,9 +196,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: give the --output of sharding/build.py")
     path = folder / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
     try:
+        if not path.is_file():
+            raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
         text = path.read_bytes().decode()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: make it readable") from error

@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from loaders.dataset import MANIFEST, Manifest
+from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from sharding.corpora.demo import DemoSettings, make_demo
@@ -28,12 +28,20 @@ from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import default_workers, run
+from sharding.engine import Engine, LocalEngine, WorkerDiedError, default_workers
+from sharding.extend import (
+    extension_folder,
+    finish_extension,
+    plan_extension,
+    require_same_build,
+    untouched_unless_begun,
+)
 from sharding.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
-from sharding.remote import RemoteOutput, default_scratch, remote_output
+from sharding.ray_engine import RayEngine, require_ray
+from sharding.remote import default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
@@ -65,6 +73,30 @@ class RemoteOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """Where shards are built: this changes none of their bytes."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Processes on this machine, or Ray tasks."""
+    address: str | None = None
+    """With --engine ray: of the Ray cluster, host:port or auto, whose machines see the sources and the output under
+    the same paths. Otherwise a Ray of --workers cores is started here."""
+
+    def make(self, workers: int) -> Engine:
+        """The engine.
+
+        Raises:
+            InputError: Ray is wanted and not installed, or an address is given without it.
+        """
+        if self.engine == "ray":
+            require_ray()
+            return RayEngine(address=self.address, workers=workers)
+        if self.address is not None:
+            raise InputError(f"--address {self.address} goes with --engine ray: give both or none")
+        return LocalEngine(workers=workers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Voxceleb:
     """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
 
@@ -77,6 +109,10 @@ class Voxceleb:
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
+    running: Annotated[Running, tyro.conf.arg(name="")] = field(default_factory=Running)
+    extend: bool = False
+    """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
+    others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
 
     def read(self) -> Corpus:
@@ -103,6 +139,10 @@ class Omg:
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
+    running: Annotated[Running, tyro.conf.arg(name="")] = field(default_factory=Running)
+    extend: bool = False
+    """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
+    others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(
         default_factory=lambda: BuildSettings(crop="face", pad_short=True)
     )
@@ -134,6 +174,7 @@ def main() -> None:
                 f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
             )
         else:
+            engine = command.running.make(command.workers)
             build(
                 command.read(),
                 command.output,
@@ -141,6 +182,8 @@ def main() -> None:
                 command.workers,
                 command.on_leak,
                 remote=command.remote,
+                engine=engine,
+                extend=command.extend,
             )
 
 
@@ -151,52 +194,143 @@ def build(
     workers: int,
     on_leak: OnLeak = "refuse",
     *,
+    engine: Engine | None = None,
+    extend: bool = False,
     remote: RemoteOptions | None = None,
 ) -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
 
+    Args:
+        corpus: what to build.
+        output: the dataset's folder, or its URL.
+        settings: of the build.
+        workers: processes.
+        on_leak: what to do about a speaker or video on both sides of the split.
+        engine: where shards are built; None: in ``workers`` processes here. The bytes are the same.
+        extend: ``output`` is a finished dataset of a part of the corpus: add the rest, in new shards.
+        remote: for an ``output`` that is a URL.
+
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
             output holds something else, another build is at work there, nothing of the corpus can be used, the disk
-            is full, or a store fails for longer than it is asked again.
+            is full, or a store fails for longer than it is asked again; with ``extend`` also where the dataset is not
+            of a part of this corpus, built with these settings.
     """
     settings.check()
     if settings.crop == "face":
         face_detector()
     if settings.openface_bin is not None:
         require_openface(settings.openface_bin)
+    url = url_of(output)
+    if url is not None and extend:
+        raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
     corpus = settle_leaks(corpus, on_leak)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
     began = time.perf_counter()
-    url = url_of(output)
-    with _sole_builder(output) if url is None else _sole_remote_builder(url, remote or RemoteOptions()) as place:
-        folder = output if place is None else place.folder
-        with ThreadPoolExecutor(4 * workers) as pool:
-            seconds = list(pool.map(probe_seconds, corpus.utterances))
-        jobs = plan_shards(corpus.utterances, seconds, settings, folder)
-        if place is None:
-            clean_work_folder(folder, jobs)
-            missing = [job for job in jobs if not is_built(job)]
-        else:
-            missing = place.missing(jobs)
+    work = _Work(corpus, settings, workers, engine or LocalEngine(workers=workers))
+    if url is not None:
+        manifest, outcome = _build_remotely(work, url, remote or RemoteOptions())
+    elif extend:
+        manifest, outcome = _extend(work, output)
+    else:
+        manifest, outcome = _build_here(work, output)
+    if outcome is not None:
+        _summarise(manifest, url or str(output), *outcome, time.perf_counter() - began)
+    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be built, and by whom."""
+
+    corpus: Corpus
+    settings: BuildSettings
+    workers: int
+    engine: Engine
+
+    def plan(self, folder: Path, first_numbers: Mapping[str, int] | None = None) -> list[ShardJob]:
+        """The shards of the corpus."""
+        with ThreadPoolExecutor(4 * self.workers) as pool:
+            seconds = list(pool.map(probe_seconds, self.corpus.utterances))
+        return plan_shards(self.corpus.utterances, seconds, self.settings, folder, first_numbers)
+
+    def build(self, missing: Sequence[ShardJob], jobs: Sequence[ShardJob]) -> "Speed":
+        """Build the shards that are missing of all these."""
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
-        try:
-            speed = _build_shards(missing, workers)
-            if place is not None:
-                place.fetch_receipts(jobs)
-            manifest, lacks = finish_dataset(folder, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
-        except OSError as error:
-            raise InputError(
-                f"{error.filename or output}: {error.strerror}: mend that and run the build again"
-            ) from error
-        if place is None:
-            remove_work_folder(folder)
-        else:
-            place.publish(manifest)
-    _summarise(manifest, url or str(output), lacks, speed, time.perf_counter() - began)
-    return manifest
+        return _build_shards(missing, self.engine)
+
+
+_Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
+
+
+def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
+    with _sole_builder(output):
+        if (output / MANIFEST).exists():
+            return _clear_up(work.corpus, output, work.settings), None
+        jobs = work.plan(output)
+        clean_work_folder(output, jobs)
+        missing = [job for job in jobs if not is_built(job)]
+        with _mendable(output):
+            speed = work.build(missing, jobs)
+            _require_visible(missing)
+            corpus = work.corpus
+            manifest, lacks = finish_dataset(
+                output, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+            )
+            remove_work_folder(output)
+    return manifest, (lacks, speed)
+
+
+def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
+    folder = extension_folder(output)
+    with _sole_builder(folder):
+        with untouched_unless_begun(folder):
+            extension = plan_extension(work.corpus, output, work.settings, work.workers)
+        if extension.is_empty:
+            console.print(f"{output}: holds all of these utterances already")
+            shutil.rmtree(folder)
+            return extension.former.manifest, None
+        work = replace(work, corpus=extension.corpus)
+        jobs = work.plan(folder, extension.first_numbers)
+        clean_work_folder(folder, jobs)
+        missing = [job for job in jobs if not is_built(job)]
+        with _mendable(output):
+            speed = work.build(missing, jobs)
+            _require_visible(missing)
+            manifest, lacks = finish_extension(extension, folder, jobs, work.settings)
+    return manifest, (lacks, speed)
+
+
+def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Manifest, _Outcome]:
+    with remote_output(url, options.scratch, options.break_lock) as place:
+        jobs = work.plan(place.folder)
+        missing = place.missing(jobs)
+        with _mendable(url):
+            speed = work.build(missing, jobs)
+            place.fetch_receipts(jobs)
+            corpus = work.corpus
+            try:
+                manifest, lacks = finish_dataset(
+                    place.folder, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                )
+            except NothingBuiltError as error:
+                place.remove_work()  # nothing is left where nothing came of it
+                raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
+        place.publish(manifest)
+    return manifest, (lacks, speed)
+
+
+@contextmanager
+def _mendable(output: Path | str) -> Iterator[None]:
+    """Turn what stops a build, and leaves it to be gone on with, into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or output}: {error.strerror}: mend that and run the build again") from error
+    except WorkerDiedError as error:
+        raise InputError(f"{output}: {error} Run the build again, it goes on from here") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +348,7 @@ class Speed:
         return f"{self.clips / total:.1f} clips/s a process: {shares}"
 
 
-def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
+def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -228,7 +362,7 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
         task = progress.add_task("building", total=total, clips=0, rejected=0)
         clips = rejected = 0
         seconds: Counter[Stage] = Counter()
-        for result in run(build_shard, jobs, workers=workers):
+        for result in engine.run(build_shard, jobs):
             clips += result.clips
             rejected += result.rejected
             seconds.update(result.seconds)
@@ -236,23 +370,31 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 
-@contextmanager
-def _sole_remote_builder(url: str, options: RemoteOptions) -> Iterator[RemoteOutput]:
-    """Hold a URL for this build alone; nothing is left there if nothing came of it."""
-    with remote_output(url, options.scratch, options.break_lock) as place:
-        try:
-            yield place
-        except NothingBuiltError as error:
-            place.remove_work()
-            raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
+def _clear_up(corpus: Corpus, output: Path, settings: BuildSettings) -> Manifest:
+    """What is left of a build that was killed when dataset.json was there and its work folder not yet gone."""
+    manifest = read_manifest(output)
+    require_same_build(manifest, corpus, settings, output)
+    remove_work_folder(output)
+    console.print(f"{output}: was built already but for clearing up")
+    return manifest
+
+
+def _require_visible(jobs: Sequence[ShardJob]) -> None:
+    """Raise InputError where another machine built a shard that this one does not see."""
+    unseen = next((job for job in jobs if not is_built(job)), None)
+    if unseen is not None:
+        raise InputError(
+            f"{unseen.output / unseen.split / unseen.stem}.tar: was built and is not here: give an --output on a file "
+            "system that all machines of the cluster share"
+        )
 
 
 @contextmanager
 def _sole_builder(output: Path) -> Iterator[None]:
     """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
-    if (output / MANIFEST).exists():
-        raise InputError(f"{output}: a finished dataset is there: give another --output, or remove it first")
     work = output / WORK_FOLDER
+    if (output / MANIFEST).exists() and not work.exists():
+        raise InputError(f"{output}: a finished dataset is there: --extend it, remove it, or give another --output")
     if output.exists() and not output.is_dir():
         raise InputError(f"{output}: not a folder: give another --output")
     if output.exists() and any(output.iterdir()) and not work.exists():

@@ -190,4 +190,5 @@ def _description(utterance: Utterance, settings: BuildSettings, start: float, pa
         "valence": utterance.valence,
         "gender": utterance.gender,
         "nationality": utterance.nationality,
+        "source_xxh3": utterance.source_xxh3,
     }

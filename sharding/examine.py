@@ -369,7 +369,8 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
     if pa.types.is_floating(kind):
         return isinstance(value, (int, float))
     if pa.types.is_integer(kind):
-        return isinstance(value, int) and -128 <= value <= 127
+        least, most = (0, 1 << kind.bit_width) if pa.types.is_unsigned_integer(kind) else (-128, 128)
+        return isinstance(value, int) and least <= value < most
     return value is None or isinstance(value, str)
 
 

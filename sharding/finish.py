@@ -15,13 +15,16 @@ from loaders.catalog import schema
 from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, write_manifest
 from loaders.errors import InputError
 from sharding.corpora.utterance import Apart, Rejection
+from sharding.former import Former
 from sharding.plan import ShardJob
 from sharding.settings import BuildSettings
 from sharding.shard import receipt_path
 from sharding.writer import Moments, read_receipt, sha256_of, whole_or_absent
 
 ROW_GROUP = 1 << 14  #: rows of a catalog that can be read without the rest: a few shards'
-_REJECTED_SCHEMA = pa.schema([(field.name, pa.string()) for field in fields(Rejection)])
+_REJECTED_SCHEMA = pa.schema(
+    [(field.name, pa.uint64() if field.name == "source_xxh3" else pa.string()) for field in fields(Rejection)]
+)
 
 
 class NothingBuiltError(InputError):
@@ -44,16 +47,18 @@ def finish_dataset(
     rejected: Sequence[Rejection] = (),
     *,
     apart: Apart = "speaker",
+    former: Former | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
     Args:
-        output: the dataset's folder, where every job has its receipt.
+        output: the dataset's folder.
         corpus: its name.
-        jobs: all of them.
+        jobs: all of them; each has its receipt.
         settings: of the build.
         rejected: what the corpus' reader rejected already.
         apart: what the splits promise not to share.
+        former: the dataset that this one extends: its shards come first.
 
     Returns:
         The manifest, and what the clips lack.
@@ -62,14 +67,15 @@ def finish_dataset(
         NothingBuiltError: no utterance gave a clip.
     """
     splits: dict[str, Split] = {}
-    rows: list[dict[str, Any]] = [asdict(rejection) for rejection in rejected]
+    rows: list[dict[str, Any]] = former.rejected() if former else []
+    rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
-    gaze = Moments(103)
-    for split in sorted({job.split for job in jobs}):
-        shards: list[Shard] = []
-        parts: list[pa.Table] = []
+    gaze = former.gaze() if former else Moments(103)
+    for split in sorted({*(former.manifest.splits if former else ()), *(job.split for job in jobs)}):
+        shards: list[Shard] = former.shards(split) if former else []
+        parts: list[pa.Table] = former.parts(split) if former else []
         for job in (job for job in jobs if job.split == split):
-            path = receipt_path(output, split, job.stem)
+            path = receipt_path(job.output, split, job.stem)
             facts = read_receipt(path)
             rows += facts["rejected"]
             lacks.clips.update(facts["left_out"])

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +39,11 @@ class ShardJob:
 
 
 def plan_shards(
-    utterances: Sequence[Utterance], seconds: Sequence[float], settings: BuildSettings, output: Path
+    utterances: Sequence[Utterance],
+    seconds: Sequence[float],
+    settings: BuildSettings,
+    output: Path,
+    first_numbers: Mapping[str, int] | None = None,
 ) -> list[ShardJob]:
     """Deal the utterances of each split out to shards of about ``settings.shard_mb``.
 
@@ -51,18 +55,16 @@ def plan_shards(
         seconds: how long each one lasts, at least about.
         settings: of the build.
         output: the dataset's folder.
+        first_numbers: of each split's first shard; otherwise 0.
 
     Raises:
         InputError: two utterances have the same names.
     """
+    require_distinct(utterances)
     clip = settings.clip
     clip_bytes = clip.frames * clip.size**2 * _BYTES_A_PIXEL + clip.samples * 2
     by_split: dict[str, list[tuple[Utterance, float]]] = defaultdict(list)
-    seen: dict[str, Utterance] = {}
     for utterance, length in zip(utterances, seconds, strict=True):
-        other = seen.setdefault(utterance.key, utterance)
-        if other is not utterance:
-            raise InputError(f"{utterance.video_path} and {other.video_path} are the same utterance: leave one out")
         by_split[utterance.split].append((utterance, max(1, length // clip.seconds) * clip_bytes))
     jobs = []
     for split, sized in sorted(by_split.items()):
@@ -72,13 +74,24 @@ def plan_shards(
         )
         count = min(count, len(sized))
         ordered = sorted((utterance for utterance, _ in sized), key=lambda u: (u.video, u.speaker, u.utterance))
-        for number in range(count):
-            chosen = tuple(sorted(ordered[number::count], key=lambda u: xxhash.xxh3_64_intdigest(u.key.encode())))
+        first = (first_numbers or {}).get(split, 0)
+        for place in range(count):
+            number = first + place
+            chosen = tuple(sorted(ordered[place::count], key=lambda u: xxhash.xxh3_64_intdigest(u.key.encode())))
             digest = _digest(split, number, chosen, settings)
             jobs.append(
                 ShardJob(output=output, split=split, number=number, utterances=chosen, settings=settings, digest=digest)
             )
     return jobs
+
+
+def require_distinct(utterances: Iterable[Utterance]) -> None:
+    """Raise InputError where two utterances have the same names."""
+    seen: dict[str, Utterance] = {}
+    for utterance in utterances:
+        other = seen.setdefault(utterance.key, utterance)
+        if other is not utterance:
+            raise InputError(f"{utterance.video_path} and {other.video_path} are the same utterance: leave one out")
 
 
 def _digest(split: str, number: int, utterances: Sequence[Utterance], settings: BuildSettings) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from loaders.dataset import MANIFEST, REJECTED
 from sharding.clips import RejectedError, encode_utterance
+from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Rejection
 from sharding.plan import ShardJob
 from sharding.sources import local_media
@@ -71,10 +73,13 @@ def _write_shard(job: ShardJob) -> ShardResult:
     shard = folder / f"{job.stem}.tar"
     with whole_or_absent(shard) as file:
         writer = ShardWriter(file, settings.members)
-        for utterance in job.utterances:
+        for planned in job.utterances:
+            utterance = planned
             try:
-                with local_media(utterance, watch) as local:
-                    encoded = encode_utterance(local.utterance, settings, watch)
+                with local_media(planned, watch) as local:
+                    known = fingerprint(local.utterance)
+                    utterance = replace(planned, source_xxh3=known)
+                    encoded = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
             except RejectedError as error:
                 rejected.append(Rejection.of(utterance, error.reason, local.told(error.detail)))
                 continue
@@ -118,11 +123,14 @@ def _write_shard(job: ShardJob) -> ShardResult:
 def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
     """Remove what killed builds left half-written, and shards that the plan no longer holds."""
     planned = {(job.split, job.stem) for job in jobs}
-    for folder in (path for path in output.iterdir() if path.is_dir() and path.name != WORK_FOLDER):
+    for folder in (path for path in output.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in folder.iterdir():
             unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
             if path.name.startswith(".") or unplanned:
                 path.unlink()
+    for name in (MANIFEST, REJECTED):
+        for path in output.glob(f".{name}.*"):
+            path.unlink()
     for path in (output / WORK_FOLDER).iterdir():
         split, _, stem = path.stem.rpartition("-")
         if path.suffix == ".parquet" and (path.name.startswith(".") or (split, stem) not in planned):

@@ -68,7 +68,7 @@ def verify(
         progress: called for each shard that is done.
 
     Raises:
-        InputError: there is no such folder, a worker process died, or a store fails.
+        InputError: there is no such folder, one of it may not be read, a worker process died, or a store fails.
     """
     url = url_of(dataset)
     if url is not None:
@@ -141,9 +141,9 @@ def _verify(
 def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
     path = dataset / MANIFEST
     try:
+        manifest = read_manifest(dataset)
         if path.is_symlink():
             raise InputError(f"{path}: a link: put the file itself there")
-        manifest = read_manifest(dataset)
     except InputError as error:
         what, _, mend = str(error).removeprefix(f"{path}: ").removeprefix(f"{dataset}: ").rpartition(": ")
         faults.add("manifest", MANIFEST, what, mend)
@@ -190,11 +190,11 @@ def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultLi
 
 def _files(dataset: Path, manifest: Manifest, faults: FaultList) -> Iterator[tuple[str, bool]]:
     """Path within the dataset of everything there, and whether it is a plain file; splits' folders are looked into."""
-    for entry in os.scandir(dataset):
+    for entry in _listed(dataset):
         if entry.name == WORK_FOLDER:
             faults.add("extra", entry.name, "a build is at work here or was broken off", "run that build to its end")
         elif entry.name in manifest.splits and entry.is_dir(follow_symlinks=False):
-            for file in os.scandir(entry.path):
+            for file in _listed(Path(entry.path)):
                 yield f"{entry.name}/{file.name}", file.is_file(follow_symlinks=False)
         elif entry.name != QUARANTINE:
             yield entry.name, entry.is_file(follow_symlinks=False)
@@ -206,6 +206,14 @@ def _objects(store: Store, faults: FaultList) -> Iterator[tuple[str, bool]]:
     if any(name.startswith(f"{WORK_FOLDER}/") for name in found):
         faults.add("extra", WORK_FOLDER, "a build is at work here or was broken off", "run that build to its end")
     yield from ((name, True) for name in found if not name.startswith(f"{WORK_FOLDER}/"))
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        (folder / "..").stat()  # a folder that can be listed and not entered would look as if its files were gone
+        return list(os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}: give this user the right to read it, then verify") from error
 
 
 def _has_digest(dataset: Path, path: str, sha256: str, mend: str, faults: FaultList) -> bool:

@@ -7,6 +7,7 @@ of it, in ``.build/``. When every shard has its receipt, they become the catalog
 import hashlib
 import json
 import os
+import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,13 +36,18 @@ INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes
 @contextmanager
 def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under its name only when it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A process' number alone would not do: on two machines of a cluster two processes may have the same.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write that failed does not say where: the disk is full, or gone
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -81,6 +87,7 @@ class ShardWriter:
             "valence": utterance.valence,
             "gender": utterance.gender,
             "nationality": utterance.nationality,
+            "source_xxh3": utterance.source_xxh3,
         }
         components = []
         for member in self._members:

@@ -1,5 +1,6 @@
 """What a process may have, set lower than usual, so that a small test meets the limits of a large run."""
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +22,16 @@ def at_most_open_files(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Within the block, root may do no more than others."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

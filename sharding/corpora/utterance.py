@@ -42,6 +42,7 @@ class Utterance:
     valence: float = math.nan
     gender: str | None = None  #: of the speaker, in the corpus' own words
     nationality: str | None = None
+    source_xxh3: int | None = None  #: `sharding.corpora.fingerprint`, once it is taken: when the shard is built
 
     @property
     def key(self) -> str:
@@ -72,6 +73,7 @@ class Rejection:
     path: str
     reason: str  #: a word to count by
     detail: str  #: a line for a person
+    source_xxh3: int | None = None  #: the utterance's fingerprint; None where the corpus' reader left it out
 
     @classmethod
     def of(cls, utterance: Utterance, reason: str, detail: str) -> "Rejection":
@@ -84,6 +86,7 @@ class Rejection:
             path=readable(utterance.video_path),
             reason=reason,
             detail=detail,
+            source_xxh3=utterance.source_xxh3,
         )
 
 

@@ -155,14 +155,16 @@ def test_sources_are_only_read(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
-    for number in range(34):
-        write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", 2 if number % 3 else 0.5, fps=5)
+    for number in range(66):
+        seconds = 0.5 if number % 3 else 0.2
+        write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", seconds, fps=10, picture=shades(16, 16))
     corpus = vox(tmp_path / "mp4")
-    settings = BuildSettings(size=16, fps=2)
-    one = built(corpus, tmp_path / "one", settings, workers=1)
-    built(corpus, tmp_path / "two", settings, workers=2)
-    assert len(one.splits["train"].shards) > 1
-    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    settings = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
+    one = built(corpus, tmp_path / "1", settings, workers=1)
+    assert len(one.splits["train"].shards) == 4
+    for workers in (2, 4):
+        built(corpus, tmp_path / str(workers), settings, workers=workers)
+        assert digests(tmp_path / str(workers)) == digests(tmp_path / "1")
 
 
 def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,9 @@ def test_what_a_killed_build_leaves_is_cleared_and_the_rest_is_kept(tmp_path: Pa
     for job in jobs:
         build_shard(job)
     kept = {path for path in tmp_path.rglob("*") if path.is_file()}
-    for name in ("train/.000000.tar.99", "train/000007.tar", "train/000007.idx", f"{WORK_FOLDER}/train-000007.parquet"):
+    left = ("train/.000000.tar.99", "train/000007.tar", "train/000007.idx", f"{WORK_FOLDER}/train-000007.parquet",
+            ".dataset.json.99", ".rejected.parquet.99.abcd")  # fmt: skip
+    for name in left:
         (tmp_path / name).write_bytes(b"left")
     clean_work_folder(tmp_path, jobs)
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept

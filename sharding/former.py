@@ -1,0 +1,113 @@
+"""A finished dataset as an extension finds it: what stays, and what is known of the utterances in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
+from loaders.errors import InputError
+from sharding.examine import catalog_rows, index_path
+from sharding.writer import Moments, sha256_of
+
+Names = tuple[str, str, str]  #: speaker, video, utterance
+STATED = ("emotion", "arousal", "valence", "gender", "nationality", "source_xxh3")  # of an utterance, by the catalog
+_NAMES = ("speaker", "video", "utterance")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Former:
+    """The dataset that is extended."""
+
+    folder: Path
+    manifest: Manifest
+
+    def shards(self, split: str) -> list[Shard]:
+        """Of the split; none where the dataset has no such split."""
+        entry = self.manifest.splits.get(split)
+        return list(entry.shards) if entry else []
+
+    def next_number(self, split: str) -> int:
+        """Of the split's first new shard."""
+        stems = [shard.name.removesuffix(".tar") for shard in self.shards(split)]
+        return max((int(stem) for stem in stems if stem.isdecimal()), default=-1) + 1
+
+    def parts(self, split: str) -> list[pa.Table]:
+        """The split's catalog, a table a shard."""
+        parts, first = [], 0
+        for shard in self.shards(split):
+            parts.append(catalog_rows(self.folder / split, first, shard.clips))
+            first += shard.clips
+        return parts
+
+    def rejected(self) -> list[dict[str, Any]]:
+        """The rows of rejected.parquet."""
+        rows: list[dict[str, Any]] = pq.read_table(self.folder / REJECTED).to_pylist()
+        return rows
+
+    def utterances(self) -> dict[Names, dict[str, Any]]:
+        """What the catalogs say of each utterance that has clips: ``split`` and `STATED`, by its names."""
+        found: dict[Names, dict[str, Any]] = {}
+        for split in self.manifest.splits:
+            table = pq.read_table(self.folder / split / CATALOG, columns=[*_NAMES, *STATED])
+            for index, column in enumerate(table.schema):
+                if pa.types.is_dictionary(column.type):
+                    table = table.set_column(index, column.name, table[index].cast(pa.string()))
+            for row in table.group_by([*_NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
+                found[row["speaker"], row["video"], row["utterance"]] = {"split": split, **row}
+        return found
+
+    def gaze(self) -> Moments:
+        """Of the training split's gaze, as dataset.json and the catalog tell them."""
+        moments = Moments(103)
+        mean, deviation = self.manifest.gaze_mean, self.manifest.gaze_std
+        if mean is not None and deviation is not None:
+            sizes = pq.read_table(self.folder / "train" / CATALOG, columns=["gaze_size"])["gaze_size"]
+            count = pc.sum(pc.greater(pc.fill_null(sizes, 0), 0)).as_py()
+            moments.add(count, np.array(mean), np.square(deviation) * count)
+        return moments
+
+
+def read_former(folder: Path) -> Former:
+    """The dataset in ``folder``, if its files are there; that every byte of the shards is right, verify tells.
+
+    Raises:
+        InputError: there is no dataset, one that was built before utterances had fingerprints, or a file of it is
+            missing or is not as dataset.json says.
+    """
+    manifest = read_manifest(folder)
+    digests = {REJECTED: manifest.rejected_sha256}
+    sizes: dict[str, int | None] = {}
+    for name, split in manifest.splits.items():
+        digests[f"{name}/{CATALOG}"] = split.catalog_sha256
+        for shard in split.shards:
+            sizes[f"{name}/{shard.name}"] = shard.bytes
+            sizes[index_path(f"{name}/{shard.name}")] = None
+    for path, size in sizes.items():
+        _require((folder / path).is_file() and size in (None, (folder / path).stat().st_size), folder / path)
+    for path, digest in digests.items():
+        _require((folder / path).is_file() and sha256_of(folder / path) == digest, folder / path)
+        if "source_xxh3" not in pq.read_schema(folder / path).names:
+            raise InputError(
+                f"{folder / path}: says nothing of its sources' files, an earlier version built it: build the dataset "
+                "again"
+            )
+    return Former(folder=folder, manifest=manifest)
+
+
+def _require(holds: bool, path: Path) -> None:
+    if not holds:
+        raise InputError(f"{path}: is not as {MANIFEST} says: run sharding/verify.py --repair, then extend")
+
+
+def same_statement(stated: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Whether the catalog says the same of an utterance as its corpus; the catalog's numbers may be of single width."""
+    known = stated[name]
+    if isinstance(value, float) and isinstance(known, float):
+        return bool(np.float32(value) == np.float32(known)) or (value != value and known != known)
+    return bool(known == value)
