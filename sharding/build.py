@@ -1,7 +1,7 @@
 """Build a dataset: ``python sharding/build.py {demo,voxceleb,omg} --help``.
 
 A killed build, run again with the same settings, goes on where it was; nothing counts as a dataset before dataset.json
-is there.
+is there. With --extend, a finished dataset gets the utterances that its corpus has gained since.
 """
 
 import fcntl
@@ -420,7 +420,7 @@ def _sole_builder(output: Path) -> Iterator[None]:
 
 def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seconds: float) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
-    table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {clips / seconds:.1f} clips/s")
+    table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {speed.clips / seconds:.1f} clips/s")
     for name in ("split", "clips", "speakers", "videos", "shards", "MB"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for name, split in manifest.splits.items():
