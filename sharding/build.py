@@ -33,7 +33,7 @@ from sharding.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
-from sharding.remote import RemoteOutput, default_scratch, remote_output
+from sharding.remote import default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
@@ -168,34 +168,55 @@ def build(
     corpus = settle_leaks(corpus, on_leak)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
-    began = time.perf_counter()
     url = url_of(output)
-    with _sole_builder(output) if url is None else _sole_remote_builder(url, remote or RemoteOptions()) as place:
-        folder = output if place is None else place.folder
+    if url is not None:
+        return _build_remote(corpus, url, settings, workers, remote or RemoteOptions())
+    began = time.perf_counter()
+    with _sole_builder(output):
         with ThreadPoolExecutor(4 * workers) as pool:
             seconds = list(pool.map(probe_seconds, corpus.utterances))
-        jobs = plan_shards(corpus.utterances, seconds, settings, folder)
-        if place is None:
-            clean_work_folder(folder, jobs)
-            missing = [job for job in jobs if not is_built(job)]
-        else:
-            missing = place.missing(jobs)
+        jobs = plan_shards(corpus.utterances, seconds, settings, output)
+        clean_work_folder(output, jobs)
+        missing = [job for job in jobs if not is_built(job)]
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
         try:
             speed = _build_shards(missing, workers)
-            if place is not None:
-                place.fetch_receipts(jobs)
-            manifest, lacks = finish_dataset(folder, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
+            manifest, lacks = finish_dataset(output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
         except OSError as error:
             raise InputError(
                 f"{error.filename or output}: {error.strerror}: mend that and run the build again"
             ) from error
-        if place is None:
-            remove_work_folder(folder)
-        else:
-            place.publish(manifest)
-    _summarise(manifest, url or str(output), lacks, speed, time.perf_counter() - began)
+        remove_work_folder(output)
+    _summarise(manifest, str(output), lacks, speed, time.perf_counter() - began)
+    return manifest
+
+
+def _build_remote(corpus: Corpus, url: str, settings: BuildSettings, workers: int, options: RemoteOptions) -> Manifest:
+    """`build` into an object store: the same shards, each uploaded by its own job."""
+    began = time.perf_counter()
+    with remote_output(url, options.scratch, options.break_lock) as place:
+        with ThreadPoolExecutor(4 * workers) as pool:
+            seconds = list(pool.map(probe_seconds, corpus.utterances))
+        jobs = plan_shards(corpus.utterances, seconds, settings, place.folder)
+        missing = place.missing(jobs)
+        if len(missing) < len(jobs):
+            console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
+        try:
+            speed = _build_shards(missing, workers)
+            place.fetch_receipts(jobs)
+            manifest, lacks = finish_dataset(
+                place.folder, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart
+            )
+        except NothingBuiltError as error:
+            place.remove_work()
+            raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
+        except OSError as error:
+            raise InputError(
+                f"{error.filename or options.scratch}: {error.strerror}: mend that and run the build again"
+            ) from error
+        place.publish(manifest)
+    _summarise(manifest, url, lacks, speed, time.perf_counter() - began)
     return manifest
 
 
@@ -234,17 +255,6 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
             seconds.update(result.seconds)
             progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
-
-
-@contextmanager
-def _sole_remote_builder(url: str, options: RemoteOptions) -> Iterator[RemoteOutput]:
-    """Hold a URL for this build alone; nothing is left there if nothing came of it."""
-    with remote_output(url, options.scratch, options.break_lock) as place:
-        try:
-            yield place
-        except NothingBuiltError as error:
-            place.remove_work()
-            raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
 
 
 @contextmanager
