@@ -307,7 +307,7 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Mani
     with remote_output(url, options.scratch, options.break_lock) as place:
         jobs = work.plan(place.folder)
         missing = place.missing(jobs)
-        with _mendable(url):
+        with _mendable(options.scratch):
             speed = work.build(missing, jobs)
             place.fetch_receipts(jobs)
             corpus = work.corpus

@@ -1,9 +1,9 @@
 """The sources of a build, where they are URLs: listed, read and copied to this machine as they are needed.
 
-A source is a path everywhere; one that is a URL (`loaders.filesystem.url_of`) lies in an object store. Small files,
-such as tables, are read at once. Films and sound are copied to a temporary folder by the worker that decodes them, and
-removed when it has. What a store fails to give for long ends the build: an utterance that a network lost must not be
-missing in the dataset.
+A source is a path everywhere; one that is a URL (`loaders.filesystem.url_of`) lies in an object store. What plans a
+build reads lists and headers there; the worker that builds a shard copies an utterance's files to a temporary folder,
+and removes them when it has cut its clips. What a store fails to give for long ends the build: an utterance that a
+network lost must not be missing in the dataset.
 """
 
 import errno
@@ -27,7 +27,7 @@ _LONGEST_NAME = 200  # bytes, of a file; object stores allow more than disks do
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalMedia:
-    """An utterance whose film and sound are on this machine."""
+    """An utterance whose files are on this machine."""
 
     utterance: Utterance
     places: Mapping[str, str]  #: by the path of each copy, what it is a copy of
@@ -41,31 +41,39 @@ class LocalMedia:
 
 @contextmanager
 def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
-    """The utterance with film and sound on this machine: as it is, or with copies that go again.
+    """The utterance with its files on this machine: as it is, or with copies that go again.
 
     What the store does not have is not there as a copy either.
 
     Raises:
         InputError: the store fails.
     """
-    remote = {
-        name: path
-        for name in ("video_path", "audio_path")
-        if (path := getattr(utterance, name)) is not None and url_of(path) is not None
+    boxes = utterance.boxes
+    paths = {
+        "video_path": utterance.video_path,
+        "audio_path": utterance.audio_path,
+        "gaze_path": utterance.gaze_path,
+        "boxes": None if boxes is None else boxes.path,
     }
+    remote = {name: path for name, path in paths.items() if path is not None and url_of(path) is not None}
     if not remote:
         yield LocalMedia(utterance=utterance, places={})
         return
     with tempfile.TemporaryDirectory(prefix="filmstrip-") as folder:
         copies: dict[str, Path] = {}
+        places: dict[str, str] = {}
         with watch.stage("fetch"):
             for name, path in remote.items():
                 is_short = len(os.fsencode(path.name)) <= _LONGEST_NAME
                 copies[name] = Path(folder, name, path.name if is_short else f"file{path.suffix[:16]}")
                 store, object_name = _store_of(path)
                 store.fetch(object_name, copies[name])
+                places[str(copies[name])] = readable(path)
+        own_boxes = copies.pop("boxes", None)
         local = replace(utterance, **copies)  # type: ignore[arg-type]
-        yield LocalMedia(utterance=local, places={str(copies[name]): readable(path) for name, path in remote.items()})
+        if boxes is not None and own_boxes is not None:
+            local = replace(local, boxes=replace(boxes, path=own_boxes))
+        yield LocalMedia(utterance=local, places=places)
 
 
 def is_folder(path: Path) -> bool:
