@@ -4,7 +4,8 @@
 
 Real clips are read as a build reads them (`sharding.media`), coded in every way, decoded again from memory in one
 thread, and compared with what went in: filmstrips of several qualities and colour resolutions by Pillow's
-libjpeg-turbo, the codecs of video by PyAV. What PSNR and SSIM say is lost comes on top of what the source's own codec lost.
+libjpeg-turbo, the codecs of video by PyAV. What PSNR and SSIM say is lost comes on top of what the source's own codec
+lost.
 
 **The rule.** Of the filmstrips, the one with the fewest bytes, which are time, among those that keep an SSIM of
 ``--least-ssim`` in the worst of the clips.
