@@ -202,9 +202,9 @@ def scale_facts(record: Record) -> list[str]:
             "### Nodes and an object store, simulated",
             "",
             f"{cluster['nodes']} nodes of {cluster['gpus']} GPUs, each GPU training on "
-            f"{number(cluster['clips_per_second'])} clips a second: {number(demand)} GB/s a node; shards of "
-            f"{number(simulated['shard_bytes'] / 1e6)} MB, two epochs. *Link*: a node's bandwidth over what its training takes. *Cache*: in windows. *Fetched*: bytes a "
-            "node over those of its shards, once an epoch.",
+            f"{number(cluster['clips_per_second'])} clips a second: {number(demand)} GB/s a node. Two epochs over "
+            f"shards of {number(simulated['shard_bytes'] / 1e6)} MB. *Link*: a node's bandwidth over what its training "
+            "takes. *Cache*: in windows. *Fetched*: bytes a node over those of its shards, once an epoch.",
             "",
             "| window, shards | link | attempts that fail | cache | time lost | fetched | largest cache, GB |",
             "|---:|---:|---:|---:|---:|---:|---:|",
