@@ -183,7 +183,8 @@ def plot(record: Record, path: Path) -> None:
     for (side, rounds), marker in zip(record.rounds.items(), "os", strict=True):
         values = [round_["steps_a_second"] for round_ in rounds]
         axis.plot(range(1, len(values) + 1), values, marker=marker, label=side)
-    axis.set(xlabel="round", ylabel="training steps a second", ylim=(0, None))
+    fastest = max(round_["steps_a_second"] for rounds in record.rounds.values() for round_ in rounds)
+    axis.set(xlabel="round", ylabel="training steps a second", ylim=(0, 1.15 * fastest))
     axis.xaxis.get_major_locator().set_params(integer=True)
     waited = record.ratios["share of time waited for data, %"]
     axis.set_title(f"{record.settings['preset']} on {record.settings['device']}: waited {waited:.2f} %", fontsize=10)

@@ -1,0 +1,258 @@
+"""benchmarks/RESULTS.md from benchmarks/results/*.json, and from nothing else: no number there is typed by hand.
+
+python benchmarks/report.py
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import tyro
+
+from benchmarks.record import Record, read_record, spread
+from loaders.errors import InputError, reported
+
+_HERE = Path("benchmarks")
+
+#: benchmark → title, and what it shows; others come under their own name.
+TITLES: Mapping[str, tuple[str, str]] = {
+    "loaders": ("Clips a second", "The same clips as torch tensors, by this loader and by its peers, in turn."),
+    "train": ("Time lost to data", "Training with the loader, and with the same batches already in memory, in turn."),
+    "build": ("Building", "A build's rate by stage and worker, and what FFmpeg alone decodes."),
+    "faces": ("Finding faces", "Frames a second of face detection."),
+    "scale": ("Any number of clips", "Generated catalogs, each in a process of its own; nodes and a store, simulated."),
+    "shuffle": (
+        "Shuffling",
+        "Distance of neighbours as a share of a true shuffle's, and clips that meet another of their video in a batch.",
+    ),
+    "quality": ("Bytes, loss and speed", "Real clips coded in every way and decoded in one thread."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a ratio is to reach."""
+
+    benchmark: str
+    ratio: str  #: how its name begins
+    bound: float
+    at_least: bool
+
+    def told(self, value: float) -> str:
+        """The aim, and whether it is met."""
+        met = value >= self.bound if self.at_least else value <= self.bound
+        return f"{'≥' if self.at_least else '≤'} {self.bound:g}: {'met' if met else 'not met'}"
+
+
+AIMS = (
+    Aim("train", "share of time waited for data", 1.0, False),
+    Aim("scale", "1e+06 clips: open_s", 1.0, False),
+    Aim("scale", "1e+06 clips: resident_mb", 120.0, False),
+    Aim("scale", "1e+06 clips: pairs_a_second", 1e6, True),
+    Aim("scale", "whole loader: first_batch_s", 2.0, False),
+    Aim("scale", "cost of a position", 1.2, False),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where from and where to."""
+
+    results: Path = _HERE / "results"
+    """Folder of the records (.json) and the plots (.png) beside them."""
+    output: Path = _HERE / "RESULTS.md"
+    """The page."""
+
+
+def main() -> None:
+    """The command line."""
+    settings = tyro.cli(Settings, description=__doc__)
+    with reported():
+        paths = sorted(settings.results.glob("*.json"))
+        if not paths:
+            raise InputError(f"{settings.results}: no record there: run a benchmark with --json first")
+        temporary = settings.output.with_name(f".{settings.output.name}")
+        temporary.write_text(page(paths, settings.output.parent))
+        temporary.replace(settings.output)
+
+
+def page(paths: Sequence[Path], home: Path) -> str:
+    """The whole page; plots are linked relative to ``home``, its folder."""
+    order = {name: place for place, name in enumerate(TITLES)}
+    records = [(path, *read_record(path)) for path in paths]
+    records.sort(key=lambda item: (order.get(item[1].benchmark, len(order)), item[0].name))
+    head = [
+        "# Results",
+        "",
+        "Made by `python benchmarks/report.py` from the records in `results/`. Sides were measured in turn; every "
+        "figure is the median of its rounds, with the least and the greatest in brackets.",
+        "",
+    ]
+    sections = [section(path, record, of, versions, home) for path, record, of, versions in records]
+    return "\n".join(head) + "\n".join(sections)
+
+
+def section(path: Path, record: Record, of: Mapping[str, Any], versions: Mapping[str, str], home: Path) -> str:
+    """One benchmark's."""
+    title, shows = TITLES.get(record.benchmark, (record.benchmark, ""))
+    lines = [f"## {title}", ""]
+    if shows:
+        lines += [shows, ""]
+    lines += [_machine(of), ""]
+    plots = sorted(path.parent.glob(f"{path.stem}*.png"))
+    for plot in plots:
+        lines += [f"![{title}]({plot.relative_to(home).as_posix()})", ""]
+    lines += rounds_table(record)
+    if record.ratios:
+        lines += ["| ratio | value | aim |", "|---|---:|---|"]
+        lines += [
+            f"| {name} | {number(value)} | {_aim(record.benchmark, name, value)} |"
+            for name, value in record.ratios.items()
+        ]
+        lines += [""]
+    lines += FACTS.get(record.benchmark, plain_facts)(record)
+    lines += [
+        f"Settings: {_listed(record.settings)}. Versions: {', '.join(f'{name} {v}' for name, v in versions.items())}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def rounds_table(record: Record) -> list[str]:
+    """A row a side, a column a figure; sides with other figures come in a table of their own."""
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for side, rounds in record.rounds.items():
+        if rounds:
+            tables.setdefault(tuple(rounds[0]), []).append(side)
+    lines: list[str] = []
+    for names, sides in tables.items():
+        lines += ["| side | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+        lines += ["|---|" + "---:|" * len(names)]
+        for side in sides:
+            cells = [_spread([round_[name] for round_ in record.rounds[side] if name in round_]) for name in names]
+            lines += [f"| {side} | " + " | ".join(cells) + " |"]
+        lines += [""]
+    return lines
+
+
+def number(value: float) -> str:
+    """Three figures that count; thousands apart."""
+    if value != value or abs(value) in (0.0, float("inf")):  # not a number is unlike itself
+        return f"{value:g}"
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) < 0.001:
+        return f"{value:.2e}"
+    return f"{value:.3g}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    middle, least, most = spread(values)
+    if number(least) == number(most):
+        return number(middle)
+    return f"{number(middle)} ({number(least)}–{number(most)})"
+
+
+def _machine(of: Mapping[str, Any]) -> str:
+    gpu = of.get("gpu") or "no GPU"
+    busy = f", load {of['load']:g} before the run" if "load" in of else ""
+    return f"On {of['processor']}, {of['cores']} cores, {of['memory_gb']:g} GB, {gpu}, {of['system']}{busy}."
+
+
+def _aim(benchmark: str, name: str, value: float) -> str:
+    return next((a.told(value) for a in AIMS if a.benchmark == benchmark and name.startswith(a.ratio)), "")
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items() if name not in ("json", "plot"))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({_listed(value)})"
+    if isinstance(value, list | tuple):
+        return " ".join(map(_plain, value))
+    return number(value) if isinstance(value, float) else str(value)
+
+
+# -- what else a record holds
+
+
+def plain_facts(record: Record) -> list[str]:
+    """Those that are short, a line each."""
+    lines = [f"- {name.replace('_', ' ')}: {_plain(value)}" for name, value in record.facts.items()]
+    return [*(line for line in lines if len(line) <= 400), ""] if lines else []
+
+
+def scale_facts(record: Record) -> list[str]:
+    """The simulation's table, and the large corpus."""
+    lines: list[str] = []
+    simulated = record.facts.get("simulated")
+    if simulated:
+        cluster = record.settings["cluster"]
+        demand = simulated["demand_bytes_a_second"] / 1e9
+        lines += [
+            "### Nodes and an object store, simulated",
+            "",
+            f"{cluster['nodes']} nodes of {cluster['gpus']} GPUs, each GPU training on "
+            f"{number(cluster['clips_per_second'])} clips a second: {number(demand)} GB/s a node. Two epochs over "
+            f"shards of {number(simulated['shard_bytes'] / 1e6)} MB. *Link*: a node's bandwidth over what its training "
+            "takes. *Cache*: in windows. *Fetched*: bytes a node over those of its shards, once an epoch.",
+            "",
+            "| window, shards | link | attempts that fail | cache | time lost | fetched | largest cache, GB |",
+            "|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for run in simulated["runs"]:
+            if run["link"] not in (1.0, 2.0, 4.0) or run["cache_windows"] not in (2.0, 3.0):
+                continue
+            row = [
+                str(run["window"]),
+                f"{run['link']:g}×",
+                f"{100 * run['failure_rate']:g} %",
+                f"{run['cache_windows']:g}",
+            ]
+            if run["stall_share"] is None:
+                row += ["gave up", "", ""]
+            else:
+                row += [
+                    f"{100 * run['stall_share']:.1f} %",
+                    f"{run['fetched_ratio']:.2f}×",
+                    number(run["largest_cache_bytes"] / 1e9),
+                ]
+            lines += ["| " + " | ".join(row) + " |"]
+        lines += [""]
+    projected = record.facts.get("projection")
+    if projected:
+        assumed = projected["assumed"]
+        lines += [
+            f"### {assumed['clips']:.0e} clips on {assumed['gpus']:,} GPUs, computed from the above",
+            "",
+            f"Assumed: {_listed(assumed)}.",
+            "",
+            "| what | value |",
+            "|---|---:|",
+            *(
+                f"| {name.replace('_', ' ')} | {number(value)} |"
+                for name, value in projected.items()
+                if name != "assumed"
+            ),
+            "",
+            "*Whole catalog*: every rank opens all of it, as the loader does. *Lane only*: what a rank would need if "
+            "it opened no more than its node's share.",
+            "",
+        ]
+    return lines
+
+
+FACTS: Mapping[str, Callable[[Record], list[str]]] = {"scale": scale_facts}
+
+
+if __name__ == "__main__":
+    main()
