@@ -22,13 +22,14 @@ from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.examples import Sampler
+from loaders.filesystem import url_of
 from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, settled
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
-from loaders.remote import CACHE, is_url, open_remote
+from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource
 from loaders.stream import Stream, StreamCounts
@@ -105,7 +106,8 @@ class ClipLoader:
         if not weights:
             raise InputError("no dataset was given: give the folder of one")
         options = storage_options or {}
-        remote = [open_remote(str(d), split, Path(cache), options) if is_url(d) else None for d in weights]
+        urls = [url_of(place) for place in weights]
+        remote = [None if url is None else open_remote(url, split, Path(cache), options) for url in urls]
         folders = [Path(d) if r is None else r.folder for d, r in zip(weights, remote, strict=True)]
         manifests = [read_manifest(folder) for folder in folders]
         _require_alike(folders, manifests)

@@ -14,6 +14,7 @@ from typing import Any
 from loaders.cache import FileSystem
 from loaders.dataset import CATALOG, MANIFEST, Manifest, from_json, read_manifest
 from loaders.errors import InputError
+from loaders.filesystem import file_system_of, url_of
 
 #: Where the shards of remote datasets are kept by default.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "filmstrip"
@@ -28,16 +29,11 @@ class RemoteDataset:
     path: str  #: of the dataset's folder, as the file system names it
 
 
-def is_url(dataset: str | Path) -> bool:
-    """Whether it names a remote dataset, such as s3://bucket/vox or https://host/vox."""
-    return isinstance(dataset, str) and "://" in dataset
-
-
 def describe(dataset: str | Path, cache: Path = CACHE, options: Mapping[str, Any] | None = None) -> Manifest:
     """The description of a dataset, here or in a store. Arguments and errors as in `open_remote`."""
-    if not is_url(dataset):
-        return read_manifest(Path(dataset))
-    return read_manifest(open_remote(str(dataset), None, cache, options or {}).folder)
+    url = url_of(dataset)
+    folder = Path(dataset) if url is None else open_remote(url, None, cache, options or {}).folder
+    return read_manifest(folder)
 
 
 def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, Any]) -> RemoteDataset:
@@ -68,21 +64,6 @@ def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, 
             _write(catalog, data)
     _write(folder / MANIFEST, text)
     return RemoteDataset(folder, file_system, path)
-
-
-def file_system_of(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path by which it names it."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise InputError(f"{url}: remote datasets need fsspec: pip install 'filmstrip[s3]'") from error
-    try:
-        file_system, path = fsspec.core.url_to_fs(url, **options)
-    except (ImportError, ValueError) as error:
-        raise InputError(
-            f"{url}: {str(error).splitlines()[0]}: for s3:// pip install 'filmstrip[s3]'; see to the scheme"
-        ) from error
-    return file_system, str(path).rstrip("/")
 
 
 def _fetch(file_system: Any, path: str, url: str) -> bytes:

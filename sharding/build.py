@@ -22,6 +22,7 @@ from rich.table import Table
 
 from loaders.dataset import MANIFEST, Manifest
 from loaders.errors import InputError, reported
+from loaders.filesystem import url_of
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
@@ -32,6 +33,7 @@ from sharding.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
+from sharding.remote import RemoteOutput, default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
@@ -53,17 +55,28 @@ class Demo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteOptions:
+    """Where ``--output`` is a URL."""
+
+    scratch: Path = field(default_factory=default_scratch)
+    """Local folder that holds a shard a worker until it is uploaded and read back."""
+    break_lock: str | None = None
+    """Name of a build that holds the URL, as the refusal tells it, and is known to be dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Voxceleb:
     """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
 
     sources: Annotated[VoxcelebSources, tyro.conf.arg(name="")]
     output: Path
-    """The dataset's folder."""
+    """The dataset's folder, or a URL such as s3://bucket/vox."""
     on_leak: OnLeak = "refuse"
     """Where a speaker or video is on both sides of the split: refuse to build, or reject its utterances from all splits
     but one: test keeps its own, then validation."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
+    remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
 
     def read(self) -> Corpus:
@@ -76,19 +89,20 @@ class Omg:
     """Build a dataset from OMG-Emotion: splits "train" and "validation", with emotion, arousal and valence."""
 
     source: Path
-    """The folder that holds <video>/<utterance> files."""
+    """The folder that holds <video>/<utterance> files: here, or a URL such as s3://bucket/OMG, as any source."""
     train_csv: Path
     """omg_TrainVideos.csv, as published."""
     validation_csv: Path
     """omg_ValidationVideos.csv, as published."""
     output: Path
-    """The dataset's folder."""
+    """The dataset's folder, or a URL such as s3://bucket/vox."""
     openface: Path | None = None
     """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
     on_leak: OnLeak = "refuse"
     """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
+    remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(
         default_factory=lambda: BuildSettings(crop="face", pad_short=True)
     )
@@ -112,22 +126,39 @@ def main() -> None:
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):
+            if url_of(command.output) is not None:
+                raise InputError(f"--output {url_of(command.output)}: a demo corpus is made in a folder: give one")
             summary = make_demo(command.output, command.settings, workers=command.workers)
             console.print(
                 f"{command.output}: {summary.voxceleb} utterances in VoxCeleb's layout, {summary.omg_train} + "
                 f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
             )
         else:
-            build(command.read(), command.output, command.settings, command.workers, command.on_leak)
+            build(
+                command.read(),
+                command.output,
+                command.settings,
+                command.workers,
+                command.on_leak,
+                remote=command.remote,
+            )
 
 
-def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int, on_leak: OnLeak = "refuse") -> Manifest:
+def build(
+    corpus: Corpus,
+    output: Path,
+    settings: BuildSettings,
+    workers: int,
+    on_leak: OnLeak = "refuse",
+    *,
+    remote: RemoteOptions | None = None,
+) -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
 
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
-            output holds something else, another build is at work there, nothing of the corpus can be used, or the disk
-            is full.
+            output holds something else, another build is at work there, nothing of the corpus can be used, the disk
+            is full, or a store fails for longer than it is asked again.
     """
     settings.check()
     if settings.crop == "face":
@@ -138,23 +169,33 @@ def build(corpus: Corpus, output: Path, settings: BuildSettings, workers: int, o
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
     began = time.perf_counter()
-    with _sole_builder(output):
+    url = url_of(output)
+    with _sole_builder(output) if url is None else _sole_remote_builder(url, remote or RemoteOptions()) as place:
+        folder = output if place is None else place.folder
         with ThreadPoolExecutor(4 * workers) as pool:
             seconds = list(pool.map(probe_seconds, corpus.utterances))
-        jobs = plan_shards(corpus.utterances, seconds, settings, output)
-        clean_work_folder(output, jobs)
-        missing = [job for job in jobs if not is_built(job)]
+        jobs = plan_shards(corpus.utterances, seconds, settings, folder)
+        if place is None:
+            clean_work_folder(folder, jobs)
+            missing = [job for job in jobs if not is_built(job)]
+        else:
+            missing = place.missing(jobs)
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
         try:
             speed = _build_shards(missing, workers)
-            manifest, lacks = finish_dataset(output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
+            if place is not None:
+                place.fetch_receipts(jobs)
+            manifest, lacks = finish_dataset(folder, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
         except OSError as error:
             raise InputError(
                 f"{error.filename or output}: {error.strerror}: mend that and run the build again"
             ) from error
-        remove_work_folder(output)
-    _summarise(manifest, output, lacks, speed, time.perf_counter() - began)
+        if place is None:
+            remove_work_folder(folder)
+        else:
+            place.publish(manifest)
+    _summarise(manifest, url or str(output), lacks, speed, time.perf_counter() - began)
     return manifest
 
 
@@ -196,6 +237,17 @@ def _build_shards(jobs: Sequence[ShardJob], workers: int) -> Speed:
 
 
 @contextmanager
+def _sole_remote_builder(url: str, options: RemoteOptions) -> Iterator[RemoteOutput]:
+    """Hold a URL for this build alone; nothing is left there if nothing came of it."""
+    with remote_output(url, options.scratch, options.break_lock) as place:
+        try:
+            yield place
+        except NothingBuiltError as error:
+            place.remove_work()
+            raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
+
+
+@contextmanager
 def _sole_builder(output: Path) -> Iterator[None]:
     """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
     if (output / MANIFEST).exists():
@@ -224,7 +276,7 @@ def _sole_builder(output: Path) -> Iterator[None]:
             raise
 
 
-def _summarise(manifest: Manifest, output: Path, lacks: Lacks, speed: Speed, seconds: float) -> None:
+def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seconds: float) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
     table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {clips / seconds:.1f} clips/s")
     for name in ("split", "clips", "speakers", "videos", "shards", "MB"):

@@ -18,6 +18,7 @@ from loaders.catalog import schema
 from loaders.dataset import CATALOG, ClipFormat, Member, Shard
 from sharding.faults import DROP, REMAKE, FaultList
 from sharding.members import can_decode, decode_member, largest
+from sharding.store import Store
 from sharding.tar import Entry, TarError, TarReader
 from sharding.writer import INDEX_VERSION, Moments
 
@@ -40,6 +41,7 @@ class ShardCheck:
     first_row: int  #: of the shard in the split's catalog
     catalog: bool  #: whether the split's catalog is whole: otherwise the shard is examined without it
     decode: frozenset[int] | None  #: clips of the shard to decode, by their place in it; None: all of them
+    store: Store | None = None  #: where the shard is to be fetched from, into ``dataset``; it goes again
 
     @property
     def path(self) -> str:
@@ -94,7 +96,16 @@ class _Clip:
 
 def examine(check: ShardCheck) -> ShardReport:
     """Examine a shard: SHA-256, structure, its catalog rows, every member's checksum, contents, and its index."""
-    return _Examination(check).run()
+    if check.store is None:
+        return _Examination(check).run()
+    names = (check.path, check.index_path)
+    try:
+        for name in names:
+            check.store.fetch(name, check.dataset / name)
+        return _Examination(check).run()
+    finally:
+        for name in names:
+            (check.dataset / name).unlink(missing_ok=True)
 
 
 class _Examination:

@@ -30,6 +30,7 @@ import tyro
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.sources import read_bytes
 
 Floats = NDArray[np.float64]
 
@@ -142,7 +143,7 @@ def read_table(path: Path) -> GazeTable:
     faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise GazeError("gaze_missing", "no such file") from None
     except OSError as error:

@@ -1,4 +1,7 @@
-"""What is in a dataset, at a glance: ``python sharding/info.py DATASET``. Reads dataset.json and the catalogs alone."""
+"""What is in a dataset, at a glance: ``python sharding/info.py DATASET``. Reads dataset.json and the catalogs alone.
+
+DATASET may be a URL: these few files are fetched then.
+"""
 
 import json
 from collections import Counter
@@ -20,6 +23,9 @@ from rich.table import Table
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
 from loaders.errors import InputError, reported
+from loaders.filesystem import url_of
+from sharding.description import copied_description
+from sharding.store import Store
 
 NO_LABEL = "none"
 
@@ -51,9 +57,19 @@ class DatasetInfo:
 def describe(dataset: Path) -> DatasetInfo:
     """Count what is in a dataset.
 
+    Args:
+        dataset: its folder, or its URL as a path.
+
     Raises:
-        InputError: no dataset is there, or a catalog cannot be read.
+        InputError: no dataset is there, it cannot be reached, or a catalog cannot be read.
     """
+    url = url_of(dataset)
+    if url is not None:
+        with copied_description(Store(url=url, attempts=4)) as folder:
+            try:
+                return describe(folder)
+            except InputError as error:
+                raise InputError(str(error).replace(str(folder), url)) from error
     manifest = read_manifest(dataset)
     return DatasetInfo(
         manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}
@@ -87,7 +103,7 @@ def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
     )
 
 
-def as_json(info: DatasetInfo, dataset: Path) -> dict[str, Any]:
+def as_json(info: DatasetInfo, dataset: str | Path) -> dict[str, Any]:
     """Everything that is printed, for programs."""
     manifest = info.manifest
     return {
@@ -105,7 +121,7 @@ def as_json(info: DatasetInfo, dataset: Path) -> dict[str, Any]:
 # -- for people
 
 
-def render(info: DatasetInfo, dataset: Path, console: Console) -> None:
+def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
     """Print a dataset's description."""
     manifest, clip = info.manifest, info.manifest.clip
     clips = sum(split.clips for split in info.splits.values())
@@ -218,7 +234,7 @@ class Arguments:
     """What is in a dataset, at a glance."""
 
     dataset: tyro.conf.Positional[Path]
-    """The dataset's folder."""
+    """The dataset's folder, or its URL."""
     to_json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print it as JSON."""
 
@@ -228,10 +244,11 @@ def main() -> None:
     arguments = tyro.cli(Arguments)
     with reported():
         info = describe(arguments.dataset)
+        name = url_of(arguments.dataset) or str(arguments.dataset)
         if arguments.to_json:
-            print(json.dumps(as_json(info, arguments.dataset), indent=1, ensure_ascii=False))
+            print(json.dumps(as_json(info, name), indent=1, ensure_ascii=False))
         else:
-            render(info, arguments.dataset, Console())
+            render(info, name, Console())
 
 
 if __name__ == "__main__":

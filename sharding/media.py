@@ -43,6 +43,8 @@ SLACK = 0.065
 AUDIO_GAP = 0.02
 """Seconds. Audio timestamps further than this from the count of samples mean a gap or an overlap, not rounding."""
 
+_AUDIO_BATCH = 64  # audio frames that are resampled in one go
+_AUDIO_PIECE = 16_384  # samples that come of it at once, but for the last
 _AUDIO_LEAD = 0.5  # seconds: decoders of sound need a few frames after a seek until what they give is right
 
 # swscale's default way to RGB takes a fifth of the time, but is a level too dark, and what it gives depends on the
@@ -129,23 +131,23 @@ def read_media(
     else:
         sound = _listen(audio_path, sample_rate, max_seconds)
     film = _Film(path, max_seconds, part)
-    frames = []
+    frames = _Frames(size)
     for ticks, picture in on_clock(film.pictures(), fps):
         image = film.upright_rgb(picture)
         square = centre_square(image.shape[1], image.shape[0], film.pixel_aspect)
         for k in ticks:
             box = square if boxes is None else cast(Box, tuple(boxes[min(k, len(boxes) - 1)].tolist()))
-            frames.append(crop_resize(image, box, size))
+            frames.add(_crop(image, box, size))
 
     heard_from = film.start if audio_path is None else sound.start
     lasts = min(film.seconds, sound.stop - heard_from)
-    count = min(len(frames), math.floor((lasts + SLACK) * fps))
+    count = min(frames.count, math.floor((lasts + SLACK) * fps))
     if sound.stop <= heard_from or sound.start >= heard_from + max(count, 1) / fps:
         raise MediaError("no_audio", f"its sound, {sound.start - heard_from:+.3f} s off the video, falls on no frame")
     if count < 1:
         raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
     return Media(
-        frames=np.stack(frames[:count]),
+        frames=frames.first(count),
         audio=sound.cut(heard_from, round(count / fps * sample_rate)),
         fps=fps,
         sample_rate=sample_rate,
@@ -198,6 +200,15 @@ def on_clock(pictures: Iterable[tuple[float, float, T]], fps: float) -> Iterator
         yield passed, held[2]
 
 
+def exact_rgb(picture: VideoFrame, reformatter: VideoReformatter) -> NDArray[np.uint8]:
+    """A decoded picture as (height, width, 3) uint8 RGB, the same on every processor.
+
+    reformatter: one for all pictures of a film: setting it up is slow.
+    """
+    planes = reformatter.reformat(picture, format="gbrp", interpolation=_TO_RGB, threads=1)
+    return cast(NDArray[np.uint8], planes.to_ndarray())
+
+
 def centre_square(width: int, height: int, pixel_aspect: Fraction = Fraction(1)) -> Box:
     """The largest box in the middle of a frame that looks square when pixels are `pixel_aspect` as wide as high."""
     side = min(width * pixel_aspect, Fraction(height))
@@ -222,17 +233,41 @@ def crop_resize(frame: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uin
     frame: (height, width, 3) uint8; the box need not be square nor lie on whole pixels. Returns (size, size, 3) uint8,
     a copy. Bicubic, with the filter widened when shrinking, so that nothing aliases; what has the size is copied.
     """
+    return _crop(frame, box, size).copy()
+
+
+def _crop(frame: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
+    """As `crop_resize`, but for reading only, and a view of the frame where nothing is resized."""
     height, width, _ = frame.shape
     x, y, w, h = inside(box, width, height)
     left, top = math.floor(x), math.floor(y)
     right, bottom = min(math.ceil(x + w), width), min(math.ceil(y + h), height)
     region = frame[top:bottom, left:right]
     if (x, y, w, h) == (left, top, size, size):
-        return region.copy()
+        return region
     edges = (x - left, y - top, min(x + w, right) - left, min(y + h, bottom) - top)
     # A gap of 2: shrinking by four or more begins with a plain average, and looks the same.
     image = Image.fromarray(region).resize((size, size), Image.Resampling.BICUBIC, box=edges, reducing_gap=2.0)
-    return np.array(image)
+    return np.asarray(image)
+
+
+class _Frames:
+    """Frames, laid one after the other into one array as they come: stacking them in the end would copy them all."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self._room = np.empty((0, size, size, 3), np.uint8)
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if self.count == len(self._room):
+            wider = np.empty((max(2 * self.count, 128), *self._room.shape[1:]), np.uint8)
+            wider[: self.count] = self._room
+            self._room = wider
+        self._room[self.count] = frame
+        self.count += 1
+
+    def first(self, count: int) -> NDArray[np.uint8]:
+        return self._room[:count]
 
 
 @dataclass(slots=True)
@@ -249,7 +284,7 @@ class _Film:
     height: int = 0
     orientation: Orientation = (False, False, False)
     pixel_aspect: Fraction = Fraction(1)
-    to_rgb: VideoReformatter = field(default_factory=VideoReformatter)  # one for all pictures: setting it up is slow
+    to_rgb: VideoReformatter = field(default_factory=VideoReformatter)
 
     @property
     def seconds(self) -> float:
@@ -291,8 +326,7 @@ class _Film:
     def upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
         """(height, width, 3) uint8."""
         with _blamed("its pictures do not convert to RGB"):
-            planes = self.to_rgb.reformat(picture, format="gbrp", interpolation=_TO_RGB, threads=1)
-        image = cast(NDArray[np.uint8], planes.to_ndarray())
+            image = exact_rgb(picture, self.to_rgb)
         swap, reverse_rows, reverse_columns = self.orientation
         if swap:
             image = image.swapaxes(0, 1)
@@ -307,6 +341,7 @@ class _Run:
     source: tuple[str, str, int]  # sample format, channel layout, sample rate
     resampler: Graph
     heard: int = 0  # samples at the source's rate
+    waiting: int = 0  # frames given to the resampler since it was last asked
     pieces: list[NDArray[np.int16]] = field(default_factory=list)
 
     @property
@@ -317,6 +352,11 @@ class _Run:
         """Resample the frame, or what is left in the resampler; its filter's delay is made up for there."""
         self.heard += frame.samples if frame is not None else 0
         self.resampler.push(frame)
+        self.waiting += 1
+        # Asking what has been resampled costs more than resampling a frame of 64 ms does, so it is asked for seldom.
+        if frame is not None and self.waiting < _AUDIO_BATCH:
+            return
+        self.waiting = 0
         while True:
             try:
                 piece = self.resampler.pull()
@@ -411,6 +451,7 @@ def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
     graph.link_nodes(
         graph.add_abuffer(format=sample_format, layout=layout, sample_rate=rate, time_base=Fraction(1, rate)),
         graph.add("aformat", sample_fmts="s16", channel_layouts="mono", sample_rates=str(sample_rate)),
+        graph.add("asetnsamples", nb_out_samples=str(_AUDIO_PIECE), pad="0"),
         graph.add("abuffersink"),
     ).configure()
     return graph
@@ -458,14 +499,13 @@ def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf
 
 
 def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFrame | AudioFrame]:
-    last = 0.0
+    frame: VideoFrame | AudioFrame | None = None
     try:
         for packet in container.demux(stream):
-            for frame in packet.decode():
-                assert isinstance(frame, VideoFrame | AudioFrame)
-                last = frame.time or last
+            for frame in cast(list[VideoFrame | AudioFrame], packet.decode()):
                 yield frame
     except av.FFmpegError as error:
+        last = frame.time or 0.0 if frame is not None else 0.0
         raise MediaError("undecodable", f"its {stream.type} fails after {last:.2f} s: {error.strerror}") from error
 
 

@@ -12,6 +12,7 @@ import xxhash
 
 from loaders.errors import InputError
 from sharding.corpora.utterance import Utterance
+from sharding.remote import Upload
 from sharding.settings import BuildSettings
 
 _BYTES_A_PIXEL = 0.2  # of a filmstrip of faces at quality 90
@@ -29,6 +30,7 @@ class ShardJob:
     utterances: tuple[Utterance, ...]
     settings: BuildSettings
     digest: str  #: of all that decides the shard's bytes, but for the sources' own
+    upload: Upload | None = None  #: where the shard goes when it is built; None: it stays in ``output``
 
     @property
     def stem(self) -> str:

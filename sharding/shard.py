@@ -5,7 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from sharding.clips import RejectedError, encode_utterance
 from sharding.corpora.utterance import Rejection
 from sharding.plan import ShardJob
+from sharding.sources import local_media
 from sharding.stages import Stage, Stopwatch
 from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
 
@@ -46,7 +47,19 @@ def is_built(job: ShardJob) -> bool:
 
 
 def build_shard(job: ShardJob) -> ShardResult:
-    """Write a shard, its index and its receipt. A shard without a clip leaves only a receipt."""
+    """Write a shard, its index and its receipt, and upload them where the job says so.
+
+    A shard without a clip leaves only a receipt.
+    """
+    if job.upload is None:
+        return _write_shard(job)
+    with job.upload.workplace(job.split, job.stem) as folder:
+        result = _write_shard(replace(job, output=folder))
+        seconds = job.upload.send(folder, job.split, job.stem)
+    return replace(result, seconds={**result.seconds, "upload": seconds})
+
+
+def _write_shard(job: ShardJob) -> ShardResult:
     folder = job.output / job.split
     folder.mkdir(parents=True, exist_ok=True)
     settings = job.settings
@@ -60,9 +73,10 @@ def build_shard(job: ShardJob) -> ShardResult:
         writer = ShardWriter(file, settings.members)
         for utterance in job.utterances:
             try:
-                encoded = encode_utterance(utterance, settings, watch)
+                with local_media(utterance, watch) as local:
+                    encoded = encode_utterance(local.utterance, settings, watch)
             except RejectedError as error:
-                rejected.append(Rejection.of(utterance, error.reason, error.detail))
+                rejected.append(Rejection.of(utterance, error.reason, local.told(error.detail)))
                 continue
             left_out.update(encoded.left_out)
             gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)

@@ -2,7 +2,8 @@
 
 Everything that dataset.json promises is held against the files: every byte is covered by a SHA-256, the shards' tar
 structure, catalogs, indices and checksums must agree, members must decode to what is declared, and the splits must
-share nothing that they must not. Exit status 0: whole; 1: a fault was found; 2: wrong usage.
+share nothing that they must not. Exit status 0: whole; 1: a fault was found; 2: wrong usage. DATASET may be a URL: its
+shards are fetched one a worker.
 """
 
 import dataclasses
@@ -32,14 +33,17 @@ from loaders import randomness
 from loaders.catalog import schema
 from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError, reported
+from loaders.filesystem import url_of
 from loaders.order import permute
+from sharding.description import copied_description
 from sharding.engine import WorkerDiedError, default_workers, run
 from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, index_path, is_plain_file
-from sharding.faults import DROP, REMAKE, FaultList
+from sharding.faults import DROP, REMAKE, Fault, FaultList
 from sharding.members import declared_badly
 from sharding.repair import QUARANTINE, repair
 from sharding.report import Report, gaze_moments
 from sharding.shortcut import find_shortcuts, report_shortcuts
+from sharding.store import Store
 from sharding.writer import WORK_FOLDER, sha256_of
 
 _REBUILD = "build the dataset again"
@@ -57,27 +61,57 @@ def verify(
     """Check a dataset; nothing is written.
 
     Args:
-        dataset: its folder.
+        dataset: its folder, or its URL as a path.
         decode: decode every clip.
         sample: otherwise, how many to decode: the same ones for the same number of clips, spread over all shards.
         workers: processes.
         progress: called for each shard that is done.
 
     Raises:
-        InputError: there is no such folder, or a worker process died.
+        InputError: there is no such folder, a worker process died, or a store fails.
     """
-    began = time.perf_counter()
+    url = url_of(dataset)
+    if url is not None:
+        store = Store(url=url)
+        with copied_description(store) as copy:
+            report = _verify(copy, decode=decode, sample=sample, workers=workers, progress=progress, store=store)
+            faults = tuple(_for_a_store(fault) for fault in report.faults)
+            return dataclasses.replace(report, dataset=dataset, faults=faults)
     if not dataset.is_dir():
         raise InputError(f"{dataset}: no such folder: give the --output of sharding/build.py")
+    return _verify(dataset, decode=decode, sample=sample, workers=workers, progress=progress)
+
+
+def _for_a_store(fault: Fault) -> Fault:
+    """A fault with a mend that can be done to a remote dataset."""
+    if "--repair" not in fault.mend:
+        return fault
+    return dataclasses.replace(fault, mend=f"in a copy of the dataset in a folder: {fault.mend}")
+
+
+def _verify(
+    dataset: Path,
+    *,
+    decode: bool,
+    sample: int,
+    workers: int,
+    progress: Callable[[ShardReport], None],
+    store: Store | None = None,
+) -> Report:
+    began = time.perf_counter()
     faults = FaultList(limit=1000)
     manifest = _manifest(dataset, faults)
     shards: list[ShardReport] = []
     catalogs: frozenset[str] = frozenset()
     if manifest is not None:
-        _check_folder(dataset, manifest, faults)
+        found = _files(dataset, manifest, faults) if store is None else _objects(store, faults)
+        _check_folder(dict(found), manifest, faults)
         _check_rejected(dataset, manifest, faults)
         catalogs = frozenset(split for split in manifest.splits if _check_catalog(dataset, manifest, split, faults))
-        checks = list(_plan(dataset, manifest, catalogs, None if decode else sample))
+        checks = [
+            dataclasses.replace(check, store=store)
+            for check in _plan(dataset, manifest, catalogs, None if decode else sample)
+        ]
         small = sum(check.shard.bytes for check in checks) < _SMALL
         try:
             for report in run(examine, checks, workers=1 if small else workers):
@@ -134,8 +168,8 @@ def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
 # -- the folder
 
 
-def _check_folder(dataset: Path, manifest: Manifest, faults: FaultList) -> None:
-    """What dataset.json names is there as plain files, and nothing else is."""
+def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultList) -> None:
+    """What dataset.json names is ``found`` as plain files, and nothing else is."""
     expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"}
     for name, split in manifest.splits.items():
         expected[f"{name}/{CATALOG}"] = REMAKE
@@ -145,7 +179,6 @@ def _check_folder(dataset: Path, manifest: Manifest, faults: FaultList) -> None:
                 faults.add("manifest", MANIFEST, f"lists {path} twice", _REBUILD)
             expected[path] = DROP
             expected[index_path(path)] = REMAKE
-    found = dict(_files(dataset, manifest, faults))
     for path, mend in expected.items():
         if path not in found:
             faults.add("missing", path, "is not there", mend)
@@ -165,6 +198,14 @@ def _files(dataset: Path, manifest: Manifest, faults: FaultList) -> Iterator[tup
                 yield f"{entry.name}/{file.name}", file.is_file(follow_symlinks=False)
         elif entry.name != QUARANTINE:
             yield entry.name, entry.is_file(follow_symlinks=False)
+
+
+def _objects(store: Store, faults: FaultList) -> Iterator[tuple[str, bool]]:
+    """What `_files` tells of a folder, of a store."""
+    found = store.sizes()
+    if any(name.startswith(f"{WORK_FOLDER}/") for name in found):
+        faults.add("extra", WORK_FOLDER, "a build is at work here or was broken off", "run that build to its end")
+    yield from ((name, True) for name in found if not name.startswith(f"{WORK_FOLDER}/"))
 
 
 def _has_digest(dataset: Path, path: str, sha256: str, mend: str, faults: FaultList) -> bool:
@@ -356,7 +397,7 @@ class Arguments:
     """Is this dataset whole? Every byte is read and checked; exit status 1 where a fault is found."""
 
     dataset: tyro.conf.Positional[Path]
-    """The dataset's folder."""
+    """The dataset's folder, or its URL."""
     decode: bool = False
     """Decode every clip, not only a sample."""
     sample: int = 64
@@ -380,6 +421,9 @@ def main() -> None:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")
         if arguments.sample < 0:
             raise InputError(f"--sample is {arguments.sample}: use 0 or more")
+        url = url_of(arguments.dataset)
+        if url is not None and (arguments.shortcut or arguments.repair):
+            raise InputError(f"{url}: --shortcut and --repair take a folder: copy the dataset to one")
         if arguments.shortcut:
             if arguments.repair or arguments.decode:
                 raise InputError("--shortcut goes without --repair and --decode: verify first")
@@ -419,7 +463,7 @@ def _bytes(dataset: Path) -> int | None:
 
 def _summary(report: Report, done: list[str]) -> dict[str, Any]:
     return {
-        "dataset": str(report.dataset),
+        "dataset": url_of(report.dataset) or str(report.dataset),
         "whole": report.is_whole,
         "clips": report.clips,
         "decoded": report.decoded,
@@ -435,7 +479,7 @@ def _summary(report: Report, done: list[str]) -> dict[str, Any]:
 def _print(report: Report, done: list[str], console: Console) -> None:
     size = f"{report.bytes / 1e6:.1f} MB at {report.bytes / 1e6 / max(report.seconds, 1e-9):.0f} MB/s"
     what = f"{report.clips} clips in {len(report.shards)} shards, {size}, {report.decoded} clips decoded"
-    name = escape(str(report.dataset))
+    name = escape(url_of(report.dataset) or str(report.dataset))
     if report.is_whole:
         console.print(f"[green]{name}: whole[/]: {what}", soft_wrap=True)
         return

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from loaders.catalog import schema
 from loaders.dataset import Member
-from sharding.clips import EncodedClip
 from sharding.corpora.utterance import Utterance
+
+if TYPE_CHECKING:
+    from sharding.clips import EncodedClip
 
 WORK_FOLDER = ".build"
 _BLOCK = 1 << 20
@@ -64,7 +66,7 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
         self._index: list[str] = []
 
-    def add(self, utterance: Utterance, clip: EncodedClip) -> None:
+    def add(self, utterance: Utterance, clip: "EncodedClip") -> None:
         """Append a clip."""
         row: dict[str, Any] = {
             "key": clip.key,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.corpora.utterance import BoxesFile
+from sharding.sources import read_bytes
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +57,7 @@ class FaceBoxes:
 def read_boxes(path: Path) -> FaceBoxes:
     """Raises BoxesError: the file cannot be read, or it is no such table."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(path).decode(errors="replace").splitlines()
     except OSError as error:
         raise BoxesError(f"{path.name}: {error.strerror}") from error
     header = next((number for number, line in enumerate(lines) if line.split() == ["FRAME", "X", "Y", "W", "H"]), None)

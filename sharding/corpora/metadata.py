@@ -1,11 +1,13 @@
 """VoxCeleb's lists: who the speakers are (vox1_meta.csv, vox2_meta.csv), and the published split (iden_split.txt)."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loaders.errors import InputError
+from sharding.sources import read_bytes
 
 _SPLITS = {"1": "train", "2": "validation", "3": "test"}
 
@@ -29,12 +31,12 @@ def read_speakers(tables: Sequence[Path]) -> dict[str, Speaker]:
     speakers: dict[str, Speaker] = {}
     for table in tables:
         try:
-            with table.open(newline="", encoding="utf-8-sig") as file:
-                first = file.readline()
-                file.seek(0)
-                rows = [
-                    [cell.strip() for cell in row] for row in csv.reader(file, delimiter="\t" if "\t" in first else ",")
-                ]
+            file = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
+            first = file.readline()
+            file.seek(0)
+            rows = [
+                [cell.strip() for cell in row] for row in csv.reader(file, delimiter="\t" if "\t" in first else ",")
+            ]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise InputError(
                 f"--meta {table}: cannot be read ({error}): give vox1_meta.csv or vox2_meta.csv"
@@ -62,7 +64,7 @@ def read_identification_split(path: Path) -> dict[tuple[str, str, str], str]:
         InputError: it cannot be read, or a line is something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--iden-split {path}: cannot be read ({error}): give VoxCeleb1's iden_split.txt") from error
     splits: dict[tuple[str, str, str], str] = {}

@@ -4,12 +4,15 @@ Columns and codes: Barros et al., "The OMG-Emotion Behavior Dataset" (2018), as 
 """
 
 import csv
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
 from sharding.corpora.tree import leads_out
 from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
+from sharding.sources import existence, is_folder, read_bytes
 
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
@@ -30,20 +33,26 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
         InputError: a folder or table is missing, or a table lacks a column or holds a label that is none.
     """
     for name, folder in (("--source", source), ("--openface", openface)):
-        if folder is not None and not folder.is_dir():
-            raise InputError(f"{name} {folder}: no such folder: give the folder that holds <video>/<utterance>")
+        if folder is not None and not is_folder(folder):
+            raise InputError(
+                f"{name} {readable(folder)}: no such folder: give the folder that holds <video>/<utterance>"
+            )
+    has_table = None if openface is None else existence(openface)
     utterances: list[Utterance] = []
     notes: list[str] = []
     for split, table in (("train", train_csv), ("validation", validation_csv)):
         rows, blank = _rows(table)
         if blank:
             notes.append(f"{table.name}: {blank} of {blank + len(rows)} rows name no utterance and were dropped")
-        utterances += [_utterance(row, line, table, split, source, openface) for line, row in rows]
-    if not any(utterance.video_path.exists() for utterance in utterances):
-        raise InputError(f"--source {source}: none of the {len(utterances)} utterances of the tables is there")
-    missing = sum(not utterance.video_path.exists() for utterance in utterances)
+        utterances += [_utterance(row, line, table, split, source, openface, has_table) for line, row in rows]
+    is_there = existence(source)
+    missing = sum(not is_there(utterance.video_path) for utterance in utterances)
+    if missing == len(utterances):
+        raise InputError(
+            f"--source {readable(source)}: none of the {len(utterances)} utterances of the tables is there"
+        )
     if missing:
-        notes.append(f"{missing} of {len(utterances)} utterances have no file below {source}")
+        notes.append(f"{missing} of {len(utterances)} utterances have no file below {readable(source)}")
     if openface is not None:
         tables = sum(utterance.gaze_path is not None for utterance in utterances)
         notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
@@ -64,14 +73,13 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
 def _rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
     """(line number, row) of every row that names an utterance, and how many do not."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            absent = [name for name in COLUMNS if name not in header]
-            if absent:
-                raise InputError(f"{table}: column {', '.join(absent)} is missing: give OMG's own table")
-            reader.fieldnames = header
-            rows = [(reader.line_num, {name: (row[name] or "").strip() for name in COLUMNS}) for row in reader]
+        reader = csv.DictReader(io.StringIO(read_bytes(table).decode("utf-8-sig"), newline=""), skipinitialspace=True)
+        header = [name.strip() for name in reader.fieldnames or ()]
+        absent = [name for name in COLUMNS if name not in header]
+        if absent:
+            raise InputError(f"{table}: column {', '.join(absent)} is missing: give OMG's own table")
+        reader.fieldnames = header
+        rows = [(reader.line_num, {name: (row[name] or "").strip() for name in COLUMNS}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: cannot be read as a table ({error}): give OMG's own CSV") from error
     named = [(line, row) for line, row in rows if row["video"] and row["utterance"]]
@@ -81,7 +89,13 @@ def _rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:
 
 
 def _utterance(
-    row: dict[str, str], line: int, table: Path, split: str, source: Path, openface: Path | None
+    row: dict[str, str],
+    line: int,
+    table: Path,
+    split: str,
+    source: Path,
+    openface: Path | None,
+    has_table: Callable[[Path], bool] | None,
 ) -> Utterance:
     try:
         emotion = float(row["EmotionMaxVote"])
@@ -103,13 +117,13 @@ def _utterance(
         video=row["video"],
         utterance=name,
         video_path=source / row["video"] / row["utterance"],
-        gaze_path=None if openface is None else _table(openface, row["video"], name),
+        gaze_path=None if openface is None or has_table is None else _table(openface, row["video"], name, has_table),
         emotion=int(emotion),
         arousal=arousal,
         valence=valence,
     )
 
 
-def _table(openface: Path, video: str, utterance: str) -> Path | None:
+def _table(openface: Path, video: str, utterance: str, is_there: Callable[[Path], bool]) -> Path | None:
     places = (openface / video / f"{utterance}.csv", openface / f"{video}_{utterance}.csv")
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in places if is_there(path)), None)

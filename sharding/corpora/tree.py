@@ -4,7 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from loaders.filesystem import url_of
 from sharding.corpora.utterance import readable
+from sharding.sources import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,10 @@ def read_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
 
     Symbolic links that lead to a file within the root are files. Links that lead out of it are left out, as
     "outside_source"; links to folders within it are passed by, for what they lead to is found where it lies. Folders
-    that cannot be listed are left out as "unreadable".
+    that cannot be listed are left out as "unreadable", as are objects of a store whose names are no paths.
     """
+    if url_of(root) is not None:
+        return _read_remote_tree(root, suffixes)
     top = os.path.realpath(root)
     files: list[Entry] = []
     left_out: list[LeftOut] = []
@@ -72,6 +76,21 @@ def read_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
             if is_wanted and not item.is_dir():
                 files.append(_entry(root, path, is_folder=False))
         folders += reversed(below)
+    return Tree(files=tuple(files), left_out=tuple(left_out))
+
+
+def _read_remote_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
+    files: list[Entry] = []
+    left_out: list[LeftOut] = []
+    for path, is_plain in listed(root):
+        if path.suffix.lower() not in suffixes:
+            continue
+        entry = _entry(root, path, is_folder=False)
+        if is_plain:
+            files.append(entry)
+        else:
+            detail = "an object whose name is no path: it has an empty part, . or .."
+            left_out.append(LeftOut(entry=entry, is_folder=False, reason="unreadable", detail=detail))
     return Tree(files=tuple(files), left_out=tuple(left_out))
 
 

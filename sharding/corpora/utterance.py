@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from loaders.filesystem import url_of
+
 _LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
 
 Apart = Literal["speaker", "video", "utterance"]
@@ -86,8 +88,8 @@ class Rejection:
 
 
 def readable(path: Path | str) -> str:
-    """A path as text that can be stored: bytes that are no UTF-8 stand in it as \\xNN."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path or URL as text that can be stored: bytes that are no UTF-8 stand in it as \\xNN."""
+    return (url_of(path) or str(path)).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

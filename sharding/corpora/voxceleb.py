@@ -16,6 +16,7 @@ from sharding.corpora.metadata import Speaker, read_identification_split, read_s
 from sharding.corpora.split import hashed_split
 from sharding.corpora.tree import Entry, LeftOut, read_tree
 from sharding.corpora.utterance import Apart, BoxesFile, Corpus, Rejection, Utterance, readable
+from sharding.sources import existence, is_folder
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v")
 AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".ogg", ".aac")
@@ -29,7 +30,7 @@ class VoxcelebSources:
     """Where VoxCeleb lies, and how it is split."""
 
     source: Path
-    """The tree's root, or any folder above it."""
+    """The tree's root, or any folder above it: here, or a URL such as s3://bucket/VoxCeleb2, as any source."""
     audio: Path | None = None
     """A tree with the sound of each utterance, <speaker>/<video>/<utterance>.wav or .m4a, where it lies apart."""
     boxes: Path | None = None
@@ -78,8 +79,9 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         utterances = [_told(utterance, speakers.get(utterance.speaker, UNKNOWN)) for utterance in utterances]
     if sources.audio is not None:
         utterances = _with_audio(utterances, sources.audio)
-        without_sound = sum(not (u.audio_path and u.audio_path.exists()) for u in utterances)
-        notes += [f"{without_sound} utterances have no file below {sources.audio}"] if without_sound else []
+        is_there = existence(sources.audio)
+        without_sound = sum(not (u.audio_path and is_there(u.audio_path)) for u in utterances)
+        notes += [f"{without_sound} utterances have no file below {readable(sources.audio)}"] if without_sound else []
     if sources.openface is not None:
         utterances = _with_tables(utterances, sources.openface)
         tables = sum(utterance.gaze_path is not None for utterance in utterances)
@@ -102,9 +104,9 @@ def _check(sources: VoxcelebSources) -> None:
         raise InputError(f"--boxes-height is {sources.boxes_height}: use 1 or more")
     for name in ("source", "audio", "boxes", "openface"):
         folder: Path | None = getattr(sources, name)
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not is_folder(folder):
             raise InputError(
-                f"--{name} {folder}: no such folder: give the folder that holds <speaker>/<video>/<utterance>"
+                f"--{name} {readable(folder)}: no such folder: give the folder that holds <speaker>/<video>/<utterance>"
             )
 
 
@@ -119,16 +121,20 @@ def _cut_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejecti
             continue
         names = _last_three(entry)
         if names in found:
+            other = readable(found[names])
             raise InputError(
-                f"{entry.path}: the same utterance as {found[names]}: give a --source that holds each one once"
+                f"{readable(entry.path)}: the same utterance as {other}: give a --source that holds each one once"
             )
         found[names] = entry.path
     if not found:
         raise InputError(
-            f"--source {sources.source}: no <speaker>/<video>/<utterance> with a video file: is it the right folder?"
+            f"--source {readable(sources.source)}: no <speaker>/<video>/<utterance> with a video file: is it the right "
+            "folder?"
         )
     notes = (
-        [f"{above} video files lie less than two folders below {sources.source} and were passed by"] if above else []
+        [f"{above} video files lie less than two folders below {readable(sources.source)} and were passed by"]
+        if above
+        else []
     )
     utterances = [_utterance(names, path, sources) for names, path in sorted(found.items())]
     return utterances, [_rejection(out, sources) for out in tree.left_out], notes
@@ -148,16 +154,27 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
             continue
         names = _last_three(entry)
         if names in utterances:
-            raise InputError(f"{entry.path}: the same utterance as another: give a --boxes that holds each one once")
+            raise InputError(
+                f"{readable(entry.path)}: the same utterance as another: give a --boxes that holds each one once"
+            )
         file = BoxesFile(path=entry.path, margin=sources.boxes_margin, height=sources.boxes_height)
         path = _film(names, by_id, sources.source)
         utterances[names] = replace(_utterance(names, path, sources), boxes=file)
     if not utterances:
-        raise InputError(f"--boxes {sources.boxes}: no <speaker>/<video>/<utterance>.txt: is it the right folder?")
-    missing = {(names[0], names[1]) for names, utterance in utterances.items() if not utterance.video_path.exists()}
+        raise InputError(
+            f"--boxes {readable(sources.boxes)}: no <speaker>/<video>/<utterance>.txt: is it the right folder?"
+        )
+    is_there = existence(sources.source)
+    missing = {(names[0], names[1]) for names, utterance in utterances.items() if not is_there(utterance.video_path)}
     unused = by_id.keys() - {video for _, video, _ in utterances}
-    notes = [f"{len(missing)} YouTube videos that have boxes are not below {sources.source}"] if missing else []
-    notes += [f"{len(unused)} video files below {sources.source} have no boxes and were passed by"] if unused else []
+    notes = (
+        [f"{len(missing)} YouTube videos that have boxes are not below {readable(sources.source)}"] if missing else []
+    )
+    notes += (
+        [f"{len(unused)} video files below {readable(sources.source)} have no boxes and were passed by"]
+        if unused
+        else []
+    )
     rejected = [_rejection(out, sources) for out in (*films.left_out, *texts.left_out)]
     return [utterance for _, utterance in sorted(utterances.items())], rejected, notes
 

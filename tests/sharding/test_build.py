@@ -527,6 +527,12 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     assert "a finished dataset is there" in again.stderr
 
 
+def test_a_demo_corpus_is_made_in_a_folder_alone() -> None:
+    done = run("demo", "--output", "s3://bucket/corpus")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--output s3://bucket/corpus" in done.stderr
+
+
 def test_bad_input_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     write_omg(tmp_path, {"a/utterance_1": 1.0, "v/utterance_1": 1.0})
     (tmp_path / "train.csv").write_text("link,video,utterance,arousal,valence\n")

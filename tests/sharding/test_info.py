@@ -14,6 +14,8 @@ from rich.console import Console
 from loaders.dataset import EMOTIONS, read_manifest, write_manifest
 from loaders.errors import InputError
 from sharding.info import NO_LABEL, as_json, describe, render
+from sharding.store import Store
+from tests.s3 import s3_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,3 +74,23 @@ def test_what_cannot_be_read_is_told(dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "test" / "clips.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"clips\.parquet: cannot be read"):
         describe(tmp_path)
+
+
+def test_a_remote_dataset_is_described_without_its_shards(dataset: Path, tmp_path: Path) -> None:
+    url = "s3://bucket/data set"
+    with s3_server() as s3:
+        store = Store(url=url)
+        with pytest.raises(InputError, match=f"{url}: no dataset there"):
+            describe(Path(url))
+        for name in ("dataset.json", "train/clips.parquet", "test/clips.parquet"):
+            store.put(dataset / name, name)
+        assert describe(Path(url)) == describe(dataset)
+        command = [sys.executable, str(ROOT / "sharding/info.py"), url, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == json.loads(json.dumps(as_json(describe(dataset), url)))
+        assert not any(path.endswith((".tar", ".idx")) for _, path in s3.requests)
+        (tmp_path / "wrong").write_bytes(b"no catalog")
+        store.put(tmp_path / "wrong", "test/clips.parquet")
+        with pytest.raises(InputError, match=f"{url}/test/clips.parquet: cannot be read as a catalog"):
+            describe(Path(url))

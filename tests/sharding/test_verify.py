@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +32,11 @@ from sharding.finish import write_rejected
 from sharding.repair import QUARANTINE, repair
 from sharding.report import Report
 from sharding.settings import BuildSettings
+from sharding.store import Store
 from sharding.verify import verify
 from sharding.writer import sha256_of
 from tests.datasets import Contents, make_dataset
+from tests.s3 import s3_server
 
 TINY = Contents(speakers={"train": 3, "test": 1}, shards={"train": 2, "test": 1}, videos=2, utterances=1, clips=2)
 SETTINGS = BuildSettings(size=16, clip_seconds=0.25)
@@ -636,3 +639,63 @@ def test_shards_are_described_by_more_than_their_tar(tiny: Path) -> None:
         for shard in entry.shards:
             assert sha256_of(tiny / split / shard.name) == shard.sha256
             assert sha256_of((tiny / split / shard.name).with_suffix(".idx")) == shard.index_sha256
+
+
+# In an object store ---------------------------------------------------------------------------------------------------
+
+
+def test_a_remote_dataset_is_held_to_the_same(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+    url = "s3://bucket/vox"
+    with s3_server():
+        store = Store(url=url, pause=0.01)
+        with pytest.raises(InputError, match=f"{url}: no dataset there"):
+            verify(Path(url))
+
+        def upload() -> None:
+            store.remove(store.sizes())
+            for path in copy.rglob("*"):
+                if path.is_file():
+                    store.put(path, path.relative_to(copy).as_posix())
+
+        def compared() -> list[tuple[str, str, str, str]]:
+            local, remote = verify(copy, decode=True), verify(Path(url), decode=True)
+            assert (remote.clips, remote.decoded, remote.bytes) == (local.clips, local.decoded, local.bytes)
+            faults = [(fault.kind, fault.path, fault.where, fault.what) for fault in remote.faults]
+            assert faults == [(fault.kind, fault.path, fault.where, fault.what) for fault in local.faults]
+            return faults
+
+        upload()
+        assert compared() == []
+        for name, at in (("train/000001.tar", 5000), ("test/000000.idx", 20), ("test/clips.parquet", 300)):
+            data = bytearray((copy / name).read_bytes())
+            data[at] ^= 4
+            (copy / name).write_bytes(data)
+        (copy / "train/000000.tar").unlink()
+        (copy / "train/more.txt").write_text("not ours")
+        upload()
+        faulty = {path for _, path, _, _ in compared()}
+        assert faulty >= {
+            "train/000001.tar", "test/000000.idx", "test/clips.parquet", "train/000000.tar", "train/more.txt",
+        }  # fmt: skip
+        assert all("copy" in fault.mend for fault in verify(Path(url)).faults if "--repair" in fault.mend)
+        (copy / "dataset.json").write_text((copy / "dataset.json").read_text() + " ")
+        upload()
+        assert [path for _, path, _, _ in compared()] == ["dataset.json"]
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--repair", "--shortcut"])
+def test_what_cannot_be_done_in_a_store_is_refused(
+    option: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["verify.py", "s3://bucket/vox", option])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: s3://bucket/vox: --shortcut and --repair take a folder: copy the dataset to one\n"
+    )

@@ -1,0 +1,199 @@
+"""A folder of an object store: objects go up whole and verified, and what fails for a while is tried again.
+
+Any fsspec file system serves. Where a put is atomic, as S3's is, nobody ever sees half an object.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from loaders.errors import InputError
+from loaders.filesystem import file_system_of
+from sharding.writer import sha256_of, whole_or_absent
+
+R = TypeVar("R")
+
+_BLOCK = 16 << 20  # bytes asked for at a time
+_PIECE = 128 << 10  # bytes, where only a part is looked into
+# What no patience mends: no such bucket, no right to it, a store that is only read.
+_LASTING = (FileNotFoundError, PermissionError, NotImplementedError)
+_LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+# Object stores have no folders, and asking for one may make a bucket.
+_WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"})
+
+
+class DamagedUploadError(Exception):
+    """What was read back is not what was uploaded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The objects below a URL, by their names relative to it. It may be sent to other processes and machines."""
+
+    url: str
+    attempts: int = 8  #: of every request, beside those that the file system makes itself
+    pause: float = 0.5  #: seconds after the first failure; each further one doubles it: about a minute in all
+
+    def sizes(self) -> dict[str, int]:
+        """Every object's name and size in bytes."""
+
+        def attempt(file_system: Any, root: str) -> dict[str, int]:
+            file_system.invalidate_cache()  # others write too
+            found = file_system.find(root, detail=True, withdirs=False)
+            return {path.removeprefix(root).lstrip("/"): int(info["size"]) for path, info in found.items()}
+
+        return self._persist("", attempt)
+
+    def is_there(self) -> bool:
+        """Whether anything lies below the URL."""
+
+        def attempt(file_system: Any, root: str) -> bool:
+            file_system.invalidate_cache()
+            return bool(file_system.exists(root))
+
+        return self._persist("", attempt)
+
+    def put(self, file: Path, name: str) -> None:
+        """Upload a file, read it back, and compare size and SHA-256.
+
+        Reading back costs as much again as the upload, and trusts nothing: neither what the store says of itself, nor
+        that its checksums are of the bytes, which holds for some of its ways to encrypt and to join parts only.
+
+        Raises:
+            InputError: it cannot be done, or what comes back is wrong time and again. No such object is left then.
+        """
+        size, sha256 = file.stat().st_size, sha256_of(file)
+
+        def attempt(file_system: Any, root: str) -> None:
+            path = f"{root}/{name}"
+            self._make_folder(file_system, path)
+            file_system.put_file(str(file), path)
+            digest, length = hashlib.sha256(), 0
+            for block in _blocks(file_system, path):
+                digest.update(block)
+                length += len(block)
+            if (length, digest.hexdigest()) != (size, sha256):
+                with suppress(Exception):  # what counts is that the upload failed; it is made again or reported
+                    file_system.rm_file(path)
+                raise DamagedUploadError(f"read back {length} bytes that are not the {size} uploaded")
+
+        self._persist(name, attempt)
+
+    def put_new(self, data: bytes, name: str) -> bool:
+        """Put an object that must not be there yet; whether it was not.
+
+        S3 takes the condition (If-None-Match) together with the put, so that of several writers one wins. On a store
+        that ignores it the last writer wins: read it back.
+        """
+
+        def attempt(file_system: Any, root: str) -> bool:
+            path = f"{root}/{name}"
+            self._make_folder(file_system, path)
+            try:
+                file_system.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except Exception:
+                file_system.invalidate_cache()
+                if file_system.exists(path):  # not every store says clearly why it refuses
+                    return False
+                raise
+            return True
+
+        return self._persist(name, attempt)
+
+    def get(self, name: str) -> bytes | None:
+        """An object's bytes; None where there is none."""
+
+        def attempt(file_system: Any, root: str) -> bytes | None:
+            file_system.invalidate_cache()
+            try:
+                return bytes(file_system.cat_file(f"{root}/{name}"))
+            except FileNotFoundError:
+                return None
+
+        return self._persist(name, attempt)
+
+    def fetch(self, name: str, file: Path) -> bool:
+        """Copy an object to a file that is whole or absent; whether there is such an object."""
+
+        def attempt(file_system: Any, root: str) -> bool:
+            file_system.invalidate_cache()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with whole_or_absent(file) as target:
+                    for block in _blocks(file_system, f"{root}/{name}"):
+                        target.write(block)
+            except FileNotFoundError:
+                return False
+            return True
+
+        return self._persist(name, attempt)
+
+    def look_into(self, name: str, use: Callable[[BinaryIO], R]) -> R | None:
+        """What ``use`` returns of an open object of which only pieces are read; None where there is none."""
+
+        def attempt(file_system: Any, root: str) -> R | None:
+            file_system.invalidate_cache()
+            try:
+                file = file_system.open(f"{root}/{name}", "rb", block_size=_PIECE)
+            except FileNotFoundError:
+                return None
+            with file:
+                return use(file)
+
+        return self._persist(name, attempt)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove objects; those that are not there are none the less gone."""
+
+        def attempt(file_system: Any, root: str) -> None:
+            for name in left[:]:
+                with suppress(FileNotFoundError):
+                    file_system.rm_file(f"{root}/{name}")
+                left.remove(name)
+
+        left = list(names)
+        if left:
+            self._persist(left[0], attempt)
+
+    def _make_folder(self, file_system: Any, path: str) -> None:
+        protocol = file_system.protocol
+        if _WITHOUT_FOLDERS.isdisjoint({protocol} if isinstance(protocol, str) else protocol):
+            file_system.makedirs(path.rpartition("/")[0], exist_ok=True)
+
+    def _persist(self, name: str, attempt: Callable[[Any, str], R]) -> R:
+        """What ``attempt`` returns, tried until it does not fail or it is time to give up."""
+        file_system, root = file_system_of(self.url)
+        what = f"{self.url}/{name}" if name else self.url
+        for number in range(self.attempts):
+            try:
+                return attempt(file_system, root)
+            except InputError:
+                raise
+            except Exception as error:  # of any library that a file system is made of
+                why = (str(error).splitlines() or [""])[0] or type(error).__name__
+                if isinstance(error, _LASTING) or type(error).__name__ in _LASTING_NAMES:
+                    raise InputError(f"{what}: {why}: see to the bucket, the endpoint and the credentials") from error
+                if number + 1 == self.attempts:
+                    raise InputError(
+                        f"{what}: failed {self.attempts} times, at last with: {why}: see to the store and the network, "
+                        "then run again"
+                    ) from error
+            time.sleep(self.pause * 2**number)
+        raise AssertionError("a store needs an attempt")
+
+
+def _blocks(file_system: Any, path: str) -> Iterable[bytes]:
+    """An object's bytes, a bounded piece at a time."""
+    size, start = int(file_system.info(path)["size"]), 0
+    while start < size:
+        block = bytes(file_system.cat_file(path, start=start, end=min(start + _BLOCK, size)))
+        if not block:
+            return
+        yield block
+        start += len(block)

@@ -1,0 +1,41 @@
+"""URLs are told from paths, and what is behind them is found or refused in one line."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loaders.errors import InputError
+from loaders.filesystem import file_system_of, url_of
+
+NAMES = st.text("abcXYZ019-_ äß", min_size=1, max_size=8).filter(lambda name: name.strip() == name)
+
+
+@given(st.sampled_from(["s3", "gs", "memory", "abfs"]), st.lists(NAMES, min_size=1, max_size=4))
+def test_a_url_survives_being_a_path(scheme: str, names: list[str]) -> None:
+    url = f"{scheme}://{'/'.join(names)}"
+    assert url_of(url) == url_of(url + "/") == url_of(Path(url)) == url
+    assert url_of(Path(url) / "more") == f"{url}/more"
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["", "/", "./", "../", "c:/"]))
+def test_a_path_is_no_url(names: list[str], start: str) -> None:
+    assert url_of(Path(start + "/".join(names))) is None
+
+
+def test_a_file_system_names_the_root() -> None:
+    pytest.importorskip("fsspec", reason="the extra s3 is not installed")
+    file_system, root = file_system_of("memory://bucket/vox/")
+    file_system.pipe_file(f"{root}/name", b"data")
+    assert file_system.cat_file("/bucket/vox/name") == b"data"
+
+
+@pytest.mark.parametrize(
+    ("url", "names"), [("nosuch://bucket/vox", "nosuch"), ("s3://", "s3://"), ("dropbox://a/b", "dropbox")]
+)
+def test_what_cannot_be_is_refused_in_a_line_that_names_it(url: str, names: str) -> None:
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    with pytest.raises(InputError, match=names) as refused:
+        file_system_of(url)
+    assert "\n" not in str(refused.value)
