@@ -1,0 +1,274 @@
+"""On a GPU batches are what they are on a CPU, wherever they are decoded, and nobody waits for them in the step."""
+
+import gc
+import itertools
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from loaders import Batch, ClipLoader
+from loaders.pipeline import DecodePipeline
+from tests.batches import digest
+from tests.frames import frame_faults
+
+CARD = "cuda:0"
+PLACEMENTS = ("gpu", "cpu")
+MIB = 1 << 20
+MILLISECOND = 2_000_000  # cycles, at about 2 GHz
+
+
+def loader_of(dataset: Path, split: str = "train", **changes: Any) -> ClipLoader:
+    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 4, "device": CARD, **changes})
+
+
+def endless(loader: ClipLoader) -> Iterator[Batch]:
+    """Over the ends of epochs; holds no batch."""
+    while True:
+        yield from loader
+
+
+def taken(dataset: Path, count: int, split: str = "train", **changes: Any) -> list[Batch]:
+    with loader_of(dataset, split, **changes) as loader:
+        return [batch.to("cpu") for batch in itertools.islice(endless(loader), count)]
+
+
+def assert_alike(ours: list[Batch], theirs: list[Batch], *, exact: bool, full_colour: bool = False) -> None:
+    """Everything to the bit, but for frames where two decoders are compared."""
+    for one, other in zip(ours, theirs, strict=True):
+        for field in fields(Batch):
+            mine, yours = getattr(one, field.name).cpu(), getattr(other, field.name).cpu()
+            assert (mine.dtype, mine.shape) == (yours.dtype, yours.shape), field.name
+            if field.name == "video" and not exact:
+                assert not mine.numel() or frame_faults(mine, yours, full_colour=full_colour) == []
+            else:
+                assert torch.equal(mine, yours), field.name
+
+
+# -- what a batch is
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("frames", [16, 5, 1])
+@pytest.mark.parametrize("name", ["dataset", "full_size", "full_colour"])
+def test_batches_are_the_cpus(name: str, frames: int, placement: str, request: pytest.FixtureRequest) -> None:
+    dataset = request.getfixturevalue(name)
+    expected = taken(dataset, 9, frames=frames, device="cpu")
+    found = taken(dataset, 9, frames=frames, placement=placement)
+    assert_alike(found, expected, exact=placement == "cpu", full_colour=name == "full_colour")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_engines_and_kernels_decode_alike(share: float, full_size: Path) -> None:
+    expected = taken(full_size, 4, device="cpu")
+    assert_alike(taken(full_size, 4, placement="gpu", hw_decoder_load=share), expected, exact=False)
+
+
+@pytest.mark.parametrize("placement", ["gpu", "cpu", "auto"])
+def test_batches_lie_on_the_gpu_and_the_statistics_say_what_decoded(dataset: Path, placement: str) -> None:
+    with loader_of(dataset, placement=placement) as loader:
+        batch = next(iter(loader))
+        stats = loader.stats()
+    for field in fields(Batch):
+        assert getattr(batch, field.name).device == torch.device(CARD)
+    if placement == "auto":
+        assert stats.decoder == ("gpu" if stats.gpu_trial > stats.cpu_trial else "cpu")
+        assert min(stats.gpu_trial, stats.cpu_trial) > 0
+        assert "measured" in stats.decoder_reason
+    else:
+        assert (stats.decoder, stats.decoder_reason) == (placement, "as asked for")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_evaluation_has_its_short_and_empty_batches(dataset: Path, placement: str) -> None:
+    ranks: list[dict[str, Any]] = [{"rank": rank, "world_size": 5, "batch_size": 1} for rank in range(5)]
+    for rank in ranks:
+        expected = taken(dataset, 8, "test", device="cpu", **rank)
+        assert_alike(taken(dataset, 8, "test", placement=placement, **rank), expected, exact=placement == "cpu")
+    with loader_of(dataset, "test", placement=placement) as loader:
+        sizes = [len(batch) for batch in loader]
+    assert sizes == [8, 8, 8, 8, 6]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_two_ranks_make_the_global_batch_of_one(dataset: Path, placement: str) -> None:
+    whole = taken(dataset, 7, placement=placement)
+    halves = [taken(dataset, 7, placement=placement, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    joined = [
+        Batch(*(torch.cat([getattr(half, field.name) for half in pair]) for field in fields(Batch)))
+        for pair in zip(*halves, strict=True)
+    ]
+    assert_alike(joined, whole, exact=placement == "cpu")
+
+
+# -- resuming
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not(dataset: Path, placement: str) -> None:
+    draw, found = random.Random(1), list[Batch]()
+    whole = taken(dataset, 40, placement=placement)
+    state: dict[str, Any] | None = None
+    while len(found) < 40:
+        with loader_of(dataset, placement=placement) as loader:
+            if state is not None:
+                loader.load_state_dict(state)
+            for batch in itertools.islice(endless(loader), min(draw.randint(1, 9), 40 - len(found))):
+                found.append(batch.to("cpu"))
+                state = loader.state_dict()
+    assert_alike(found, whole, exact=placement == "cpu")
+
+
+def test_a_run_moves_between_cpu_and_gpu_and_auto_keeps_its_decoder(dataset: Path) -> None:
+    with loader_of(dataset, device="cpu") as loader:
+        expected = [batch.to("cpu") for batch in itertools.islice(endless(loader), 12)]
+    with loader_of(dataset, placement="auto") as loader:
+        found = [batch.to("cpu") for batch in itertools.islice(endless(loader), 6)]
+        decoder, state = loader.stats().decoder, loader.state_dict()
+    with loader_of(dataset, placement="auto") as loader:
+        loader.load_state_dict(state)
+        found += [batch.to("cpu") for batch in itertools.islice(endless(loader), 3)]
+        assert loader.stats().decoder == decoder
+        state = loader.state_dict()
+    with loader_of(dataset, device="cpu") as loader:
+        loader.load_state_dict(state)
+        found += itertools.islice(endless(loader), 3)
+    assert_alike(found, expected, exact=False)
+
+
+# -- streams and memory
+
+
+def snapshot(batch: Batch) -> Batch:
+    """Copies that are queued on the current stream."""
+    return Batch(*(getattr(batch, field.name).clone() for field in fields(Batch)))
+
+
+@pytest.mark.parametrize("stream_of_its_own", [False, True])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_batch_outlasts_the_kernels_queued_on_it(full_size: Path, placement: str, stream_of_its_own: bool) -> None:
+    """The host drops each batch long before the GPU has read it, while DALI decodes the ones after the next."""
+    calm = taken(full_size, 24, placement=placement)
+    stream = torch.cuda.Stream() if stream_of_its_own else torch.cuda.current_stream()
+    hurried = []
+    with torch.cuda.stream(stream), loader_of(full_size, placement=placement, prefetch=3) as loader:
+        for batch in itertools.islice(endless(loader), 24):
+            torch.cuda._sleep(30 * MILLISECOND)
+            hurried.append(snapshot(batch))
+            del batch
+        stream.synchronize()
+    assert_alike(hurried, calm, exact=placement == "cpu")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_batches_that_are_held_stay_as_they_are(full_size: Path, placement: str) -> None:
+    with loader_of(full_size, placement=placement) as loader:
+        held = list(itertools.islice(endless(loader), 12))
+        before = [digest(batch) for batch in held]
+        for _ in itertools.islice(endless(loader), 30):
+            pass
+    assert [digest(batch) for batch in held] == before
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_the_consumer_is_never_made_to_wait_for_the_gpu(dataset: Path, placement: str) -> None:
+    with loader_of(dataset, placement=placement) as loader:
+        batches = endless(loader)
+
+        def handed_over_while_busy() -> tuple[bool, list[torch.Tensor]]:
+            """Whether the GPU was still busy with what came before when five batches had been handed over."""
+            done = torch.cuda.Event()
+            torch.cuda._sleep(2000 * MILLISECOND)
+            done.record()
+            sums = [next(batches).video.sum() for _ in range(5)]
+            return not done.query(), sums
+
+        handed_over_while_busy()  # after which DALI's and torch's allocators have all that they need
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")  # torch raises where it would synchronise
+        try:
+            busy, sums = handed_over_while_busy()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert busy
+        assert all(int(total) > 0 for total in sums)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_thousand_steps_take_no_more_memory_than_two_hundred(dataset: Path, placement: str) -> None:
+    """Of the whole device: DALI's memory is not torch's."""
+    used = []
+    with loader_of(dataset, placement=placement) as loader:
+        for step, batch in enumerate(itertools.islice(endless(loader), 1001)):
+            batch.video.float().mean()
+            if step % 200 == 0:
+                torch.cuda.synchronize()
+                free, total = torch.cuda.mem_get_info()
+                used.append(total - free)
+    assert max(used[2:]) - used[1] <= 32 * MIB, used
+
+
+def test_loaders_that_come_and_go_leave_nothing_on_the_device(dataset: Path) -> None:
+    used = []
+    for _ in range(12):
+        taken(dataset, 3, placement="gpu")
+        gc.collect()
+        torch.cuda.synchronize()
+        free, total = torch.cuda.mem_get_info()
+        used.append(total - free)
+    assert used[-1] - used[3] <= 32 * MIB, used
+
+
+# -- when the GPU cannot
+
+
+class _NoGpuDecoder(DecodePipeline):
+    """As on a card, or with libraries, that decode no JPEG."""
+
+    def __init__(self, clip: Any, frames: int, settings: Any, source: Any) -> None:
+        if settings.decoder == "gpu":
+            raise RuntimeError("nvJPEG is out of order")
+        super().__init__(clip, frames, settings, source)
+
+
+@pytest.mark.parametrize("placement", ["gpu", "auto"])
+def test_where_the_gpu_cannot_decode_the_cpu_does_and_says_why(
+    dataset: Path, placement: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = taken(dataset, 6, placement="cpu")
+    with (
+        mock.patch("loaders.placement.DecodePipeline", _NoGpuDecoder),
+        caplog.at_level(logging.WARNING),
+        loader_of(dataset, placement=placement) as loader,
+    ):
+        found = [batch.to("cpu") for batch in itertools.islice(endless(loader), 6)]
+        stats = loader.stats()
+    assert_alike(found, expected, exact=True)
+    assert stats.decoder == "cpu"
+    assert "nvJPEG is out of order" in stats.decoder_reason
+    assert stats.decoder_reason in caplog.text
+
+
+# -- several GPUs
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are fewer than two GPUs")
+def test_loaders_on_two_gpus_do_not_meet(dataset: Path) -> None:
+    expected = taken(dataset, 12, device="cpu")
+    loaders = [loader_of(dataset, device=f"cuda:{index}", placement="gpu") for index in range(2)]
+    try:
+        streams = [endless(loader) for loader in loaders]
+        for step in range(12):
+            for index, stream in enumerate(streams):
+                batch = next(stream)
+                assert batch.video.device == batch.clip.device == torch.device("cuda", index)
+                assert_alike([batch], [expected[step]], exact=False)
+    finally:
+        for loader in loaders:
+            loader.close()
