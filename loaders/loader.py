@@ -50,6 +50,7 @@ class ClipLoader:
         world_size: int | None = None,
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
+        audio: bool = True,
         threads: int | None = None,
         prefetch: int = 2,
         max_bad_fraction: float = 0.01,
@@ -72,6 +73,7 @@ class ClipLoader:
                 whether the split is "train".
             negatives: what the half of the examples that do not match take their audio from, see `loaders.pairs`; None
                 gives every clip its own audio.
+            audio: False leaves the sound out: batches hold (B, 0) in its place.
             threads: of the CPU decoders; default: the cores this process may use.
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
@@ -105,7 +107,7 @@ class ClipLoader:
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
-            open_catalog(folder, split, _members_of(manifest))
+            open_catalog(folder, split, _members_of(manifest, audio))
             for folder, manifest in zip(folders, manifests, strict=True)
         )
         self._training = split == "train" if training is None else training
@@ -127,12 +129,17 @@ class ClipLoader:
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
         )
-        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction)
+        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction, audio=audio)
+        sounds = [manifest.member(AUDIO) for manifest in manifests] if audio else []
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
             device=torch.device(device),
             in_flight=prefetch,
+            audio=audio,
+            host=device.type == "cpu"
+            and frames == self._clip.frames
+            and all(sound is not None and sound.extension == "wav" for sound in sounds),
         )
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
@@ -203,9 +210,13 @@ class ClipLoader:
         if self._since is None:
             self._since = time.perf_counter()
             self._first_batch = self._since - asked
-        batch = _batch(loaded, *to_torch(frames, waveform, self._clip, self._frames, self._settings.device))
+        batch = _batch(loaded, *self._tensors(frames, waveform))
         self._yielded += len(batch)
         return batch
+
+    def _tensors(self, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        settings = self._settings
+        return to_torch(frames, waveform, self._clip, self._frames, settings.device, audio=settings.audio)
 
     # -- state
 
@@ -312,8 +323,9 @@ def _device(name: str | torch.device) -> torch.device:
     return device
 
 
-def _members_of(manifest: Manifest) -> list[str]:
-    return [name for name in (FILMSTRIP, AUDIO, GAZE) if manifest.member(name) is not None]
+def _members_of(manifest: Manifest, audio: bool) -> list[str]:
+    wanted = (FILMSTRIP, *((AUDIO,) if audio else ()), GAZE)
+    return [name for name in wanted if manifest.member(name) is not None]
 
 
 def _require_alike(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:

@@ -27,6 +27,8 @@ class PipelineSettings:
     threads: int  #: of the CPU decoders
     device: torch.device  #: where the filmstrips are decoded and the outputs lie
     in_flight: int = 2  #: batches being decoded at a time
+    audio: bool = True  #: whether there is any, or frames alone
+    host: bool = False  #: whole clips with WAV, on a CPU: decode them by `loaders.host` instead
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
 
 
@@ -55,6 +57,7 @@ class DecodePipeline:
         self._clip = clip
         self._frames = frames
         self._source = source
+        self._audio = settings.audio
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         gpu = settings.device.type == "cuda"
         self._pipe = _graph(
@@ -62,6 +65,7 @@ class DecodePipeline:
             frames,
             self._feed,
             gpu,
+            settings.audio,
             settings.hw_decoder_load,
             batch_size=settings.max_batch,
             num_threads=settings.threads,
@@ -72,14 +76,14 @@ class DecodePipeline:
         self._pipe.build()
 
     def run(self) -> tuple[Any, Any]:
-        """The next batch's frames and waveforms as DALI tensors; waits for them.
+        """The next batch's frames and waveforms as DALI tensors, None for waveforms if there are none; waits for them.
 
         Raises:
             StopIteration: the source has ended and all its batches were returned.
             RuntimeError: DALI could not decode the batch.
         """
-        frames, waveform = self._pipe.run()
-        return frames.as_tensor(), waveform.as_tensor()
+        frames, *waveform = self._pipe.run()
+        return frames.as_tensor(), waveform[0].as_tensor() if waveform else None
 
     def close(self) -> None:
         """Wait for what is in flight and drop it."""
@@ -88,30 +92,35 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        fed: tuple[Any, ...] = (list(batch.filmstrips), list(batch.audio))
+        fed: tuple[Any, ...] = (list(batch.filmstrips), *([list(batch.audio)] if self._audio else []))
         if self._frames < self._clip.frames:
             size, first = self._clip.size, batch.first_frame
             anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
             shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
-            start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
-            fed = (*fed, list(anchor), list(shape), list(start[:, None]))
+            fed = (*fed, list(anchor), list(shape))
+            if self._audio:
+                start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
+                fed = (*fed, list(start[:, None]))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
 
 
 def to_torch(
-    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device
+    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device, *, audio: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `DecodePipeline.run` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
+    """What a decoder's ``run`` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
 
     On a GPU it is ordered before whatever the calling thread's current stream does next. None stands for an empty
-    batch.
+    batch, and (B, 0) for the waveforms of frames without ``audio``.
     """
     shape = window, clip.size, clip.size, 3
     if frames is None:
-        audio = torch.empty((0, window_samples(clip, window)), device=device)
-        return torch.empty((0, *shape), dtype=torch.uint8, device=device), audio
-    return from_dlpack(frames).view(-1, *shape), from_dlpack(waveform)
+        video = torch.empty((0, *shape), dtype=torch.uint8, device=device)
+    else:
+        video = from_dlpack(frames).view(-1, *shape)
+    if waveform is None:
+        return video, torch.empty((len(video), window_samples(clip, window) if audio else 0), device=device)
+    return video, from_dlpack(waveform)
 
 
 def window_samples(clip: ClipFormat, frames: int) -> int:
@@ -121,17 +130,23 @@ def window_samples(clip: ClipFormat, frames: int) -> int:
 
 @pipeline_def  # type: ignore[untyped-decorator]
 def _graph(
-    clip: ClipFormat, frames: int, feed: Callable[[], tuple[Any, ...]], gpu: bool, hw_decoder_load: float
-) -> tuple[Any, Any]:
+    clip: ClipFormat,
+    frames: int,
+    feed: Callable[[], tuple[Any, ...]],
+    gpu: bool,
+    with_audio: bool,
+    hw_decoder_load: float,
+) -> tuple[Any, ...]:
     device = "mixed" if gpu else "cpu"
-    types_in = [types.UINT8, types.UINT8]
-    if frames == clip.frames:
-        filmstrip, audio = fn.external_source(feed, num_outputs=2, dtype=types_in, no_copy=True)
+    windowed = frames < clip.frames
+    types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * (2 + with_audio))
+    fed = deque(fn.external_source(feed, num_outputs=len(types_in), dtype=types_in, no_copy=True))
+    filmstrip = fed.popleft()
+    audio = fed.popleft() if with_audio else None
+    if not windowed:
         video = fn.decoders.image(filmstrip, device=device, output_type=types.RGB, hw_decoder_load=hw_decoder_load)
-        start: Any = 0
     else:
-        types_in += [types.INT32] * 3
-        filmstrip, audio, anchor, shape, start = fn.external_source(feed, num_outputs=5, dtype=types_in, no_copy=True)
+        anchor, shape = fed.popleft(), fed.popleft()
         video = fn.decoders.image_slice(
             filmstrip,
             anchor,
@@ -142,6 +157,9 @@ def _graph(
             normalized_anchor=False,
             normalized_shape=False,
         )
+    if audio is None:
+        return (video,)
+    start: Any = fed.popleft() if windowed else 0
     waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
     # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
     waveform = fn.slice(

@@ -63,6 +63,8 @@ class Reader:
         sampler: Sampler,
         positions: Callable[[int], NDArray[np.int64]],
         max_bad_fraction: float,
+        *,
+        audio: bool = True,
     ) -> None:
         """
         Args:
@@ -70,7 +72,9 @@ class Reader:
             sampler: draws the examples, of clips numbered through the catalogs.
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
+            audio: whether it is read.
         """
+        self._with_audio = audio
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
@@ -106,7 +110,7 @@ class Reader:
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]))
-                    sound = self._sound(int(examples.audio_clip[index]))
+                    sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                 except _BadClipError as error:
                     self._report(error)
                     continue
@@ -114,9 +118,11 @@ class Reader:
             else:
                 raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
             filmstrips.append(picture.filmstrip)
-            audio.append(sound)
+            if sound is not None:
+                audio.append(sound)
+                self.bytes += sound.size
             emotion[index] = picture.emotion
-            self.bytes += picture.filmstrip.size + sound.size
+            self.bytes += picture.filmstrip.size
             if picture.gaze is not None:
                 gaze[index], gaze_valid[index] = picture.gaze, True
         self.seconds += time.perf_counter() - start

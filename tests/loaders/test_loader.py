@@ -743,3 +743,17 @@ def test_a_window_of_shards_gives_negatives_from_its_own_shards_where_it_can(dat
         for batch in batches:
             for clip, audio in zip(shard[batch.clip.numpy()], shard[batch.audio_clip.numpy()], strict=True):
                 assert (clip in first) == (audio in first)
+
+
+def test_frames_alone_are_those_that_come_with_sound(dataset: Path) -> None:
+    for frames in (16, 5):
+        with loader_of(dataset, frames=frames) as heard, loader_of(dataset, frames=frames, audio=False) as silent:
+            for one, other in zip(take(heard, 4), take(silent, 4), strict=True):
+                assert other.audio.shape == (8, 0)
+                assert digest(other) != digest(one)
+                assert all(
+                    torch.equal(getattr(one, field.name), getattr(other, field.name))
+                    for field in fields(Batch)
+                    if field.name != "audio"
+                )
+            assert silent.stats().bytes < heard.stats().bytes
