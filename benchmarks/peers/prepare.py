@@ -139,7 +139,9 @@ def _prepare_forms(
         (work / "reference" / f"{number:06d}.jpg").write_bytes(original.members["filmstrip"])
         (work / "reference" / f"{number:06d}.wav").write_bytes(original.members["audio"])
     _repeat(originals, copies, manifest, work / "dataset")
-    sizes: dict[str, float] = {"filmstrip": _mean(len(o.members["filmstrip"]) + len(o.members["audio"]) for o in originals)}
+    sizes: dict[str, float] = {
+        "filmstrip": _mean(len(o.members["filmstrip"]) + len(o.members["audio"]) for o in originals)
+    }
     encoders: dict[Form, Callable[[Original], dict[str, bytes]]] = {}
     if source is not None:
         encoders["source"] = lambda original: _whole(original, source)
@@ -267,7 +269,7 @@ def _repeat(originals: Sequence[Original], copies: Sequence[Copy], manifest: Man
 
 
 def samples_of(prepared: Prepared, form: Form) -> Iterator[dict[str, object]]:
-    """Every clip of a form: ``key``, and its members' bytes as ``picture`` and ``sound`` (of source videos: the start)."""
+    """Every clip of a form: ``key``, and its members' bytes: ``picture``, and ``sound`` (the start, of source videos)."""
     picture, sound = SUFFIXES[form]
     for path in prepared.tars(form):
         sample: dict[str, object] = {}
