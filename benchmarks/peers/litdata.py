@@ -45,6 +45,9 @@ def write(prepared: Prepared, form: Form, folder: Path) -> None:
         mode="overwrite",
         verbose=False,
     )
+    written = len(litdata.StreamingDataset(str(folder)))
+    if written != prepared.facts["clips"]:
+        raise RuntimeError(f"LitData wrote {written} clips of {prepared.facts['clips']} to {folder}")
 
 
 def _same(sample: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
 from loaders.catalog import open_catalog
@@ -118,7 +119,8 @@ def prepare(data: Path, split: str, source: Path | None, clips: int, peers: Sequ
         prepared = Prepared(work)
     for peer in peers:
         for form in prepared.forms:
-            _peer_form(prepared, peer, form)
+            if form in PEERS[peer].forms:
+                _peer_form(prepared, peer, form)
     return prepared
 
 
@@ -269,7 +271,7 @@ def _repeat(originals: Sequence[Original], copies: Sequence[Copy], manifest: Man
 
 
 def samples_of(prepared: Prepared, form: Form) -> Iterator[dict[str, object]]:
-    """Every clip of a form: ``key``, and its members' bytes: ``picture``, and ``sound`` (the start, of source videos)."""
+    """Every clip of a form: ``key``, and its members' bytes: ``picture``, and ``sound`` (or the start)."""
     picture, sound = SUFFIXES[form]
     for path in prepared.tars(form):
         sample: dict[str, object] = {}
