@@ -19,7 +19,9 @@ from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset import ClipFormat
 
-Decoder = Literal["cpu", "gpu"]  #: libjpeg-turbo on the CPU, or nvJPEG on the GPU where the batches lie
+#: DALI's libjpeg-turbo on the CPU, nvJPEG on the GPU where the batches lie, or libjpeg-turbo without DALI, which is not
+#: this file's but `loaders.turbo`'s.
+Decoder = Literal["cpu", "gpu", "turbo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class PipelineSettings:
     threads: int  #: of the CPU decoders
     device: torch.device  #: where the outputs lie; a CUDA device has an index
     in_flight: int = 2  #: batches being decoded at a time
+    audio: bool = True  #: whether there is any, or frames alone
     decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
 
@@ -59,6 +62,7 @@ class DecodePipeline:
         self._clip = clip
         self._frames = frames
         self._source = source
+        self._audio = settings.audio
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         on_gpu = settings.device.type == "cuda"
         self._pipe = _graph(
@@ -67,6 +71,7 @@ class DecodePipeline:
             self._feed,
             settings.decoder,
             on_gpu,
+            settings.audio,
             settings.hw_decoder_load,
             batch_size=settings.max_batch,
             num_threads=settings.threads,
@@ -77,14 +82,14 @@ class DecodePipeline:
         self._pipe.build()
 
     def run(self) -> tuple[Any, Any]:
-        """The next batch's frames and waveforms as DALI tensors; waits for them.
+        """The next batch's frames and waveforms as DALI tensors, None for waveforms if there are none; waits for them.
 
         Raises:
             StopIteration: the source has ended and all its batches were returned.
             RuntimeError: DALI could not decode the batch.
         """
-        frames, waveform = self._pipe.run()
-        return frames.as_tensor(), waveform.as_tensor()
+        frames, *waveform = self._pipe.run()
+        return frames.as_tensor(), waveform[0].as_tensor() if waveform else None
 
     def close(self) -> None:
         """Wait for what is in flight and drop it."""
@@ -93,23 +98,26 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        fed: tuple[Any, ...] = (list(batch.filmstrips), list(batch.audio))
+        fed: tuple[Any, ...] = (list(batch.filmstrips), *([list(batch.audio)] if self._audio else []))
         if self._frames < self._clip.frames:
             size, first = self._clip.size, batch.first_frame
             anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
             shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
-            start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
-            fed = (*fed, list(anchor), list(shape), list(start[:, None]))
+            fed = (*fed, list(anchor), list(shape))
+            if self._audio:
+                start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
+                fed = (*fed, list(start[:, None]))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
 
 
 def to_torch(
-    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device
+    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device, *, audio: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `DecodePipeline.run` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
+    """What a decoder's ``run`` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
 
-    None stands for an empty batch. On a GPU nothing here waits, nor need the caller:
+    None stands for an empty batch, and (B, 0) for the waveforms of frames without ``audio``. On a GPU nothing here
+    waits, nor need the caller:
 
     * The tensors may be used on the calling thread's current stream at once. `DecodePipeline.run` has waited for them
       on the thread that decodes (DALI's ``Pipeline.run`` without a stream is host-synchronous), and torch's
@@ -124,9 +132,12 @@ def to_torch(
     """
     shape = window, clip.size, clip.size, 3
     if frames is None:
-        audio = torch.empty((0, window_samples(clip, window)), device=device)
-        return torch.empty((0, *shape), dtype=torch.uint8, device=device), audio
-    return from_dlpack(frames).view(-1, *shape), from_dlpack(waveform)
+        video = torch.empty((0, *shape), dtype=torch.uint8, device=device)
+    else:
+        video = from_dlpack(frames).view(-1, *shape)
+    if waveform is None:
+        return video, torch.empty((len(video), window_samples(clip, window) if audio else 0), device=device)
+    return video, from_dlpack(waveform)
 
 
 def window_samples(clip: ClipFormat, frames: int) -> int:
@@ -141,19 +152,21 @@ def _graph(
     feed: Callable[[], tuple[Any, ...]],
     decoder: Decoder,
     on_gpu: bool,
+    with_audio: bool,
     hw_decoder_load: float,
-) -> tuple[Any, Any]:
+) -> tuple[Any, ...]:
     # Without jpeg_fancy_upsampling, which would bring nvJPEG's chroma close to libjpeg-turbo's: nvImageCodec 0.9 says
     # that it may be slower, and refuses it for regions of interest before nvJPEG 13.2.
     device = "mixed" if decoder == "gpu" else "cpu"
-    types_in = [types.UINT8, types.UINT8]
-    if frames == clip.frames:
-        filmstrip, audio = fn.external_source(feed, num_outputs=2, dtype=types_in, no_copy=True)
+    windowed = frames < clip.frames
+    types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * (2 + with_audio))
+    fed = deque(fn.external_source(feed, num_outputs=len(types_in), dtype=types_in, no_copy=True))
+    filmstrip = fed.popleft()
+    audio = fed.popleft() if with_audio else None
+    if not windowed:
         video = fn.decoders.image(filmstrip, device=device, output_type=types.RGB, hw_decoder_load=hw_decoder_load)
-        start: Any = 0
     else:
-        types_in += [types.INT32] * 3
-        filmstrip, audio, anchor, shape, start = fn.external_source(feed, num_outputs=5, dtype=types_in, no_copy=True)
+        anchor, shape = fed.popleft(), fed.popleft()
         video = fn.decoders.image_slice(
             filmstrip,
             anchor,
@@ -165,10 +178,14 @@ def _graph(
             normalized_shape=False,
             hw_decoder_load=hw_decoder_load,
         )
+    if on_gpu:
+        video = video.gpu()  # what lies there already stays as it is
+    if audio is None:
+        return (video,)
+    start: Any = fed.popleft() if windowed else 0
     waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
     # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
     waveform = fn.slice(
         waveform, start=start, shape=[window_samples(clip, frames)], axes=[0], out_of_bounds_policy="pad"
     )
-    # What lies on the GPU already stays as it is.
-    return (video.gpu(), waveform.gpu()) if on_gpu else (video, waveform)
+    return video, waveform.gpu() if on_gpu else waveform

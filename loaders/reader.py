@@ -64,6 +64,8 @@ class Reader:
         positions: Callable[[int], NDArray[np.int64]],
         max_bad_fraction: float,
         sources: Sequence[ShardSource | None] | None = None,
+        *,
+        audio: bool = True,
     ) -> None:
         """
         Args:
@@ -72,7 +74,9 @@ class Reader:
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
+            audio: whether it is read.
         """
+        self._with_audio = audio
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
@@ -112,7 +116,7 @@ class Reader:
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]))
-                    sound = self._sound(int(examples.audio_clip[index]))
+                    sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                 except _BadClipError as error:
                     self._report(error)
                     continue
@@ -120,9 +124,11 @@ class Reader:
             else:
                 raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
             filmstrips.append(picture.filmstrip)
-            audio.append(sound)
+            if sound is not None:
+                audio.append(sound)
+                self.bytes += sound.size
             emotion[index] = picture.emotion
-            self.bytes += picture.filmstrip.size + sound.size
+            self.bytes += picture.filmstrip.size
             if picture.gaze is not None:
                 gaze[index], gaze_valid[index] = picture.gaze, True
         self.seconds += time.perf_counter() - start

@@ -1,6 +1,6 @@
 """The two threads between the disk and the training loop: one reads and checks, the other decodes.
 
-    Reader.read ──▶ read queue ──▶ DecodePipeline.run ──▶ decoded queue ──▶ the caller of next()
+    Reader.read ──▶ read queue ──▶ run of DecodePipeline or TurboDecoder ──▶ decoded queue ──▶ the caller of next()
 
 Both queues are bounded, so a slow side holds up the ones before it; each counts who waited for whom.
 """
@@ -16,6 +16,7 @@ from loaders.dataset import ClipFormat
 from loaders.handoff import ClosedError, Handoff, QueueCounts
 from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings
 from loaders.reader import Loaded
+from loaders.turbo import TurboDecoder
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Stream:
             thread.start()
 
     def next(self) -> tuple[Loaded, Any, Any]:
-        """The next batch, its frames and waveforms as DALI tensors, or None for both where it is empty.
+        """The next batch, its frames and waveforms as what speaks DLPack, or None for both where it is empty.
 
         Raises whatever stopped the threads.
         """
@@ -114,9 +115,12 @@ class Stream:
                 failures.append(error)
                 raise StopIteration from error
 
-        pipeline = None
+        pipeline: DecodePipeline | TurboDecoder | None = None
         try:
-            pipeline = DecodePipeline(self._clip, self._frames, self._settings, source)
+            if self._settings.decoder == "turbo":
+                pipeline = TurboDecoder(self._clip, self._settings, source)
+            else:
+                pipeline = DecodePipeline(self._clip, self._frames, self._settings, source)
             while True:
                 start = time.perf_counter()
                 try:

@@ -663,6 +663,8 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"negatives": {}}, "no kind has a weight"),
         ({"device": "abacus"}, "abacus"),
         ({"device": "mps"}, "mps"),
+        ({"cpu_decoder": "abacus"}, "use dali or turbo"),
+        ({"cpu_decoder": "turbo", "frames": 5}, "frames 5 of 16"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: dict[str, Any], named: str) -> None:
@@ -762,3 +764,23 @@ def test_a_window_of_shards_gives_negatives_from_its_own_shards_where_it_can(dat
         for batch in batches:
             for clip, audio in zip(shard[batch.clip.numpy()], shard[batch.audio_clip.numpy()], strict=True):
                 assert (clip in first) == (audio in first)
+
+
+def test_frames_alone_are_those_that_come_with_sound(dataset: Path) -> None:
+    for frames in (16, 5):
+        with loader_of(dataset, frames=frames) as heard, loader_of(dataset, frames=frames, audio=False) as silent:
+            for one, other in zip(take(heard, 4), take(silent, 4), strict=True):
+                assert other.audio.shape == (8, 0)
+                assert digest(other) != digest(one)
+                assert all(
+                    torch.equal(getattr(one, field.name), getattr(other, field.name))
+                    for field in fields(Batch)
+                    if field.name != "audio"
+                )
+            assert silent.stats().bytes < heard.stats().bytes
+
+
+def test_both_decoders_of_a_cpu_make_the_same_batches(dataset: Path) -> None:
+    with loader_of(dataset, cpu_decoder="turbo", threads=2) as loader:
+        assert digests(take(loader, 9)) == run_of(dataset, 9)
+        assert loader.stats().decoder == "turbo"

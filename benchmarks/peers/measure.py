@@ -1,0 +1,155 @@
+"""Runs one side in this process, measures it, and compares its first batch with what it should be.
+
+``python -m benchmarks.peers.measure JSON``, with the fields of `Order`; the last line that it prints is JSON too.
+"""
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.peers.decode import wav
+from benchmarks.peers.processes import cpu_seconds, memory_mb
+from benchmarks.peers.served import Form, Prepared, Served, Task
+from sharding.filmstrip import decode_filmstrip
+
+LEAST_PSNR = 28.0  # dB, of the worst clip: other frames, or frames a tick off, stay far below where anything moves
+LEAST_LIKENESS = 0.9  # correlation with the right sound, of the worst clip that is not silent
+_MEMORY_EVERY = 0.5  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to run."""
+
+    prepared: str  #: the folder
+    module: str
+    options: dict[str, Any]
+    form: Form
+    batch_size: int
+    workers: int
+    audio: bool
+    seconds: float
+    part: int
+    warm_up: float = 1.0  #: seconds, and at least a batch a worker
+
+
+def measure(order: Order) -> dict[str, float]:
+    """The side's figures."""
+    torch.set_num_threads(order.workers)
+    task = Task(
+        prepared=Prepared(Path(order.prepared)),
+        form=order.form,
+        batch_size=order.batch_size,
+        workers=order.workers,
+        audio=order.audio,
+        seconds=order.seconds,
+        part=order.part,
+    )
+    began = time.perf_counter()
+    serving: Iterator[Served] = import_module(f"benchmarks.peers.{order.module}").batches(task, **order.options)
+    first = next(serving)
+    first_batch = time.perf_counter() - began
+    likeness = check(first, task)
+    del first
+    began, batches = time.perf_counter(), 0
+    while batches % order.workers or batches == 0 or time.perf_counter() < began + order.warm_up:
+        next(serving)
+        batches += 1
+    peak = _Peak()
+    cpu, start, clips = cpu_seconds(), time.perf_counter(), 0
+    # Workers finish side by side: whole turns, or where a slow side is cut off would decide its figure.
+    elapsed, batches = 0.0, 0
+    while elapsed < order.seconds or batches < 2 * order.workers or batches % order.workers:
+        clips += len(next(serving).frames)
+        batches += 1
+        elapsed = time.perf_counter() - start
+    cpu = cpu_seconds() - cpu
+    return {
+        "clips_per_second": clips / elapsed,
+        "frames_per_second": clips * task.prepared.facts["frames"] / elapsed,
+        "cpu_ms_a_clip": 1000 * cpu / clips,
+        "memory_mb": peak.stop(),
+        "first_batch_seconds": first_batch,
+        **likeness,
+    }
+
+
+class _Peak:
+    """The most memory held at a time, looked at now and then: a look costs a millisecond a process."""
+
+    def __init__(self) -> None:
+        self._most = memory_mb()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        self._ended.set()
+        self._thread.join()
+        return max(self._most, memory_mb())
+
+    def _look(self) -> None:
+        while not self._ended.wait(_MEMORY_EVERY):
+            self._most = max(self._most, memory_mb())
+
+
+def check(served: Served, task: Task) -> dict[str, float]:
+    """How close a batch is to the filmstrips and WAVs of its clips: PSNR in dB and correlation, of the worst clip.
+
+    Raises:
+        ValueError: it has another shape or type, or other frames or sounds.
+    """
+    facts = task.prepared.facts
+    frames, audio = served.frames, served.audio
+    shape = (task.batch_size, facts["frames"], facts["size"], facts["size"], 3)
+    if frames.shape == (*shape[:2], 3, *shape[2:4]):
+        frames = frames.permute(0, 1, 3, 4, 2)
+    if frames.shape != shape or frames.dtype != torch.uint8:
+        raise ValueError(f"frames are {tuple(frames.shape)} {frames.dtype}, not {shape} uint8")
+    psnr, alike = 99.0, 1.0
+    for row, key in enumerate(served.keys):
+        strip, _ = task.prepared.reference(facts["originals"][str(key)])
+        right = decode_filmstrip(strip, facts["frames"])
+        psnr = min(psnr, psnr_of(frames[row].numpy(), right))
+    if psnr < LEAST_PSNR:
+        raise ValueError(f"the frames of a clip are not its own: {psnr:.1f} dB")
+    if task.audio:
+        if audio is None or audio.shape != (task.batch_size, facts["samples"]) or audio.dtype != torch.float32:
+            raise ValueError("the sound is missing, or of another shape or type")
+        for row, key in enumerate(served.audio_keys):
+            _, sound = task.prepared.reference(facts["originals"][str(key)])
+            alike = min(alike, likeness_of(audio[row].numpy(), wav(sound).numpy()))
+        if alike < LEAST_LIKENESS:
+            raise ValueError(f"the sound of a clip is not its own: correlation {alike:.2f}")
+    return {"psnr_db": psnr, "sound_likeness": alike}
+
+
+def psnr_of(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB; 99 where nothing differs."""
+    error = float(np.square(one.astype(np.float32) - other.astype(np.float32)).mean())
+    return min(99.0, 10 * float(np.log10(255**2 / error))) if error else 99.0
+
+
+def likeness_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Correlation, 1 where the right sound is silent."""
+    norm = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / norm if norm > 1e-3 else 1.0
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Order(**json.loads(sys.argv[1])))), flush=True)
+    sys.stdout.flush()
+    # The figures are out: workers, threads and their queues need not be wound up one by one.
+    import os
+
+    os._exit(0)

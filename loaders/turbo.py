@@ -1,0 +1,192 @@
+"""Whole clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
+
+`loaders.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, which takes a
+sixth of the time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the batch, by as many
+threads as there are cores, and a WAV file's samples are converted there.
+
+The memory of a batch is used again when nothing refers to it any more: fresh pages would have to be cleared by the
+kernel first, which costs about as much as the copy.
+"""
+
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+
+from loaders.dataset import ClipFormat, Manifest
+from loaders.errors import InputError
+from loaders.pipeline import Encoded, PipelineSettings
+from loaders.reader import AUDIO
+
+T = TypeVar("T", bound=np.generic)
+
+_CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
+_PCM, _MONO, _INT16 = 1, 1, 16  # as a WAV file's header has them
+_INT16_SCALE = np.float32(1 / 32768)
+
+
+def require_whole_wav_clips(manifests: Sequence[Manifest], frames: int, device: torch.device, *, audio: bool) -> None:
+    """Raise InputError where this decoder cannot serve: it knows no GPU, no region of a picture, and only WAV."""
+    use = "use cpu_decoder dali"
+    if device.type != "cpu":
+        raise InputError(f"cpu_decoder is 'turbo' and device is {str(device)!r}: {use}, or device cpu")
+    for manifest in manifests:
+        if frames != manifest.clip.frames:
+            raise InputError(
+                f"cpu_decoder is 'turbo' and frames {frames} of {manifest.clip.frames}: {use}, or all frames"
+            )
+        sound = manifest.member(AUDIO) if audio else None
+        if sound is not None and sound.extension != "wav":
+            raise InputError(f"cpu_decoder is 'turbo' and the audio {sound.extension}: {use}, or build with wav")
+
+
+class _Flying(NamedTuple):
+    """A batch that is being decoded."""
+
+    frames: NDArray[np.uint8]
+    waveform: NDArray[np.float32] | None
+    futures: list[Future[None]]
+
+
+class TurboDecoder:
+    """Pulls encoded batches from a source and decodes them, several in flight. One thread may use it."""
+
+    def __init__(self, clip: ClipFormat, settings: PipelineSettings, source: Callable[[], Encoded]) -> None:
+        """
+        Args:
+            clip: what the encoded clips decode to: all of it.
+            settings: see there; the device is the CPU.
+            source: the next batch; raises StopIteration at the end. Called from within `run`.
+        """
+        self._clip = clip
+        self._source = source
+        self._in_flight = settings.in_flight
+        self._audio = settings.audio
+        self._frames = _Buffers((settings.max_batch, clip.frames * clip.size, clip.size, 3), np.uint8)
+        self._waves = _Buffers((settings.max_batch, clip.samples), np.float32)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
+        self._flying: deque[_Flying] = deque()
+        self._ended = False
+
+    def run(self) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+        """The next batch's frames (B, T·H, W, 3) and waveforms (B, samples), None without audio; waits for them.
+
+        Raises:
+            StopIteration: the source has ended and all its batches were returned.
+            RuntimeError: a clip could not be decoded.
+        """
+        while len(self._flying) <= self._in_flight and (encoded := self._next()) is not None:
+            self._flying.append(self._start(encoded))
+        if not self._flying:
+            raise StopIteration
+        batch = self._flying.popleft()
+        for future in batch.futures:
+            future.result()
+        return batch.frames, batch.waveform
+
+    def close(self) -> None:
+        """Wait for what is in flight and drop it."""
+        self._threads.shutdown(cancel_futures=True)
+        self._flying.clear()
+
+    def _next(self) -> Encoded | None:
+        try:
+            return None if self._ended else self._source()
+        except StopIteration:
+            self._ended = True
+            return None
+
+    def _start(self, batch: Encoded) -> "_Flying":
+        frames = self._frames.lend(len(batch.filmstrips))
+        waveform = self._waves.lend(len(batch.audio)) if self._audio else None
+        futures = []
+        for first in range(0, len(frames), _CLIPS_A_TASK):
+            some = slice(first, first + _CLIPS_A_TASK)
+            sounds = () if waveform is None else zip(batch.audio[some], waveform[some], strict=True)
+            pictures = zip(batch.filmstrips[some], frames[some], strict=True)
+            futures.append(self._threads.submit(_decode, pictures, sounds, self._clip.sample_rate))
+        return _Flying(frames, waveform, futures)
+
+
+def _decode(
+    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    sounds: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    sample_rate: int,
+) -> None:
+    for data, out in pictures:
+        decode_filmstrip_into(data, out)
+    for data, wave in sounds:
+        decode_wav_into(data, wave, sample_rate)
+
+
+def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Decode a JPEG into ``out`` (height, width, 3) uint8 RGB.
+
+    Raises:
+        RuntimeError: it is damaged, or of another size.
+    """
+    try:
+        picture = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
+    except ValueError as error:
+        raise RuntimeError(f"not a whole JPEG: {error}") from error
+    if picture.shape != out.shape:
+        raise RuntimeError(f"a JPEG of {picture.shape[1]}×{picture.shape[0]} instead of {out.shape[1]}×{out.shape[0]}")
+
+
+def decode_wav_into(data: NDArray[np.uint8], out: NDArray[np.float32], sample_rate: int) -> None:
+    """Convert a 16-bit mono WAV file to ``out`` (samples,) in -1 … 1; what is missing at the end is silent.
+
+    Raises:
+        RuntimeError: it is none, or of another sample rate.
+    """
+    samples = _wav_samples(data, sample_rate)[: len(out)]
+    np.multiply(samples, _INT16_SCALE, out=out[: len(samples)])
+    out[len(samples) :] = 0
+
+
+def _wav_samples(data: NDArray[np.uint8], sample_rate: int) -> NDArray[np.int16]:
+    """The samples of a RIFF file, where they lie. Its chunks: name, length, and as many bytes, made even."""
+    file = np.ascontiguousarray(data).data.cast("B")
+    if bytes(file[:4]) != b"RIFF" or bytes(file[8:12]) != b"WAVE":
+        raise RuntimeError("not a WAV file")
+    at, known = 12, False
+    while at + 8 <= len(file):
+        name, length = bytes(file[at : at + 4]), int.from_bytes(file[at + 4 : at + 8], "little")
+        body = file[at + 8 : at + 8 + length]
+        if name == b"fmt ":
+            coding, channels = (int.from_bytes(body[i : i + 2], "little") for i in (0, 2))
+            rate, bits = int.from_bytes(body[4:8], "little"), int.from_bytes(body[14:16], "little")
+            if (coding, channels, bits) != (_PCM, _MONO, _INT16) or rate != sample_rate:
+                raise RuntimeError(f"a WAV file of {channels} channels, {bits} bits and {rate} samples a second")
+            known = True
+        elif name == b"data" and known:
+            return np.frombuffer(body[: len(body) // 2 * 2], "<i2")
+        at += 8 + length + length % 2
+    raise RuntimeError("a WAV file without samples")
+
+
+class _Buffers(Generic[T]):
+    """Arrays of one shape, lent until nothing refers to what was lent, nor to anything that was made of it."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: type[T]) -> None:
+        self._shape, self._dtype = shape, dtype
+        self._free: deque[NDArray[T]] = deque()
+
+    def lend(self, length: int) -> NDArray[T]:
+        """The first ``length`` rows of a buffer; what they hold is undefined."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = np.empty(self._shape, self._dtype)
+        # A view keeps alive the array that it was made of, and torch keeps the view: an array over the buffer's memory
+        # that only the borrower knows ends with the last of them. (A view of `buffer` would be taken for one of its
+        # owner's, and end early.)
+        lent = np.frombuffer(buffer.data.cast("B"), self._dtype)
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
+        return lent.reshape(self._shape)[:length]

@@ -1,0 +1,250 @@
+"""The parts of the loaders' benchmark: what it prepares, what it accepts, what it makes of the rounds."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.loaders import FRAMES, LIMIT, OURS, STRIPS, chosen_peers, plot, ratios_of, side_name
+from benchmarks.peers.decode import decoder_of, wav
+from benchmarks.peers.limit import parse_tjbench, strips_of
+from benchmarks.peers.measure import check, psnr_of
+from benchmarks.peers.prepare import copies_of, encode_video, prepare, samples_of
+from benchmarks.peers.processes import cpu_seconds, memory_mb, tree
+from benchmarks.peers.registry import PEERS
+from benchmarks.peers.served import SUFFIXES, Prepared, Served, Task
+from benchmarks.record import Record
+from loaders import ClipLoader, InputError
+from loaders.catalog import open_catalog
+from sharding.filmstrip import decode_filmstrip
+from sharding.settings import BuildSettings
+from tests.datasets import Contents, make_dataset
+
+ROOT = Path(__file__).parents[2]
+CLIPS = 30
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "dataset"
+    contents = Contents(speakers={"train": 3}, shards={"train": 2}, videos=2, utterances=1, clips=2)
+    make_dataset(folder, contents, BuildSettings(size=64))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return prepare(data, "train", None, CLIPS, [], tmp_path_factory.mktemp("work"))
+
+
+def task_of(prepared: Prepared, batch_size: int) -> Task:
+    return Task(prepared=prepared, form="filmstrip", batch_size=batch_size, workers=1, audio=True, seconds=0.1, part=0)
+
+
+@given(st.integers(1, 40), st.integers(1, 200))
+def test_copies_are_enough_and_spread_evenly(originals: int, clips: int) -> None:
+    copies = copies_of(originals, clips)
+    assert clips <= len(copies) < clips + originals
+    assert len({copy.key for copy in copies}) == len(copies)
+    counts = np.bincount([copy.original for copy in copies], minlength=originals)
+    assert counts.min() == counts.max()
+
+
+def test_the_repeated_dataset_holds_the_bytes_of_its_originals_many_times(prepared: Prepared) -> None:
+    catalog = open_catalog(prepared.dataset, "train", ["filmstrip", "audio"])
+    assert len(catalog) == prepared.facts["clips"] >= CLIPS
+    originals = prepared.facts["originals"]
+    assert catalog.table(["key"])["key"].to_pylist() == list(originals)
+    for sample in samples_of(prepared, "filmstrip"):
+        assert (sample["picture"], sample["sound"]) == prepared.reference(originals[sample["key"]])
+
+
+def test_every_form_shows_the_same_clips_under_the_same_keys(prepared: Prepared) -> None:
+    originals = prepared.facts["originals"]
+    assert prepared.forms == ["h264", "mjpeg", "filmstrip"]
+    for form in prepared.forms:
+        decode = decoder_of(form, "pyav", prepared.facts, audio=True)
+        samples = list(samples_of(prepared, form))
+        assert [sample["key"] for sample in samples] == list(originals)
+        size = np.mean([len(sample["picture"]) + len(sample["sound"]) for sample in samples])  # type: ignore[arg-type]
+        assert prepared.facts["bytes"][form] == pytest.approx(size)
+        for sample in samples[:3]:
+            frames, audio = decode(sample["picture"], sample["sound"])  # type: ignore[arg-type]
+            strip, sound = prepared.reference(originals[sample["key"]])
+            assert psnr_of(frames.numpy(), decode_filmstrip(strip, prepared.facts["frames"])) > 28
+            assert audio is not None
+            assert torch.equal(audio, wav(sound))
+
+
+def test_what_was_prepared_is_used_again_and_not_for_other_clips(prepared: Prepared, data: Path) -> None:
+    before = (prepared.folder / "prepared.json").stat().st_mtime_ns
+    again = prepare(data, "train", None, CLIPS, [], prepared.folder)
+    assert (again.folder / "prepared.json").stat().st_mtime_ns == before
+    with pytest.raises(InputError, match="--work"):
+        prepare(data, "train", None, CLIPS + 100, [], prepared.folder)
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(InputError, match="--work"):
+        prepare(data, "train", None, CLIPS, [], tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "all of it"
+
+
+def served_by_ours(prepared: Prepared) -> Served:
+    with ClipLoader(prepared.dataset, batch_size=8, threads=1, negatives=None) as loader:
+        batch = next(iter(loader))
+        keys = loader.catalogs[0].table(["key"])["key"].to_pylist()
+    named = [keys[row] for row in batch.clip.tolist()]
+    return Served(batch.video, batch.audio, named, named)
+
+
+def test_a_side_that_cheats_is_found_out(prepared: Prepared) -> None:
+    served, task = served_by_ours(prepared), task_of(prepared, 8)
+    assert check(served, task)["psnr_db"] == 99
+    check(served._replace(frames=served.frames.permute(0, 1, 4, 2, 3)), task)
+    originals = prepared.facts["originals"]
+    first = originals[served.keys[0]]
+    other = next(key for key, original in originals.items() if original != first)
+    assert served.audio is not None
+    cheats = [
+        served._replace(frames=served.frames[:7], keys=served.keys[:7]),
+        served._replace(frames=served.frames[:, :15]),
+        served._replace(frames=served.frames.float()),
+        served._replace(frames=served.frames[:, [0] * 16]),
+        served._replace(frames=served.frames.flip(4)),
+        served._replace(keys=[other, *served.keys[1:]]),
+        served._replace(audio=None),
+        served._replace(audio=served.audio[:, :100]),
+        served._replace(audio=served.audio.roll(1, 0)),
+    ]
+    for cheat in cheats:
+        with pytest.raises(ValueError, match=r"frames|sound"):
+            check(cheat, task)
+
+
+def test_an_encoded_video_has_its_frames_and_one_key_frame() -> None:
+    import av
+
+    frames = np.tile(np.arange(0, 256, 16, dtype=np.uint8)[:, None, None, None], (1, 64, 64, 3))
+    for codec in ("libx264", "mjpeg"):
+        with av.open(io.BytesIO(encode_video(frames, 8.0, codec, {}))) as container:
+            decoded = list(container.decode(video=0))
+        assert [round(float(frame.time) * 8) for frame in decoded] == list(range(16))
+        assert codec == "mjpeg" or [frame.key_frame for frame in decoded] == [True] + [False] * 15
+        levels = [frame.to_ndarray(format="rgb24").mean() for frame in decoded]
+        assert np.abs(np.array(levels) - frames[:, 0, 0, 0]).max() < 4
+
+
+def test_the_limit_is_read_from_what_tjbench_prints() -> None:
+    text = """
+Pixel      JPEG   JPEG     Image  Image   Xform   Comp    Decomp
+Format     CS     Subsamp  Width  Height  Perf    Ratio   Perf
+
+RGB  (TD)  YCbCr  4:2:0    224    3584    N/A     N/A     313.1
+"""
+    assert parse_tjbench(text) == 313.1
+    with pytest.raises(InputError, match="libjpeg-turbo-progs"):
+        parse_tjbench("USAGE: tjbench <Inputimage (BMP|PPM)>")
+
+
+def test_rounds_take_other_strips_until_all_had_their_turn(prepared: Prepared) -> None:
+    strips = set(strips_of(prepared, 0)) | set(strips_of(prepared, 1))
+    assert len(strips) == len(set(prepared.facts["originals"].values()))
+
+
+def test_time_and_memory_of_children_count() -> None:
+    busy = "import time; held = bytearray(100_000_000); end = time.process_time() + 0.5\n"
+    busy += "while time.process_time() < end: pass\nprint('done', flush=True); input()"
+    memory, cpu = memory_mb(), cpu_seconds()
+    child = subprocess.Popen([sys.executable, "-c", busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert tree() == [os.getpid(), child.pid]
+    assert cpu_seconds() - cpu > 0.4
+    assert memory_mb() - memory > 90
+    child.communicate("\n")
+    assert tree() == [os.getpid()]
+    assert cpu_seconds() - cpu > 0.4
+
+
+def test_ratios_name_the_best_peer_of_each_kind() -> None:
+    def rounds(*rates: float) -> list[dict[str, float]]:
+        return [{"clips_per_second": rate} for rate in rates]
+
+    ratios = ratios_of(
+        {
+            LIMIT: rounds(100, 200),
+            STRIPS: rounds(90, 180),
+            FRAMES: rounds(80, 160),
+            OURS: rounds(60, 120),
+            side_name("a", "source"): rounds(6, 12),
+            side_name("b", "source"): rounds(5, 10),
+            side_name("a", "filmstrip"): rounds(30, 60),
+        }
+    )
+    assert ratios[f"{FRAMES} / {LIMIT}"] == pytest.approx(0.8)
+    assert ratios[f"{OURS} / best peer on source videos"] == pytest.approx(10)
+    assert ratios[f"{OURS} / best peer on any form"] == pytest.approx(2)
+    assert ratios[f"{OURS} / b @ source"] == pytest.approx(12)
+
+
+def test_peers_that_are_not_installed_are_named_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.peers.registry._installed", lambda name: name != "torchcodec")
+    chosen, missing = chosen_peers(["all"])
+    assert set(chosen) | set(missing) == set(PEERS)
+    assert not set(chosen) & set(missing)
+    assert missing["webdataset+torchcodec"] == ["torchcodec"]
+    assert chosen_peers(["none"]) == ([], {})
+    with pytest.raises(InputError, match="--peers ffcv"):
+        chosen_peers(["dali", "ffcv"])
+
+
+def test_every_peer_has_a_module_that_says_how_it_is_set_up() -> None:
+    for peer in PEERS.values():
+        text = (ROOT / "benchmarks" / "peers" / f"{peer.module}.py").read_text()
+        assert "def batches(task: Task" in text
+        assert ("def write(" in text) == peer.own_format
+        assert set(peer.forms) <= set(SUFFIXES)
+
+
+def test_the_plot_shows_every_side(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rounds = {side: [{"clips_per_second": rate} for rate in (3.0, 4.0)] for side in (LIMIT, OURS, "a @ source")}
+    record = Record(benchmark="loaders", settings={"workers": 2, "rounds": 2}, rounds=rounds, ratios={}, facts={})
+    plot(record, tmp_path / "plots" / "loaders.png")
+    assert (tmp_path / "plots" / "loaders.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_it_runs_from_the_command_line_and_writes_what_it_measured(
+    data: Path, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    program = tmp_path / "tjbench"  # in place of the real one, which need not be installed where tests run
+    program.write_text("#!/bin/sh\necho 'RGB  (TD)  YCbCr  4:2:0    64    1024    N/A     N/A     300.0'\n")
+    program.chmod(0o755)
+    command = [sys.executable, "benchmarks/loaders.py", "--data", str(data), "--work", str(prepared.folder)]
+    command += ["--clips", str(CLIPS), "--rounds", "1", "--seconds", "0.1", "--peers", "webdataset+pyav"]
+    command += ["--batch-size", "8", "--workers", "1", "--json", str(tmp_path / "loaders.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "loaders.json").read_text())
+    assert set(record["rounds"]) == {
+        LIMIT,
+        STRIPS,
+        FRAMES,
+        OURS,
+        "webdataset+pyav @ h264",
+        "webdataset+pyav @ mjpeg",
+    }
+    assert record["rounds"][LIMIT][0]["clips_per_second"] == pytest.approx(300e6 / 64 / 1024, rel=1e-3)
+    assert record["rounds"][OURS][0]["psnr_db"] == 99
+    assert record["ratios"][f"{OURS} / best peer on any form"] > 0
