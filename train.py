@@ -304,11 +304,11 @@ def _fit(
     """Train ``network`` in place, with checkpoints and curves, and save it."""
     assert settings.output is not None  # `check` saw to it
     output = settings.output
-    _open_run(output, run, settings, accelerator)
-    front_end.to(accelerator.device).train()
     place(network, accelerator.device)
     if settings.compile:
         compile_towers(network, accelerator.device)
+    _open_run(output, run, settings, accelerator)
+    front_end.to(accelerator.device).train()
     optimizer: Any = adam(network, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay)
     prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
