@@ -332,9 +332,10 @@ def _fit(
     """Train ``network`` in place, with checkpoints and curves, and save it."""
     assert settings.output is not None  # `check` saw to it
     output = settings.output
+    optimizer: Any = put_in_place(settings, network, accelerator.device)
     _open_run(output, run, settings, accelerator)
     front_end.to(accelerator.device).train()
-    prepared, optimizer = accelerator.prepare(network, put_in_place(settings, network, accelerator.device))
+    prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
     accelerator.init_trackers("tensorboard")
     if settings.resume:
