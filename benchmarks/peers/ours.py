@@ -1,4 +1,7 @@
-"""This project's ClipLoader, with its defaults: shuffled, half of the sounds those of other videos."""
+"""This project's ClipLoader: shuffled, half of the sounds those of other videos.
+
+With ``cpu_decoder="dali"``, the default, or "turbo".
+"""
 
 from collections.abc import Iterator
 
@@ -6,10 +9,14 @@ from benchmarks.peers.served import Served, Task
 from loaders import ClipLoader
 
 
-def batches(task: Task) -> Iterator[Served]:
+def batches(task: Task, cpu_decoder: str = "dali") -> Iterator[Served]:
     """The clips."""
     with ClipLoader(
-        task.prepared.dataset, batch_size=task.batch_size, threads=task.workers, audio=task.audio
+        task.prepared.dataset,
+        batch_size=task.batch_size,
+        threads=task.workers,
+        audio=task.audio,
+        cpu_decoder=cpu_decoder,
     ) as loader:
         keys = loader.catalogs[0].table(["key"])["key"].to_pylist()
         while True:

@@ -24,7 +24,6 @@ from tests.films import shades, tone, write_film, write_table
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
-KILLS = int(os.environ.get("FILMSTRIP_KILLS", "4"))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -86,11 +85,11 @@ class Run:
         assert self.process.returncode == 0, errors
 
 
-def test_killed_at_random_moments_a_build_ends_the_same(source: Path, whole: Path, tmp_path: Path) -> None:
+def test_killed_at_random_moments_a_build_ends_the_same(source: Path, whole: Path, tmp_path: Path, full: bool) -> None:
     """``kill -9`` of a build and its workers, again and again, then a run to the end: the same files, the same SHA-256.
 
     The moments are drawn from the whole time that a build takes, with one worker or two. A build that is done before
-    its moment comes is compared and begun anew. FILMSTRIP_KILLS=20 kills 20 times instead of 4.
+    its moment comes is compared and begun anew. 4 kills; with ``--full`` 20.
     """
     output, expected = tmp_path / "dataset", digests(whole)
     began = time.monotonic()
@@ -100,7 +99,7 @@ def test_killed_at_random_moments_a_build_ends_the_same(source: Path, whole: Pat
     draw = random.Random(20)
     states = set()
     kills = 0
-    while kills < KILLS:
+    while kills < (20 if full else 4):
         run = Run(source, output, draw.choice((1, 2)))
         time.sleep(draw.uniform(0, 0.5 * seconds))
         if run.process.poll() is not None:
