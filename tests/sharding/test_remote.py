@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,24 +22,10 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.settings import BuildSettings
 from sharding.store import Store
 from tests.films import write_film
-from tests.s3 import S3, Misdeed, s3_server
+from tests.s3 import S3, Misdeed
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(size=16, fps=2.0, clip_seconds=1.0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server() as s3:
-        yield s3
-
-
-@pytest.fixture
-def s3(server: S3) -> S3:
-    server.misdeeds.clear()
-    server.requests.clear()
-    server.done = 0
-    return server
 
 
 @pytest.fixture(scope="module")

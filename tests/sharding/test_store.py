@@ -1,28 +1,13 @@
 """Objects go up whole and verified, whatever the server does."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loaders.errors import InputError
 from sharding.store import Store
-from tests.s3 import S3, Misdeed, s3_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3]:
-    with s3_server() as s3:
-        yield s3
-
-
-@pytest.fixture
-def s3(server: S3) -> S3:
-    server.misdeeds.clear()
-    server.requests.clear()
-    server.done = 0
-    return server
+from tests.s3 import S3, Misdeed
 
 
 @pytest.fixture
