@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
@@ -59,8 +58,8 @@ class Settings:
     """The part of it to take."""
     source: Path | None = None
     """The videos it was built of; without them no peer is measured on whole videos."""
-    peers: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ("all",)
-    """Which peers, by name; all or none. Repeat the option for several."""
+    peers: tuple[str, ...] = ("all",)
+    """Which peers, by name; all or none."""
     rounds: int = 5
     """How often every side is measured."""
     clips: int = 2000
