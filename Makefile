@@ -15,10 +15,10 @@ PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 1100 --batch-siz
 FINETUNE := --preset tiny --epochs 1000 --max-steps 300 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
     --triplet-reduction mean --margin 0.2
 
-.PHONY: help setup demo test format clean
+.PHONY: help setup demo bench-setup test format clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP)  ## make .venv with everything the demo and the tests need
 
@@ -39,6 +39,11 @@ demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (m
 	$(LAUNCH) train.py --stage pretrain --data $(DEMO)/vox --output $(DEMO)/pretrained $(PRETRAIN)
 	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --init $(DEMO)/pretrained --output $(DEMO)/finetuned $(FINETUNE)
 	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
+
+bench-setup:  ## make .venv-bench, with the loaders that ours is compared with
+	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt setuptools wheel
+	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt --no-build-isolation -e '.[bench]'
 
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .
