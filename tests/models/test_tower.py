@@ -104,10 +104,12 @@ def test_bfloat16_gradients_of_convolutions_are_those_of_float32(frames: int, st
     assert (rounded - exact).norm() < 0.02 * exact.norm()
 
 
-def test_two_frames_are_convolved_as_any_others() -> None:
-    convolution = VideoTower(SMALL).stages[1][0]
-    x = torch.randn(1, 2, 2, 6, 6)
-    expected = nn.functional.conv3d(x, convolution.weight, padding=1)
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("stage", [0, 1])
+def test_one_and_two_frames_are_convolved_as_any_others(frames: int, stage: int) -> None:
+    convolution = VideoTower(SMALL).stages[stage][0]
+    x = torch.randn(2, convolution.in_channels, frames, 6, 6)
+    expected = nn.functional.conv3d(x, convolution.weight, stride=convolution.stride, padding=1)
     torch.testing.assert_close(convolution(x), expected)
 
 
