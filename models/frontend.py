@@ -61,8 +61,8 @@ class FrontEndConfig:
     f_min: float = 20
     #: Added to the power before the logarithm: about 100 dB under a full-scale tone.
     mel_floor: float = 1e-6
-    #: Of the natural logarithm, measured over VoxCeleb2 speech with either preset's bands; batch norm takes up what
-    #: another corpus differs by.
+    #: Of the natural logarithm, measured over VoxCeleb2 speech with the full preset's bands; batch norm takes up
+    #: what another corpus or preset differs by.
     mel_mean: float = -2.7
     mel_std: float = 3.7
     #: Normalise by the clip's own mean and deviation instead (see the top of this file).

@@ -66,10 +66,11 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 560
+    speakers: int = 1000
     """Of the VoxCeleb part: many, and little of each, because that is what it takes to know a stranger's voice."""
-    videos_per_speaker: int = 2
-    """Of the VoxCeleb part: each has its own room, light and clothes."""
+    videos_per_speaker: int = 1
+    """Of the VoxCeleb part: each has its own room, light and clothes. Another speaker teaches more than a second
+    video does."""
     utterances_per_video: int = 1
     """Of the VoxCeleb part."""
     voxceleb_seconds: tuple[float, float] = (2.1, 2.6)

@@ -173,9 +173,10 @@ class Take:
 def draw_person(rng: np.random.Generator) -> Person:
     """A new person: every trait independent of the others, those that are heard too nearer to an extreme than not.
 
-    Those follow the arcsine distribution: were they uniform, more pairs of strangers would be too alike to tell apart.
+    Were those uniform, or followed they the arcsine distribution as after one of the two folds, more pairs of strangers
+    would be too alike to tell apart.
     """
-    heard = np.sin(np.pi / 2 * rng.random(3)) ** 2
+    heard = _fold(_fold(rng.random(3)))
     width, length, warmth = heard.tolist()
     skin, eyes, parting, fringe, nose, freckles, glasses = rng.random(7).tolist()
     return Person(
@@ -190,6 +191,11 @@ def draw_person(rng: np.random.Generator) -> Person:
         freckles=freckles < 0.25,
         glasses=glasses < 0.25,
     )
+
+
+def _fold(trait: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of numbers from 0 to 1, closer to the nearer end."""
+    return np.asarray(np.sin(np.pi / 2 * trait) ** 2)
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
