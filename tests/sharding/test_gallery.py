@@ -620,7 +620,7 @@ def test_picture_and_sound_go_together(opened: Callable[[str], Open]) -> None:
     assert seen == sorted(set(seen))
     view.click(film)  # paused: the first frame again
     view.wait_for_frame(card, "0")
-    assert view.script("return document.getElementById('player').paused")
+    view.wait(lambda: view.script("return document.getElementById('player').paused"), "the pause")
     assert np.abs(view.picture(canvas) - first).max() < 3
 
 

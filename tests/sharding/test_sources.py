@@ -63,7 +63,10 @@ def same_but_for_paths(local: Path, remote: Path, root: Path, url: str) -> Manif
     one, other = read_manifest(local), read_manifest(remote)
     assert replace(one, rejected_sha256="") == replace(other, rejected_sha256="")
     rows, others = (pq.read_table(folder / REJECTED).to_pylist() for folder in (local, remote))
-    moved = [{name: text.replace(str(root), url) for name, text in row.items()} for row in rows]
+    moved = [
+        {name: value.replace(str(root), url) if isinstance(value, str) else value for name, value in row.items()}
+        for row in rows
+    ]
     assert moved == others
     return other
 
