@@ -10,9 +10,9 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
     --num_cpu_threads_per_process $(JOBS)
 
 # What two cores train in minutes; see `train.py --help`.
-PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 1000 --batch-size 64 --window 12 --no-gaze \
+PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size 64 --window 12 --no-gaze \
     --learning-rate 2e-3 --warmup-steps 150 --schedule cosine --evaluation-rounds 8
-FINETUNE := --preset tiny --epochs 1000 --max-steps 300 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
+FINETUNE := --preset tiny --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
     --triplet-reduction mean --margin 0.2
 
 .PHONY: help setup demo bench-setup test format clean
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (minutes on two cores)
 	rm -rf $(DEMO)
-	$(BIN)/python sharding/build.py demo --output $(DEMO)/corpus --size 128
+	$(BIN)/python sharding/build.py demo --output $(DEMO)/corpus --size 96
 	$(BIN)/python sharding/build.py voxceleb --source $(DEMO)/corpus/voxceleb --openface $(DEMO)/corpus/openface/voxceleb \
 	    --output $(DEMO)/vox --size 80
 	$(BIN)/python sharding/build.py omg --source $(DEMO)/corpus/omg/videos --openface $(DEMO)/corpus/openface/omg \
