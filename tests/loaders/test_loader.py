@@ -592,7 +592,8 @@ def test_a_killed_run_goes_on_from_its_last_state(dataset: Path, tmp_path: Path)
 
 
 UNTIL_INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the process that runs the tests may have it ignored
 from loaders import ClipLoader
 loader = ClipLoader(sys.argv[1], batch_size=8, threads=1)
 while True:
