@@ -92,6 +92,7 @@ def page(paths: Sequence[Path], home: Path) -> str:
         "Made by `python benchmarks/report.py` from the records in `results/`. Sides were measured in turn; every "
         "figure is the median of its rounds, with the least and the greatest in brackets.",
         "",
+        "",
     ]
     sections = [section(path, record, of, versions, home) for path, record, of, versions in records]
     return "\n".join(head) + "\n".join(sections)
