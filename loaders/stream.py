@@ -18,11 +18,6 @@ from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings
 from loaders.reader import Loaded
 from loaders.turbo import TurboDecoder
 
-#: Seconds that `Stream.stop` waits for its threads. They end in milliseconds, but for one case: Ctrl-C may reach Python
-#: when the consumer has just taken a queue's lock and does not know it yet, and then nobody lets it go. A thread that
-#: waits for it then ends with the process, which must not wait for the thread.
-_PATIENCE = 20.0
-
 
 @dataclass(slots=True)
 class StreamCounts:
@@ -81,11 +76,10 @@ class Stream:
         """End both threads and drop what is queued."""
         self._decoded.close()
         self._loaded.close()
-        until = time.monotonic() + _PATIENCE
         for thread in self._threads:
             # The collector of cycles may find the loader in one of these very threads.
             if thread is not threading.current_thread():
-                thread.join(max(0.0, until - time.monotonic()))
+                thread.join()
 
     def _reading(self) -> None:
         epoch, step = self._start
