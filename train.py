@@ -134,7 +134,7 @@ class Settings:
     hw_decoder_load: float = 0.9
     """Share of the filmstrips that a GPU decodes in its JPEG engines, where it has some."""
     cpu_decoder: Literal["dali", "turbo"] = "dali"
-    """What decodes for training on a CPU; turbo: without DALI, in less time, of whole clips (no --window) with WAV."""
+    """What decodes for training on a CPU; turbo: without DALI and its copy, of whole clips (no --window) with WAV."""
     lanes: int = 1
     """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
     shard_window: int | None = None

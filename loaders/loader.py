@@ -86,7 +86,7 @@ class ClipLoader:
                 batches; tried when the first batch is asked for, see `loaders.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes for batches on the CPU: DALI's graph, or "turbo", libjpeg-turbo without it: the
-                same bytes in less time, of whole clips with WAV alone, see `loaders.turbo`.
+                same bytes without its copy, of whole clips with WAV alone, see `loaders.turbo`.
             rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:

@@ -1,7 +1,7 @@
 """Whole clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
 
 `loaders.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, which takes a
-sixth of the time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the batch, by as many
+tenth of the time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the batch, by as many
 threads as there are cores, and a WAV file's samples are converted there.
 
 The memory of a batch is used again when nothing refers to it any more: fresh pages would have to be cleared by the
