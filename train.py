@@ -133,8 +133,9 @@ class Settings:
     """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
     hw_decoder_load: float = 0.9
     """Share of the filmstrips that a GPU decodes in its JPEG engines, where it has some."""
-    cpu_decoder: Literal["dali", "turbo"] = "dali"
-    """What decodes for training on a CPU; turbo: without DALI and its copy, of whole clips (no --window) with WAV."""
+    cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
+    """What decodes for training on a CPU, to the same bytes: DALI's graph, or libjpeg-turbo alone, which is faster and
+    takes whole clips (no --window) with WAV; auto: that where it can."""
     lanes: int = 1
     """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
     shard_window: int | None = None
@@ -448,8 +449,9 @@ def _say_what_bounds(loader: ClipLoader) -> None:
         f"{stats.clips} clips in {stats.seconds:.0f} s, {stats.clips_per_second:.0f} clips/s; waited for data "
         f"{100 * stats.data_wait_share:.2f} % of the time: bound by {bound}; {stats.bad_clips} bad clips"
     )
-    if loader.device.type != "cpu":
-        console().print(f"filmstrips were decoded on the {stats.decoder.upper()}, {stats.decoder_reason}")
+    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
+    if stats.decoder:
+        console().print(f"filmstrips were decoded {what[stats.decoder]}: {stats.decoder_reason}")
 
 
 # -- the folder of a run

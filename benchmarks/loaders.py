@@ -42,7 +42,7 @@ from benchmarks.record import (  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
-TURBO, TURBO_FRAMES = "ours, turbo", "ours, turbo, frames alone"
+DALI, DALI_FRAMES = "ours, by DALI", "ours, by DALI, frames alone"
 LIMIT, STRIPS = "limit", "limit, strips in turn"
 FIGURES = ("clips_per_second", "frames_per_second", "cpu_ms_a_clip", "memory_mb", "first_batch_seconds", "psnr_db")
 _PATIENCE = 600.0  # seconds
@@ -138,10 +138,10 @@ def sides_of(
         STRIPS: _Limit(simplejpeg_rate, prepared, workers, settings.seconds),
     }
     for name, decoder, audio in (
-        (FRAMES, "dali", False),
-        (OURS, "dali", True),
-        (TURBO_FRAMES, "turbo", False),
-        (TURBO, "turbo", True),
+        (FRAMES, "auto", False),
+        (OURS, "auto", True),
+        (DALI_FRAMES, "dali", False),
+        (DALI, "dali", True),
     ):
         options = {"cpu_decoder": decoder}
         sides[name] = partial(run, Order(module="ours", options=options, form="filmstrip", audio=audio, **base))
@@ -196,12 +196,12 @@ class _Limit:
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     """Medians of ratios within a round: ours to the limit, to the best peer on the sources and on any form, to each."""
     clips = partial(median_ratio, rounds, "clips_per_second")
-    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, TURBO_FRAMES, TURBO, STRIPS)}
+    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI_FRAMES, DALI, STRIPS)}
     peers = [side for side in rounds if " @ " in side]
     on_source = [side for side in peers if side.endswith("@ source")]
     for what, sides in (("best peer on source videos", on_source), ("best peer on any form", peers)):
         if sides:
-            ratios |= {f"{our} / {what}": min(clips(our, side) for side in sides) for our in (OURS, TURBO)}
+            ratios |= {f"{our} / {what}": min(clips(our, side) for side in sides) for our in (OURS, DALI)}
     return ratios | {f"{OURS} / {side}": clips(OURS, side) for side in peers}
 
 

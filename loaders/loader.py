@@ -27,13 +27,13 @@ from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch
-from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, settled
+from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource
 from loaders.stream import Stream, StreamCounts
-from loaders.turbo import require_whole_wav_clips
+from loaders.turbo import obstacle
 
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 
@@ -56,7 +56,7 @@ class ClipLoader:
         device: str | torch.device = "cpu",
         placement: str = "auto",
         hw_decoder_load: float = 0.9,
-        cpu_decoder: str = "dali",
+        cpu_decoder: str = "auto",
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
@@ -85,8 +85,8 @@ class ClipLoader:
             placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
                 batches; tried when the first batch is asked for, see `loaders.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
-            cpu_decoder: what decodes for batches on the CPU: DALI's graph, or "turbo", libjpeg-turbo without it: the
-                same bytes without its copy, of whole clips with WAV alone, see `loaders.turbo`.
+            cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
+                without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
             rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
@@ -132,7 +132,6 @@ class ClipLoader:
         _check("shard_window", shard_window or 1, 1, 1 << 30)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
-        self._choice = settled(self._placement, device)
         if not 0 <= hw_decoder_load <= 1:
             raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
@@ -178,11 +177,8 @@ class ClipLoader:
             audio=audio,
             hw_decoder_load=hw_decoder_load,
         )
-        if cpu_decoder == "turbo":
-            require_whole_wav_clips(manifests, frames, device, audio=audio)
-            self._choice = Choice("turbo", "as asked for")
-        elif cpu_decoder != "dali":
-            raise InputError(f"cpu_decoder is {cpu_decoder!r}: use dali or turbo")
+        on_a_cpu = on_cpu(cpu_decoder, obstacle(manifests, frames, device, audio=audio))
+        self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
             manifests,

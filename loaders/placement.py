@@ -30,6 +30,7 @@ from loaders.pipeline import DecodePipeline, Decoder, Encoded, PipelineSettings
 _log = logging.getLogger(__name__)
 
 Placement = Literal["gpu", "cpu", "auto"]
+CpuDecoder = Literal["auto", "dali", "turbo"]
 
 TRIAL_BATCHES = 4  #: different batches that the trial reads; they are the first ones trained on
 _ROUNDS = 3
@@ -61,16 +62,35 @@ def check_placement(placement: str, device: torch.device) -> Placement:
     return cast(Placement, placement)
 
 
-def settled(placement: Placement, device: torch.device) -> Choice | None:
-    """What decodes where nothing has to be tried; None where it has."""
-    if device.type == "cpu":
-        return Choice("cpu", "batches lie there")
+def settled(placement: Placement) -> Choice | None:
+    """What decodes for a GPU where nothing has to be tried; None where it has."""
     return Choice("cpu", "as asked for") if placement == "cpu" else None
+
+
+def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
+    """What decodes batches on a CPU.
+
+    Args:
+        cpu_decoder: "dali", "turbo", or "auto": libjpeg-turbo without DALI where it can, for the bytes are the same.
+        obstacle: why it cannot, see `loaders.turbo`; None where it can.
+
+    Raises:
+        InputError: it is asked for, and cannot; or there is no such decoder.
+    """
+    if cpu_decoder not in get_args(CpuDecoder):
+        raise InputError(f"cpu_decoder is {cpu_decoder!r}: use auto, dali or turbo")
+    if cpu_decoder == "dali":
+        return Choice("cpu", "as asked for")
+    if obstacle is None:
+        return Choice("turbo", "whole clips, for which libjpeg-turbo needs no DALI")
+    if cpu_decoder == "turbo":
+        raise InputError(f"cpu_decoder is 'turbo', which takes whole clips with WAV on a CPU, but {obstacle}: use auto")
+    return Choice("cpu", f"DALI's decoder, for {obstacle}")
 
 
 def as_before(decoder: Decoder | None) -> tuple[Placement, Choice | None]:
     """For a run with "auto" that goes on: what to ask for, and what is settled, by what decoded before it stopped."""
-    if decoder == "cpu":
+    if decoder in ("cpu", "turbo"):  # whose bytes are the same
         return "auto", Choice("cpu", "as before the run was stopped")
     return ("auto" if decoder is None else "gpu"), None
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.buffers import Buffers
 from loaders.catalog import Catalog
 from loaders.examples import Examples, Sampler
 from loaders.pipeline import Encoded
@@ -46,6 +48,23 @@ class _Picture:
     emotion: int
 
 
+class _Kept:
+    """The members of a step, copied out of their shards into one piece of memory."""
+
+    def __init__(self, memory: NDArray[np.uint8]) -> None:
+        self._memory, self._at = memory, 0
+
+    def copy(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of what is mapped."""
+        end = self._at + view.size
+        if end > self._memory.size:  # a substitute may be longer than what it stands in for
+            return view.copy()
+        copied = self._memory[self._at : end]
+        copied[:] = view
+        self._at = end
+        return copied
+
+
 class _BadClipError(Exception):
     """A clip cannot be used."""
 
@@ -80,11 +99,12 @@ class Reader:
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
-        self._ends = np.cumsum([len(catalog) for catalog in catalogs])
-        self._max_bad = int(max_bad_fraction * int(self._ends[-1]))
+        self._ends: list[int] = np.cumsum([len(catalog) for catalog in catalogs]).tolist()
+        self._max_bad = int(max_bad_fraction * self._ends[-1])
         self._shards = [
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
+        self._buffers = Buffers((), np.uint8)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
         self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
@@ -104,6 +124,7 @@ class Reader:
         positions = self._positions(step)
         self._hold(epoch, positions)
         examples = self._sampler.examples(epoch, positions)
+        kept = _Kept(self._buffers.lend(self._bytes_of(examples)))
         filmstrips, audio = [], []
         gaze = np.zeros((len(positions), self._gaze_length), np.float32)
         emotion = np.empty(len(positions), np.int64)
@@ -116,16 +137,16 @@ class Reader:
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]))
-                    sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
+                    sound = self._required(AUDIO, int(examples.audio_clip[index])) if self._with_audio else None
                 except _BadClipError as error:
                     self._report(error)
                     continue
                 break
             else:
                 raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
-            filmstrips.append(picture.filmstrip)
+            filmstrips.append(kept.copy(picture.filmstrip))
             if sound is not None:
-                audio.append(sound)
+                audio.append(kept.copy(sound))
                 self.bytes += sound.size
             emotion[index] = picture.emotion
             self.bytes += picture.filmstrip.size
@@ -135,6 +156,15 @@ class Reader:
         return Loaded(
             epoch, step, examples, Encoded(filmstrips, audio, examples.first_frame), gaze, gaze_valid, emotion
         )
+
+    def _bytes_of(self, examples: Examples) -> int:
+        """What the examples' members take together."""
+        total = 0
+        for member, clips in ((FILMSTRIP, examples.clip), (AUDIO, examples.audio_clip))[: 1 + self._with_audio]:
+            for catalog, end in zip(self._catalogs, self._ends, strict=True):
+                here = clips[(end - len(catalog) <= clips) & (clips < end)] - (end - len(catalog))
+                total += int(catalog.members[member].size[here].sum())
+        return total
 
     def _hold(self, epoch: int, positions: NDArray[np.int64]) -> None:
         """Tell the sources which shards are drawn from now, and which come next, when that changes."""
@@ -160,8 +190,8 @@ class Reader:
 
     def locate(self, clip: int) -> tuple[int, int]:
         """The dataset of a clip, and its row in that dataset's catalog."""
-        dataset = int(np.searchsorted(self._ends, clip, side="right"))
-        return dataset, clip - (int(self._ends[dataset - 1]) if dataset else 0)
+        dataset = bisect_right(self._ends, clip)
+        return dataset, clip - (self._ends[dataset - 1] if dataset else 0)
 
     def _picture(self, clip: int) -> _Picture:
         dataset, row = self.locate(clip)
@@ -174,9 +204,6 @@ class Reader:
                 gaze = file[file.size - self._gaze_length * dtype.itemsize :].view(dtype)
         return _Picture(self._required(FILMSTRIP, clip), gaze, int(self._catalogs[dataset].emotion[row]))
 
-    def _sound(self, clip: int) -> NDArray[np.uint8]:
-        return self._required(AUDIO, clip)
-
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)
         if file is None:
@@ -186,7 +213,7 @@ class Reader:
     def _read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         dataset, row = self.locate(clip)
         try:
-            return self._shards[dataset].read(member, row)
+            return self._shards[dataset].view(member, row)
         except CorruptMemberError as error:
             raise _BadClipError(clip, str(error)) from error
 
@@ -200,6 +227,6 @@ class Reader:
         _log.warning("bad clip %s (row %d of %s): %s; another takes its place", key, row, catalog.folder, error)
         if len(self.bad) > self._max_bad:
             raise TooManyBadClipsError(
-                f"{len(self.bad)} of {int(self._ends[-1])} clips of {catalog.folder} are bad, the last {key}: "
+                f"{len(self.bad)} of {self._ends[-1]} clips of {catalog.folder} are bad, the last {key}: "
                 "run sharding/verify.py --repair, or raise max_bad_fraction"
             )

@@ -16,7 +16,7 @@ class LoaderStats:
     read_seconds: float  #: the reading thread's time in drawing, reading and checking
     check_seconds: float  #: of these, checking hashes; bytes are first touched here: high, the disk is the slow side
     read_blocked: float  #: seconds the reading thread waited for room: high is good, it runs ahead
-    decode_seconds: float  #: the decoding thread's time in DALI, waiting for input included
+    decode_seconds: float  #: the decoding thread's time in the decoder, waiting for input included
     decode_blocked: float  #: seconds the decoding thread waited for room: high is good, the consumer is the slow side
     bytes: int  #: bytes of clips read and checked
     cache_hits: int  #: times that a remote shard was taken up and was on the disk already
@@ -26,8 +26,8 @@ class LoaderStats:
     fetch_wait: float  #: seconds the reading thread waited for remote shards: high, the network is the slow side
     bad_clips: int  #: different clips whose bytes were not those written
     substitutions: int  #: examples that took the place of bad ones
-    decoder: str  #: where filmstrips are decoded, "cpu" or "gpu"; "" before the first batch
-    decoder_reason: str  #: why there: as asked for, what was measured, or why the GPU cannot
+    decoder: str  #: of filmstrips: "gpu" or "cpu", DALI's on either, or "turbo", without it; "" before the first batch
+    decoder_reason: str  #: why that: as asked for, what was measured, or why another cannot
     cpu_trial: float  #: clips/s that the CPU decoded when the two were tried; 0 where it was not
     gpu_trial: float  #: the same of the GPU
 

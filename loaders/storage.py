@@ -1,7 +1,7 @@
 """A clip's bytes, from shards on a local disk, or from remote ones in a cache.
 
 Shards are mapped into memory: the page cache is shared by all processes of a machine, and nothing is read but what is
-asked for. A member is copied out as it is checked: microseconds, after which no batch holds its shards' files open.
+asked for. Who reads copies a member out of the map as soon as it is checked, so that no batch holds files open.
 """
 
 import mmap
@@ -55,7 +55,12 @@ class Shards:
         self.check_seconds = 0.0  #: spent on checksums; the first touch of a byte, so waiting for the disk is in it
 
     def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
-        """A member's bytes, checked. None where the clip has no such member.
+        """A copy of a member's bytes, checked; otherwise as `view`."""
+        view = self.view(member, clip)
+        return None if view is None else view.copy()
+
+    def view(self, member: str, clip: int) -> NDArray[np.uint8] | None:
+        """A member's bytes where they lie in the mapped shard, checked. None where the clip has no such member.
 
         Raises:
             CorruptMemberError: the bytes do not have the checksum in the catalog.
@@ -73,7 +78,7 @@ class Shards:
         self.check_seconds += time.perf_counter() - start
         if not whole:
             raise CorruptMemberError(clip, member, self.source.name(shard))
-        return data.copy()
+        return data
 
     def close(self) -> None:
         """Let the shards go."""

@@ -1,49 +1,44 @@
 """Whole clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
 
-`loaders.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, which takes a
-tenth of the time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the batch, by as many
-threads as there are cores, and a WAV file's samples are converted there.
-
-The memory of a batch is used again when nothing refers to it any more: fresh pages would have to be cleared by the
-kernel first, which costs about as much as the copy.
+`loaders.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, and a clip
+takes it a quarter more processor time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the
+batch, by as many threads as there are cores, and a WAV file's samples are converted there.
 """
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 import torch
 from numpy.typing import NDArray
 
+from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat, Manifest
-from loaders.errors import InputError
 from loaders.pipeline import Encoded, PipelineSettings
 from loaders.reader import AUDIO
 
-T = TypeVar("T", bound=np.generic)
-
 _CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
+# libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, which takes longer here than to write
+# them through the caches as it does all others: 3.46 ms a clip instead of 3.30 (benchmarks/NOTES.md).
+_OFFSET = 16
 _PCM, _MONO, _INT16 = 1, 1, 16  # as a WAV file's header has them
 _INT16_SCALE = np.float32(1 / 32768)
 
 
-def require_whole_wav_clips(manifests: Sequence[Manifest], frames: int, device: torch.device, *, audio: bool) -> None:
-    """Raise InputError where this decoder cannot serve: it knows no GPU, no region of a picture, and only WAV."""
-    use = "use cpu_decoder dali"
+def obstacle(manifests: Sequence[Manifest], frames: int, device: torch.device, *, audio: bool) -> str | None:
+    """Why this decoder cannot serve: it knows no GPU, no region of a picture, and only WAV. None where it can."""
     if device.type != "cpu":
-        raise InputError(f"cpu_decoder is 'turbo' and device is {str(device)!r}: {use}, or device cpu")
+        return f"device is {str(device)!r}"
     for manifest in manifests:
         if frames != manifest.clip.frames:
-            raise InputError(
-                f"cpu_decoder is 'turbo' and frames {frames} of {manifest.clip.frames}: {use}, or all frames"
-            )
+            return f"frames is {frames} of {manifest.clip.frames}"
         sound = manifest.member(AUDIO) if audio else None
         if sound is not None and sound.extension != "wav":
-            raise InputError(f"cpu_decoder is 'turbo' and the audio {sound.extension}: {use}, or build with wav")
+            return f"the audio is {sound.extension}"
+    return None
 
 
 class _Flying(NamedTuple):
@@ -68,8 +63,8 @@ class TurboDecoder:
         self._source = source
         self._in_flight = settings.in_flight
         self._audio = settings.audio
-        self._frames = _Buffers((settings.max_batch, clip.frames * clip.size, clip.size, 3), np.uint8)
-        self._waves = _Buffers((settings.max_batch, clip.samples), np.float32)
+        self._frames = Buffers((clip.frames * clip.size, clip.size, 3), np.uint8, offset=_OFFSET)
+        self._waves = Buffers((clip.samples,), np.float32)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
         self._flying: deque[_Flying] = deque()
         self._ended = False
@@ -169,24 +164,3 @@ def _wav_samples(data: NDArray[np.uint8], sample_rate: int) -> NDArray[np.int16]
             return np.frombuffer(body[: len(body) // 2 * 2], "<i2")
         at += 8 + length + length % 2
     raise RuntimeError("a WAV file without samples")
-
-
-class _Buffers(Generic[T]):
-    """Arrays of one shape, lent until nothing refers to what was lent, nor to anything that was made of it."""
-
-    def __init__(self, shape: tuple[int, ...], dtype: type[T]) -> None:
-        self._shape, self._dtype = shape, dtype
-        self._free: deque[NDArray[T]] = deque()
-
-    def lend(self, length: int) -> NDArray[T]:
-        """The first ``length`` rows of a buffer; what they hold is undefined."""
-        try:
-            buffer = self._free.pop()
-        except IndexError:
-            buffer = np.empty(self._shape, self._dtype)
-        # A view keeps alive the array that it was made of, and torch keeps the view: an array over the buffer's memory
-        # that only the borrower knows ends with the last of them. (A view of `buffer` would be taken for one of its
-        # owner's, and end early.)
-        lent = np.frombuffer(buffer.data.cast("B"), self._dtype)
-        weakref.finalize(lent, self._free.append, buffer).atexit = False
-        return lent.reshape(self._shape)[:length]

@@ -1,6 +1,6 @@
 """This project's ClipLoader: shuffled, half of the sounds those of other videos.
 
-With ``cpu_decoder="dali"``, the default, or "turbo".
+With ``cpu_decoder`` "auto", the default, or "dali".
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from benchmarks.peers.served import Served, Task
 from loaders import ClipLoader
 
 
-def batches(task: Task, cpu_decoder: str = "dali") -> Iterator[Served]:
+def batches(task: Task, cpu_decoder: str = "auto") -> Iterator[Served]:
     """The clips."""
     with ClipLoader(
         task.prepared.dataset,

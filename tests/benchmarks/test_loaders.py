@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.loaders import (
+    DALI,
+    DALI_FRAMES,
     FRAMES,
     LIMIT,
     OURS,
     STRIPS,
-    TURBO,
-    TURBO_FRAMES,
     chosen_peers,
     plot,
     ratios_of,
@@ -197,8 +197,8 @@ def test_ratios_name_the_best_peer_of_each_kind() -> None:
             STRIPS: rounds(90, 180),
             FRAMES: rounds(80, 160),
             OURS: rounds(60, 120),
-            TURBO_FRAMES: rounds(95, 190),
-            TURBO: rounds(90, 180),
+            DALI_FRAMES: rounds(95, 190),
+            DALI: rounds(90, 180),
             side_name("a", "source"): rounds(6, 12),
             side_name("b", "source"): rounds(5, 10),
             side_name("a", "filmstrip"): rounds(30, 60),
@@ -207,7 +207,7 @@ def test_ratios_name_the_best_peer_of_each_kind() -> None:
     assert ratios[f"{FRAMES} / {LIMIT}"] == pytest.approx(0.8)
     assert ratios[f"{OURS} / best peer on source videos"] == pytest.approx(10)
     assert ratios[f"{OURS} / best peer on any form"] == pytest.approx(2)
-    assert ratios[f"{TURBO} / best peer on any form"] == pytest.approx(3)
+    assert ratios[f"{DALI} / best peer on any form"] == pytest.approx(3)
     assert ratios[f"{OURS} / b @ source"] == pytest.approx(12)
 
 
@@ -256,11 +256,11 @@ def test_it_runs_from_the_command_line_and_writes_what_it_measured(
         STRIPS,
         FRAMES,
         OURS,
-        TURBO_FRAMES,
-        TURBO,
+        DALI_FRAMES,
+        DALI,
         "webdataset+pyav @ h264",
         "webdataset+pyav @ mjpeg",
     }
     assert record["rounds"][LIMIT][0]["clips_per_second"] == pytest.approx(300e6 / 64 / 1024, rel=1e-3)
-    assert record["rounds"][OURS][0]["psnr_db"] == record["rounds"][TURBO][0]["psnr_db"] == 99
+    assert record["rounds"][OURS][0]["psnr_db"] == record["rounds"][DALI][0]["psnr_db"] == 99
     assert record["ratios"][f"{OURS} / best peer on any form"] > 0

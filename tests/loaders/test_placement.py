@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loaders import ClipLoader, InputError
 from loaders.loader import _device
 from loaders.pipeline import Decoder, Encoded, PipelineSettings, _graph
-from loaders.placement import Placement, Trial, as_before, check_placement, choose, faster, settled
+from loaders.placement import Placement, Trial, as_before, check_placement, choose, faster, on_cpu, settled
 from loaders.reader import Reader
 from tests.batches import digests
 
@@ -83,18 +83,27 @@ def test_clips_that_neither_decodes_are_the_clips_fault() -> None:
 
 
 def test_what_needs_no_trial_is_settled() -> None:
-    assert {settled(placement, CPU).decoder for placement in ("cpu", "auto")} == {"cpu"}  # type: ignore[union-attr, arg-type]
-    on_gpu = settled("cpu", GPU)
-    assert on_gpu is not None
-    assert (on_gpu.decoder, on_gpu.reason) == ("cpu", "as asked for")
-    assert settled("gpu", GPU) is None
-    assert settled("auto", GPU) is None
+    copied = settled("cpu")
+    assert copied is not None
+    assert (copied.decoder, copied.reason) == ("cpu", "as asked for")
+    assert settled("gpu") is None
+    assert settled("auto") is None
+
+
+def test_on_a_cpu_libjpeg_turbo_decodes_alone_what_it_can() -> None:
+    assert on_cpu("auto", None).decoder == on_cpu("turbo", None).decoder == "turbo"
+    assert on_cpu("dali", None).decoder == on_cpu("dali", "the audio is flac").decoder == "cpu"
+    choice = on_cpu("auto", "the audio is flac")
+    assert (choice.decoder, "the audio is flac" in choice.reason) == ("cpu", True)
+    with pytest.raises(InputError, match="the audio is flac: use auto"):
+        on_cpu("turbo", "the audio is flac")
 
 
 def test_a_run_that_goes_on_keeps_to_its_decoder() -> None:
-    wanted, choice = as_before("cpu")
-    assert choice is not None
-    assert (wanted, choice.decoder) == ("auto", "cpu")
+    for decoder in ("cpu", "turbo"):  # a run on a CPU may go on where there is a GPU
+        wanted, choice = as_before(decoder)  # type: ignore[arg-type]
+        assert choice is not None
+        assert (wanted, choice.decoder) == ("auto", "cpu")
     assert as_before("gpu") == ("gpu", None)  # tried again: it may be another machine
     assert as_before(None) == ("auto", None)
 
@@ -208,7 +217,7 @@ def test_ranks_without_clips_have_nothing_to_try(dataset: Path) -> None:
 def test_the_state_says_what_decodes_and_the_fingerprint_does_not(dataset: Path) -> None:
     with ClipLoader(dataset, batch_size=8, threads=1) as loader:
         state = loader.state_dict()
-        assert state["decoder"] == "cpu"
+        assert state["decoder"] == "turbo"
         assert not {"decoder", "placement", "device", "hw_decoder_load"} & state["fingerprint"].keys()
         loader.load_state_dict(state | {"decoder": "gpu"})  # saved on a GPU, gone on with on a CPU
         assert loader.state_dict() == state

@@ -1,0 +1,53 @@
+"""Memory that is used again when nothing refers to it any more.
+
+Fresh pages have to be cleared by the kernel at their first touch: for a batch of frames that is 19,000 pages, and for
+the bytes that it is decoded from it took longer than their checksums.
+"""
+
+import math
+import weakref
+from collections import deque
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
+
+_LINE = 64  # bytes
+
+
+class Buffers(Generic[T]):
+    """Arrays of rows of one shape, lent until nothing refers to what was lent, nor to anything that was made of it."""
+
+    def __init__(self, row: tuple[int, ...], dtype: type[T], offset: int = 0) -> None:
+        """
+        Args:
+            row: shape of a row.
+            dtype: of the elements.
+            offset: bytes by which the first row begins after a multiple of 64.
+        """
+        self._row, self._dtype, self._offset = row, np.dtype(dtype), offset
+        self._row_bytes = math.prod(row) * self._dtype.itemsize
+        self._free: deque[NDArray[np.uint8]] = deque()
+
+    def lend(self, rows: int) -> NDArray[T]:
+        """An array (rows, *row); what it holds is undefined."""
+        needed = rows * self._row_bytes
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = np.empty(0, np.uint8)
+        if len(buffer) < needed:
+            buffer = self._allocate(needed + needed // 8)  # the next may be a little larger
+        # A view keeps alive the array that it was made of, and torch keeps the view: an array over the buffer's memory
+        # that only the borrower knows ends with the last of them. (A view of `buffer` would be taken for one of its
+        # owner's, and end early.)
+        lent = np.frombuffer(buffer.data, self._dtype, math.prod((rows, *self._row)))
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
+        return lent.reshape(rows, *self._row)
+
+    def _allocate(self, length: int) -> NDArray[np.uint8]:
+        memory = np.empty(length + 2 * _LINE, np.uint8)
+        first = -memory.ctypes.data % _LINE + self._offset
+        return memory[first : first + length]
