@@ -3,8 +3,8 @@
 ``python benchmarks/loaders.py --data DATASET [--source VIDEOS] [--json FILE] [--plot FILE]``
 
 Every side hands out the same clips, frames and sound, as torch tensors in batches of the same size, on the same cores;
-each runs in a process of its own, the sides alternating. In every round each side's first batch is compared with the
-clips it names: a side that gives other frames or sounds stops the benchmark.
+each runs in a process of its own, the sides alternating. In every round the first clips that a side hands out are
+compared with those that it names: a side that gives other frames or sounds stops the benchmark.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ if __name__ == "__main__":
 import tyro  # noqa: E402
 
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
-from benchmarks.peers.measure import Order  # noqa: E402
+from benchmarks.peers.measure import ANSWER, Order  # noqa: E402
 from benchmarks.peers.prepare import prepare  # noqa: E402
 from benchmarks.peers.registry import PEERS  # noqa: E402
-from benchmarks.peers.served import DESCRIBED, Form, Prepared  # noqa: E402
+from benchmarks.peers.served import DESCRIBED, FORMS, Form, Prepared  # noqa: E402
 from benchmarks.record import (  # noqa: E402
     Figures,
     Record,
@@ -42,10 +42,9 @@ from benchmarks.record import (  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
-DALI, DALI_FRAMES = "ours, by DALI", "ours, by DALI, frames alone"
+DALI = "ours, by DALI"
 LIMIT, STRIPS = "limit", "limit, strips in turn"
 FIGURES = ("clips_per_second", "frames_per_second", "cpu_ms_a_clip", "memory_mb", "first_batch_seconds", "psnr_db")
-_PATIENCE = 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ class Settings:
     """Clips a batch."""
     workers: int = 0
     """Processes or threads of each side; 0: the cores of this machine."""
-    seconds: float = 2.5
+    seconds: float = 1.5
     """How long a side is measured in each round, after a warm-up."""
     work: Path = Path(tempfile.gettempdir()) / "filmstrip-benchmark"
     """Where the clips are prepared in every form (some gigabytes); kept for the next run."""
@@ -89,8 +88,8 @@ def main(settings: Settings) -> Record:
     own = [name for name in chosen if PEERS[name].own_format]
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
-    sides = sides_of(prepared, chosen, settings, workers)
-    rounds = take_turns(sides, settings.rounds)
+    with Measuring() as run:
+        rounds = take_turns(sides_of(prepared, chosen, settings, workers, run), settings.rounds)
     ratios = ratios_of(rounds)
     show_rounds(f"{prepared.facts['clips']} clips, batches of {settings.batch_size}, {workers} cores", rounds, FIGURES)
     show_ratios(ratios)
@@ -128,7 +127,7 @@ def chosen_peers(names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]
 
 
 def sides_of(
-    prepared: Prepared, peers: Sequence[str], settings: Settings, workers: int
+    prepared: Prepared, peers: Sequence[str], settings: Settings, workers: int, run: Callable[[Order], Figures]
 ) -> dict[str, Callable[[], Figures]]:
     """What is measured, by name: ours and the limit, then the peers as ``name @ form``."""
     common = {"batch_size": settings.batch_size, "workers": workers, "seconds": settings.seconds}
@@ -140,7 +139,6 @@ def sides_of(
     for name, decoder, audio in (
         (FRAMES, "auto", False),
         (OURS, "auto", True),
-        (DALI_FRAMES, "dali", False),
         (DALI, "dali", True),
     ):
         options = {"cpu_decoder": decoder}
@@ -159,23 +157,39 @@ def side_name(peer: str, form: Form) -> str:
     return f"{peer} @ {form}"
 
 
-def run(order: Order) -> Figures:
-    """Measure a side in a process of its own.
+class Measuring:
+    """The process from which every side is forked, see `benchmarks.peers.measure`."""
 
-    Raises:
-        InputError: it fails, or hands out other clips; the message ends as its output does.
-    """
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.measure", json.dumps(dataclasses.asdict(order))]
-    name = side_name(order.module, order.form)
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_PATIENCE)
-    except subprocess.TimeoutExpired as error:
-        raise InputError(f"{name}: no end after {_PATIENCE:.0f} s: leave it out with --peers") from error
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise InputError(f"{name}: {last[0]}: leave it out with --peers, or mend it")
-    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return figures
+    def __enter__(self) -> "Measuring":
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.measure"]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def __call__(self, order: Order) -> Figures:
+        """Measure a side.
+
+        Raises:
+            InputError: it fails, or hands out other clips.
+        """
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        print(json.dumps(dataclasses.asdict(order)), file=stdin, flush=True)
+        answer = {"error": "the process that measures has ended"}
+        for line in stdout:
+            if line.startswith(ANSWER):
+                answer = json.loads(line.removeprefix(ANSWER))
+                break
+        if "error" in answer:
+            name = side_name(order.module, order.form)
+            raise InputError(f"{name}: {answer['error']}: leave it out with --peers, or mend it")
+        return answer
 
 
 class _Limit:
@@ -194,14 +208,16 @@ class _Limit:
 
 
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
-    """Medians of ratios within a round: ours to the limit, to the best peer on the sources and on any form, to each."""
+    """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each."""
     clips = partial(median_ratio, rounds, "clips_per_second")
-    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI_FRAMES, DALI, STRIPS)}
+    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS)}
     peers = [side for side in rounds if " @ " in side]
-    on_source = [side for side in peers if side.endswith("@ source")]
-    for what, sides in (("best peer on source videos", on_source), ("best peer on any form", peers)):
-        if sides:
-            ratios |= {f"{our} / {what}": min(clips(our, side) for side in sides) for our in (OURS, DALI)}
+    if peers:
+        ratios[f"{OURS} / best peer on any form"] = min(clips(OURS, side) for side in peers)
+    for form in FORMS:
+        on_form = [side for side in peers if side.endswith(f" @ {form}")]
+        if on_form:
+            ratios[f"{OURS} / best peer @ {form}"] = min(clips(OURS, side) for side in on_form)
     return ratios | {f"{OURS} / {side}": clips(OURS, side) for side in peers}
 
 

@@ -50,6 +50,11 @@ class Aim:
 
 
 AIMS = (
+    Aim("loaders", "ours, frames alone / limit", 0.90, True),
+    Aim("loaders", "ours / limit", 0.80, True),
+    Aim("loaders", "ours / best peer @ source", 8.0, True),
+    Aim("loaders", "ours / best peer on any form", 1.3, True),
+    Aim("build", "build, 1 process / decode + encode alone", 0.8, True),
     Aim("train", "share of time waited for data", 1.0, False),
     Aim("scale", "1e+06 clips: open_s", 1.0, False),
     Aim("scale", "1e+06 clips: resident_mb", 120.0, False),

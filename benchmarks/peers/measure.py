@@ -1,17 +1,21 @@
-"""Runs one side in this process, measures it, and compares its first batch with what it should be.
+"""Runs sides, each in a process of its own, measures them, and compares what they hand out with what it should be.
 
-``python -m benchmarks.peers.measure JSON``, with the fields of `Order`; the last line that it prints is JSON too.
+``python -m benchmarks.peers.measure`` reads orders, a line of JSON each, see `serve`.
 """
 
 import json
+import os
+import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -22,9 +26,13 @@ from benchmarks.peers.processes import cpu_seconds, memory_mb
 from benchmarks.peers.served import Form, Prepared, Served, Task
 from sharding.filmstrip import decode_filmstrip
 
+ANSWER = "figures: "
+PATIENCE = 600  # seconds
+CHECKED = 8  # clips of a side's first batch: more only take time
+
 LEAST_PSNR = 28.0  # dB, of the worst clip: other frames, or frames a tick off, stay far below where anything moves
 LEAST_LIKENESS = 0.9  # correlation with the right sound, of the worst clip that is not silent
-_MEMORY_EVERY, _MEMORY_FOR = 0.2, 1.0  # seconds
+_MEMORY_EVERY, _MEMORY_FOR = 0.1, 0.3  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +48,7 @@ class Order:
     audio: bool
     seconds: float
     part: int
-    warm_up: float = 1.0  #: seconds, and at least a batch a worker
+    warm_up: float = 0.7  #: seconds, and at least a batch a worker
 
 
 def measure(order: Order) -> dict[str, float]:
@@ -68,7 +76,7 @@ def measure(order: Order) -> dict[str, float]:
     cpu, start, clips = cpu_seconds(), time.perf_counter(), 0
     # Workers finish side by side: whole turns, or where a slow side is cut off would decide its figure.
     elapsed, batches = 0.0, 0
-    while elapsed < order.seconds or batches < 2 * order.workers or batches % order.workers:
+    while elapsed < order.seconds or batches % order.workers:
         clips += len(next(serving).frames)
         batches += 1
         elapsed = time.perf_counter() - start
@@ -106,7 +114,7 @@ class _Peak:
 
 
 def check(served: Served, task: Task) -> dict[str, float]:
-    """How close a batch is to the filmstrips and WAVs of its clips: PSNR in dB and correlation, of the worst clip.
+    """How close a batch's first clips are to their filmstrips and WAVs: PSNR in dB and correlation, of the worst.
 
     Raises:
         ValueError: it has another shape or type, or other frames or sounds.
@@ -119,7 +127,7 @@ def check(served: Served, task: Task) -> dict[str, float]:
     if frames.shape != shape or frames.dtype != torch.uint8:
         raise ValueError(f"frames are {tuple(frames.shape)} {frames.dtype}, not {shape} uint8")
     psnr, alike = 99.0, 1.0
-    for row, key in enumerate(served.keys):
+    for row, key in enumerate(served.keys[:CHECKED]):
         strip, _ = task.prepared.reference(facts["originals"][str(key)])
         right = decode_filmstrip(strip, facts["frames"])
         psnr = min(psnr, psnr_of(frames[row].numpy(), right))
@@ -128,7 +136,7 @@ def check(served: Served, task: Task) -> dict[str, float]:
     if task.audio:
         if audio is None or audio.shape != (task.batch_size, facts["samples"]) or audio.dtype != torch.float32:
             raise ValueError("the sound is missing, or of another shape or type")
-        for row, key in enumerate(served.audio_keys):
+        for row, key in enumerate(served.audio_keys[:CHECKED]):
             _, sound = task.prepared.reference(facts["originals"][str(key)])
             alike = min(alike, likeness_of(audio[row].numpy(), wav(sound).numpy()))
         if alike < LEAST_LIKENESS:
@@ -138,7 +146,8 @@ def check(served: Served, task: Task) -> dict[str, float]:
 
 def psnr_of(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB; 99 where nothing differs."""
-    error = float(np.square(one.astype(np.float32) - other.astype(np.float32)).mean())
+    difference = torch.from_numpy(one).to(torch.int16) - torch.from_numpy(other)
+    error = float(difference.to(torch.float32).square().mean())
     return min(99.0, 10 * float(np.log10(255**2 / error))) if error else 99.0
 
 
@@ -148,10 +157,36 @@ def likeness_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(one @ other) / norm if norm > 1e-3 else 1.0
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure(Order(**json.loads(sys.argv[1])))), flush=True)
-    sys.stdout.flush()
-    # The figures are out: workers, threads and their queues need not be wound up one by one.
-    import os
+def serve() -> None:
+    """Measure the orders on the lines of stdin, each in a fork of this process that has imported torch and no side.
 
-    os._exit(0)
+    An answer is a line of `ANSWER` and JSON: the figures, or ``error``. Whatever a side has started ends with it.
+    """
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            _answer(line)
+        try:
+            _, status = os.waitpid(child, 0)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # workers, which would notice after seconds that they are alone
+        if status:
+            print(ANSWER + json.dumps({"error": f"ended with {os.waitstatus_to_exitcode(status)}"}), flush=True)
+
+
+def _answer(line: str) -> NoReturn:
+    os.setsid()
+    signal.alarm(PATIENCE)  # which ends it
+    try:
+        answer: dict[str, Any] = measure(Order(**json.loads(line)))
+    except BaseException as error:
+        traceback.print_exc()
+        last = (str(error).strip().splitlines() or [""])[-1]
+        answer = {"error": f"{type(error).__name__}: {last}"}
+    print(ANSWER + json.dumps(answer), flush=True)
+    os._exit(0)  # the figures are out: workers, threads and their queues need not be wound up one by one
+
+
+if __name__ == "__main__":
+    serve()

@@ -23,7 +23,7 @@ class Peer:
         return [name for name in self.packages if not _installed(name)]
 
 
-_CUT_AND_WHOLE: tuple[Form, ...] = ("source", "mjpeg", "filmstrip")
+_WHOLE_AND_FILMSTRIP: tuple[Form, ...] = ("source", "filmstrip")
 
 PEERS: Mapping[str, Peer] = {
     "webdataset+pyav": Peer(
@@ -39,20 +39,20 @@ PEERS: Mapping[str, Peer] = {
         options={"decoder": "torchcodec"},
     ),
     "spdl": Peer(module="spdl", packages=("spdl-core", "spdl-io"), forms=FORMS),
-    # These three decode as webdataset+torchcodec does, and differ in what carries the bytes: a form less tells it all.
+    # These three decode as webdataset+torchcodec does, and differ in what carries the bytes: two forms tell it all.
     "energon": Peer(
         module="energon",
         packages=("megatron-energon", "torchcodec", "simplejpeg"),
-        forms=_CUT_AND_WHOLE,
+        forms=_WHOLE_AND_FILMSTRIP,
         own_format=True,
     ),
     "litdata": Peer(
-        module="litdata", packages=("litdata", "torchcodec", "simplejpeg"), forms=_CUT_AND_WHOLE, own_format=True
+        module="litdata", packages=("litdata", "torchcodec", "simplejpeg"), forms=_WHOLE_AND_FILMSTRIP, own_format=True
     ),
     "mosaic": Peer(
         module="mosaic",
         packages=("mosaicml-streaming", "torchcodec", "simplejpeg"),
-        forms=_CUT_AND_WHOLE,
+        forms=_WHOLE_AND_FILMSTRIP,
         own_format=True,
     ),
     "dali": Peer(module="dali", packages=("nvidia-dali-cuda130",), forms=("filmstrip",)),
