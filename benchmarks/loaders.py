@@ -4,7 +4,8 @@
 
 Every side hands out the same clips, frames and sound, as torch tensors in batches of the same size, on the same cores;
 each runs in a process of its own, the sides alternating. In every round the first clips that a side hands out are
-compared with those that it names: a side that gives other frames or sounds stops the benchmark.
+compared with those that it names. A peer that fails, or gives other frames or sounds, is not measured, and the reason
+stands in the record; a side of our own that does so stops the benchmark.
 """
 
 import dataclasses
@@ -16,21 +17,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this file's folder, where `loaders` is this file
 
+import torch  # noqa: E402
 import tyro  # noqa: E402
 
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
 from benchmarks.peers.measure import ANSWER, Order  # noqa: E402
 from benchmarks.peers.prepare import prepare  # noqa: E402
-from benchmarks.peers.registry import PEERS  # noqa: E402
-from benchmarks.peers.served import DESCRIBED, FORMS, Form, Prepared  # noqa: E402
+from benchmarks.peers.registry import Peer, peers_on  # noqa: E402
+from benchmarks.peers.served import DESCRIBED, FORMS, Device, Form, Prepared  # noqa: E402
 from benchmarks.record import (  # noqa: E402
     Figures,
     Record,
+    SideError,
     console,
     machine,
     median_ratio,
@@ -43,8 +47,17 @@ from loaders.errors import InputError, reported  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
 DALI = "ours, by DALI"
+THREADS = (1, 2, 4, 8, 16)  # of the CPU, beside a GPU
 LIMIT, STRIPS = "limit", "limit, strips in turn"
-FIGURES = ("clips_per_second", "frames_per_second", "cpu_ms_a_clip", "memory_mb", "first_batch_seconds", "psnr_db")
+FIGURES = (
+    "clips_per_second",
+    "frames_per_second",
+    "cpu_ms_a_clip",
+    "memory_mb",
+    "gpu_memory_mb",
+    "first_batch_seconds",
+    "psnr_db",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +70,8 @@ class Settings:
     """The part of it to take."""
     source: Path | None = None
     """The videos it was built of; without them no peer is measured on whole videos."""
+    device: Device = "cpu"
+    """Where batches are to lie: on a GPU, its decoders are measured, and the peers that use them."""
     peers: tuple[str, ...] = ("all",)
     """Which peers, by name; all or none."""
     rounds: int = 5
@@ -79,30 +94,34 @@ class Settings:
 
 def main(settings: Settings) -> Record:
     """Prepare, measure, print, write."""
-    chosen, missing = chosen_peers(settings.peers)
-    for name, packages in missing.items():
-        console.print(
-            f"[bold]not measured[/bold]: {name}: {', '.join(packages)} not installed (pip install '.[bench]')"
-        )
+    require_gpu(settings.device)
+    peers, missing = chosen_peers(settings.peers, settings.device)
+    not_measured = {
+        name: f"{', '.join(packages)} not installed (pip install '.[bench]')" for name, packages in missing.items()
+    }
     described = machine()
-    own = [name for name in chosen if PEERS[name].own_format]
+    own = [name for name, peer in peers.items() if peer.own_format]
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
     with Measuring() as run:
-        rounds = take_turns(sides_of(prepared, chosen, settings, workers, run), settings.rounds)
+        own_ones = own_sides(prepared, settings, workers, run)
+        others = peer_sides(prepared, peers, settings, workers, run)
+        rounds = take_turns(own_ones | others, settings.rounds, others, not_measured)
+    for name, reason in not_measured.items():
+        console.print(f"[bold]not measured[/bold]: {name}: {reason}")
     ratios = ratios_of(rounds)
     show_rounds(f"{prepared.facts['clips']} clips, batches of {settings.batch_size}, {workers} cores", rounds, FIGURES)
     show_ratios(ratios)
     record = Record(
-        benchmark="loaders",
-        settings={**dataclasses.asdict(settings), "workers": workers},
+        benchmark="loaders" if settings.device == "cpu" else "loaders_gpu",
+        settings={**dataclasses.asdict(settings), "workers": workers, **_without_paths(settings)},
         rounds=rounds,
         ratios=ratios,
         facts={
             "clips": prepared.facts["clips"],
             "bytes_a_clip": {form: round(prepared.facts["bytes"][form]) for form in prepared.forms},
             "forms": {form: DESCRIBED[form] for form in prepared.forms},
-            "not_measured": missing,
+            "not_measured": not_measured,
         },
     )
     if settings.json is not None:
@@ -112,44 +131,99 @@ def main(settings: Settings) -> Record:
     return record
 
 
-def chosen_peers(names: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def _without_paths(settings: Settings) -> dict[str, str | None]:
+    source = None if settings.source is None else settings.source.name
+    return {"data": settings.data.name, "source": source, "work": settings.work.name}
+
+
+def require_gpu(device: Device) -> None:
+    """Raise InputError where it is asked for and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda: there is no GPU here that torch can use: use cpu")
+
+
+def chosen_peers(names: Sequence[str], device: Device) -> tuple[dict[str, Peer], dict[str, list[str]]]:
     """The peers to measure, and of those asked for that cannot be, the packages they lack.
 
     Raises:
-        InputError: there is no such peer.
+        InputError: there is no such peer on the device.
     """
-    wanted = list(PEERS) if "all" in names else [name for name in names if name != "none"]
-    unknown = [name for name in wanted if name not in PEERS]
+    peers = peers_on(device)
+    wanted = list(peers) if "all" in names else [name for name in names if name != "none"]
+    unknown = [name for name in wanted if name not in peers]
     if unknown:
-        raise InputError(f"--peers {unknown[0]}: use all, none or some of {', '.join(PEERS)}")
-    missing = {name: PEERS[name].missing() for name in wanted}
-    return [name for name in wanted if not missing[name]], {name: lack for name, lack in missing.items() if lack}
+        raise InputError(f"--peers {unknown[0]}: use all, none or some of {', '.join(peers)}")
+    missing = {name: lack for name in wanted if (lack := peers[name].missing())}
+    return {name: peers[name] for name in wanted if name not in missing}, missing
 
 
-def sides_of(
-    prepared: Prepared, peers: Sequence[str], settings: Settings, workers: int, run: Callable[[Order], Figures]
+def own_sides(
+    prepared: Prepared, settings: Settings, workers: int, run: Callable[[Order], Figures]
 ) -> dict[str, Callable[[], Figures]]:
-    """What is measured, by name: ours and the limit, then the peers as ``name @ form``."""
-    common = {"batch_size": settings.batch_size, "workers": workers, "seconds": settings.seconds}
-    base = {"prepared": str(prepared.folder), "part": 0, **common}
-    sides: dict[str, Callable[[], Figures]] = {
-        LIMIT: _Limit(tjbench_rate, prepared, workers, settings.seconds),
-        STRIPS: _Limit(simplejpeg_rate, prepared, workers, settings.seconds),
+    """Ours in its ways and the limit, by name."""
+    order = _order(prepared, settings, workers)
+
+    def ours(audio: bool = True, **options: Any) -> Callable[[], Figures]:
+        return partial(run, order(module="ours", options=options, form="filmstrip", audio=audio))
+
+    if settings.device == "cpu":
+        return {
+            LIMIT: _Limit(tjbench_rate, prepared, workers, settings.seconds),
+            STRIPS: _Limit(simplejpeg_rate, prepared, workers, settings.seconds),
+            FRAMES: ours(audio=False),
+            OURS: ours(),
+            DALI: ours(cpu_decoder="dali"),
+        }
+
+    def limit(backends: str) -> Callable[[], Figures]:
+        options = {"backends": backends}
+        return partial(run, order(module="nvimgcodec", options=options, form="filmstrip", audio=False))
+
+    sides = {
+        LIMIT: limit("all"),
+        f"{LIMIT}, its JPEG engines alone": limit("engines"),
+        f"{LIMIT}, without them": limit("cuda"),
+        FRAMES: ours(audio=False),
+        OURS: ours(),
+        f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
+        f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
+        f"{OURS}, GPU and CPU at once": ours(placement="both"),
     }
-    for name, decoder, audio in (
-        (FRAMES, "auto", False),
-        (OURS, "auto", True),
-        (DALI, "dali", True),
-    ):
-        options = {"cpu_decoder": decoder}
-        sides[name] = partial(run, Order(module="ours", options=options, form="filmstrip", audio=audio, **base))
-    for name in peers:
-        peer = PEERS[name]
-        for form in prepared.forms:
-            if form in peer.forms:
-                order = Order(module=peer.module, options=dict(peer.options), form=form, audio=True, **base)
-                sides[side_name(name, form)] = partial(run, order)
+    for threads in (count for count in THREADS if count <= workers):
+        sides[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
+        sides[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
     return sides
+
+
+def peer_sides(
+    prepared: Prepared,
+    peers: Mapping[str, Peer],
+    settings: Settings,
+    workers: int,
+    run: Callable[[Order], Figures],
+) -> dict[str, Callable[[], Figures]]:
+    """The peers, each in every form that it reads, as ``name @ form``."""
+    order = _order(prepared, settings, workers)
+    return {
+        side_name(name, form): partial(
+            run, order(module=peer.module, options=dict(peer.options), form=form, audio=True)
+        )
+        for name, peer in peers.items()
+        for form in prepared.forms
+        if form in peer.forms
+    }
+
+
+def _order(prepared: Prepared, settings: Settings, workers: int) -> Callable[..., Order]:
+    return partial(
+        Order,
+        prepared=str(prepared.folder),
+        part=0,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        workers=workers,
+        seconds=settings.seconds,
+    )
 
 
 def side_name(peer: str, form: Form) -> str:
@@ -175,7 +249,7 @@ class Measuring:
         """Measure a side.
 
         Raises:
-            InputError: it fails, or hands out other clips.
+            SideError: it fails, or hands out other clips.
         """
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
@@ -187,8 +261,7 @@ class Measuring:
                 answer = json.loads(line.removeprefix(ANSWER))
                 break
         if "error" in answer:
-            name = side_name(order.module, order.form)
-            raise InputError(f"{name}: {answer['error']}: leave it out with --peers, or mend it")
+            raise SideError(answer["error"])
         return answer
 
 
@@ -210,7 +283,7 @@ class _Limit:
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each."""
     clips = partial(median_ratio, rounds, "clips_per_second")
-    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS)}
+    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS) if side in rounds}
     peers = [side for side in rounds if " @ " in side]
     if peers:
         ratios[f"{OURS} / best peer on any form"] = min(clips(OURS, side) for side in peers)

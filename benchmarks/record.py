@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from loaders.errors import InputError
 
 Figures = Mapping[str, float]  #: what one side measured in one round, by name; the unit is in the name
 
@@ -58,15 +60,29 @@ class Record:
         return statistics.median(figures[figure] for figures in self.rounds[side])
 
 
-def take_turns(sides: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[str, list[Figures]]:
+class SideError(Exception):
+    """A side could not be measured."""
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[], Figures]],
+    rounds: int,
+    optional: Collection[str] = (),
+    failed: MutableMapping[str, str] | None = None,
+) -> dict[str, list[Figures]]:
     """Measure every side once a round, in an order that turns around from round to round, behind a progress bar.
 
     Args:
         sides: name → what measures it once; a warm-up is its own business.
         rounds: how often.
+        optional: sides that are left out from where they cannot be measured.
+        failed: takes up the reasons.
 
     Returns:
         side → its figures, a round each, in order.
+
+    Raises:
+        InputError: a side could not be measured that must be.
     """
     found: dict[str, list[Figures]] = {name: [] for name in sides}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -76,7 +92,14 @@ def take_turns(sides: Mapping[str, Callable[[], Figures]], rounds: int) -> dict[
             names = list(sides) if number % 2 == 0 else list(reversed(sides))
             for name in names:
                 progress.update(task, description=f"round {number + 1}: {name}")
-                found[name].append(sides[name]())
+                if name in found:
+                    try:
+                        found[name].append(sides[name]())
+                    except SideError as error:
+                        if failed is None or name not in optional:
+                            raise InputError(f"{name}: {error}") from error
+                        failed[name] = str(error)
+                        del found[name]
                 progress.advance(task)
     return found
 

@@ -22,6 +22,7 @@ _HERE = Path("benchmarks")
 #: benchmark → title, and what it shows; others come under their own name.
 TITLES: Mapping[str, tuple[str, str]] = {
     "loaders": ("Clips a second", "The same clips as torch tensors, by this loader and by its peers, in turn."),
+    "loaders_gpu": ("Clips a second on a GPU", "The same, decoded on a GPU, on the CPU for it, or on both."),
     "train": ("Time lost to data", "Training with the loader, and with the same batches already in memory, in turn."),
     "build": ("Building", "A build's rate by stage and worker, and what FFmpeg alone decodes."),
     "faces": ("Finding faces", "Frames a second of face detection."),
@@ -54,6 +55,8 @@ AIMS = (
     Aim("loaders", "ours / limit", 0.80, True),
     Aim("loaders", "ours / best peer @ source", 8.0, True),
     Aim("loaders", "ours / best peer on any form", 1.3, True),
+    Aim("loaders_gpu", "ours, frames alone / limit", 0.9, True),
+    Aim("loaders_gpu", "ours / best peer on any form", 3.0, True),
     Aim("build", "build, 1 process / decode + encode alone", 0.8, True),
     Aim("train", "share of time waited for data", 1.0, False),
     Aim("scale", "1e+06 clips: open_s", 1.0, False),

@@ -40,6 +40,7 @@ from loaders.pairs import Clips, Pairs
 _MEMBERS = ("filmstrip", "audio", "gaze")  # what the loader opens
 _OTHER_VIDEO = {"other_video": 1.0}
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TURNS = 15  # of some milliseconds, of which the quickest counts: what else is at work can only make one slower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ def probe(dataset: Path, batch: int) -> Figures:
     first = time.perf_counter()
     resident = _resident()
     costs = []
-    for turn in range(5):
+    for turn in range(_TURNS):
         steps = np.random.default_rng(turn).integers(0, order.steps, 20)
         begin = time.perf_counter()
         for step in steps.tolist():
@@ -172,7 +173,7 @@ def probe(dataset: Path, batch: int) -> Figures:
     pairs = Pairs(clips, _OTHER_VIDEO, 0)
     some = np.random.default_rng(0).integers(0, len(catalog), 1 << 16)
     rates = []
-    for turn in range(5):
+    for turn in range(_TURNS):
         begin = time.perf_counter()
         pairs.draw(turn, np.arange(len(some)), some)
         rates.append(len(some) / (time.perf_counter() - begin))
@@ -183,8 +184,8 @@ def probe(dataset: Path, batch: int) -> Figures:
         "catalog_resident_mb": (catalog_resident - before) / 1e6,
         "process_resident_mb": resident / 1e6,
         "peak_resident_mb": _peak() / 1e6,
-        "microseconds_a_position": 1e6 * statistics.median(costs),
-        "pairs_a_second": statistics.median(rates),
+        "microseconds_a_position": 1e6 * min(costs),
+        "pairs_a_second": max(rates),
         "catalog_mb": (dataset / "train" / "clips.parquet").stat().st_size / 1e6,
     }
 

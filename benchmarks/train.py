@@ -1,19 +1,24 @@
 """Steps a second of real training: with the loader, and with the same batches already in memory.
 
     python benchmarks/train.py --data DATASET --preset tiny --device cpu --json FILE --plot FILE
+    python benchmarks/train.py --data DATASET --preset full --device cuda --batch-size 0 --mixed-precision bf16 …
 
 Both sides run the very step that train.py runs (`train.pretrain_step`, `train.advance`) on a network and an optimiser
 of their own, in turn. The share of time lost to data is told twice: by the clock, as what a step takes longer with the
 loader than without, and by the loader's own count of seconds in which the training waited. The first includes what its
 threads take from the training's cores; the second does not.
+
+On a GPU also the share of its peak: operations of a step as torch's counter has them (products and convolutions,
+forwards and backwards), times steps a second, over what the data sheet says (`benchmarks.gpu`).
 """
 
 import itertools
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -25,13 +30,17 @@ import torch
 import tyro
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch.utils.flop_counter import FlopCounterMode
 
 import train
 from benchmarks.figures import save, style
+from benchmarks.gpu import Precision, Utilisation, largest, peak_flops
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
 from loaders.errors import InputError, reported
+from models.execution import Tf32, set_tf32
+from models.frontend import FrontEnd
 from models.presets import correspondence_net
 
 
@@ -48,7 +57,13 @@ class Settings:
     device: Literal["cpu", "cuda"] = "cpu"
     """Where it is trained, and the clips decoded."""
     batch_size: int = 32
-    """Clips a step."""
+    """Clips a step; 0: as many multiples of 16 as fit in the GPU's memory, the loader's batches beside them."""
+    mixed_precision: Precision = "no"
+    """As for accelerate."""
+    compile: bool = False
+    """As for train.py."""
+    tf32: Tf32 = "convolutions"
+    """As for train.py."""
     steps: int = 20
     """Steps a side and round."""
     rounds: int = 5
@@ -63,7 +78,9 @@ class Settings:
     """Where the plot is written (PNG)."""
 
 
-FIGURES = ("steps_a_second", "clips_a_second", "waited_percent")
+FIGURES = ("steps_a_second", "clips_a_second", "waited_percent", "gpu_busy_percent", "peak_percent")
+_MULTIPLE = 16  # clips
+_COUNTED = 2  # clips of the step whose operations are counted
 
 
 def main() -> None:
@@ -82,19 +99,29 @@ def main() -> None:
             plot(record, settings.plot)
 
 
+def parts(settings: Settings, device: torch.device) -> tuple[train.Settings, torch.nn.Module, FrontEnd]:
+    """The settings of train.py that say the same, its network, not yet in place, and its front end."""
+    of_run = train.Settings(
+        stage="pretrain",
+        data=(str(settings.data),),
+        preset=settings.preset,
+        model=settings.model,
+        compile=settings.compile,
+        tf32=settings.tf32,
+    )
+    set_seed(0)
+    sizes = train.sizes_of(of_run)
+    front_end = train.front_end_of(sizes, [read_manifest(settings.data)])
+    return of_run, correspondence_net(sizes, settings.model), front_end.to(device).train()
+
+
 class Trainee:
     """A network in training, as train.py would set it up."""
 
     def __init__(self, settings: Settings) -> None:
-        of_run = train.Settings(
-            stage="pretrain", data=(str(settings.data),), preset=settings.preset, model=settings.model
-        )
-        self.accelerator = Accelerator(cpu=settings.device == "cpu")
-        set_seed(0)
-        sizes = train.sizes_of(of_run)
-        self._front_end = train.front_end_of(sizes, [read_manifest(settings.data)])
-        self._front_end.to(self.accelerator.device).train()
-        network = correspondence_net(sizes, settings.model)
+        self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.mixed_precision)
+        set_tf32(settings.tf32)
+        of_run, network, self._front_end = parts(settings, self.accelerator.device)
         self._optimizer = train.put_in_place(of_run, network, self.accelerator.device)
         self._network, self._optimizer = self.accelerator.prepare(network, self._optimizer)
         self._network.train()
@@ -108,6 +135,11 @@ class Trainee:
         self._wait()
         return time.perf_counter() - start
 
+    def let_go(self) -> None:
+        """Give back the memory that a step left behind, whole or not."""
+        self._optimizer.zero_grad()
+        torch.cuda.empty_cache()
+
     def parameters(self) -> int:
         """Of the network."""
         return sum(parameter.numel() for parameter in self._network.parameters())
@@ -120,29 +152,40 @@ class Trainee:
 def measure(settings: Settings) -> Record:
     """Train both ways, in turn."""
     trainee = Trainee(settings)
-    loader = partial(
-        ClipLoader,
-        settings.data,
-        "train",
-        batch_size=settings.batch_size,
-        device=trainee.accelerator.device,
-        threads=settings.loader_threads,
-    )
+    device = trainee.accelerator.device
+    loader = partial(ClipLoader, settings.data, "train", device=device, threads=settings.loader_threads)
+    if settings.batch_size == 0:
+        settings = replace(settings, batch_size=largest_batch(trainee, loader))
+    loader = partial(loader, batch_size=settings.batch_size)
     with loader() as source:
         held = list(itertools.islice(forever(source), settings.in_memory))
+        decoded = source.stats().decoder
     memory = itertools.cycle(held)
+    operations = operations_a_clip(settings, held[0])
     trainee.run(memory, 3)  # what only the first steps cost
+    peak = peak_of(settings, device)
+
+    def figures(run: Callable[[], float], waited: Callable[[], float]) -> Figures:
+        with Utilisation(device.index or 0) if device.type == "cuda" else nullcontext() as busy:
+            before = waited()
+            seconds = run()
+            share = 100 * (waited() - before) / seconds
+        clips = settings.steps * settings.batch_size / seconds
+        found = {"steps_a_second": settings.steps / seconds, "clips_a_second": clips, "waited_percent": share}
+        if busy is not None and busy.percent is not None:
+            found["gpu_busy_percent"] = busy.percent
+        if peak is not None:
+            found["peak_percent"] = 100 * clips * operations / peak
+        return found
 
     def from_memory() -> Figures:
-        return _figures(settings, trainee.run(memory, settings.steps), 0.0)
+        return figures(lambda: trainee.run(memory, settings.steps), lambda: 0.0)
 
     def with_loader() -> Figures:
         with loader() as source:
             batches = forever(source)
             next(batches)  # starting up is no part of a long run
-            before = source.stats().data_wait
-            seconds = trainee.run(batches, settings.steps)
-            return _figures(settings, seconds, source.stats().data_wait - before)
+            return figures(lambda: trainee.run(batches, settings.steps), lambda: source.stats().data_wait)
 
     rounds = take_turns({"in memory": from_memory, "with the loader": with_loader}, settings.rounds)
     speed = median_ratio(rounds, "steps_a_second", "with the loader", "in memory")
@@ -156,22 +199,65 @@ def measure(settings: Settings) -> Record:
             "share of time lost to data, by the clock, %": 100 * (1 - speed),
             "share of time waited for data, %": waited,
         },
-        facts={"parameters": trainee.parameters()},
+        facts={
+            "parameters": trainee.parameters(),
+            "operations_a_clip": operations,
+            "filmstrips decoded by": decoded,
+            **({} if peak is None else {"peak operations a second": peak}),
+        },
     )
+
+
+def largest_batch(trainee: Trainee, loader: Callable[..., ClipLoader]) -> int:
+    """How many clips a step fit in the GPU's memory, with the loader at work.
+
+    Raises:
+        InputError: on a CPU, or where not even the fewest do.
+    """
+    if trainee.accelerator.device.type != "cuda":
+        raise InputError("--batch-size is 0 and the device a CPU: give a number, there is no limit to find")
+    with loader(batch_size=1) as source:
+        clips = len(source.catalogs[0])
+
+    def fits(batch_size: int) -> bool:
+        try:
+            with loader(batch_size=batch_size) as source:
+                trainee.run(forever(source), 3)
+        except RuntimeError as error:  # torch's is one, and DALI raises nothing finer
+            if "memory" not in str(error).lower():
+                raise
+            return False
+        finally:
+            trainee.let_go()
+        return True
+
+    found = largest(fits, _MULTIPLE, clips)
+    if found == 0:
+        raise InputError(f"not even {_MULTIPLE} clips a step fit in the memory of this GPU: use --preset tiny")
+    return found
+
+
+def operations_a_clip(settings: Settings, batch: Batch) -> float:
+    """Operations of a step a clip, forwards and backwards, of a network that is neither compiled nor cast."""
+    few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
+    _, network, front_end = parts(settings, few.video.device)
+    with FlopCounterMode(display=False) as counter:
+        train.pretrain_step(few, network.to(few.video.device).train(), front_end).loss.backward()
+    return counter.get_total_flops() / len(few)
+
+
+def peak_of(settings: Settings, device: torch.device) -> float | None:
+    """Operations a second at most; None on a CPU, or where the GPU's data sheet is not known."""
+    if device.type != "cuda":
+        return None
+    rounded = "tf32" if settings.mixed_precision == "no" and settings.tf32 != "none" else settings.mixed_precision
+    return peak_flops(torch.cuda.get_device_name(device), rounded)
 
 
 def forever(loader: ClipLoader) -> Iterator[Batch]:
     """Epoch after epoch."""
     while True:
         yield from loader
-
-
-def _figures(settings: Settings, seconds: float, waited: float) -> Figures:
-    return {
-        "steps_a_second": settings.steps / seconds,
-        "clips_a_second": settings.steps * settings.batch_size / seconds,
-        "waited_percent": 100 * waited / seconds,
-    }
 
 
 def plot(record: Record, path: Path) -> None:

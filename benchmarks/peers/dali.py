@@ -19,7 +19,9 @@ def batches(task: Task) -> Iterator[Served]:
     tars = task.prepared.tars(task.form)
     keys = keys_in_order(task)
 
-    @pipeline_def(batch_size=task.batch_size, num_threads=task.workers, device_id=None)  # type: ignore[untyped-decorator]
+    on_gpu = task.device == "cuda"
+
+    @pipeline_def(batch_size=task.batch_size, num_threads=task.workers, device_id=0 if on_gpu else None)  # type: ignore[untyped-decorator]
     def graph() -> tuple[object, ...]:
         # The reader does not tell which sample it gives: the description of the clip does.
         picture, sound, described = fn.readers.webdataset(
@@ -31,12 +33,12 @@ def batches(task: Task) -> Iterator[Served]:
             missing_component_behavior="error",
             name="reader",
         )
-        frames = fn.decoders.image(picture, device="cpu", output_type=types.RGB)
+        frames = fn.decoders.image(picture, device="mixed" if on_gpu else "cpu", output_type=types.RGB)
         described = fn.pad(described)
         if not task.audio:
             return frames, described
         waveform, _ = fn.decoders.audio(sound, dtype=types.FLOAT, downmix=True)
-        return frames, described, waveform
+        return frames, described, waveform.gpu() if on_gpu else waveform
 
     names = ["frames", "described", *(["audio"] if task.audio else [])]
     shape = (-1, facts["frames"], facts["size"], facts["size"], 3)

@@ -25,8 +25,7 @@ def decoder_of(form: Form, decoder: Decoder, facts: Mapping[str, Any], audio: bo
     frames, seconds = facts["frames"], facts["frames"] / facts["fps"]
 
     def of_source(picture: bytes, start: bytes) -> Clip:
-        begin = float(json.loads(start))
-        times = [begin + tick / facts["fps"] + _ON_TIME for tick in range(frames)]
+        begin, times = times_of(start, facts)
         if decoder == "pyav":
             return pyav_at(picture, times), pyav_sound(picture, begin, facts) if audio else None
         return torchcodec_at(picture, times), torchcodec_sound(picture, begin, seconds, facts) if audio else None
@@ -39,6 +38,12 @@ def decoder_of(form: Form, decoder: Decoder, facts: Mapping[str, Any], audio: bo
         return filmstrip(picture, frames), wav(sound) if audio else None
 
     return {"source": of_source, "filmstrip": of_filmstrip}.get(form, of_cut)
+
+
+def times_of(start: bytes, facts: Mapping[str, Any]) -> tuple[float, list[float]]:
+    """The second at which a clip starts in its video, and when each of its frames is looked at."""
+    begin = float(json.loads(start))
+    return begin, [begin + tick / facts["fps"] + _ON_TIME for tick in range(facts["frames"])]
 
 
 def stack(clips: list[Clip]) -> tuple[torch.Tensor, torch.Tensor | None]:

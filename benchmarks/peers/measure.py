@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.peers.decode import wav
 from benchmarks.peers.processes import cpu_seconds, memory_mb
-from benchmarks.peers.served import Form, Prepared, Served, Task
+from benchmarks.peers.served import Device, Form, Prepared, Served, Task
 from sharding.filmstrip import decode_filmstrip
 
 ANSWER = "figures: "
@@ -48,6 +48,7 @@ class Order:
     audio: bool
     seconds: float
     part: int
+    device: Device = "cpu"
     warm_up: float = 0.7  #: seconds, and at least a batch a worker
 
 
@@ -61,6 +62,7 @@ def measure(order: Order) -> dict[str, float]:
         workers=order.workers,
         audio=order.audio,
         seconds=order.seconds,
+        device=order.device,
         part=order.part,
     )
     began = time.perf_counter()
@@ -80,6 +82,9 @@ def measure(order: Order) -> dict[str, float]:
         clips += len(next(serving).frames)
         batches += 1
         elapsed = time.perf_counter() - start
+    if order.device == "cuda":
+        torch.cuda.synchronize()  # what was handed out may still be in the making
+        elapsed = time.perf_counter() - start
     cpu = cpu_seconds() - cpu
     peak, start = _Peak(), time.perf_counter()  # afterwards: to look costs every side time, the large ones more
     while time.perf_counter() < start + _MEMORY_FOR:
@@ -90,8 +95,16 @@ def measure(order: Order) -> dict[str, float]:
         "cpu_ms_a_clip": 1000 * cpu / clips,
         "memory_mb": peak.stop(),
         "first_batch_seconds": first_batch,
+        **_gpu_memory(order.device),
         **likeness,
     }
+
+
+def _gpu_memory(device: Device) -> dict[str, float]:
+    if device == "cpu":
+        return {}
+    free, total = torch.cuda.mem_get_info()
+    return {"gpu_memory_mb": (total - free) / 1e6}
 
 
 class _Peak:
@@ -120,7 +133,8 @@ def check(served: Served, task: Task) -> dict[str, float]:
         ValueError: it has another shape or type, or other frames or sounds.
     """
     facts = task.prepared.facts
-    frames, audio = served.frames, served.audio
+    frames = served.frames if isinstance(served.frames, torch.Tensor) else torch.stack(list(served.frames))
+    frames, audio = frames.cpu(), None if served.audio is None else served.audio.cpu()
     shape = (task.batch_size, facts["frames"], facts["size"], facts["size"], 3)
     if frames.shape == (*shape[:2], 3, *shape[2:4]):
         frames = frames.permute(0, 1, 3, 4, 2)
@@ -146,8 +160,8 @@ def check(served: Served, task: Task) -> dict[str, float]:
 
 def psnr_of(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio in dB; 99 where nothing differs."""
-    difference = torch.from_numpy(one).to(torch.int16) - torch.from_numpy(other)
-    error = float(difference.to(torch.float32).square().mean())
+    difference = np.subtract(one, other, dtype=np.int16)
+    error = float(np.square(difference, dtype=np.float32).mean())
     return min(99.0, 10 * float(np.log10(255**2 / error))) if error else 99.0
 
 

@@ -1,25 +1,63 @@
 """This project's ClipLoader: shuffled, half of the sounds those of other videos.
 
-With ``cpu_decoder`` "auto", the default, or "dali".
+On a CPU with ``cpu_decoder`` "auto", the default, or "dali". On a GPU with any ``placement``, or "both": one loader
+that decodes there and one on the CPU, at once.
 """
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+import torch
 
 from benchmarks.peers.served import Served, Task
 from loaders import ClipLoader
+from loaders.handoff import Handoff, QueueCounts
 
 
-def batches(task: Task, cpu_decoder: str = "auto") -> Iterator[Served]:
+def batches(task: Task, placement: str = "auto", threads: int | None = None, **options: Any) -> Iterator[Served]:
     """The clips."""
-    with ClipLoader(
-        task.prepared.dataset,
-        batch_size=task.batch_size,
-        threads=task.workers,
-        audio=task.audio,
-        cpu_decoder=cpu_decoder,
-    ) as loader:
-        keys = loader.catalogs[0].table(["key"])["key"].to_pylist()
+    options = {"device": task.device, "threads": threads or task.workers, **options}
+    if placement != "both":
+        yield from _served(task, placement=placement, **options)
+    served: Handoff[Served] = Handoff(2, QueueCounts())
+
+    def serve(decoder: str) -> None:
+        try:
+            for batch in _served(task, placement=decoder, **options):
+                served.put(batch)
+        except BaseException as error:
+            served.finish(error)
+
+    for decoder in ("gpu", "cpu"):
+        threading.Thread(target=serve, args=(decoder,), daemon=True).start()
+    while True:
+        yield served.get()
+
+
+def _served(task: Task, **options: Any) -> Iterator[Served]:
+    with ClipLoader(task.prepared.dataset, batch_size=task.batch_size, audio=task.audio, **options) as loader:
+        names = loader.catalogs[0].table(["key"])["key"].to_pylist()
         while True:
             for batch in loader:
-                frames, sounds = ([keys[row] for row in rows.tolist()] for rows in (batch.clip, batch.audio_clip))
-                yield Served(batch.video, batch.audio if task.audio else None, frames, sounds)
+                audio = batch.audio if task.audio else None
+                yield Served(batch.video, audio, _Keys(names, batch.clip), _Keys(names, batch.audio_clip))
+
+
+class _Keys(Sequence[str]):
+    """Of rows that may lie on a GPU: looked at only where somebody asks, for that waits for the GPU."""
+
+    def __init__(self, names: list[str], rows: torch.Tensor) -> None:
+        self._names, self._rows = names, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self._names[row] for row in self._rows[index].tolist()]
+        return self._names[int(self._rows[index])]

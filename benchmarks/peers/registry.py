@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from benchmarks.peers.served import FORMS, Form
+from benchmarks.peers.served import FORMS, Device, Form
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,19 @@ PEERS: Mapping[str, Peer] = {
     ),
     "dali": Peer(module="dali", packages=("nvidia-dali-cuda130",), forms=("filmstrip",)),
 }
+
+
+#: Those that decode on a GPU.
+GPU_PEERS: Mapping[str, Peer] = {
+    "torchcodec, NVDEC": Peer(module="torchcodec_cuda", packages=("torchcodec", "spdl-io"), forms=("source", "h264")),
+    "spdl, NVDEC or nvJPEG": Peer(module="spdl_cuda", packages=("spdl-core", "spdl-io"), forms=("h264", "filmstrip")),
+    "dali": Peer(module="dali", packages=("nvidia-dali-cuda130",), forms=("filmstrip",)),
+}
+
+
+def peers_on(device: Device) -> Mapping[str, Peer]:
+    """All that decode there."""
+    return PEERS if device == "cpu" else GPU_PEERS
 
 
 def _installed(name: str) -> bool:

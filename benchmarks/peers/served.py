@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 
+Device = Literal["cpu", "cuda"]
 Form = Literal["source", "h264", "mjpeg", "filmstrip"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
@@ -32,7 +33,7 @@ SUFFIXES: Mapping[Form, tuple[str, ...]] = {
 class Served(NamedTuple):
     """A batch. Frames may lie in either order of dimensions: nobody is made to transpose."""
 
-    frames: torch.Tensor  #: (B, T, H, W, 3) or (B, T, 3, H, W) uint8, RGB
+    frames: torch.Tensor | Sequence[torch.Tensor]  #: (B, T, H, W, 3) or (B, T, 3, H, W) uint8, RGB; or B of its clips
     audio: torch.Tensor | None  #: (B, samples) float32 in -1 … 1
     keys: Sequence[str]  #: of the frames' clips
     audio_keys: Sequence[str]  #: of the audio's clips
@@ -86,4 +87,5 @@ class Task:
     workers: int  #: processes or threads, as the peer counts them: the cores of this machine
     audio: bool  #: with sound, or frames alone
     seconds: float  #: how long it will be measured
+    device: Device  #: where batches are to lie
     part: int  #: number of the round: for what can only take a part of the clips

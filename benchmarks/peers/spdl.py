@@ -48,7 +48,7 @@ def batches(task: Task) -> Iterator[Served]:
     def convert(clips: list[tuple[str, Any, Any]]) -> Served:
         keys = [key for key, _, _ in clips]
         video = spdl.io.to_torch(spdl.io.convert_frames([frames for _, frames, _ in clips])).view(shape)
-        return Served(video, _sounds([audio for _, _, audio in clips], facts) if task.audio else None, keys, keys)
+        return Served(video, sounds_of([audio for _, _, audio in clips], facts) if task.audio else None, keys, keys)
 
     pipeline = (
         PipelineBuilder()
@@ -93,7 +93,8 @@ def _on_clock(window: tuple[float, float], facts: dict[str, Any]) -> str:
     return f"trim=start={begin}:end={end},{clock},trim=end_frame={facts['frames']},format=pix_fmts=rgb24"
 
 
-def _sounds(sounds: list[Any], facts: dict[str, Any]) -> torch.Tensor:
+def sounds_of(sounds: list[Any], facts: dict[str, Any]) -> torch.Tensor:
+    """A batch of waveforms, (B, samples) float32, of arrays of a clip each."""
     out = torch.zeros(len(sounds), facts["samples"])
     for row, sound in zip(out, sounds, strict=True):
         samples = np.asarray(sound).reshape(-1)[: len(row)]

@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,19 +22,23 @@ from benchmarks.loaders import (
     LIMIT,
     OURS,
     STRIPS,
+    Measuring,
+    Settings,
     chosen_peers,
+    own_sides,
+    peer_sides,
     plot,
     ratios_of,
     side_name,
 )
 from benchmarks.peers.decode import decoder_of, wav
 from benchmarks.peers.limit import parse_tjbench, strips_of
-from benchmarks.peers.measure import check, psnr_of
+from benchmarks.peers.measure import Order, check, measure, psnr_of
 from benchmarks.peers.prepare import copies_of, encode_video, prepare, samples_of
 from benchmarks.peers.processes import cpu_seconds, memory_mb, tree
-from benchmarks.peers.registry import PEERS
+from benchmarks.peers.registry import GPU_PEERS, PEERS
 from benchmarks.peers.served import SUFFIXES, Prepared, Served, Task
-from benchmarks.record import Record
+from benchmarks.record import Figures, Record, SideError
 from loaders import ClipLoader, InputError
 from loaders.catalog import open_catalog
 from sharding.filmstrip import decode_filmstrip
@@ -56,7 +63,32 @@ def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 def task_of(prepared: Prepared, batch_size: int) -> Task:
-    return Task(prepared=prepared, form="filmstrip", batch_size=batch_size, workers=1, audio=True, seconds=0.1, part=0)
+    return Task(
+        prepared=prepared,
+        form="filmstrip",
+        batch_size=batch_size,
+        workers=1,
+        audio=True,
+        seconds=0.1,
+        device="cpu",
+        part=0,
+    )
+
+
+def order_of(prepared: Prepared, module: str, **changes: Any) -> Order:
+    order = Order(
+        prepared=str(prepared.folder),
+        module=module,
+        options={},
+        form="filmstrip",
+        batch_size=8,
+        workers=1,
+        audio=False,
+        seconds=0.05,
+        part=0,
+        warm_up=0.0,
+    )
+    return replace(order, **changes)
 
 
 @given(st.integers(1, 40), st.integers(1, 200))
@@ -212,21 +244,83 @@ def test_ratios_name_the_best_peer_of_each_kind() -> None:
 
 def test_peers_that_are_not_installed_are_named_and_unknown_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.peers.registry._installed", lambda name: name != "torchcodec")
-    chosen, missing = chosen_peers(["all"])
+    chosen, missing = chosen_peers(["all"], "cpu")
     assert set(chosen) | set(missing) == set(PEERS)
     assert not set(chosen) & set(missing)
     assert missing["webdataset+torchcodec"] == ["torchcodec"]
-    assert chosen_peers(["none"]) == ([], {})
+    assert chosen_peers(["none"], "cpu") == ({}, {})
+    assert set(chosen_peers(["all"], "cuda")[0]) <= set(GPU_PEERS)
     with pytest.raises(InputError, match="--peers ffcv"):
-        chosen_peers(["dali", "ffcv"])
+        chosen_peers(["dali", "ffcv"], "cpu")
+    with pytest.raises(InputError, match="--peers mosaic"):
+        chosen_peers(["mosaic"], "cuda")
 
 
 def test_every_peer_has_a_module_that_says_how_it_is_set_up() -> None:
-    for peer in PEERS.values():
+    for peer in [*PEERS.values(), *GPU_PEERS.values()]:
         text = (ROOT / "benchmarks" / "peers" / f"{peer.module}.py").read_text()
         assert "def batches(task: Task" in text
         assert ("def write(" in text) == peer.own_format
         assert set(peer.forms) <= set(SUFFIXES)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_side_is_another_order(prepared: Prepared, device: Any) -> None:
+    """That the modules take these options, the tests that run them show; on a GPU none has yet."""
+    settings = Settings(data=prepared.dataset, device=device)
+    orders: list[Order] = []
+
+    def run(order: Order) -> Figures:
+        orders.append(order)
+        return {}
+
+    sides = own_sides(prepared, settings, 4, run) | peer_sides(prepared, PEERS, settings, 4, run)
+    assert {LIMIT, FRAMES, OURS} <= set(sides)
+    for name, measure_side in sides.items():
+        if device == "cuda" or not name.startswith(LIMIT):
+            measure_side()
+    assert len({json.dumps(asdict(order), sort_keys=True) for order in orders}) == len(orders)
+    assert {order.device for order in orders} == {device}
+    assert [order.audio for order in orders].count(False) == (4 if device == "cuda" else 1)
+    threads = [order.options["threads"] for order in orders if "threads" in order.options]
+    assert threads == ([1, 1, 2, 2, 4, 4] if device == "cuda" else [])
+
+
+@pytest.mark.parametrize("module", ["nvimgcodec", "ours", "dali"])
+def test_a_side_is_measured(prepared: Prepared, module: str) -> None:
+    figures = measure(order_of(prepared, module))
+    assert figures["psnr_db"] == 99
+    assert figures["clips_per_second"] > 0
+    assert figures["frames_per_second"] == pytest.approx(16 * figures["clips_per_second"])
+
+
+def test_sides_that_fail_say_why_and_the_next_one_is_measured(prepared: Prepared) -> None:
+    with Measuring() as run:
+        with pytest.raises(SideError, match=r"ModuleNotFoundError: .*abacus"):
+            run(order_of(prepared, "abacus"))
+        with pytest.raises(SideError, match="frames of a clip"):
+            # Two clips with each other's keys: where the reference is another, the side is found out.
+            run(order_of(mixed_up(prepared), "ours"))
+        assert run(order_of(prepared, "ours", audio=True))["sound_likeness"] == pytest.approx(1)
+
+
+def mixed_up(prepared: Prepared) -> Prepared:
+    folder = prepared.folder.with_name("mixed_up")
+    if not folder.exists():
+        shutil.copytree(prepared.folder, folder)
+        facts = dict(prepared.facts)
+        originals = set(facts["originals"].values())
+        facts["originals"] = {key: (number + 1) % len(originals) for key, number in facts["originals"].items()}
+        (folder / "prepared.json").write_text(json.dumps(facts))
+    return Prepared(folder)
+
+
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    command = [sys.executable, "benchmarks/loaders.py", "--data", "x", "--device", "cuda"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--device" in done.stderr, done.stderr.count("\n")) == (2, True, 1)
 
 
 def test_the_plot_shows_every_side(tmp_path: Path) -> None:

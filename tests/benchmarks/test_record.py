@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.record import Record, median_ratio, read_record, spread, take_turns, write_record
+from benchmarks.record import Record, SideError, median_ratio, read_record, spread, take_turns, write_record
+from loaders.errors import InputError
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 5])
@@ -22,6 +23,20 @@ def test_every_side_is_measured_once_a_round_and_the_order_turns_around(rounds: 
     assert {name: len(figures) for name, figures in found.items()} == dict.fromkeys("abc", rounds)
     for number in range(rounds):
         assert "".join(asked[3 * number : 3 * number + 3]) == ("abc" if number % 2 == 0 else "cba")
+
+
+def test_a_side_that_fails_is_left_out_from_there_where_it_may_be() -> None:
+    asked: list[str] = []
+
+    def broken() -> dict[str, float]:
+        asked.append("broken")
+        raise SideError("no codec")
+
+    failed: dict[str, str] = {}
+    found = take_turns({"ours": dict, "peer": broken}, 3, ["peer"], failed)
+    assert (found, failed, asked) == ({"ours": [{}, {}, {}]}, {"peer": "no codec"}, ["broken"])
+    with pytest.raises(InputError, match="peer: no codec"):
+        take_turns({"ours": dict, "peer": broken}, 3, [], failed)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=7), st.floats(0.5, 4))

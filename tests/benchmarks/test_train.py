@@ -1,0 +1,37 @@
+"""Training is measured both ways, and its operations counted; what needs a GPU is told in one line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report import page
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(dataset: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "benchmarks/train.py", "--data", str(dataset), "--steps", "2", "--rounds", "1"]
+    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path) -> None:
+    written = tmp_path / "train.json"
+    done = bench(dataset, "--batch-size", "4", "--json", str(written))
+    assert done.returncode == 0, done.stderr
+    record = json.loads(written.read_text())
+    assert set(record["rounds"]) == {"in memory", "with the loader"}
+    [figures] = record["rounds"]["with the loader"]
+    assert figures["clips_a_second"] == pytest.approx(4 * figures["steps_a_second"])
+    assert 0 <= figures["waited_percent"] <= 100
+    assert "peak_percent" not in figures
+    # A weight takes part in a product and a sum at least, forwards alone.
+    assert record["facts"]["operations_a_clip"] > 2 * record["facts"]["parameters"]
+    assert "Time lost to data" in page([written], tmp_path)
+
+
+def test_no_largest_batch_is_looked_for_on_a_cpu(dataset: Path) -> None:
+    done = bench(dataset, "--batch-size", "0")
+    assert (done.returncode, "--batch-size" in done.stderr, done.stderr.count("\n")) == (2, True, 1)
