@@ -122,7 +122,8 @@ def _frames(draw: np.random.Generator, settings: BuildSettings) -> NDArray[np.ui
     y, x = np.mgrid[:size, :size] / size
     wave = np.sin(9 * (x + y * draw.random()))[None, :, :, None] * draw.uniform(40, 90, (count, 1, 1, 3))
     grain = draw.normal(0, 4, (count, size, size, 1))
-    return np.clip(128 + wave + grain, 0, 255).astype(np.uint8)
+    frames: NDArray[np.uint8] = np.clip(128 + wave + grain, 0, 255).astype(np.uint8)
+    return frames
 
 
 def _rows(rows: NDArray[np.int64], what: Generated, real: pa.Table) -> pa.Table:

@@ -255,7 +255,7 @@ class Measuring:
         assert stdin is not None
         assert stdout is not None
         print(json.dumps(dataclasses.asdict(order)), file=stdin, flush=True)
-        answer = {"error": "the process that measures has ended"}
+        answer: dict[str, Any] = {"error": "the process that measures has ended"}
         for line in stdout:
             if line.startswith(ANSWER):
                 answer = json.loads(line.removeprefix(ANSWER))

@@ -89,7 +89,9 @@ def take_turns(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("measuring", total=rounds * len(sides))
         for number in range(rounds):
-            names = list(sides) if number % 2 == 0 else list(reversed(sides))
+            names = list(sides)
+            if number % 2:
+                names.reverse()
             for name in names:
                 progress.update(task, description=f"round {number + 1}: {name}")
                 if name in found:

@@ -294,7 +294,7 @@ def projection(record: Record, settings: Settings, clips: int = 10**9, gpus: int
     """
     by_size = sorted(record.facts["clips"], key=record.facts["clips"].__getitem__)
     least, most = by_size[-2:] if len(by_size) > 1 else (by_size[0], by_size[0])
-    sizes = record.facts["clips"]
+    sizes: Mapping[str, int] = record.facts["clips"]
 
     def slope(figure: str) -> float:
         if least == most:

@@ -242,8 +242,9 @@ def operations_a_clip(settings: Settings, batch: Batch) -> float:
     few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
     _, network, front_end = parts(settings, few.video.device)
     with FlopCounterMode(display=False) as counter:
-        train.pretrain_step(few, network.to(few.video.device).train(), front_end).loss.backward()
-    return counter.get_total_flops() / len(few)
+        loss = train.pretrain_step(few, network.to(few.video.device).train(), front_end).loss
+        torch.autograd.backward(loss)
+    return float(counter.get_total_flops()) / len(few)
 
 
 def peak_of(settings: Settings, device: torch.device) -> float | None:
@@ -264,6 +265,7 @@ def plot(record: Record, path: Path) -> None:
     """Steps a second of both sides, every round; PNG."""
     style()
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, axis = plt.subplots(figsize=(8, 3.4))
     for (side, rounds), marker in zip(record.rounds.items(), "os", strict=True):
@@ -271,7 +273,7 @@ def plot(record: Record, path: Path) -> None:
         axis.plot(range(1, len(values) + 1), values, marker=marker, label=side)
     fastest = max(round_["steps_a_second"] for rounds in record.rounds.values() for round_ in rounds)
     axis.set(xlabel="round", ylabel="training steps a second", ylim=(0, 1.15 * fastest))
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     waited = record.ratios["share of time waited for data, %"]
     axis.set_title(f"{record.settings['preset']} on {record.settings['device']}: waited {waited:.2f} %", fontsize=10)
     axis.legend()

@@ -5,6 +5,7 @@ many threads as cores, everything else at its default. Video codecs that its CPU
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
@@ -24,7 +25,7 @@ def batches(task: Task) -> Iterator[Served]:
     @pipeline_def(batch_size=task.batch_size, num_threads=task.workers, device_id=0 if on_gpu else None)  # type: ignore[untyped-decorator]
     def graph() -> tuple[object, ...]:
         # The reader does not tell which sample it gives: the description of the clip does.
-        picture, sound, described = fn.readers.webdataset(
+        read: Any = fn.readers.webdataset(
             paths=[str(path) for path in tars],
             index_paths=[str(path.with_suffix(".idx")) for path in tars],
             ext=["filmstrip.jpg", "audio.wav", "clip.msgpack"],
@@ -33,6 +34,7 @@ def batches(task: Task) -> Iterator[Served]:
             missing_component_behavior="error",
             name="reader",
         )
+        picture, sound, described = read
         frames = fn.decoders.image(picture, device="mixed" if on_gpu else "cpu", output_type=types.RGB)
         described = fn.pad(described)
         if not task.audio:

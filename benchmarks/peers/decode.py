@@ -73,14 +73,17 @@ def torchcodec_at(data: bytes, times: list[float]) -> torch.Tensor:
 
     decoder = VideoDecoder(data, dimension_order="NHWC", seek_mode="approximate")
     first = decoder.metadata.begin_stream_seconds or 0.0
-    return decoder.get_frames_played_at([first + time for time in times]).data
+    pictures: torch.Tensor = decoder.get_frames_played_at([first + time for time in times]).data
+    return pictures
 
 
 def torchcodec_whole(data: bytes) -> torch.Tensor:
     """All pictures."""
     from torchcodec.decoders import VideoDecoder
 
-    return VideoDecoder(data, dimension_order="NHWC", seek_mode="approximate").get_all_frames().data
+    decoder = VideoDecoder(data, dimension_order="NHWC", seek_mode="approximate")
+    pictures: torch.Tensor = decoder.get_all_frames().data
+    return pictures
 
 
 def torchcodec_sound(data: bytes, start: float, seconds: float, facts: Mapping[str, Any]) -> torch.Tensor:
@@ -96,7 +99,8 @@ def pyav_at(data: bytes, times: list[float]) -> torch.Tensor:
     import av
 
     chosen: list[Any] = []
-    with av.open(io.BytesIO(data)) as container:
+    opened: Any = av.open(io.BytesIO(data))
+    with opened as container:
         stream = container.streams.video[0]
         first = (stream.start_time or 0) * float(stream.time_base)
         wanted = [first + time for time in times]
@@ -119,7 +123,8 @@ def pyav_whole(data: bytes) -> torch.Tensor:
     """All pictures."""
     import av
 
-    with av.open(io.BytesIO(data)) as container:
+    opened: Any = av.open(io.BytesIO(data))
+    with opened as container:
         frames = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     return torch.stack(frames)
 
@@ -129,7 +134,8 @@ def pyav_sound(data: bytes, start: float, facts: Mapping[str, Any]) -> torch.Ten
     import av
 
     blocks, begins, have = [], None, 0
-    with av.open(io.BytesIO(data)) as container:
+    opened: Any = av.open(io.BytesIO(data))
+    with opened as container:
         stream = container.streams.audio[0]
         # A codec frame earlier: the first one after a seek is not whole.
         container.seek(int(max(0.0, start - 0.2) / stream.time_base), stream=stream)

@@ -45,7 +45,7 @@ class _Clip(Sample):
     audio: torch.Tensor | None
 
 
-class _Encoder(DefaultTaskEncoder):  # type: ignore[misc]
+class _Encoder(DefaultTaskEncoder):
     """Decodes with torchcodec (filmstrips with simplejpeg)."""
 
     decoder = None  # the members stay bytes
@@ -64,7 +64,8 @@ class _Encoder(DefaultTaskEncoder):  # type: ignore[misc]
     @stateless
     def encode_sample(self, sample: _Encoded) -> _Clip:
         frames, audio = self._decode(sample.picture, sample.sound)
-        return _Clip.derive_from(sample, frames=frames, audio=audio)
+        clip: _Clip = _Clip.derive_from(sample, frames=frames, audio=audio)
+        return clip
 
     @stateless
     def batch(self, samples: list[_Clip]) -> tuple[torch.Tensor, torch.Tensor | None, list[str]]:

@@ -50,7 +50,7 @@ _without_torchvision()
 import streaming  # noqa: E402
 
 
-class _Clips(streaming.StreamingDataset):  # type: ignore[misc]
+class _Clips(streaming.StreamingDataset):
     def __init__(self, task: Task) -> None:
         folder = task.prepared.of_peer("mosaic", task.form)
         super().__init__(local=str(folder), batch_size=task.batch_size, shuffle=True)
@@ -64,7 +64,7 @@ class _Clips(streaming.StreamingDataset):  # type: ignore[misc]
 def batches(task: Task) -> Iterator[Served]:
     """The clips, decoded by torchcodec (filmstrips by simplejpeg)."""
     streaming.base.util.clean_stale_shared_memory()
-    loader = torch.utils.data.DataLoader(
+    loader: Any = torch.utils.data.DataLoader(
         _Clips(task), batch_size=task.batch_size, num_workers=task.workers, collate_fn=_batch, drop_last=True
     )
     while True:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from nvidia import nvimgcodec
+from torch.utils.dlpack import from_dlpack
 
 from benchmarks.peers.served import Served, Task
 
@@ -43,5 +44,5 @@ def batches(task: Task, backends: str = "all") -> Iterator[Served]:
         if any(image is None for image in images):
             raise ValueError(f"nvImageCodec decoded {sum(image is not None for image in images)} of {len(images)}")
         # Without CUDA's runtime nvImageCodec speaks no DLPack.
-        tensors = [torch.from_dlpack(image) if on_gpu else torch.from_numpy(np.asarray(image)) for image in images]
+        tensors = [from_dlpack(image) if on_gpu else torch.from_numpy(np.asarray(image)) for image in images]
         yield Served([tensor.view(shape) for tensor in tensors], None, chosen, ())

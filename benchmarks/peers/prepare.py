@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import av
 import msgpack
@@ -99,7 +100,7 @@ def prepare(data: Path, split: str, source: Path | None, clips: int, peers: Sequ
     manifest = read_manifest(data)
     if manifest.member("audio") is None or manifest.member("audio").extension != "wav":  # type: ignore[union-attr]
         raise InputError(f"{data}: its audio is no wav: build a dataset with --audio-format wav")
-    identity = {
+    identity: dict[str, object] = {
         "dataset": sha256((data / "dataset.json").read_bytes()).hexdigest()[:16],
         "split": split,
         "source": str(source.resolve()) if source else None,
@@ -190,7 +191,7 @@ def encode_video(frames: NDArray[np.uint8], fps: float, codec: str, options: dic
     """Frames (T, H, W, 3) uint8 RGB as a video in an mp4, the first of them the only key frame that is asked for."""
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000), options=options)
+        stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.gop_size = len(frames)
@@ -234,14 +235,18 @@ def _repeat(originals: Sequence[Original], copies: Sequence[Copy], manifest: Man
             writer = ShardWriter(file, manifest.members)
             for copy in copies[first : first + CLIPS_A_SHARD]:
                 original = originals[copy.original]
-                names = {
-                    "speaker": f"{original.speaker}-{copy.number}",
-                    "video": f"{original.video}-{copy.number}",
-                    "utterance": original.utterance,
-                }
+                utterance = Utterance(
+                    corpus=manifest.corpus,
+                    split="train",
+                    video_path=Path(),
+                    speaker=f"{original.speaker}-{copy.number}",
+                    video=f"{original.video}-{copy.number}",
+                    utterance=original.utterance,
+                )
+                names = {name: getattr(utterance, name) for name in ("speaker", "video", "utterance")}
                 described = {**msgpack.unpackb(original.members["clip"]), **names}
                 writer.add(
-                    Utterance(corpus=manifest.corpus, split="train", video_path=Path(), **names),
+                    utterance,
                     EncodedClip(
                         key=copy.key,
                         members={**original.members, "clip": msgpack.packb(described)},

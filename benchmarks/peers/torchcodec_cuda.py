@@ -6,14 +6,11 @@ worker. Sound is decoded on the CPU. Shards are read as for SPDL.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
 from torchcodec.decoders import VideoDecoder, set_cuda_backend
 
-from benchmarks.peers.decode import times_of, torchcodec_sound, wav
+from benchmarks.peers.decode import Clip, stack, times_of, torchcodec_sound, wav
 from benchmarks.peers.served import Served, Task
 from benchmarks.peers.spdl import Sample, samples
 
@@ -22,19 +19,19 @@ def batches(task: Task) -> Iterator[Served]:
     """The clips, frames and sound on the GPU."""
     source = samples(task)
     with ThreadPoolExecutor(task.workers) as pool:
-        ahead: list[Any] = []
+        ahead: list[tuple[list[Sample], list[Future[Clip]]]] = []
         while True:
             while len(ahead) < 2:
                 taken = [next(source) for _ in range(task.batch_size)]
-                ahead.append((taken, list(map(partial(pool.submit, _decoded, task), taken))))
+                ahead.append((taken, [pool.submit(_decoded, task, sample) for sample in taken]))
             taken, futures = ahead.pop(0)
             clips = [future.result() for future in futures]
             keys = [key for key, _, _ in taken]
-            sounds = torch.stack([sound for _, sound in clips]).to("cuda", non_blocking=True) if task.audio else None
-            yield Served(torch.stack([picture for picture, _ in clips]), sounds, keys, keys)
+            frames, sounds = stack(clips)
+            yield Served(frames, None if sounds is None else sounds.to("cuda"), keys, keys)
 
 
-def _decoded(task: Task, sample: Sample) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _decoded(task: Task, sample: Sample) -> Clip:
     _, picture, sound = sample
     facts = task.prepared.facts
     with set_cuda_backend("beta"):
