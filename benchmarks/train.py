@@ -80,6 +80,7 @@ class Settings:
 
 FIGURES = ("steps_a_second", "clips_a_second", "waited_percent", "gpu_busy_percent", "peak_percent")
 _MULTIPLE = 16  # clips
+_UNTIL_FULL = 4  # steps
 _COUNTED = 2  # clips of the step whose operations are counted
 
 
@@ -184,7 +185,7 @@ def measure(settings: Settings) -> Record:
     def with_loader() -> Figures:
         with loader() as source:
             batches = forever(source)
-            next(batches)  # starting up is no part of a long run
+            trainee.run(batches, _UNTIL_FULL)  # starting up, and until its queues are full, is no part of a long run
             return figures(lambda: trainee.run(batches, settings.steps), lambda: source.stats().data_wait)
 
     rounds = take_turns({"in memory": from_memory, "with the loader": with_loader}, settings.rounds)
