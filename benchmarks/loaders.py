@@ -288,6 +288,8 @@ def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each."""
     clips = partial(median_ratio, around(rounds), "clips_per_second")
     ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS) if side in rounds}
+    if STRIPS in rounds:
+        ratios |= {f"{side} / strips in turn": clips(side, STRIPS) for side in (FRAMES, OURS)}
     peers = [side for side in rounds if " @ " in side]
     if peers:
         ratios[f"{OURS} / best peer on any form"] = min(clips(OURS, side) for side in peers)
