@@ -82,10 +82,10 @@ def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
     if cpu_decoder == "dali":
         return Choice("cpu", "as asked for")
     if obstacle is None:
-        return Choice("turbo", "whole clips, for which libjpeg-turbo needs no DALI")
+        return Choice("turbo", "whole clips, which it decodes without DALI's copy")
     if cpu_decoder == "turbo":
         raise InputError(f"cpu_decoder is 'turbo', which takes whole clips with WAV on a CPU, but {obstacle}: use auto")
-    return Choice("cpu", f"DALI's decoder, for {obstacle}")
+    return Choice("cpu", f"libjpeg-turbo alone takes whole clips with WAV, and {obstacle}")
 
 
 def as_before(decoder: Decoder | None) -> tuple[Placement, Choice | None]:
