@@ -7,6 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal
 
+import torch
+
+from loaders.errors import InputError
+
 Precision = Literal["no", "bf16", "fp16"]
 
 #: Dense tensor-core peaks in 10¹² operations a second, by a part of the GPU's name and the precision of the products;
@@ -20,6 +24,12 @@ PEAKS: tuple[tuple[str, dict[str, float]], ...] = (
 )
 
 _EVERY = 0.5  # seconds
+
+
+def require_gpu(device: str) -> None:
+    """Raise InputError where ``--device cuda`` is asked for and there is none."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device is cuda: there is no GPU here that torch can use: use cpu")
 
 
 def peak_flops(name: str, precision: str) -> float | None:

@@ -3,8 +3,8 @@
 ``python benchmarks/loaders.py --data DATASET [--source VIDEOS] [--json FILE] [--plot FILE]``
 
 Every side hands out the same clips, frames and sound, as torch tensors in batches of the same size, on the same cores;
-each runs in a process of its own, the sides alternating. In every round the first clips that a side hands out are
-compared with those that it names. A peer that fails, or gives other frames or sounds, is not measured, and the reason
+each runs in a process of its own, the sides alternating. In every round each side's first batch is compared with
+the clips that it names. A peer that fails, or gives other frames or sounds, is not measured, and the reason
 stands in the record; a side of our own that does so stops the benchmark.
 """
 
@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this file's folder, where `loaders` is this file
 
-import torch  # noqa: E402
 import tyro  # noqa: E402
 
+from benchmarks.gpu import require_gpu  # noqa: E402
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
 from benchmarks.peers.measure import ANSWER, Order  # noqa: E402
 from benchmarks.peers.prepare import prepare  # noqa: E402
@@ -135,12 +135,6 @@ def main(settings: Settings) -> Record:
 def _without_paths(settings: Settings) -> dict[str, str | None]:
     source = None if settings.source is None else settings.source.name
     return {"data": settings.data.name, "source": source, "work": settings.work.name}
-
-
-def require_gpu(device: Device) -> None:
-    """Raise InputError where it is asked for and there is none."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device is cuda: there is no GPU here that torch can use: use cpu")
 
 
 def chosen_peers(names: Sequence[str], device: Device) -> tuple[dict[str, Peer], dict[str, list[str]]]:

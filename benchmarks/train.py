@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import train
 from benchmarks.figures import save, style
-from benchmarks.gpu import Precision, Utilisation, largest, peak_flops
+from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
@@ -88,8 +88,7 @@ def main() -> None:
     """The command line."""
     settings = tyro.cli(Settings, description=__doc__)
     with reported():
-        if settings.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device is cuda: there is no GPU here that torch can use: use cpu")
+        require_gpu(settings.device)
         before = machine()
         record = measure(settings)
         show_rounds(f"pre-training, {settings.preset}, {settings.device}", record.rounds, FIGURES)

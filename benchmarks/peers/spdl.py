@@ -8,7 +8,7 @@ into one buffer at a time.
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,11 @@ def batches(task: Task) -> Iterator[Served]:
         video = spdl.io.to_torch(spdl.io.convert_frames([frames for _, frames, _ in clips])).view(shape)
         return Served(video, sounds_of([audio for _, _, audio in clips], facts) if task.audio else None, keys, keys)
 
+    yield from piped(task, decode, convert)
+
+
+def piped(task: Task, decode: Callable[[Sample], Any], convert: Callable[[list[Any]], Served]) -> Iterator[Served]:
+    """The form's samples decoded by ``task.workers`` threads, and made into batches."""
     pipeline = (
         PipelineBuilder()
         .add_source(samples(task))

@@ -10,10 +10,9 @@ from typing import Any
 
 import spdl.io
 import torch
-from spdl.pipeline import PipelineBuilder
 
 from benchmarks.peers.served import Served, Task
-from benchmarks.peers.spdl import Sample, samples, sounds_of
+from benchmarks.peers.spdl import Sample, piped, sounds_of
 
 
 def batches(task: Task) -> Iterator[Served]:
@@ -37,14 +36,4 @@ def batches(task: Task) -> Iterator[Served]:
         sounds = sounds_of([audio for _, _, audio in clips], facts).to("cuda") if task.audio else None
         return Served(torch.stack([picture for _, picture, _ in clips]), sounds, keys, keys)
 
-    pipeline = (
-        PipelineBuilder()
-        .add_source(samples(task))
-        .pipe(decode, concurrency=task.workers)
-        .aggregate(task.batch_size, drop_last=True)
-        .pipe(convert)
-        .add_sink(2)
-        .build(num_threads=task.workers + 1)
-    )
-    with pipeline.auto_stop():
-        yield from pipeline
+    yield from piped(task, decode, convert)
