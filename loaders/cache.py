@@ -3,7 +3,7 @@
 Files are named by their SHA-256, so several datasets, loaders and processes of one machine may share a folder. All that
 processes have to agree on is said with file locks, which the kernel lets go when a process dies:
 
-    cache.lock        held while room is made and reserved
+    cache.lock        held while room is made and reserved, and while a .part becomes a .tar
     <sha256>.lock     held by the one process that fetches the shard; others wait for it
     <sha256>.part     a shard on its way; as long as the shard from the start, which reserves its room
     <sha256>.tar      a whole, checked shard; share-locked while mapped, and then never evicted
@@ -248,9 +248,14 @@ class ShardCache:
     def _reserve(self, shard: RemoteShard) -> bool:
         """Make room for a shard and reserve it as a .part file; False where all the room is in use."""
         with self._locked(self._folder / "cache.lock", wait=True):
-            files = {path: path.stat() for path in self._folder.iterdir() if path.suffix in (".tar", ".part")}
-            by_use = sorted(files.items(), key=lambda item: item[1].st_mtime)
-            held = [(path, status.st_size) for path, status in by_use]
+            files: list[tuple[Path, os.stat_result]] = []
+            for path in self._folder.iterdir():
+                # A fetch that fails takes its .part away without the lock: that only leaves more room.
+                with suppress(FileNotFoundError):
+                    if path.suffix in (".tar", ".part"):
+                        files.append((path, path.stat()))
+            files.sort(key=lambda file: file[1].st_mtime)
+            held = [(path, status.st_size) for path, status in files]
             if not make_room(held, size=shard.bytes, capacity=self._capacity, evict=self._evict):
                 return False
             with self._path(shard, "part").open("wb") as part:
@@ -355,7 +360,9 @@ class ShardCache:
             os.fsync(target.fileno())
         if digest.hexdigest() != shard.sha256:
             raise OSError("other bytes came than dataset.json declares")
-        part.replace(self._path(shard, "tar"))
+        # Under the lock, for a file that is renamed while the folder is listed may be in the list under neither name.
+        with self._locked(self._folder / "cache.lock", wait=True):
+            part.replace(self._path(shard, "tar"))
         with self._changed:
             self.counts.fetched += 1
             self.counts.fetched_bytes += shard.bytes
