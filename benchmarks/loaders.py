@@ -3,9 +3,13 @@
 ``python benchmarks/loaders.py --data DATASET [--source VIDEOS] [--json FILE] [--plot FILE]``
 
 Every side hands out the same clips, frames and sound, as torch tensors in batches of the same size, on the same cores;
-each runs in a process of its own, the sides alternating. In every round each side's first batch is compared with
-the clips that it names. A peer that fails, or gives other frames or sounds, is not measured, and the reason
-stands in the record; a side of our own that does so stops the benchmark.
+each runs in a process of its own, the sides alternating. Each process's first batch is compared with the clips that it
+names. A peer that fails, or gives other frames or sounds, is not measured, and the reason stands in the record; a side
+of our own that does so stops the benchmark.
+
+The speed of a machine drifts by more than what lies between this loader, the limit and DALI's own reader: these take
+many short turns, and keep their processes, stopped, from one to the next. All other peers are started anew in every
+round, and compared with this loader as it was in the same round.
 """
 
 import dataclasses
@@ -27,7 +31,7 @@ import tyro  # noqa: E402
 
 from benchmarks.gpu import require_gpu  # noqa: E402
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
-from benchmarks.peers.measure import ANSWER, Order  # noqa: E402
+from benchmarks.peers.measure import ANSWER, AT_REST, Order  # noqa: E402
 from benchmarks.peers.prepare import prepare  # noqa: E402
 from benchmarks.peers.registry import Peer, peers_on  # noqa: E402
 from benchmarks.peers.served import DESCRIBED, FORMS, Device, Form, Prepared  # noqa: E402
@@ -48,8 +52,9 @@ from loaders.errors import InputError, reported  # noqa: E402
 OURS, FRAMES = "ours", "ours, frames alone"
 DALI = "ours, by DALI"
 THREADS = (1, 2, 4, 8, 16)  # of the CPU, beside a GPU
-LIMIT, AGAIN, STRIPS = "limit", "limit, again", "limit, strips in turn"
-_LONGER = 2.5  # times that ours and the limit are measured longer than peers: they are compared more closely
+LIMIT, STRIPS = "limit", "limit, strips in turn"
+AMONG = "ours, among peers"
+CLOSE_PEER = "dali @ filmstrip"  # which gets as near as ours
 FIGURES = (
     "clips_per_second",
     "frames_per_second",
@@ -76,7 +81,9 @@ class Settings:
     peers: tuple[str, ...] = ("all",)
     """Which peers, by name; all or none."""
     rounds: int = 5
-    """How often every side is measured."""
+    """How often every peer is started and measured, and ours beside them."""
+    close_rounds: int = 24
+    """How often ours, the limit and DALI's own reader are measured, which are close together."""
     clips: int = 2000
     """Clips at least; the dataset's are repeated under other names until there are so many."""
     batch_size: int = 32
@@ -84,7 +91,7 @@ class Settings:
     workers: int = 0
     """Processes or threads of each side; 0: the cores of this machine."""
     seconds: float = 1.5
-    """How long a peer is measured in each round, after a warm-up; ours and the limit longer."""
+    """How long a side is measured in each round, after a warm-up."""
     work: Path = Path(tempfile.gettempdir()) / "filmstrip-benchmark"
     """Where the clips are prepared in every form (some gigabytes); kept for the next run."""
     json: Path | None = None
@@ -105,9 +112,12 @@ def main(settings: Settings) -> Record:
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
     with Measuring() as run:
-        own_ones = own_sides(prepared, settings, workers, run)
-        others = peer_sides(prepared, peers, settings, workers, run)
-        rounds = take_turns(own_ones | others, settings.rounds, others, not_measured)
+        close = close_sides(prepared, peers, settings, workers, run)
+        others = other_sides(prepared, peers, settings, workers, run)
+        rounds = take_turns(close, settings.close_rounds, [CLOSE_PEER], not_measured)
+        if others:
+            among = {AMONG: close[OURS], **others}
+            rounds |= take_turns(among, settings.rounds, [side for side in others if " @ " in side], not_measured)
     for name, reason in not_measured.items():
         console.print(f"[bold]not measured[/bold]: {name}: {reason}")
     ratios = ratios_of(rounds)
@@ -152,56 +162,70 @@ def chosen_peers(names: Sequence[str], device: Device) -> tuple[dict[str, Peer],
     return {name: peers[name] for name in wanted if name not in missing}, missing
 
 
-def own_sides(
-    prepared: Prepared, settings: Settings, workers: int, run: Callable[[Order], Figures]
-) -> dict[str, Callable[[], Figures]]:
-    """Ours in its ways and the limit, by name."""
-    seconds = _LONGER * settings.seconds
-    order = _order(prepared, settings, workers, seconds)
-
-    def ours(audio: bool = True, **options: Any) -> Callable[[], Figures]:
-        return partial(run, order(module="ours", options=options, form="filmstrip", audio=audio))
-
-    if settings.device == "cpu":
-        return {
-            STRIPS: _Limit(simplejpeg_rate, prepared, workers, seconds),
-            LIMIT: _Limit(tjbench_rate, prepared, workers, seconds),
-            FRAMES: ours(audio=False),
-            OURS: ours(),
-            AGAIN: _Limit(tjbench_rate, prepared, workers, seconds),
-            DALI: ours(cpu_decoder="dali"),
-        }
-
-    def limit(backends: str) -> Callable[[], Figures]:
-        options = {"backends": backends}
-        return partial(run, order(module="nvimgcodec", options=options, form="filmstrip", audio=False))
-
-    sides = {
-        LIMIT: limit("all"),
-        FRAMES: ours(audio=False),
-        OURS: ours(),
-        AGAIN: limit("all"),
-        f"{LIMIT}, its JPEG engines alone": limit("engines"),
-        f"{LIMIT}, without them": limit("cuda"),
-        f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
-        f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
-        f"{OURS}, GPU and CPU at once": ours(placement="both"),
-    }
-    for threads in (count for count in THREADS if count <= workers):
-        sides[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
-        sides[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
-    return sides
-
-
-def peer_sides(
+def close_sides(
     prepared: Prepared,
     peers: Mapping[str, Peer],
     settings: Settings,
     workers: int,
     run: Callable[[Order], Figures],
 ) -> dict[str, Callable[[], Figures]]:
-    """The peers, each in every form that it reads, as ``name @ form``."""
-    order = _order(prepared, settings, workers, settings.seconds)
+    """Ours, the limit, and DALI's own reader where it is among the peers, by name."""
+    order = _order(prepared, settings, workers, keep=True)
+    ours = _ours(order, run)
+    sides: dict[str, Callable[[], Figures]]
+    if settings.device == "cpu":
+        sides = {
+            STRIPS: _Limit(simplejpeg_rate, prepared, workers, settings.seconds),
+            LIMIT: _Limit(tjbench_rate, prepared, workers, settings.seconds),
+            FRAMES: ours(audio=False),
+            OURS: ours(),
+            DALI: ours(cpu_decoder="dali"),
+        }
+    else:
+        sides = {LIMIT: _gpu_limit("all", order, run), FRAMES: ours(audio=False), OURS: ours()}
+    return sides | {name: side for name, side in _peers(prepared, peers, order, run).items() if name == CLOSE_PEER}
+
+
+def other_sides(
+    prepared: Prepared,
+    peers: Mapping[str, Peer],
+    settings: Settings,
+    workers: int,
+    run: Callable[[Order], Figures],
+) -> dict[str, Callable[[], Figures]]:
+    """All other peers, each in every form that it reads, as ``name @ form``; beside a GPU the ways to use it, too."""
+    order = _order(prepared, settings, workers, keep=False)
+    sides = {name: side for name, side in _peers(prepared, peers, order, run).items() if name != CLOSE_PEER}
+    if settings.device == "cpu":
+        return sides
+    ours = _ours(order, run)
+    ways = {
+        f"{LIMIT}, its JPEG engines alone": _gpu_limit("engines", order, run),
+        f"{LIMIT}, without them": _gpu_limit("cuda", order, run),
+        f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
+        f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
+        f"{OURS}, GPU and CPU at once": ours(placement="both"),
+    }
+    for threads in (count for count in THREADS if count <= workers):
+        ways[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
+        ways[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
+    return ways | sides
+
+
+def _ours(order: Callable[..., Order], run: Callable[[Order], Figures]) -> Callable[..., Callable[[], Figures]]:
+    def ours(audio: bool = True, **options: Any) -> Callable[[], Figures]:
+        return partial(run, order(module="ours", options=options, form="filmstrip", audio=audio))
+
+    return ours
+
+
+def _gpu_limit(backends: str, order: Callable[..., Order], run: Callable[[Order], Figures]) -> Callable[[], Figures]:
+    return partial(run, order(module="nvimgcodec", options={"backends": backends}, form="filmstrip", audio=False))
+
+
+def _peers(
+    prepared: Prepared, peers: Mapping[str, Peer], order: Callable[..., Order], run: Callable[[Order], Figures]
+) -> dict[str, Callable[[], Figures]]:
     return {
         side_name(name, form): partial(
             run, order(module=peer.module, options=dict(peer.options), form=form, audio=True)
@@ -212,7 +236,7 @@ def peer_sides(
     }
 
 
-def _order(prepared: Prepared, settings: Settings, workers: int, seconds: float) -> Callable[..., Order]:
+def _order(prepared: Prepared, settings: Settings, workers: int, *, keep: bool) -> Callable[..., Order]:
     return partial(
         Order,
         prepared=str(prepared.folder),
@@ -220,7 +244,8 @@ def _order(prepared: Prepared, settings: Settings, workers: int, seconds: float)
         device=settings.device,
         batch_size=settings.batch_size,
         workers=workers,
-        seconds=seconds,
+        seconds=settings.seconds,
+        keep=keep,
     )
 
 
@@ -240,8 +265,7 @@ class Measuring:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.communicate()
+        self._process.communicate()  # whose end of input it answers by ending the sides that it has kept
 
     def __call__(self, order: Order) -> Figures:
         """Measure a side.
@@ -257,6 +281,7 @@ class Measuring:
         for line in stdout:
             if line.startswith(ANSWER):
                 answer = json.loads(line.removeprefix(ANSWER))
+            elif line == AT_REST:
                 break
         if "error" in answer:
             raise SideError(answer["error"])
@@ -280,25 +305,18 @@ class _Limit:
 
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each."""
-    clips = partial(median_ratio, around(rounds), "clips_per_second")
+    clips = partial(median_ratio, rounds, "clips_per_second")
     ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS) if side in rounds}
     if STRIPS in rounds:
         ratios |= {f"{side} / strips in turn": clips(side, STRIPS) for side in (FRAMES, OURS)}
-    peers = [side for side in rounds if " @ " in side]
-    if peers:
-        ratios[f"{OURS} / best peer on any form"] = min(clips(OURS, side) for side in peers)
+    to_peers = {side: clips(OURS if side == CLOSE_PEER else AMONG, side) for side in rounds if " @ " in side}
+    if to_peers:
+        ratios[f"{OURS} / best peer on any form"] = min(to_peers.values())
     for form in FORMS:
-        on_form = [side for side in peers if side.endswith(f" @ {form}")]
+        on_form = [ratio for side, ratio in to_peers.items() if side.endswith(f" @ {form}")]
         if on_form:
-            ratios[f"{OURS} / best peer @ {form}"] = min(clips(OURS, side) for side in on_form)
-    return ratios | {f"{OURS} / {side}": clips(OURS, side) for side in peers}
-
-
-def around(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, Sequence[Figures]]:
-    """The rounds with the limit's rate the mean of what it was before and after ours: a machine's speed drifts."""
-    both = zip(rounds[LIMIT], rounds[AGAIN], strict=True)
-    figure = "clips_per_second"
-    return {**rounds, LIMIT: [{figure: (before[figure] + after[figure]) / 2} for before, after in both]}
+            ratios[f"{OURS} / best peer @ {form}"] = min(on_form)
+    return ratios | {f"{OURS} / {side}": ratio for side, ratio in to_peers.items()}
 
 
 def plot(record: Record, path: Path) -> None:
@@ -321,9 +339,7 @@ def plot(record: Record, path: Path) -> None:
     ]
     bars = axes.barh(sides, medians, color=colours, xerr=errors, error_kw={"linewidth": 1})
     axes.bar_label(bars, [f"{value:,.0f}" for value in medians], padding=6)
-    axes.set_xlabel(
-        f"clips a second on {record.settings['workers']} cores, median of {record.settings['rounds']} rounds"
-    )
+    axes.set_xlabel(f"clips a second on {record.settings['workers']} cores, median of the rounds")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.1)
     figure.tight_layout()

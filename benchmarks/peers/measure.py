@@ -1,6 +1,8 @@
 """Runs sides, each in a process of its own, measures them, and compares what they hand out with what it should be.
 
-``python -m benchmarks.peers.measure`` reads orders, a line of JSON each, see `serve`.
+``python -m benchmarks.peers.measure`` reads orders, a line of JSON each, see `serve`. A side that is kept from one
+order to the next is stopped in between with all its workers (SIGSTOP), as it was in the middle of its work: when it
+goes on, its queues are as full as they were, so that many short turns measure what one long one would.
 """
 
 import json
@@ -26,7 +28,7 @@ from benchmarks.peers.processes import cpu_seconds, memory_mb
 from benchmarks.peers.served import Device, Form, Prepared, Served, Task
 from sharding.filmstrip import decode_filmstrip
 
-ANSWER = "figures: "
+ANSWER, AT_REST = "figures: ", "at rest\n"
 PATIENCE = 600  # seconds
 
 LEAST_PSNR = 28.0  # dB, of the worst clip: other frames, or frames a tick off, stay far below where anything moves
@@ -49,10 +51,15 @@ class Order:
     part: int
     device: Device = "cpu"
     warm_up: float = 0.7  #: seconds, and at least a batch a worker
+    keep: bool = False  #: whether the next such order goes on with the same process
 
 
-def measure(order: Order) -> dict[str, float]:
-    """The side's figures."""
+def measure(order: Order) -> Iterator[dict[str, float]]:
+    """The side's figures, again and again. It is started, checked and warmed up once.
+
+    Raises:
+        ValueError: it hands out other clips, see `check`.
+    """
     torch.set_num_threads(order.workers)
     task = Task(
         prepared=Prepared(Path(order.prepared)),
@@ -68,12 +75,18 @@ def measure(order: Order) -> dict[str, float]:
     serving: Iterator[Served] = import_module(f"benchmarks.peers.{order.module}").batches(task, **order.options)
     first = next(serving)
     first_batch = time.perf_counter() - began
-    likeness = check(first, task)
+    once = {"first_batch_seconds": first_batch, **check(first, task)}
     del first
     began, batches = time.perf_counter(), 0
     while batches % order.workers or batches == 0 or time.perf_counter() < began + order.warm_up:
         next(serving)
         batches += 1
+    once |= _memory(serving, order.device)
+    while True:
+        yield {**_rates(serving, order, task.prepared.facts["frames"]), **once}
+
+
+def _rates(serving: Iterator[Served], order: Order, frames: int) -> dict[str, float]:
     cpu, start, clips = cpu_seconds(), time.perf_counter(), 0
     # Workers finish side by side: whole turns, or where a slow side is cut off would decide its figure.
     elapsed, batches = 0.0, 0
@@ -85,25 +98,23 @@ def measure(order: Order) -> dict[str, float]:
         torch.cuda.synchronize()  # what was handed out may still be in the making
         elapsed = time.perf_counter() - start
     cpu = cpu_seconds() - cpu
-    peak, start = _Peak(), time.perf_counter()  # afterwards: to look costs every side time, the large ones more
-    while time.perf_counter() < start + _MEMORY_FOR:
-        next(serving)
     return {
         "clips_per_second": clips / elapsed,
-        "frames_per_second": clips * task.prepared.facts["frames"] / elapsed,
+        "frames_per_second": clips * frames / elapsed,
         "cpu_ms_a_clip": 1000 * cpu / clips,
-        "memory_mb": peak.stop(),
-        "first_batch_seconds": first_batch,
-        **_gpu_memory(order.device),
-        **likeness,
     }
 
 
-def _gpu_memory(device: Device) -> dict[str, float]:
-    if device == "cpu":
-        return {}
-    free, total = torch.cuda.mem_get_info()
-    return {"gpu_memory_mb": (total - free) / 1e6}
+def _memory(serving: Iterator[Served], device: Device) -> dict[str, float]:
+    """While it runs, but apart from its rates: to look costs every side time, the large ones more."""
+    peak, start = _Peak(), time.perf_counter()
+    while time.perf_counter() < start + _MEMORY_FOR:
+        next(serving)
+    found = {"memory_mb": peak.stop()}
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        found["gpu_memory_mb"] = (total - free) / 1e6
+    return found
 
 
 class _Peak:
@@ -173,32 +184,52 @@ def likeness_of(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def serve() -> None:
     """Measure the orders on the lines of stdin, each in a fork of this process that has imported torch and no side.
 
-    An answer is a line of `ANSWER` and JSON: the figures, or ``error``. Whatever a side has started ends with it.
+    An answer is a line of `ANSWER` and JSON: the figures, or ``error``; the line `AT_REST` follows when the side stands
+    still or has ended, and whatever it has started with it. Those that are kept end with the orders.
     """
-    for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            _answer(line)
-        try:
-            _, status = os.waitpid(child, 0)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)  # workers, which would notice after seconds that they are alone
-        if status:
-            print(ANSWER + json.dumps({"error": f"ended with {os.waitstatus_to_exitcode(status)}"}), flush=True)
+    kept: dict[str, int] = {}
+    try:
+        for line in sys.stdin:
+            child = kept.pop(line, None)
+            if child is None:
+                child = os.fork()
+                if not child:
+                    _answer(line)
+            else:
+                os.killpg(child, signal.SIGCONT)
+            kept[line] = child
+            _, status = os.waitpid(child, os.WUNTRACED)  # it stops when it has answered
+            if not (os.WIFSTOPPED(status) and json.loads(line)["keep"]):
+                _end(kept.pop(line), reap=os.WIFSTOPPED(status))
+            if not os.WIFSTOPPED(status) and status:
+                print(ANSWER + json.dumps({"error": f"ended with {os.waitstatus_to_exitcode(status)}"}), flush=True)
+            print(AT_REST, end="", flush=True)
+    finally:
+        for child in kept.values():
+            _end(child, reap=True)
+
+
+def _end(child: int, *, reap: bool) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # also workers, which would notice after seconds that they are alone
+    if reap:
+        os.waitpid(child, 0)
 
 
 def _answer(line: str) -> NoReturn:
     os.setsid()
-    signal.alarm(PATIENCE)  # which ends it
     try:
-        answer: dict[str, Any] = measure(Order(**json.loads(line)))
+        signal.alarm(PATIENCE)  # which ends it
+        for figures in measure(Order(**json.loads(line))):
+            print(ANSWER + json.dumps(figures), flush=True)
+            signal.alarm(0)
+            os.killpg(0, signal.SIGSTOP)
+            signal.alarm(PATIENCE)
     except BaseException as error:
         traceback.print_exc()
         last = (str(error).strip().splitlines() or [""])[-1]
-        answer = {"error": f"{type(error).__name__}: {last}"}
-    print(ANSWER + json.dumps(answer), flush=True)
-    os._exit(0)  # the figures are out: workers, threads and their queues need not be wound up one by one
+        print(ANSWER + json.dumps({"error": f"{type(error).__name__}: {last}"}), flush=True)
+    os._exit(0)  # the answer is out: workers, threads and their queues need not be wound up one by one
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.loaders import (
-    AGAIN,
+    AMONG,
+    CLOSE_PEER,
     DALI,
     FRAMES,
     LIMIT,
@@ -26,8 +28,8 @@ from benchmarks.loaders import (
     Measuring,
     Settings,
     chosen_peers,
-    own_sides,
-    peer_sides,
+    close_sides,
+    other_sides,
     plot,
     ratios_of,
     side_name,
@@ -225,21 +227,23 @@ def test_ratios_name_the_best_peer_of_each_kind() -> None:
 
     ratios = ratios_of(
         {
-            LIMIT: rounds(90, 220),
-            AGAIN: rounds(110, 180),
-            STRIPS: rounds(90, 180),
-            FRAMES: rounds(80, 160),
-            OURS: rounds(60, 120),
-            DALI: rounds(90, 180),
-            side_name("a", "source"): rounds(6, 12),
-            side_name("b", "source"): rounds(5, 10),
-            side_name("a", "filmstrip"): rounds(30, 60),
+            LIMIT: rounds(100, 200, 50),
+            STRIPS: rounds(90, 180, 45),
+            FRAMES: rounds(80, 160, 40),
+            OURS: rounds(60, 120, 30),
+            DALI: rounds(90, 180, 45),
+            CLOSE_PEER: rounds(40, 80, 20),
+            AMONG: rounds(120, 240),
+            side_name("a", "source"): rounds(12, 24),
+            side_name("b", "source"): rounds(10, 20),
+            side_name("a", "filmstrip"): rounds(60, 120),
         }
     )
     assert ratios[f"{FRAMES} / {LIMIT}"] == pytest.approx(0.8)
     assert ratios[f"{OURS} / best peer @ source"] == pytest.approx(10)
-    assert ratios[f"{OURS} / best peer @ filmstrip"] == pytest.approx(2)
-    assert ratios[f"{OURS} / best peer on any form"] == pytest.approx(2)
+    assert ratios[f"{OURS} / {side_name('a', 'filmstrip')}"] == pytest.approx(2)
+    assert ratios[f"{OURS} / best peer @ filmstrip"] == pytest.approx(1.5)
+    assert ratios[f"{OURS} / best peer on any form"] == pytest.approx(1.5)
     assert f"{OURS} / best peer @ h264" not in ratios
     assert ratios[f"{OURS} / b @ source"] == pytest.approx(12)
 
@@ -276,22 +280,25 @@ def test_every_side_is_another_order(prepared: Prepared, device: Any) -> None:
         orders.append(order)
         return {}
 
-    sides = own_sides(prepared, settings, 4, run) | peer_sides(prepared, PEERS, settings, 4, run)
-    assert {LIMIT, FRAMES, OURS} <= set(sides)
-    for name, measure_side in sides.items():
+    peers = PEERS if device == "cpu" else GPU_PEERS
+    close = close_sides(prepared, peers, settings, 4, run)
+    others = other_sides(prepared, peers, settings, 4, run)
+    assert {LIMIT, FRAMES, OURS, CLOSE_PEER} <= set(close)
+    assert not set(close) & set(others)
+    for name, measure_side in (close | others).items():
         if device == "cuda" or not name.startswith(LIMIT):
             measure_side()
-    # But for the limit on a GPU, which is measured before and after ours.
-    assert len({json.dumps(asdict(order), sort_keys=True) for order in orders}) == len(orders) - (device == "cuda")
+        assert not orders or orders[-1].keep == (name in close)
+    assert len({json.dumps(asdict(order), sort_keys=True) for order in orders}) == len(orders)
     assert {order.device for order in orders} == {device}
-    assert [order.audio for order in orders].count(False) == (5 if device == "cuda" else 1)
+    assert [order.audio for order in orders].count(False) == (4 if device == "cuda" else 1)
     threads = [order.options["threads"] for order in orders if "threads" in order.options]
     assert threads == ([1, 1, 2, 2, 4, 4] if device == "cuda" else [])
 
 
 @pytest.mark.parametrize("module", ["nvimgcodec", "ours", "dali"])
 def test_a_side_is_measured(prepared: Prepared, module: str) -> None:
-    figures = measure(order_of(prepared, module))
+    figures = next(measure(order_of(prepared, module)))
     assert figures["psnr_db"] == 99
     assert figures["clips_per_second"] > 0
     assert figures["frames_per_second"] == pytest.approx(16 * figures["clips_per_second"])
@@ -305,6 +312,23 @@ def test_sides_that_fail_say_why_and_the_next_one_is_measured(prepared: Prepared
             # Two clips with each other's keys: where the reference is another, the side is found out.
             run(order_of(mixed_up(prepared), "ours"))
         assert run(order_of(prepared, "ours", audio=True))["sound_likeness"] == pytest.approx(1)
+
+
+def test_a_kept_side_stands_still_between_its_turns_and_ends_with_them(prepared: Prepared) -> None:
+    order = order_of(prepared, "ours", audio=True, keep=True)
+    with Measuring() as run:
+        first = run(order)
+        run(order_of(prepared, "ours"))
+        [kept] = [pid for pid in tree() if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"]
+        time.sleep(0.2)
+        before = Path(f"/proc/{kept}/schedstat").read_text()
+        time.sleep(0.2)
+        assert Path(f"/proc/{kept}/schedstat").read_text() == before
+        again = run(order)
+        # It was not started again, and did not work ahead.
+        assert again["first_batch_seconds"] == first["first_batch_seconds"]
+        assert Path(f"/proc/{kept}/schedstat").read_text() != before
+    assert tree() == [os.getpid()]
 
 
 def mixed_up(prepared: Prepared) -> Prepared:
@@ -342,21 +366,27 @@ def test_it_runs_from_the_command_line_and_writes_what_it_measured(
     program.write_text("#!/bin/sh\necho 'RGB  (TD)  YCbCr  4:2:0    64    1024    N/A     N/A     300.0'\n")
     program.chmod(0o755)
     command = [sys.executable, "benchmarks/loaders.py", "--data", str(data), "--work", str(prepared.folder)]
-    command += ["--clips", str(CLIPS), "--rounds", "1", "--seconds", "0.1", "--peers", "webdataset+pyav"]
+    command += ["--clips", str(CLIPS), "--rounds", "1", "--close-rounds", "2", "--seconds", "0.1"]
+    command += ["--peers", "webdataset+pyav", "dali"]
     command += ["--batch-size", "8", "--workers", "1", "--json", str(tmp_path / "loaders.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "loaders.json").read_text())
     assert set(record["rounds"]) == {
         LIMIT,
-        AGAIN,
         STRIPS,
         FRAMES,
         OURS,
         DALI,
+        CLOSE_PEER,
+        AMONG,
         "webdataset+pyav @ h264",
         "webdataset+pyav @ mjpeg",
     }
     assert record["rounds"][LIMIT][0]["clips_per_second"] == pytest.approx(300e6 / 64 / 1024, rel=1e-3)
+    assert {side: len(rounds) for side, rounds in record["rounds"].items()} == {
+        **dict.fromkeys((LIMIT, STRIPS, FRAMES, OURS, DALI, CLOSE_PEER), 2),
+        **dict.fromkeys((AMONG, "webdataset+pyav @ h264", "webdataset+pyav @ mjpeg"), 1),
+    }
     assert record["rounds"][OURS][0]["psnr_db"] == record["rounds"][DALI][0]["psnr_db"] == 99
     assert record["ratios"][f"{OURS} / best peer on any form"] > 0
