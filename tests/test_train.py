@@ -2,22 +2,23 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+import train
 from tests.s3_adversary import s3_adversary
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--log-every", "2")
 ONE_PROCESS = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
-PLAIN = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
+LAUNCHED = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
+PLAIN = ("train.py",)  # the same run, without the seconds in which a launcher gets ready
 # One thread: sums have one order, so that runs can be compared bit by bit.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
@@ -38,11 +39,22 @@ def run(*arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapp
     return out
 
 
-def refused(*arguments: object) -> str:
-    """The one line with which the program refuses."""
-    process = start(*arguments, launcher=("train.py",))
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one line with which the program, called from here, refuses its arguments."""
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            train.main()
+        assert ended.value.code == 2
+        return refusal(capfd.readouterr().err)
+
+    return call
+
+
+def refusal(err: str) -> str:
+    """The one line of an error."""
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, err
     assert "Traceback" not in err
@@ -71,8 +83,8 @@ def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
-    run(*finetuning, *SMALL, "--max-steps", "4", "--mixed-precision", "bf16")
-    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
+    run(*finetuning, *SMALL, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
+    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset, launcher=LAUNCHED)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
@@ -119,8 +131,7 @@ def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, dataset: Path
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    subprocess.run(["pkill", "-9", "-f", str(killed)], check=False)  # the launcher's child outlives it
+    process.kill()
     process.communicate()
     run("--stage", "pretrain", "--data", dataset, "--output", killed, *steps, "--resume")
     a, b = (load_file(folder / "model.safetensors") for folder in (whole, killed))
@@ -138,9 +149,14 @@ def test_two_processes_train_and_score_every_clip_once(dataset: Path, tmp_path: 
     assert results["pairs"] == clips
 
 
-def test_wrong_input_is_refused_in_one_line(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+def test_wrong_input_is_refused_in_one_line(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     nothing = tmp_path / "nothing"
-    assert str(nothing) in refused("--stage", "pretrain", "--data", nothing, "--output", tmp_path / "run")
+    process = start("--stage", "pretrain", "--data", nothing, "--output", tmp_path / "run")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert str(nothing) in refusal(err)
     assert not (tmp_path / "run").exists()
     assert "--output" in refused("--stage", "pretrain", "--data", dataset)
     assert "--resume" in refused("--stage", "pretrain", "--data", dataset, "--output", pretrained, *SMALL)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.report import page
+from benchmarks.train import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +33,11 @@ def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path
     assert "Time lost to data" in page([written], tmp_path)
 
 
-def test_no_largest_batch_is_looked_for_on_a_cpu(dataset: Path) -> None:
-    done = bench(dataset, "--batch-size", "0")
-    assert (done.returncode, "--batch-size" in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+def test_no_largest_batch_is_looked_for_on_a_cpu(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "--data", str(dataset), "--batch-size", "0"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    told = capsys.readouterr().err
+    assert (ended.value.code, "--batch-size" in told, told.count("\n")) == (2, True, 1)
