@@ -32,6 +32,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.clip)
 
+    def split(self, at: NDArray[np.int64]) -> list["Examples"]:
+        """The runs that begin at 0 and at each of ``at``, as `numpy.split` cuts them."""
+        columns = [np.split(getattr(self, name), at) for name in self.__slots__]
+        return [Examples(*run) for run in zip(*columns, strict=True)]
+
     def replaced(self, index: int, other: "Examples") -> "Examples":
         """With entry ``index`` taken from the single entry of ``other``."""
         fields = {name: getattr(self, name).copy() for name in self.__slots__}

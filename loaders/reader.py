@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"
 _ATTEMPTS = 100
+_DRAWN = 256  # examples at a time: of a few, numpy's calls take the time, not their length
 
 
 class TooManyBadClipsError(Exception):
@@ -104,6 +105,7 @@ class Reader:
         self._shards = [
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
+        self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
@@ -123,7 +125,7 @@ class Reader:
         start = time.perf_counter()
         positions = self._positions(step)
         self._hold(epoch, positions)
-        examples = self._sampler.examples(epoch, positions)
+        examples = self._draw(epoch, step)
         kept = _Kept(self._buffers.lend(self._bytes_of(examples)))
         filmstrips, audio = [], []
         gaze = np.zeros((len(positions), self._gaze_length), np.float32)
@@ -156,6 +158,17 @@ class Reader:
         return Loaded(
             epoch, step, examples, Encoded(filmstrips, audio, examples.first_frame), gaze, gaze_valid, emotion
         )
+
+    def _draw(self, epoch: int, step: int) -> Examples:
+        """A step's examples, drawn together with those of the steps after it."""
+        if (epoch, step) not in self._drawn:
+            share = len(self._positions(step))
+            steps = range(step, step + max(1, _DRAWN // share if share else 1))
+            positions = [self._positions(later) for later in steps]  # none beyond the epoch's end
+            ends = np.cumsum([len(of_step) for of_step in positions])
+            drawn = self._sampler.examples(epoch, np.concatenate(positions)).split(ends[:-1])
+            self._drawn = {(epoch, later): run for later, run in zip(steps, drawn, strict=True)}
+        return self._drawn.pop((epoch, step))
 
     def _bytes_of(self, examples: Examples) -> int:
         """What the examples' members take together."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from loaders.catalog import open_catalog
 from loaders.errors import InputError
-from loaders.examples import Sampler
-from loaders.order import rank_positions
+from loaders.examples import Examples, Sampler
+from loaders.order import rank_positions, steps_per_epoch
 from loaders.reader import Loaded, Reader, TooManyBadClipsError
 from loaders.storage import Shards
 from tests.damage import copy_of, flip_byte, shard_of
@@ -56,6 +56,21 @@ def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None
             assert loaded.emotion[index] == catalog.emotion[clip]
             assert loaded.gaze_valid[index] == (catalog.members["gaze"].size[clip] > 0)
         assert loaded.encoded.first_frame.tolist() == loaded.examples.first_frame.tolist()
+
+
+@pytest.mark.parametrize(("split", "training"), [("train", True), ("test", False)])
+def test_drawn_with_those_of_other_steps_a_steps_examples_are_those_of_its_positions(
+    dataset: Path, split: str, training: bool
+) -> None:
+    catalog = open_catalog(dataset, split, MEMBERS)
+    alone = Sampler(catalog, seed=5, training=training, frames=16, negatives={"other_video": 1.0})
+    reader = reader_of(dataset, split=split, training=training)
+    steps = steps_per_epoch(len(catalog), BATCH, drop_remainder=training)
+    for epoch, step in [*((0, step) for step in range(steps)), (1, 0), (0, steps - 1), (3, 2), (3, 2), (3, 1)]:
+        expected = alone.examples(epoch, rank_positions(step, len(catalog), BATCH, 0, 1))
+        found = reader.read(epoch, step).examples
+        for name in Examples.__slots__:
+            assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
 def _read(shards: Shards, member: str, clip: int) -> NDArray[np.uint8]:
