@@ -9,11 +9,12 @@ of our own that does so stops the benchmark.
 
 The speed of a machine drifts by more than what lies between this loader, the limit and DALI's own reader: these take
 many short turns, and keep their processes, stopped, from one to the next. All other peers are started anew in every
-round, and compared with this loader as it was in the same round.
+round, and compared with this loader as it was just before.
 """
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,8 +54,8 @@ OURS, FRAMES = "ours", "ours, frames alone"
 DALI = "ours, by DALI"
 THREADS = (1, 2, 4, 8, 16)  # of the CPU, beside a GPU
 LIMIT, STRIPS = "limit", "limit, strips in turn"
-AMONG = "ours, among peers"
 CLOSE_PEER = "dali @ filmstrip"  # which gets as near as ours
+JUST_BEFORE = "ours_just_before"  # clips a second
 FIGURES = (
     "clips_per_second",
     "frames_per_second",
@@ -63,6 +64,7 @@ FIGURES = (
     "gpu_memory_mb",
     "first_batch_seconds",
     "psnr_db",
+    JUST_BEFORE,
 )
 
 
@@ -81,8 +83,8 @@ class Settings:
     peers: tuple[str, ...] = ("all",)
     """Which peers, by name; all or none."""
     rounds: int = 4
-    """How often every peer is started and measured, and ours beside them."""
-    close_rounds: int = 20
+    """How often every peer is started and measured, and ours before each."""
+    close_rounds: int = 16
     """How often ours, the limit and DALI's own reader are measured, which are close together."""
     clips: int = 2000
     """Clips at least; the dataset's are repeated under other names until there are so many."""
@@ -116,8 +118,7 @@ def main(settings: Settings) -> Record:
         others = other_sides(prepared, peers, settings, workers, run)
         rounds = take_turns(close, settings.close_rounds, [CLOSE_PEER], not_measured)
         if others:
-            among = {AMONG: close[OURS], **others}
-            rounds |= take_turns(among, settings.rounds, [side for side in others if " @ " in side], not_measured)
+            rounds |= take_turns(others, settings.rounds, [side for side in others if " @ " in side], not_measured)
     for name, reason in not_measured.items():
         console.print(f"[bold]not measured[/bold]: {name}: {reason}")
     ratios = ratios_of(rounds)
@@ -195,7 +196,12 @@ def other_sides(
 ) -> dict[str, Callable[[], Figures]]:
     """All other peers, each in every form that it reads, as ``name @ form``; beside a GPU the ways to use it, too."""
     order = _order(prepared, settings, workers, keep=False)
-    sides = {name: side for name, side in _peers(prepared, peers, order, run).items() if name != CLOSE_PEER}
+    kept = _ours(_order(prepared, settings, workers, keep=True), run)()
+    sides: dict[str, Callable[[], Figures]] = {
+        name: partial(_after, kept, peer)
+        for name, peer in _peers(prepared, peers, order, run).items()
+        if name != CLOSE_PEER
+    }
     if settings.device == "cpu":
         return sides
     ours = _ours(order, run)
@@ -210,6 +216,11 @@ def other_sides(
         ways[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
         ways[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
     return ways | sides
+
+
+def _after(ours: Callable[[], Figures], peer: Callable[[], Figures]) -> Figures:
+    before = ours()["clips_per_second"]
+    return {**peer(), JUST_BEFORE: before}
 
 
 def _ours(order: Callable[..., Order], run: Callable[[Order], Figures]) -> Callable[..., Callable[[], Figures]]:
@@ -304,12 +315,18 @@ class _Limit:
 
 
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
-    """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each."""
+    """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each peer."""
     clips = partial(median_ratio, rounds, "clips_per_second")
     ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS) if side in rounds}
     if STRIPS in rounds:
         ratios |= {f"{side} / strips in turn": clips(side, STRIPS) for side in (FRAMES, OURS)}
-    to_peers = {side: clips(OURS if side == CLOSE_PEER else AMONG, side) for side in rounds if " @ " in side}
+    to_peers = {
+        side: clips(OURS, side)
+        if side == CLOSE_PEER
+        else statistics.median(figures[JUST_BEFORE] / figures["clips_per_second"] for figures in rounds[side])
+        for side in rounds
+        if " @ " in side
+    }
     if to_peers:
         ratios[f"{OURS} / best peer on any form"] = min(to_peers.values())
     for form in FORMS:
