@@ -114,9 +114,9 @@ def main(settings: Settings) -> Record:
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
     with Measuring() as run:
-        close = close_sides(prepared, peers, settings, workers, run)
-        others = other_sides(prepared, peers, settings, workers, run)
-        rounds = take_turns(close, settings.close_rounds, [CLOSE_PEER], not_measured)
+        sides = Sides(prepared, peers, settings, workers, run)
+        others = sides.others()
+        rounds = take_turns(sides.close(), settings.close_rounds, [CLOSE_PEER], not_measured)
         if others:
             rounds |= take_turns(others, settings.rounds, [side for side in others if " @ " in side], not_measured)
     for name, reason in not_measured.items():
@@ -163,101 +163,90 @@ def chosen_peers(names: Sequence[str], device: Device) -> tuple[dict[str, Peer],
     return {name: peers[name] for name in wanted if name not in missing}, missing
 
 
-def close_sides(
-    prepared: Prepared,
-    peers: Mapping[str, Peer],
-    settings: Settings,
-    workers: int,
-    run: Callable[[Order], Figures],
-) -> dict[str, Callable[[], Figures]]:
-    """Ours, the limit, and DALI's own reader where it is among the peers, by name."""
-    order = _order(prepared, settings, workers, keep=True)
-    ours = _ours(order, run)
-    sides: dict[str, Callable[[], Figures]]
-    if settings.device == "cpu":
-        sides = {
-            STRIPS: _Limit(simplejpeg_rate, prepared, workers, settings.seconds),
-            LIMIT: _Limit(tjbench_rate, prepared, workers, settings.seconds),
-            FRAMES: ours(audio=False),
-            OURS: ours(),
-            DALI: ours(cpu_decoder="dali"),
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is measured, by name: how each side is measured once."""
+
+    prepared: Prepared
+    peers: Mapping[str, Peer]
+    settings: Settings
+    workers: int
+    run: Callable[[Order], Figures]  #: measures by order
+
+    def close(self) -> dict[str, Callable[[], Figures]]:
+        """Ours, the limit, and DALI's own reader where it is among the peers."""
+        ours = partial(self._ours, keep=True)
+        sides: dict[str, Callable[[], Figures]]
+        if self.settings.device == "cpu":
+            sides = {
+                STRIPS: _Limit(simplejpeg_rate, self.prepared, self.workers, self.settings.seconds),
+                LIMIT: _Limit(tjbench_rate, self.prepared, self.workers, self.settings.seconds),
+                FRAMES: ours(audio=False),
+                OURS: ours(),
+                DALI: ours(cpu_decoder="dali"),
+            }
+        else:
+            sides = {LIMIT: self._gpu_limit("all", keep=True), FRAMES: ours(audio=False), OURS: ours()}
+        return sides | {name: side for name, side in self._peers(keep=True).items() if name == CLOSE_PEER}
+
+    def others(self) -> dict[str, Callable[[], Figures]]:
+        """All other peers, each in every form that it reads, as ``name @ form``; on a GPU the ways to use it, too."""
+        before = self._ours(keep=True)  # the order of `close`, and so its process
+        peers: dict[str, Callable[[], Figures]] = {
+            name: partial(_after, before, peer) for name, peer in self._peers(keep=False).items() if name != CLOSE_PEER
         }
-    else:
-        sides = {LIMIT: _gpu_limit("all", order, run), FRAMES: ours(audio=False), OURS: ours()}
-    return sides | {name: side for name, side in _peers(prepared, peers, order, run).items() if name == CLOSE_PEER}
+        return peers if self.settings.device == "cpu" else self._ways() | peers
 
+    def _ways(self) -> dict[str, Callable[[], Figures]]:
+        ours = partial(self._ours, keep=False)
+        ways = {
+            f"{LIMIT}, its JPEG engines alone": self._gpu_limit("engines", keep=False),
+            f"{LIMIT}, without them": self._gpu_limit("cuda", keep=False),
+            f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
+            f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
+            f"{OURS}, GPU and CPU at once": ours(placement="both"),
+        }
+        for threads in (count for count in THREADS if count <= self.workers):
+            ways[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
+            ways[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
+        return ways
 
-def other_sides(
-    prepared: Prepared,
-    peers: Mapping[str, Peer],
-    settings: Settings,
-    workers: int,
-    run: Callable[[Order], Figures],
-) -> dict[str, Callable[[], Figures]]:
-    """All other peers, each in every form that it reads, as ``name @ form``; beside a GPU the ways to use it, too."""
-    order = _order(prepared, settings, workers, keep=False)
-    kept = _ours(_order(prepared, settings, workers, keep=True), run)()
-    sides: dict[str, Callable[[], Figures]] = {
-        name: partial(_after, kept, peer)
-        for name, peer in _peers(prepared, peers, order, run).items()
-        if name != CLOSE_PEER
-    }
-    if settings.device == "cpu":
-        return sides
-    ours = _ours(order, run)
-    ways = {
-        f"{LIMIT}, its JPEG engines alone": _gpu_limit("engines", order, run),
-        f"{LIMIT}, without them": _gpu_limit("cuda", order, run),
-        f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
-        f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
-        f"{OURS}, GPU and CPU at once": ours(placement="both"),
-    }
-    for threads in (count for count in THREADS if count <= workers):
-        ways[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
-        ways[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
-    return ways | sides
+    def _ours(self, *, keep: bool, audio: bool = True, **options: Any) -> Callable[[], Figures]:
+        return self._side("ours", options, "filmstrip", keep=keep, audio=audio)
+
+    def _gpu_limit(self, backends: str, *, keep: bool) -> Callable[[], Figures]:
+        return self._side("nvimgcodec", {"backends": backends}, "filmstrip", keep=keep, audio=False)
+
+    def _peers(self, *, keep: bool) -> dict[str, Callable[[], Figures]]:
+        return {
+            side_name(name, form): self._side(peer.module, dict(peer.options), form, keep=keep)
+            for name, peer in self.peers.items()
+            for form in self.prepared.forms
+            if form in peer.forms
+        }
+
+    def _side(
+        self, module: str, options: dict[str, Any], form: Form, *, keep: bool, audio: bool = True
+    ) -> Callable[[], Figures]:
+        order = Order(
+            prepared=str(self.prepared.folder),
+            module=module,
+            options=options,
+            form=form,
+            batch_size=self.settings.batch_size,
+            workers=self.workers,
+            audio=audio,
+            seconds=self.settings.seconds,
+            part=0,
+            device=self.settings.device,
+            keep=keep,
+        )
+        return partial(self.run, order)
 
 
 def _after(ours: Callable[[], Figures], peer: Callable[[], Figures]) -> Figures:
     before = ours()["clips_per_second"]
     return {**peer(), JUST_BEFORE: before}
-
-
-def _ours(order: Callable[..., Order], run: Callable[[Order], Figures]) -> Callable[..., Callable[[], Figures]]:
-    def ours(audio: bool = True, **options: Any) -> Callable[[], Figures]:
-        return partial(run, order(module="ours", options=options, form="filmstrip", audio=audio))
-
-    return ours
-
-
-def _gpu_limit(backends: str, order: Callable[..., Order], run: Callable[[Order], Figures]) -> Callable[[], Figures]:
-    return partial(run, order(module="nvimgcodec", options={"backends": backends}, form="filmstrip", audio=False))
-
-
-def _peers(
-    prepared: Prepared, peers: Mapping[str, Peer], order: Callable[..., Order], run: Callable[[Order], Figures]
-) -> dict[str, Callable[[], Figures]]:
-    return {
-        side_name(name, form): partial(
-            run, order(module=peer.module, options=dict(peer.options), form=form, audio=True)
-        )
-        for name, peer in peers.items()
-        for form in prepared.forms
-        if form in peer.forms
-    }
-
-
-def _order(prepared: Prepared, settings: Settings, workers: int, *, keep: bool) -> Callable[..., Order]:
-    return partial(
-        Order,
-        prepared=str(prepared.folder),
-        part=0,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        workers=workers,
-        seconds=settings.seconds,
-        keep=keep,
-    )
 
 
 def side_name(peer: str, form: Form) -> str:

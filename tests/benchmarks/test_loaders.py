@@ -27,9 +27,8 @@ from benchmarks.loaders import (
     STRIPS,
     Measuring,
     Settings,
+    Sides,
     chosen_peers,
-    close_sides,
-    other_sides,
     plot,
     ratios_of,
     side_name,
@@ -283,8 +282,8 @@ def test_every_side_is_another_order(prepared: Prepared, device: Any) -> None:
         return {"clips_per_second": 1.0}
 
     peers = PEERS if device == "cpu" else GPU_PEERS
-    close = close_sides(prepared, peers, settings, 4, run)
-    others = other_sides(prepared, peers, settings, 4, run)
+    sides = Sides(prepared, peers, settings, 4, run)
+    close, others = sides.close(), sides.others()
     assert {LIMIT, FRAMES, OURS, CLOSE_PEER} <= set(close)
     assert not set(close) & set(others)
     for name, measure_side in (close | others).items():
