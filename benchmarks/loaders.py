@@ -82,9 +82,9 @@ class Settings:
     """Where batches are to lie: on a GPU, its decoders are measured, and the peers that use them."""
     peers: tuple[str, ...] = ("all",)
     """Which peers, by name; all or none."""
-    rounds: int = 4
+    rounds: int = 5
     """How often every peer is started and measured, and ours before each."""
-    close_rounds: int = 16
+    close_rounds: int = 8
     """How often ours, the limit and DALI's own reader are measured, which are close together."""
     clips: int = 2000
     """Clips at least; the dataset's are repeated under other names until there are so many."""
