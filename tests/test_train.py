@@ -76,6 +76,7 @@ def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "8",
         "--checkpoint-every",
         "4",
+        launcher=LAUNCHED,
     )
     return folder
 
