@@ -92,7 +92,7 @@ class Settings:
     """Clips a batch."""
     workers: int = 0
     """Processes or threads of each side; 0: the cores of this machine."""
-    seconds: float = 1.5
+    seconds: float = 1.2
     """How long a side is measured in each round, after a warm-up."""
     work: Path = Path(tempfile.gettempdir()) / "filmstrip-benchmark"
     """Where the clips are prepared in every form (some gigabytes); kept for the next run."""

@@ -33,7 +33,7 @@ PATIENCE = 600  # seconds
 
 LEAST_PSNR = 28.0  # dB, of the worst clip: other frames, or frames a tick off, stay far below where anything moves
 LEAST_LIKENESS = 0.9  # correlation with the right sound, of the worst clip that is not silent
-_MEMORY_EVERY, _MEMORY_FOR = 0.1, 0.3  # seconds
+_MEMORY_EVERY = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +77,7 @@ def measure(order: Order) -> Iterator[dict[str, float]]:
     first_batch = time.perf_counter() - began
     once = {"first_batch_seconds": first_batch, **check(first, task)}
     del first
-    began, batches = time.perf_counter(), 0
-    while batches % order.workers or batches == 0 or time.perf_counter() < began + order.warm_up:
-        next(serving)
-        batches += 1
-    once |= _memory(serving, order.device)
+    once |= _warm_up(serving, order)
     while True:
         yield {**_rates(serving, order, task.prepared.facts["frames"]), **once}
 
@@ -105,13 +101,14 @@ def _rates(serving: Iterator[Served], order: Order, frames: int) -> dict[str, fl
     }
 
 
-def _memory(serving: Iterator[Served], device: Device) -> dict[str, float]:
-    """While it runs, but apart from its rates: to look costs every side time, the large ones more."""
-    peak, start = _Peak(), time.perf_counter()
-    while time.perf_counter() < start + _MEMORY_FOR:
+def _warm_up(serving: Iterator[Served], order: Order) -> dict[str, float]:
+    """The memory that it takes: looked at here, for a look costs every side time, the large ones more."""
+    peak, began, batches = _Peak(), time.perf_counter(), 0
+    while batches % order.workers or batches == 0 or time.perf_counter() < began + order.warm_up:
         next(serving)
+        batches += 1
     found = {"memory_mb": peak.stop()}
-    if device == "cuda":
+    if order.device == "cuda":
         free, total = torch.cuda.mem_get_info()
         found["gpu_memory_mb"] = (total - free) / 1e6
     return found
