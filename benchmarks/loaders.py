@@ -84,7 +84,7 @@ class Settings:
     """Which peers, by name; all or none."""
     rounds: int = 5
     """How often every peer is started and measured, and ours before each."""
-    close_rounds: int = 14
+    close_rounds: int = 11
     """How often ours, the limit and DALI's own reader are measured, which are close together."""
     clips: int = 2000
     """Clips at least; the dataset's are repeated under other names until there are so many."""
