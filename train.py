@@ -1,18 +1,6 @@
-"""Train and evaluate: ``accelerate launch train.py --stage {pretrain,finetune,evaluate} --help``.
+"""Train and evaluate: ``accelerate launch train.py --stage {pretrain,finetune,evaluate} --help``."""
 
-A run is a folder:
-
-    RUN/
-        run.json                what the run is: its settings and where its towers come from
-        checkpoints/00000500/   all that resuming takes: weights, optimiser, random states, the loader's place
-        model.safetensors       the trained network, with the front end's gaze statistics
-        results.json            what it scored
-        tensorboard/            curves
-"""
-
-import json
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,36 +9,38 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, gather_object, set_seed
-from numpy.typing import NDArray
+from accelerate.utils import ProjectConfiguration, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
-from loaders.catalog import Catalog
-from loaders.dataset import EMOTIONS, Manifest
+from loaders.dataset import Manifest
 from loaders.errors import InputError, reported
 from loaders.remote import CACHE, describe
+from models import runs
 from models.augmentation import Augmentation
-from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
-from models.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
 from models.execution import Tf32, adam, compile_towers, place, set_tf32
 from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
-from models.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
 from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
-
-RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
-MODALITIES = ("audio", "visual", "joint")
+from models.runs import (
+    checkpoints,
+    load_correspondence,
+    load_emotion,
+    open_run,
+    read_results,
+    read_run,
+    save_checkpoint,
+    save_model,
+    save_results,
+)
+from models.scores import results_table, score_emotion, score_match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +147,7 @@ class Step:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = tyro.cli(Settings, description=f"{__doc__}\n\n{runs.__doc__}")
     with reported():
         check(settings)
         accelerator = Accelerator(
@@ -217,31 +207,34 @@ def check(settings: Settings) -> None:
 def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     """Train a correspondence network on matching and other pairs, and score it on unseen ones."""
     manifests = _manifests(settings)
-    _evaluation_split(settings)  # what cannot be scored is refused before it is trained
+    loader = _loader(settings, accelerator, "train", training=True, paired=True)
+    unseen = _unseen(settings, accelerator, paired=True)  # what cannot be scored is refused before it is trained
     set_seed(settings.seed)
     sizes = sizes_of(settings)
     front_end = front_end_of(sizes, manifests)
     network = correspondence_net(sizes, settings.model, gaze=settings.gaze)
 
-    loader = _loader(settings, accelerator, "train", training=True, paired=True)
     run = {"stage": "pretrain", "model": settings.model, "gaze": settings.gaze, "sizes": asdict(sizes)}
     _fit(settings, accelerator, front_end, network, loader, pretrain_step, run)
-    results = _score_match(settings, accelerator, front_end, network)
-    _save_results(settings, accelerator, {"pretraining": results})
-    _print_results(accelerator, {"pretraining": results}, title=str(settings.output))
+    with unseen:
+        pairs = score_match(accelerator, front_end, network, unseen, rounds=settings.evaluation_rounds)
+    _finish(settings, accelerator, {"pretraining": pairs})
 
 
 def finetune(settings: Settings, accelerator: Accelerator) -> None:
     """Train the emotion network, from a pre-trained run's towers or from scratch, and score it."""
     manifests = _manifests(settings)
-    _evaluation_split(settings)  # what cannot be scored is refused before it is trained
+    loader = _labelled(settings, _loader(settings, accelerator, "train", training=True, paired=False))
+    unseen = _labelled(settings, _unseen(settings, accelerator, paired=False))
     set_seed(settings.seed)
     earlier: dict[str, Any] = {}
     if settings.init is None:
         sizes = sizes_of(settings)
         network = emotion_net(sizes, gaze=settings.gaze)
     else:
-        sizes, towers, earlier = _load_pretrained(settings.init)
+        _, towers = load_correspondence(settings.init)
+        earlier = read_results(settings.init)
+        sizes = preset_from_json(read_run(settings.init)["sizes"])
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
@@ -254,7 +247,6 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         logged = {"triplet": loss.triplet, "audio": loss.audio, "visual": loss.visual, "joint": loss.joint}
         return Step(loss.total, logged)
 
-    loader = _loader(settings, accelerator, "train", training=True, paired=False)
     run = {
         "stage": "finetune",
         "gaze": network.gaze is not None,
@@ -262,28 +254,27 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         "init": None if settings.init is None else {"run": str(settings.init), "results": earlier},
     }
     _fit(settings, accelerator, front_end, network, loader, step, run)
-    results = earlier | {"emotion": _score_emotion(settings, accelerator, front_end, network)}
-    _save_results(settings, accelerator, results)
-    _print_results(accelerator, results, title=str(settings.output))
+    with unseen:
+        emotion = score_emotion(accelerator, front_end, network, unseen)
+    _finish(settings, accelerator, earlier | {"emotion": emotion})
 
 
 def evaluate(settings: Settings, accelerator: Accelerator) -> None:
     """Score a finished run on a dataset."""
     assert settings.checkpoint is not None  # `check` saw to it
-    run = _read_run(settings.checkpoint)
-    sizes = preset_from_json(run["sizes"])
-    front_end = FrontEnd(sizes.front_end)
+    run = read_run(settings.checkpoint)
     results: dict[str, Any]
     if run["stage"] == "pretrain":
-        pairing = correspondence_net(sizes, run["model"], gaze=run["gaze"])
-        _load_model(settings.checkpoint, front_end, pairing)
-        results = {"pretraining": _score_match(settings, accelerator, front_end, pairing)}
+        front_end, pairing = load_correspondence(settings.checkpoint)
+        with _unseen(settings, accelerator, paired=True) as unseen:
+            pairs = score_match(accelerator, front_end, pairing, unseen, rounds=settings.evaluation_rounds)
+        results = {"pretraining": pairs}
     else:
-        network = emotion_net(sizes, gaze=run["gaze"])
-        _load_model(settings.checkpoint, front_end, network)
-        earlier = {} if run["init"] is None else run["init"]["results"]
-        results = earlier | {"emotion": _score_emotion(settings, accelerator, front_end, network)}
-    _print_results(accelerator, results, title=f"{settings.checkpoint} on {_names(settings)}")
+        front_end, network = load_emotion(settings.checkpoint)
+        with _labelled(settings, _unseen(settings, accelerator, paired=False)) as unseen:
+            emotion = score_emotion(accelerator, front_end, network, unseen)
+        results = ({} if run["init"] is None else run["init"]["results"]) | {"emotion": emotion}
+    _show(accelerator, results, title=f"{settings.checkpoint} on {_names(settings)}")
 
 
 # -- training
@@ -334,7 +325,8 @@ def _fit(
     assert settings.output is not None  # `check` saw to it
     output = settings.output
     optimizer: Any = put_in_place(settings, network, accelerator.device)
-    _open_run(output, run, settings, accelerator)
+    described = run | {"data": [*settings.data], "seed": settings.seed}
+    open_run(output, described, accelerator, resume=settings.resume)
     front_end.to(accelerator.device).train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
@@ -359,14 +351,14 @@ def _fit(
                 if done % settings.log_every == 0 or done == total:
                     show(done, curves.log(done, rate, loader))
                 if done % settings.checkpoint_every == 0 or done == total:
-                    _checkpoint(output, accelerator, done)
+                    save_checkpoint(output, accelerator, done)
                 if done >= total:
                     break
         if accelerator.is_main_process:
             _say_what_bounds(loader)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        _save_model(output, front_end, accelerator.unwrap_model(prepared))
+        save_model(output, front_end, accelerator.unwrap_model(prepared))
 
 
 def learning_rate(settings: Settings, step: int, *, loader_steps: int, total: int) -> float:
@@ -454,102 +446,30 @@ def _say_what_bounds(loader: ClipLoader) -> None:
         console().print(f"filmstrips were decoded {what[stats.decoder]}: {stats.decoder_reason}")
 
 
-# -- the folder of a run
-
-
-def _open_run(output: Path, run: dict[str, Any], settings: Settings, accelerator: Accelerator) -> None:
-    """Make the run's folder, or see that the one to resume is of the same run."""
-    described = json.loads(json.dumps(run | {"data": [*settings.data], "seed": settings.seed}))
-    if (output / RUN).exists():
-        if not settings.resume:
-            raise InputError(f"{output}: holds a run already: give another --output, or --resume it")
-        before = _read_run(output)
-        differing = [name for name, value in described.items() if before.get(name) != value]
-        if differing:
-            raise InputError(f"{output}: the run to resume has another {', '.join(differing)}: give its settings")
-    elif output.exists() and any(output.iterdir()):
-        raise InputError(f"{output}: holds other files: give an --output that is empty or not there")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        try:
-            (output / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{output}: {error.strerror}: give an --output that can be written") from error
-        _write(output / RUN, json.dumps(described, indent=1) + "\n")
-    accelerator.wait_for_everyone()
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    try:
-        run: dict[str, Any] = json.loads((folder / RUN).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{folder}: no run there ({RUN} is missing or broken): give the --output of a run") from error
-    return run
-
-
-def _checkpoints(output: Path) -> list[Path]:
-    """Whole checkpoints, oldest first."""
-    return sorted(path for path in (output / CHECKPOINTS).iterdir() if path.name.isdigit())
-
-
-def _checkpoint(output: Path, accelerator: Accelerator, step: int) -> None:
-    """Write a checkpoint that appears when it is whole, and let all but the last two go."""
-    final = output / CHECKPOINTS / f"{step:08d}"
-    partial = output / CHECKPOINTS / f"{step:08d}.partial"
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        partial.replace(final)
-        for old in _checkpoints(output)[:-2]:
-            shutil.rmtree(old)
-
-
 def _resume(output: Path, accelerator: Accelerator) -> None:
-    whole = _checkpoints(output)
+    whole = checkpoints(output)
     if whole:
         accelerator.load_state(str(whole[-1]))
     if accelerator.is_main_process:
         console().print(f"resuming from {whole[-1]}" if whole else f"{output}: no checkpoint yet, from the beginning")
 
 
-def _save_model(output: Path, front_end: FrontEnd, network: nn.Module) -> None:
-    tensors = {f"front_end.{name}": tensor for name, tensor in front_end.state_dict().items()}
-    tensors |= {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    temporary = output / f".{MODEL}"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
-    temporary.replace(output / MODEL)
+def _finish(settings: Settings, accelerator: Accelerator, results: Mapping[str, Any]) -> None:
+    """The end of training: what the run scored, in its folder and on the screen."""
+    assert settings.output is not None  # `check` saw to it
+    if accelerator.is_main_process:
+        save_results(settings.output, results)
+    _show(accelerator, results, title=str(settings.output))
 
 
-def _load_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
-    if not (folder / MODEL).is_file():
-        raise InputError(f"{folder}: the run is not finished ({MODEL} is missing): --resume it first")
-    tensors = load_file(folder / MODEL)
-    for prefix, module in (("front_end.", front_end), ("network.", network)):
-        module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+def _show(accelerator: Accelerator, results: Mapping[str, Any], *, title: str) -> None:
+    if accelerator.is_main_process:
+        console().print(results_table(results, title=title))
 
 
-def _load_pretrained(folder: Path) -> tuple[Preset, L3Net | AVENet, dict[str, Any]]:
-    """The sizes, the network and the results of a pre-trained run."""
-    run = _read_run(folder)
-    if run["stage"] != "pretrain":
-        raise InputError(f"--init {folder}: a run of stage {run['stage']}: give one of stage pretrain")
-    sizes = preset_from_json(run["sizes"])
-    network = correspondence_net(sizes, run["model"], gaze=run["gaze"])
-    _load_model(folder, FrontEnd(sizes.front_end), network)
-    results = folder / RESULTS
-    return sizes, network, json.loads(results.read_text()) if results.is_file() else {}
-
-
-def _save_results(settings: Settings, accelerator: Accelerator, results: dict[str, Any]) -> None:
-    if accelerator.is_main_process and settings.output is not None:
-        _write(settings.output / RESULTS, json.dumps(results, indent=1) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
-    temporary.replace(path)
+def console() -> Console:
+    """Standard output; as wide as a table needs where nobody says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else 128)
 
 
 # -- what a run is made of
@@ -610,6 +530,21 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
     )
 
 
+def _unseen(settings: Settings, accelerator: Accelerator, *, paired: bool) -> ClipLoader:
+    """Batches of the split to score on."""
+    return _loader(settings, accelerator, _evaluation_split(settings), training=False, paired=paired)
+
+
+def _labelled(settings: Settings, loader: ClipLoader) -> ClipLoader:
+    """The loader, where its split has labels."""
+    if not any((catalog.emotion >= 0).any() for catalog in loader.catalogs):
+        split = loader.catalogs[0].split
+        raise InputError(
+            f"{_names(settings)}: no clip of the split {split!r} has a label: give a dataset with emotions"
+        )
+    return loader
+
+
 def _manifests(settings: Settings) -> list[Manifest]:
     return [describe(dataset, settings.cache) for dataset in settings.data]
 
@@ -627,116 +562,6 @@ def _evaluation_split(settings: Settings) -> str:
 
 def _names(settings: Settings) -> str:
     return ", ".join(settings.data)
-
-
-# -- scores
-
-
-def _score_match(
-    settings: Settings, accelerator: Accelerator, front_end: FrontEnd, network: L3Net | AVENet
-) -> dict[str, Any]:
-    """Accuracy on pairs of a split that was not trained on."""
-    split = _evaluation_split(settings)
-    front_end.to(accelerator.device)
-    network.to(accelerator.device)
-    counts = torch.zeros((2, 2), dtype=torch.int64, device=accelerator.device)
-    with _loader(settings, accelerator, split, training=False, paired=True) as loader:
-        for _ in range(settings.evaluation_rounds):
-            counts += match_confusion(front_end, network, loader, accelerator.device)
-        speakers = sum(catalog.manifest.splits[split].speakers for catalog in loader.catalogs)
-    counts = accelerator.reduce(counts)
-    share = share_right(counts.cpu())
-    return {
-        "split": split,
-        "speakers": speakers,
-        "pairs": share.total,
-        "accuracy": share.value,
-        "accuracy_low": share.low,
-        "accuracy_high": share.high,
-        "confusion": counts.tolist(),
-    }
-
-
-def _score_emotion(
-    settings: Settings, accelerator: Accelerator, front_end: FrontEnd, network: EmotionNet
-) -> dict[str, Any]:
-    """Scores of each modality over the utterances of a split that was not trained on."""
-    split = _evaluation_split(settings)
-    front_end.to(accelerator.device)
-    network.to(accelerator.device)
-    with _loader(settings, accelerator, split, training=False, paired=False) as loader:
-        of_rank = emotion_answers(front_end, network, loader, accelerator.device)
-        answers = join_answers(gather_object([of_rank]))
-        catalogs = loader.catalogs
-    answers = by_utterance(answers, _utterances(catalogs)[answers.clip])
-    truth = torch.from_numpy(answers.emotion)
-    labelled = int((truth >= 0).sum())
-    if labelled == 0:
-        raise InputError(f"{_names(settings)}: the split {split!r} has no labelled clip: give a dataset with emotions")
-    results: dict[str, Any] = {"split": split, "utterances": labelled}
-    for modality in MODALITIES:
-        counts = confusion(torch.from_numpy(getattr(answers, modality)), truth, len(EMOTIONS))
-        results[modality] = {
-            "micro_f1": micro_f1(counts),
-            "macro_f1": macro_f1(counts),
-            "f1_by_emotion": {score.name: score.f1 for score in class_scores(counts, EMOTIONS)},
-            "confusion": counts.tolist(),
-        }
-        results["majority"] = majority_share(counts)
-    return results
-
-
-def _utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
-    """A number for each clip, counted through the datasets: equal numbers, equal utterances."""
-    numbers: list[NDArray[np.int64]] = []
-    first = 0
-    for catalog in catalogs:
-        names = np.stack([catalog.video, catalog.utterance], axis=1)
-        _, of_clip = np.unique(names, axis=0, return_inverse=True)
-        numbers.append(of_clip.ravel() + first)
-        first += int(of_clip.max(initial=-1)) + 1
-    return np.concatenate(numbers)
-
-
-def _print_results(accelerator: Accelerator, results: Mapping[str, Any], *, title: str) -> None:
-    """The last table of a stage."""
-    if not accelerator.is_main_process:
-        return
-    table = Table(title=title)
-    for column in ("what", "score %", "95 %", "macro-F1 %", "to beat %", "on"):
-        table.add_column(column, justify="left" if column in ("what", "on") else "right", no_wrap=True)
-    if "pretraining" in results:
-        pairs = results["pretraining"]
-        table.add_row(
-            "pre-training accuracy",
-            _percent(pairs["accuracy"]),
-            f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}",
-            "",
-            "50.0 chance",
-            f"{pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}",
-        )
-    if "emotion" in results:
-        emotion = results["emotion"]
-        for modality in MODALITIES:
-            scores = emotion[modality]
-            table.add_row(
-                f"emotion from {modality}, micro-F1",
-                _percent(scores["micro_f1"]),
-                "",
-                _percent(scores["macro_f1"]),
-                f"{_percent(emotion['majority'])} majority",
-                f"{emotion['utterances']} utterances of {emotion['split']}",
-            )
-    console().print(table)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
-
-
-def console() -> Console:
-    """Standard output; as wide as a table needs where nobody says how wide it is."""
-    return Console(width=None if sys.stdout.isatty() else 128)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 import train
+from loaders import ClipLoader
+from models.runs import load_emotion
+from models.scores import score_emotion
+from tests.datasets import CONTENTS, make_dataset
 from tests.s3_adversary import s3_adversary
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +99,9 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     counted = sum(map(sum, results["emotion"]["audio"]["confusion"]))
     assert counted == results["emotion"]["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+    with ClipLoader(dataset, "test", batch_size=8, negatives=None) as loader:
+        again = score_emotion(Accelerator(), *load_emotion(tuned), loader)
+    assert f"{100 * again['joint']['micro_f1']:.1f} │" in table
 
 
 def test_training_on_a_dataset_in_a_store_is_training_on_the_local_one(
@@ -164,3 +173,8 @@ def test_wrong_input_is_refused_in_one_line(
     on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
     assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
+    unlabelled = tmp_path / "unlabelled"
+    make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))
+    finetuning = ("--stage", "finetune", "--data", unlabelled, "--output", tmp_path / "run", *SMALL)
+    assert "no clip of the split 'train' has a label" in refused(*finetuning)
+    assert not (tmp_path / "run").exists()
