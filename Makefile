@@ -15,6 +15,10 @@ PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size
 FINETUNE := --preset tiny --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
     --triplet-reduction mean --margin 0.2
 
+# Set-up compiles nothing, as most files are never imported. What is imported is compiled once, even where the environment
+# forbids that, or each of the many processes that tests start would compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo bench-setup test format clean
 
 help:  ## this list
