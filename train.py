@@ -29,17 +29,6 @@ from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
 from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
-from models.runs import (
-    checkpoints,
-    load_correspondence,
-    load_emotion,
-    open_run,
-    read_results,
-    read_run,
-    save_checkpoint,
-    save_model,
-    save_results,
-)
 from models.scores import results_table, score_emotion, score_match
 
 
@@ -232,9 +221,9 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         sizes = sizes_of(settings)
         network = emotion_net(sizes, gaze=settings.gaze)
     else:
-        _, towers = load_correspondence(settings.init)
-        earlier = read_results(settings.init)
-        sizes = preset_from_json(read_run(settings.init)["sizes"])
+        _, towers = runs.load_correspondence(settings.init)
+        earlier = runs.read_results(settings.init)
+        sizes = preset_from_json(runs.read_run(settings.init)["sizes"])
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
@@ -262,15 +251,15 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
 def evaluate(settings: Settings, accelerator: Accelerator) -> None:
     """Score a finished run on a dataset."""
     assert settings.checkpoint is not None  # `check` saw to it
-    run = read_run(settings.checkpoint)
+    run = runs.read_run(settings.checkpoint)
     results: dict[str, Any]
     if run["stage"] == "pretrain":
-        front_end, pairing = load_correspondence(settings.checkpoint)
+        front_end, pairing = runs.load_correspondence(settings.checkpoint)
         with _unseen(settings, accelerator, paired=True) as unseen:
             pairs = score_match(accelerator, front_end, pairing, unseen, rounds=settings.evaluation_rounds)
         results = {"pretraining": pairs}
     else:
-        front_end, network = load_emotion(settings.checkpoint)
+        front_end, network = runs.load_emotion(settings.checkpoint)
         with _labelled(settings, _unseen(settings, accelerator, paired=False)) as unseen:
             emotion = score_emotion(accelerator, front_end, network, unseen)
         results = ({} if run["init"] is None else run["init"]["results"]) | {"emotion": emotion}
@@ -326,7 +315,7 @@ def _fit(
     output = settings.output
     optimizer: Any = put_in_place(settings, network, accelerator.device)
     described = run | {"data": [*settings.data], "seed": settings.seed}
-    open_run(output, described, accelerator, resume=settings.resume)
+    runs.open_run(output, described, accelerator, resume=settings.resume)
     front_end.to(accelerator.device).train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
@@ -351,14 +340,14 @@ def _fit(
                 if done % settings.log_every == 0 or done == total:
                     show(done, curves.log(done, rate, loader))
                 if done % settings.checkpoint_every == 0 or done == total:
-                    save_checkpoint(output, accelerator, done)
+                    runs.save_checkpoint(output, accelerator, done)
                 if done >= total:
                     break
         if accelerator.is_main_process:
             _say_what_bounds(loader)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_model(output, front_end, accelerator.unwrap_model(prepared))
+        runs.save_model(output, front_end, accelerator.unwrap_model(prepared))
 
 
 def learning_rate(settings: Settings, step: int, *, loader_steps: int, total: int) -> float:
@@ -447,7 +436,7 @@ def _say_what_bounds(loader: ClipLoader) -> None:
 
 
 def _resume(output: Path, accelerator: Accelerator) -> None:
-    whole = checkpoints(output)
+    whole = runs.checkpoints(output)
     if whole:
         accelerator.load_state(str(whole[-1]))
     if accelerator.is_main_process:
@@ -458,7 +447,7 @@ def _finish(settings: Settings, accelerator: Accelerator, results: Mapping[str, 
     """The end of training: what the run scored, in its folder and on the screen."""
     assert settings.output is not None  # `check` saw to it
     if accelerator.is_main_process:
-        save_results(settings.output, results)
+        runs.save_results(settings.output, results)
     _show(accelerator, results, title=str(settings.output))
 
 

@@ -13,15 +13,10 @@ from hypothesis import strategies as st
 
 from loaders import ClipLoader
 from models.evaluation import EmotionAnswers, by_utterance, emotion_answers, join_answers, match_confusion
-from models.frontend import FrontEnd, FrontEndConfig
-from models.presets import Preset, correspondence_net, emotion_net
-from models.tower import ConvTowerConfig
+from models.frontend import FrontEnd
+from models.presets import correspondence_net, emotion_net
+from tests.presets import SMALLEST
 
-SIZES = Preset(
-    front_end=FrontEndConfig(frame_size=16, frames=2, n_fft=512, n_mels=16),
-    video=ConvTowerConfig(width=2),
-    audio=ConvTowerConfig(width=2),
-)
 CPU = torch.device("cpu")
 
 
@@ -65,7 +60,11 @@ def test_the_answers_of_ranks_are_joined_in_their_order(one: int, other: int) ->
 
 def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
     torch.manual_seed(0)
-    front_end, network, pairing = FrontEnd(SIZES.front_end), emotion_net(SIZES), correspondence_net(SIZES, "l3")
+    front_end, network, pairing = (
+        FrontEnd(SMALLEST.front_end),
+        emotion_net(SMALLEST),
+        correspondence_net(SMALLEST, "l3"),
+    )
 
     def answered(batch_size: int, rank: int = 0, world_size: int = 1) -> EmotionAnswers:
         with ClipLoader(

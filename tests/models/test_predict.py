@@ -5,16 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.frontend import FrontEnd, FrontEndConfig
+from models.frontend import FrontEnd
 from models.predict import predict_emotion, predict_match
-from models.presets import Preset, correspondence_net, emotion_net
-from models.tower import ConvTowerConfig
-
-PRESET = Preset(
-    front_end=FrontEndConfig(frame_size=16, frames=2, n_fft=512, n_mels=16),
-    video=ConvTowerConfig(width=2),
-    audio=ConvTowerConfig(width=2),
-)
+from models.presets import correspondence_net, emotion_net
+from tests.presets import SMALLEST
 
 
 def batch(n: int = 3) -> dict[str, Tensor]:
@@ -28,7 +22,7 @@ def batch(n: int = 3) -> dict[str, Tensor]:
 
 
 def test_single_modalities_agree_with_both() -> None:
-    front_end, net = FrontEnd(PRESET.front_end), emotion_net(PRESET)
+    front_end, net = FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST)
     given = batch()
     both = predict_emotion(front_end, net, **given)
     heard = predict_emotion(front_end, net, audio=given["audio"])
@@ -42,7 +36,7 @@ def test_single_modalities_agree_with_both() -> None:
 
 
 def test_frames_without_gaze_are_frames_with_gaze_that_is_not_valid() -> None:
-    front_end, net = FrontEnd(PRESET.front_end), emotion_net(PRESET)
+    front_end, net = FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST)
     given = batch()
     without = predict_emotion(front_end, net, video=given["video"])
     invalid = predict_emotion(
@@ -52,14 +46,14 @@ def test_frames_without_gaze_are_frames_with_gaze_that_is_not_valid() -> None:
 
 
 def test_match_probability() -> None:
-    front_end, net = FrontEnd(PRESET.front_end), correspondence_net(PRESET, "ave")
+    front_end, net = FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "ave")
     probability = predict_match(front_end, net, **batch())
     assert probability.shape == (3,)
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
 def test_prediction_leaves_modes_and_weights_as_they_were() -> None:
-    front_end, net = FrontEnd(PRESET.front_end), emotion_net(PRESET)
+    front_end, net = FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST)
     net.train()
     net.audio.eval()  # a frozen tower
     before = {k: v.clone() for k, v in net.state_dict().items()}

@@ -11,8 +11,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from loaders.errors import InputError
-from models.frontend import FrontEnd, FrontEndConfig
-from models.presets import Preset, correspondence_net, emotion_net
+from models.frontend import FrontEnd
+from models.presets import correspondence_net, emotion_net
 from models.runs import (
     CHECKPOINTS,
     MODEL,
@@ -26,14 +26,9 @@ from models.runs import (
     save_model,
     save_results,
 )
-from models.tower import ConvTowerConfig
+from tests.presets import SMALLEST
 
-SIZES = Preset(
-    front_end=FrontEndConfig(frame_size=16, frames=2, n_fft=512, n_mels=16),
-    video=ConvTowerConfig(width=2),
-    audio=ConvTowerConfig(width=2),
-)
-RUN = {"sizes": dataclasses.asdict(SIZES), "gaze": True, "seed": 0}
+RUN = {"sizes": dataclasses.asdict(SMALLEST), "gaze": True, "seed": 0}
 PRETRAINING, FINE_TUNING = RUN | {"stage": "pretrain", "model": "ave"}, RUN | {"stage": "finetune", "init": None}
 
 
@@ -44,7 +39,7 @@ def accelerator() -> Accelerator:
 
 @pytest.fixture
 def front_end() -> FrontEnd:
-    return FrontEnd(SIZES.front_end, gaze_mean=torch.arange(103.0), gaze_std=torch.arange(1.0, 104.0))
+    return FrontEnd(SMALLEST.front_end, gaze_mean=torch.arange(103.0), gaze_std=torch.arange(1.0, 104.0))
 
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:
@@ -58,12 +53,12 @@ def test_a_trained_network_is_read_back_with_its_front_end(
     gaze: bool, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     open_run(tmp_path / "a", PRETRAINING | {"gaze": gaze}, accelerator, resume=False)
-    pairing = correspondence_net(SIZES, "ave", gaze=gaze)
+    pairing = correspondence_net(SMALLEST, "ave", gaze=gaze)
     save_model(tmp_path / "a", front_end, pairing)
     for one, other in zip(load_correspondence(tmp_path / "a"), (front_end, pairing), strict=True):
         assert_same(one, other)
     open_run(tmp_path / "b", FINE_TUNING | {"gaze": gaze}, accelerator, resume=False)
-    network = emotion_net(SIZES, gaze=gaze)
+    network = emotion_net(SMALLEST, gaze=gaze)
     save_model(tmp_path / "b", front_end, network)
     for one, other in zip(load_emotion(str(tmp_path / "b")), (front_end, network), strict=True):
         assert_same(one, other)
@@ -77,7 +72,7 @@ def test_runs_of_another_stage_or_not_finished_are_refused(
     open_run(tmp_path / "run", FINE_TUNING, accelerator, resume=False)
     with pytest.raises(InputError, match="not finished"):
         load_emotion(tmp_path / "run")
-    save_model(tmp_path / "run", front_end, emotion_net(SIZES))
+    save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
     with pytest.raises(InputError, match="a run of stage finetune: give one of stage pretrain"):
         load_correspondence(tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text("{")
@@ -119,6 +114,6 @@ def test_results_are_read_back_and_nothing_else_is_left(
     assert read_results(tmp_path / "run") == {}
     results = {"emotion": {"audio": {"micro_f1": 0.5, "confusion": [[1, 2], [3, 4]]}}}
     save_results(tmp_path / "run", results)
-    save_model(tmp_path / "run", front_end, emotion_net(SIZES))
+    save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
     assert read_results(tmp_path / "run") == results
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", CHECKPOINTS, MODEL, "results.json"}

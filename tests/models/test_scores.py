@@ -13,17 +13,11 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from loaders import ClipLoader
-from models.frontend import FrontEnd, FrontEndConfig
-from models.presets import Preset, correspondence_net, emotion_net
+from models.frontend import FrontEnd
+from models.presets import correspondence_net, emotion_net
 from models.scores import MODALITIES, results_table, score_emotion, score_match, utterances
-from models.tower import ConvTowerConfig
 from tests.datasets import CONTENTS, make_dataset
-
-SIZES = Preset(
-    front_end=FrontEndConfig(frame_size=16, frames=2, n_fft=512, n_mels=16),
-    video=ConvTowerConfig(width=2),
-    audio=ConvTowerConfig(width=2),
-)
+from tests.presets import SMALLEST
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +44,7 @@ def test_utterances_are_numbered_through_the_datasets(both: list[Path]) -> None:
 def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Path]) -> None:
     torch.manual_seed(0)
     with ClipLoader({str(folder): 1.0 for folder in both}, "test", batch_size=4, negatives=None) as loader:
-        scores = score_emotion(Accelerator(), FrontEnd(SIZES.front_end), emotion_net(SIZES), loader)
+        scores = score_emotion(Accelerator(), FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST), loader)
     labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[2] >= 0}
     assert scores["split"] == "test"
     assert scores["utterances"] == len(labelled)
@@ -64,7 +58,7 @@ def test_pairs_of_every_round_are_counted(dataset: Path) -> None:
     torch.manual_seed(0)
     with ClipLoader(dataset, "test", batch_size=4) as loader:
         scores = score_match(
-            Accelerator(), FrontEnd(SIZES.front_end), correspondence_net(SIZES, "l3"), loader, rounds=3
+            Accelerator(), FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "l3"), loader, rounds=3
         )
     assert scores["pairs"] == 3 * len(named(dataset))
     assert scores["speakers"] == CONTENTS.speakers["test"]
