@@ -57,9 +57,7 @@ def omg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("model", ["l3", "ave"])
-def test_from_real_films_to_scores(model: str, full: bool, voxceleb: Path, omg: Path, tmp_path: Path) -> None:
-    if model == "l3" and not full:
-        pytest.skip("runs with --full")
+def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_path: Path) -> None:
     before, after = tmp_path / "pretrained", tmp_path / "tuned"
     pretraining = ("--stage", "pretrain", "--data", voxceleb, "--output", before, "--model", model)
     run(*TRAIN, *pretraining, *SMALL, "--max-steps", "20")

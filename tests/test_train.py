@@ -131,9 +131,7 @@ def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretraine
 
 
 @pytest.mark.parametrize("model", ["l3", "ave"])
-def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, full: bool, dataset: Path, tmp_path: Path) -> None:
-    if model == "ave" and not full:
-        pytest.skip("runs with --full")
+def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, dataset: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ("--model", model, *SMALL, "--max-steps", "10", "--checkpoint-every", "3", "--learning-rate", "1e-3")
     run("--stage", "pretrain", "--data", dataset, "--output", whole, *steps)
