@@ -52,7 +52,7 @@ bench-setup:  ## make .venv-bench, with the loaders that ours is compared with
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n $(JOBS)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 format: $(STAMP)  ## let ruff mend what it can
