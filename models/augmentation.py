@@ -51,7 +51,8 @@ class Augmentation:
 
 
 class Stream(IntEnum):
-    """Which random number of a sample is which. Changing a number changes what a seed means."""
+    """Which random number of a sample is which. Changing a number changes what a seed means; a clip's frames draw the
+    first five at once."""
 
     TOP = 0
     LEFT = 1
@@ -91,12 +92,14 @@ def no_frame_change(batch: int, room: tuple[int, int], device: torch.device) -> 
 def draw_frame_change(config: Augmentation, seed: Tensor, room: tuple[int, int]) -> FrameChange:
     """Draw for each of the seeds (B,), int64, where the crop has `room` (rows, columns) to move."""
     centre = no_frame_change(len(seed), room, seed.device)
+    streams = torch.arange(Stream.TOP, Stream.SATURATION + 1, device=seed.device)[:, None]
+    top, left, flip, brightness, saturation = draws.bits(seed, streams).unbind()
     return FrameChange(
-        top=draws.integer(seed, Stream.TOP, room[0] + 1) if config.crop else centre.top,
-        left=draws.integer(seed, Stream.LEFT, room[1] + 1) if config.crop else centre.left,
-        flip=draws.coin(seed, Stream.FLIP) if config.flip else centre.flip,
-        brightness=draws.uniform(seed, Stream.BRIGHTNESS, -config.brightness, config.brightness),
-        saturation=draws.uniform(seed, Stream.SATURATION, *config.saturation),
+        top=draws.to_integer(top, room[0] + 1) if config.crop else centre.top,
+        left=draws.to_integer(left, room[1] + 1) if config.crop else centre.left,
+        flip=draws.to_coin(flip) if config.flip else centre.flip,
+        brightness=draws.to_uniform(brightness, -config.brightness, config.brightness),
+        saturation=draws.to_uniform(saturation, *config.saturation),
     )
 
 

@@ -134,6 +134,28 @@ def test_augmented_frames_are_the_drawn_crop_mirrored_and_coloured() -> None:
         torch.testing.assert_close(video[i], expected.permute(3, 0, 1, 2), rtol=1e-4, atol=1e-5)
 
 
+def test_float16_moves_no_pixel_by_half_a_level() -> None:
+    front_end, given_batch = FrontEnd(CONFIG), batch(8, size=40)
+    exact = front_end(video=given_batch["video"], seed=torch.arange(8)).video
+    front_end.frame_dtype = torch.float16
+    rounded = front_end(video=given_batch["video"], seed=torch.arange(8)).video
+    assert exact is not None
+    assert rounded is not None
+    assert rounded.dtype == torch.float16
+    assert (rounded.float() - exact).abs().max() * CONFIG.video_std[0] * 255 < 0.5
+
+
+def test_colours_of_means_and_deviations_of_their_own_are_limited_each_to_its_own() -> None:
+    config = dataclasses.replace(CONFIG, video_mean=(0.2, 0.4, 0.6), video_std=(0.1, 0.2, 0.3))
+    white = torch.full((3, 3, 24, 24, 3), 255, dtype=torch.uint8)
+    for value, frames in ((0, torch.zeros_like(white)), (1, white)):
+        video = FrontEnd(config)(video=frames, seed=torch.arange(3)).video
+        assert video is not None
+        limit = (value - torch.tensor(config.video_mean)) / torch.tensor(config.video_std)
+        beyond = (video - limit.view(3, 1, 1, 1)) * (1 if value else -1)
+        assert beyond.max() <= 1e-5
+
+
 def test_draws_keep_to_their_ranges_and_fill_them() -> None:
     seed = torch.arange(4000)
     change = draw_frame_change(Augmentation(), seed, (4, 9))
