@@ -24,7 +24,7 @@ from loaders.remote import CACHE, describe
 from models import runs
 from models.augmentation import Augmentation
 from models.emotion import EmotionNet
-from models.execution import Tf32, adam, compile_towers, place, set_tf32
+from models.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
 from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
@@ -316,7 +316,8 @@ def _fit(
     optimizer: Any = put_in_place(settings, network, accelerator.device)
     described = run | {"data": [*settings.data], "seed": settings.seed}
     runs.open_run(output, described, accelerator, resume=settings.resume)
-    front_end.to(accelerator.device).train()
+    place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
+    front_end.train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
     accelerator.init_trackers("tensorboard")

@@ -39,7 +39,7 @@ from benchmarks.record import Figures, Record, machine, median_ratio, show_ratio
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
 from loaders.errors import InputError, reported
-from models.execution import Tf32, set_tf32
+from models.execution import Tf32, place_front_end, set_tf32
 from models.frontend import FrontEnd
 from models.presets import correspondence_net
 
@@ -112,7 +112,8 @@ def parts(settings: Settings, device: torch.device) -> tuple[train.Settings, tor
     set_seed(0)
     sizes = train.sizes_of(of_run)
     front_end = train.front_end_of(sizes, [read_manifest(settings.data)])
-    return of_run, correspondence_net(sizes, settings.model), front_end.to(device).train()
+    place_front_end(front_end, device, half=settings.mixed_precision != "no")
+    return of_run, correspondence_net(sizes, settings.model), front_end.train()
 
 
 class Trainee:
