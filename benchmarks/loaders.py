@@ -122,31 +122,36 @@ def main(settings: Settings) -> Record:
     own = [name for name, peer in peers.items() if peer.own_format]
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
+
+    def recorded(rounds: Mapping[str, Sequence[Figures]]) -> Record:
+        record = Record(
+            benchmark="loaders" if settings.device == "cpu" else "loaders_gpu",
+            settings={**dataclasses.asdict(settings), "workers": workers, **_without_paths(settings)},
+            rounds=rounds,
+            ratios=ratios_of(rounds),
+            facts={
+                "clips": prepared.facts["clips"],
+                "bytes_a_clip": {form: round(prepared.facts["bytes"][form]) for form in prepared.forms},
+                "forms": {form: DESCRIBED[form] for form in prepared.forms},
+                "not_measured": not_measured,
+            },
+        )
+        if settings.json is not None:
+            write_record(settings.json, record, described)
+        return record
+
     with Measuring(settings.messages) as run:
         sides = Sides(prepared, peers, settings, workers, run)
         close, others = sides.close(), sides.others()
         rounds = take_turns(close, settings.close_rounds, list(filter(settings.may_fail, close)), not_measured)
+        recorded(rounds)  # what is measured is kept if the rest is broken off
         if others:
             rounds |= take_turns(others, settings.rounds, list(filter(settings.may_fail, others)), not_measured)
     for name, reason in not_measured.items():
         console.print(f"[bold]not measured[/bold]: {name}: {reason}")
-    ratios = ratios_of(rounds)
+    record = recorded(rounds)
     show_rounds(f"{prepared.facts['clips']} clips, batches of {settings.batch_size}, {workers} cores", rounds, FIGURES)
-    show_ratios(ratios)
-    record = Record(
-        benchmark="loaders" if settings.device == "cpu" else "loaders_gpu",
-        settings={**dataclasses.asdict(settings), "workers": workers, **_without_paths(settings)},
-        rounds=rounds,
-        ratios=ratios,
-        facts={
-            "clips": prepared.facts["clips"],
-            "bytes_a_clip": {form: round(prepared.facts["bytes"][form]) for form in prepared.forms},
-            "forms": {form: DESCRIBED[form] for form in prepared.forms},
-            "not_measured": not_measured,
-        },
-    )
-    if settings.json is not None:
-        write_record(settings.json, record, described)
+    show_ratios(record.ratios)
     if settings.plot is not None:
         plot(record, settings.plot)
     return record
