@@ -111,16 +111,16 @@ if [[ -n $dry ]]; then
     size=(--preset tiny --device cpu)
     small=(--batch-size 4 --steps 2 --rounds 1) large=(--batch-size 8 --steps 2 --rounds 1)
     compiled=("${small[@]}")
-    loaders=(--device cpu --clips 60 --batch-size 8 --close-rounds 1 --rounds 1 --seconds 0.1)
-    copies=60 first_peers=(none) other_peers=(none)
+    loaders=(--device cpu --clips 60 --batch-size 8 --rounds 1 --seconds 0.1)
+    close=1 copies=60 first_peers=(none) other_peers=(none)
     program=(--preset tiny --width 4 --frame-size 16 --batch-size 8 --max-steps 3)
     launch=(--cpu --mixed_precision no)
 else
     size=(--preset full --device cuda --placement gpu --mixed-precision bf16)
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
-    loaders=(--device cuda --clips 2000 --batch-size 128 --close-rounds 5 --rounds 1)
-    copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
+    loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
+    close=5 copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
     program=(--preset full --placement gpu --batch-size 64 --max-steps 200)
     launch=(--mixed_precision bf16)
 fi
@@ -134,15 +134,20 @@ stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$w
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage train-large 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${large[@]}" \
     --json "$results/train_gpu_large.json"
-stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --peers "${first_peers[@]}" \
+stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 stage tests 160 "$python" -m pytest tests/gpu -rs --durations=20 -k 'not compiled'
-# They need FFmpeg's libraries, which a bare machine seldom has: then a line says what is missing.
-if chosen peers && [[ -z $list ]] && ! timeout 60 "$python" -c 'import torchcodec.decoders, spdl.io' >"$out/peers.log" 2>&1; then
-    say peers 0 skipped "$(tail -n 1 "$out/peers.log")"
-else
-    stage peers 90 "$python" benchmarks/loaders.py "${loaders[@]}" --no-ways --peers "${other_peers[@]}" \
+# They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
+libraries=$work/ffmpeg
+if [[ -n $list ]] || ! chosen peers || {
+    timeout 30 "$python" -m benchmarks.peers.ffmpeg --folder "$libraries" &&
+        LD_LIBRARY_PATH=$libraries timeout 60 "$python" -c 'import torch, spdl.io; spdl.io.demux_video'
+} >"$out/peers.log" 2>&1; then
+    stage peers 70 env LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$python" benchmarks/loaders.py \
+        "${loaders[@]}" --close-rounds 1 --no-ways --peers "${other_peers[@]}" \
         --messages "$out/peers.messages" --json "$results/loaders_gpu_peers.json"
+else
+    say peers 0 skipped "$(tail -n 1 "$out/peers.log")"
 fi
 stage program 80 "$python" -m accelerate.commands.launch --num_processes 1 --num_machines 1 --dynamo_backend no \
     "${launch[@]}" train.py --stage pretrain --data "$clips" --evaluation-split train --output "$work/run" "${program[@]}"
