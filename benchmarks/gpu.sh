@@ -58,7 +58,7 @@ else
 fi
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 2
-export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$root PYTHONUNBUFFERED=1 LC_NUMERIC=C
+export PYTHONPATH=${PYTHONPATH:+$PYTHONPATH:}$root PYTHONUNBUFFERED=1 LC_NUMERIC=C COLUMNS=200
 python=${PYTHON:-python3}
 failed=0
 
