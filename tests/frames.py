@@ -26,7 +26,7 @@ def frame_faults(ours: torch.Tensor, theirs: torch.Tensor, *, chroma_repeated: b
             "channels, mean": (channels.mean(), 4.0),
         }
     else:
-        measured = {"channels, mean": (channels.mean(), 0.5), "channels, largest": (channels.max(), 3.0)}
+        measured = {"channels, mean": (channels.mean(), 1.0), "channels, largest": (channels.max(), 3.0)}
     return [f"{name}: {value:.2f} levels" for name, (value, most) in measured.items() if value > most]
 
 
