@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.catalog import Catalog
+from loaders.columns import to_device
 from loaders.dataset import ClipFormat
 
 HEADER = 44  #: bytes before the samples, in a file that holds nothing else
@@ -103,8 +104,7 @@ def waveforms_on(device: torch.device, rows: WavRows, start: NDArray[np.int64], 
     first = HEADER // 2
     if length == rows.count and not start.any():
         return moved[:, first : first + length].to(torch.float32).mul_(float(_SCALE))
-    index = torch.from_numpy(start).pin_memory().to(device, non_blocking=True)[:, None]
-    index = index + torch.arange(length, device=device)
+    index = to_device([start], device)[0][:, None] + torch.arange(length, device=device)
     wave = moved.gather(1, index.clamp_max(rows.count - 1) + first).to(torch.float32).mul_(float(_SCALE))
     return wave.masked_fill_(index >= rows.count, 0.0)
 
