@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loaders.buffers import Buffers
 from loaders.catalog import Catalog
 from loaders.examples import Sampler
-from loaders.wav import decode_wav_into
+from loaders.wav import wav_samples
 
 
 class MappedReader:
@@ -57,7 +57,8 @@ class MappedReader:
                 if waves is None:
                     wanted.append(sound)
                 else:
-                    decode_wav_into(sound, waves[index], self._catalog.manifest.clip.sample_rate)
+                    samples = wav_samples(sound, self._catalog.manifest.clip.sample_rate)
+                    np.multiply(samples, np.float32(1 / 32768), out=waves[index])
             for view in wanted:
                 memory[at : at + view.size] = view
                 members.append(memory[at : at + view.size])
