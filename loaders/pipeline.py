@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def, types
+from nvidia.dali import fn, pipeline_def, tensors, types
 from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset import ClipFormat
 from loaders.planes import Pixels, frame_shape
+from loaders.wav import WavRows, first_sample
 
 #: DALI's libjpeg-turbo on the CPU, nvJPEG on the GPU where the batches lie, or libjpeg-turbo without DALI, which is not
 #: this file's but `loaders.turbo`'s.
@@ -33,7 +34,7 @@ class PipelineSettings:
     threads: int  #: of the CPU decoders
     device: torch.device  #: where the outputs lie; a CUDA device has an index
     in_flight: int = 2  #: batches being decoded at a time
-    audio: bool = True  #: whether there is any, or frames alone
+    audio: bool = True  #: whether there are files of sound to decode; `Encoded.rows` need no decoder
     decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
     pixels: Pixels = "rgb"  #: what the frames are; DALI's are RGB
@@ -44,8 +45,9 @@ class Encoded:
     """A batch of encoded members, in example order."""
 
     filmstrips: Sequence[NDArray[np.uint8]]
-    audio: Sequence[NDArray[np.uint8]]
+    audio: Sequence[NDArray[np.uint8]]  #: files, none where there is no sound or it comes as rows
     first_frame: NDArray[np.int64]  #: where each example's window begins
+    rows: WavRows | None = None  #: sound that needs no decoder
 
 
 class DecodePipeline:
@@ -100,14 +102,16 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        fed: tuple[Any, ...] = (list(batch.filmstrips), *([list(batch.audio)] if self._audio else []))
+        # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
+        files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
+        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)
         if self._frames < self._clip.frames:
             size, first = self._clip.size, batch.first_frame
             anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
             shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
             fed = (*fed, list(anchor), list(shape))
             if self._audio:
-                start = np.rint(first / self._clip.fps * self._clip.sample_rate).astype(np.int32)
+                start = first_sample(first, self._clip).astype(np.int32)
                 fed = (*fed, list(start[:, None]))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
