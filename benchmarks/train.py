@@ -70,6 +70,8 @@ class Settings:
     """How often each side is measured."""
     in_memory: int = 4
     """Different batches that the side without a loader takes in turn."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """As for train.py."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
     json: Path | None = None
@@ -154,7 +156,9 @@ def measure(settings: Settings) -> Record:
     """Train both ways, in turn."""
     trainee = Trainee(settings)
     device = trainee.accelerator.device
-    loader = partial(ClipLoader, settings.data, "train", device=device, threads=settings.loader_threads)
+    loader = partial(
+        ClipLoader, settings.data, "train", device=device, threads=settings.loader_threads, pixels=settings.pixels
+    )
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=largest_batch(trainee, loader))
     loader = partial(loader, batch_size=settings.batch_size)

@@ -1,7 +1,23 @@
-"""The slow way from planes to RGB: libjpeg's arithmetic, written out."""
+"""Planes: whether they can be had here, and the slow way from them to RGB, libjpeg's arithmetic written out."""
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
+
+from loaders.errors import InputError
+from loaders.planes import PlaneDecoder
+
+
+def lack_of_library() -> str | None:
+    """What to install; None where libturbojpeg is there."""
+    try:
+        PlaneDecoder(1, 16)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+needs_libturbojpeg = pytest.mark.skipif(lack_of_library() is not None, reason=str(lack_of_library()))
 
 
 def doubled(chroma: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -153,3 +153,12 @@ def pyav_sound(data: bytes, start: float, facts: Mapping[str, Any]) -> torch.Ten
 
 def _exactly(samples: torch.Tensor, count: int) -> torch.Tensor:
     return torch.nn.functional.pad(samples[:count], (0, max(0, count - len(samples))))
+
+
+def rgb_of_planes(frames: torch.Tensor) -> torch.Tensor:
+    """(B, T, 3·H/2, W) of planes → (B, T, H, W, 3) RGB, as FFmpeg makes it of its yuvj420p."""
+    from av import VideoFrame
+
+    pictures = [VideoFrame.from_ndarray(planes, format="yuvj420p") for planes in frames.flatten(0, 1).numpy()]
+    pixels = np.stack([picture.to_ndarray(format="rgb24") for picture in pictures])
+    return torch.from_numpy(pixels).view(*frames.shape[:2], *pixels.shape[1:])

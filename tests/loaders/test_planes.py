@@ -19,21 +19,10 @@ from loaders.turbo import TurboDecoder
 from models.planes import planes_of
 from sharding.filmstrip import Subsampling, decode_filmstrip, encode_filmstrip
 from sharding.waveform import encode_waveform
-from tests.planes import doubled, rgb_of
+from tests.planes import doubled, needs_libturbojpeg, rgb_of
 
 CLIP = ClipFormat(seconds=2.0, fps=8.0, frames=16, size=32, sample_rate=16_000, samples=32_000)
 CPU = PipelineSettings(max_batch=6, threads=5, device=torch.device("cpu"), pixels="yuv420")
-
-
-def _library_is_here() -> bool:
-    try:
-        PlaneDecoder(16, 32)
-    except InputError:
-        return False
-    return True
-
-
-needs_library = pytest.mark.skipif(not _library_is_here(), reason="needs libturbojpeg.so.0 (pip install turbojpeg)")
 
 
 def strip(seed: int, size: int = 32, subsampling: Subsampling = "4:2:0") -> NDArray[np.uint8]:
@@ -59,7 +48,7 @@ def decoded(batches: list[Encoded], settings: PipelineSettings) -> Iterator[tupl
         decoder.close()
 
 
-@needs_library
+@needs_libturbojpeg
 def test_rgb_is_made_of_these_planes_and_the_sound_stays_the_same() -> None:
     batches = [encoded(number, clips) for number, clips in enumerate([6, 1, 3, 6, 2, 5])]
     as_rgb = decoded(batches, replace(CPU, pixels="rgb"))
@@ -87,7 +76,7 @@ def _damaged(what: str) -> NDArray[np.uint8]:
     return strip(1, subsampling="4:4:4")
 
 
-@needs_library
+@needs_libturbojpeg
 @pytest.mark.parametrize("what", ["nothing", "no picture", "cut", "smaller", "larger", "4:4:4"])
 def test_what_cannot_be_decoded_raises_and_the_next_is_decoded(what: str) -> None:
     decoder = PlaneDecoder(16, 32)
@@ -99,7 +88,7 @@ def test_what_cannot_be_decoded_raises_and_the_next_is_decoded(what: str) -> Non
     assert np.array_equal(out, again)
 
 
-@needs_library
+@needs_libturbojpeg
 def test_a_loader_s_batches_differ_in_their_frames_alone(dataset: Path) -> None:
     options = {"batch_size": 4, "seed": 3}
     with ClipLoader(dataset, **options, pixels="yuv420") as some, ClipLoader(dataset, **options) as others:
@@ -112,7 +101,7 @@ def test_a_loader_s_batches_differ_in_their_frames_alone(dataset: Path) -> None:
         others.load_state_dict(some.state_dict())  # planes are no other order
 
 
-@needs_library
+@needs_libturbojpeg
 def test_an_empty_batch_of_planes_has_their_shape(dataset: Path) -> None:
     with ClipLoader(dataset, "test", batch_size=1, pixels="yuv420", rank=0, world_size=1000) as loader:
         assert [batch.video.shape for batch in loader] == [(0, 16, 48, 32)]
@@ -131,7 +120,7 @@ def test_a_loader_that_cannot_have_planes_says_why(dataset: Path, options: dict[
         ClipLoader(dataset, batch_size=4, **{"pixels": "yuv420", **options})  # type: ignore[arg-type]
 
 
-@needs_library
+@needs_libturbojpeg
 def test_datasets_whose_clips_have_no_such_planes_are_named(dataset: Path) -> None:
     manifest = read_manifest(dataset)
 
