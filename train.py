@@ -434,9 +434,14 @@ def _say_what_bounds(loader: ClipLoader) -> None:
         f"{stats.clips} clips in {stats.seconds:.0f} s, {stats.clips_per_second:.0f} clips/s; waited for data "
         f"{100 * stats.data_wait_share:.2f} % of the time: bound by {bound}; {stats.bad_clips} bad clips"
     )
-    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
     if stats.decoder:
-        console().print(f"filmstrips were decoded {what[stats.decoder]}: {stats.decoder_reason}")
+        console().print(f"{decoded_by(stats.decoder)}: {stats.decoder_reason}")
+
+
+def decoded_by(decoder: str) -> str:
+    """How the end of a run begins to tell what decoded, and why."""
+    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
+    return f"filmstrips were decoded {what[decoder]}"
 
 
 def _resume(output: Path, accelerator: Accelerator) -> None:

@@ -150,7 +150,7 @@ class Reader:
         self.check_seconds = 0.0  #: of these, reading and checking
 
     def read(self, epoch: int, step: int) -> Loaded:
-        """The examples of a step with their bytes; errors as those of `draw` and `finish`."""
+        """The examples of a step with their bytes; errors as those of `load` and `finish`."""
         return self.finish(self.load(self.draw(epoch, step)))
 
     def draw(self, epoch: int, step: int, settle: Callable[[], None] = lambda: None) -> Drawn:
@@ -159,9 +159,6 @@ class Reader:
         Args:
             epoch, step: which.
             settle: called before shards that earlier steps draw from are let go: returns when these are finished.
-
-        Raises:
-            InputError: a shard is missing or has another length than declared.
         """
         positions = self._positions(step)
         now, soon = self._sampler.stretches(epoch, positions)
@@ -173,28 +170,31 @@ class Reader:
             if moves:
                 self._hold(now, soon)
             examples = self._draw(epoch, step)
-            files: dict[tuple[int, int], ShardFile] = {}
-            filmstrips = self._places(self._find(FILMSTRIP, examples.clip), files)
+            filmstrips = self._places(self._find(FILMSTRIP, examples.clip))
             audio = None
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
-                audio = self._places(self._find(AUDIO, examples.audio_clip), files, row)
+                audio = self._places(self._find(AUDIO, examples.audio_clip), row)
             gaze = self._find(GAZE, examples.clip)
             rows = np.flatnonzero(gaze.size)
             gaze = _Found(*(getattr(gaze, name)[rows] for name in _Found.__slots__))
-            drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, self._places(gaze, files), rows, 0.0)
+            drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, self._places(gaze), rows, 0.0)
         drawn.seconds = time.perf_counter() - start
         return drawn
 
     def load(self, drawn: Drawn) -> Drawn:
-        """Read a step's bytes and check them. Any thread."""
+        """Read a step's bytes and check them. Any thread.
+
+        Raises:
+            InputError: a shard is missing or has another length than declared.
+        """
         start = time.perf_counter()
         strips = self._read_places(drawn, drawn.filmstrips, None)
         drawn.strips = strips
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
-            drawn.bad.update(read_members(drawn.audio, memory))
+            drawn.bad.update(read_members(drawn.audio, self._open, memory))
             drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
         elif drawn.audio is not None:
             drawn.sounds = self._read_places(drawn, drawn.audio, None)
@@ -290,16 +290,16 @@ class Reader:
         offset, size = extent.offset[rows].astype(np.int64), extent.size[rows].astype(np.int64)
         return _Found(number, shard, offset, size, extent.xxh3[rows])
 
-    def _places(self, found: _Found, files: dict[tuple[int, int], ShardFile], stride: int | None = None) -> Places:
-        """Members in open files, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
-        keys = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))
-        for key in keys:
-            if key not in files:
-                files[key] = self._shards[key[0]].source.open(key[1])
-        room = np.full(len(keys), stride) if stride is not None else -(-found.size // _LINE) * _LINE
+    def _places(self, found: _Found, stride: int | None = None) -> Places:
+        """Members, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
+        room = np.full(len(found.size), stride) if stride is not None else -(-found.size // _LINE) * _LINE
         start: NDArray[np.int64] = np.cumsum(room) - room
-        opened = [files[key] for key in keys]
-        return Places(opened, found.offset.tolist(), found.size.tolist(), found.xxh3.tolist(), start.tolist())
+        shard = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))
+        return Places(shard, found.offset.tolist(), found.size.tolist(), found.xxh3.tolist(), start.tolist())
+
+    def _open(self, shard: tuple[int, int]) -> ShardFile:
+        with self._one_at_a_time:
+            return self._shards[shard[0]].source.open(shard[1])
 
     # -- into memory
 
@@ -307,7 +307,7 @@ class Reader:
         """Members read into one piece of memory; what is bad of them is noted with the step."""
         ends = [start + size for start, size in zip(places.start, places.size, strict=True)]
         memory = self._buffers.lend(ends[-1] if ends else 0)
-        bad = read_members(places, memory.data)
+        bad = read_members(places, self._open, memory.data)
         # A required member that a clip does not have is bad as well.
         bad += [index for index, size in enumerate(places.size) if size == 0]
         drawn.bad.update(bad if of is None else of[bad].tolist())

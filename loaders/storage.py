@@ -7,7 +7,7 @@ becomes of the shard meanwhile.
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from loaders.errors import InputError
 from loaders.shardfile import ShardFile, read_into
 
 _OPEN = 256  # shards kept open: of files a process may have a thousand
+_IN_USE = 32  # that a thread has in use beside these, at most
 
 
 class CorruptMemberError(Exception):
@@ -93,25 +94,34 @@ class Shards:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where members lie in open shards, and where they are to go: one entry a member in every list."""
+    """Where members lie, and where they are to go: one entry a member in every list."""
 
-    files: list[ShardFile]
-    offset: list[int]  #: in the file
+    shard: list[tuple[int, int]]  #: dataset, and the shard in it
+    offset: list[int]  #: in the shard
     size: list[int]
     xxh3: list[int]
     start: list[int]  #: in the memory
 
 
-def read_members(places: Places, memory: memoryview) -> list[int]:
+def read_members(places: Places, open_shard: Callable[[tuple[int, int]], ShardFile], memory: memoryview) -> list[int]:
     """Read members to where they are to go, and check them there. Any thread; while bytes move, others run.
 
     Returns:
         Which of them could not be read whole or do not have their checksum, ascending. Why, `Shards.read` says.
+
+    Raises:
+        Exception: whatever ``open_shard`` raises.
     """
     preadv, digest = os.preadv, xxhash.xxh3_64_intdigest
+    files: dict[tuple[int, int], ShardFile] = {}
     bad = []
-    members = zip(places.files, places.offset, places.size, places.xxh3, places.start, strict=True)
-    for index, (file, offset, size, xxh3, start) in enumerate(members):
+    members = zip(places.shard, places.offset, places.size, places.xxh3, places.start, strict=True)
+    for index, (shard, offset, size, xxh3, start) in enumerate(members):
+        file = files.get(shard)
+        if file is None:
+            if len(files) == _IN_USE:
+                files.clear()
+            file = files[shard] = open_shard(shard)
         data = memory[start : start + size]
         try:
             if preadv(file.fileno(), [data], offset) != size or digest(data) != xxh3:
