@@ -94,8 +94,6 @@ def test_every_byte_read_is_counted(dataset: Path) -> None:
     steps = epochs_of(reader)
     read = [data.size for step in steps for data in (*step.encoded.filmstrips, *sounds_of(step.encoded))]
     assert reader.bytes == sum(read)
-        data.size for step in steps for data in (*step.encoded.filmstrips, *sounds_of(step.encoded))
-    )
     assert reader.seconds > 0
     assert (reader.bad, reader.substitutions) == ({}, 0)
 
