@@ -123,7 +123,7 @@ class _Workspace:
         self._handle = library.tjInitDecompress()
         if not self._handle:
             raise MemoryError("libturbojpeg has no memory for a decompressor")
-        weakref.finalize(self, library.tjDestroy, self._handle)
+        weakref.finalize(self, library.tjDestroy, self._handle).atexit = False
         pixels = frames * size * size
         memory = np.empty(pixels * 3 // 2 + 128, np.uint8)
         start = -memory.ctypes.data % 64 + _OFFSET
