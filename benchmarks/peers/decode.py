@@ -159,6 +159,8 @@ def rgb_of_planes(frames: torch.Tensor) -> torch.Tensor:
     """(B, T, 3·H/2, W) of planes → (B, T, H, W, 3) RGB, as FFmpeg makes it of its yuvj420p."""
     from av import VideoFrame
 
-    pictures = [VideoFrame.from_ndarray(planes, format="yuvj420p") for planes in frames.flatten(0, 1).numpy()]
-    pixels = np.stack([picture.to_ndarray(format="rgb24") for picture in pictures])
-    return torch.from_numpy(pixels).view(*frames.shape[:2], *pixels.shape[1:])
+    batch, count, rows, width = frames.shape
+    out = torch.empty((batch, count, rows * 2 // 3, width, 3), dtype=torch.uint8)
+    for planes, pixels in zip(frames.flatten(0, 1).numpy(), out.flatten(0, 1).numpy(), strict=True):
+        pixels[:] = VideoFrame.from_ndarray(planes, format="yuvj420p").to_ndarray(format="rgb24")
+    return out
