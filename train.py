@@ -108,6 +108,8 @@ class Settings:
     """On a GPU, which float32 products may be rounded to TF32."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
+    reading_threads: int | None = None
+    """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
     """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
     hw_decoder_load: float = 0.9
@@ -522,6 +524,7 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         training=training,
         negatives={"other_video": 1.0} if paired else None,
         threads=settings.loader_threads,
+        reading_threads=settings.reading_threads,
         lanes=settings.lanes if training else 1,
         shard_window=settings.shard_window,
         cache=settings.cache,

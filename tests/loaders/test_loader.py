@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -383,18 +384,51 @@ def test_as_many_bad_clips_are_counted_as_there_are(tmp_path: Path, full: bool) 
     assert runs[0] == runs[1]
 
 
-def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path, threads: int) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     whole = run_of(dataset, 7)
     with loader_of(dataset) as loader:
         fifth = take(loader, 5)[-1]
     flip_byte(copy, "train", int(fifth.clip[3]))
     found: list[str] = []
-    with loader_of(copy, max_bad_fraction=0.0) as loader:
+    with loader_of(copy, max_bad_fraction=0.0, reading_threads=threads) as loader:
         with pytest.raises(TooManyBadClipsError, match="1 of 62 clips"):
             found.extend(digest(batch) for batch in loader)
         assert found == whole[:4]
         assert (loader.epoch, loader.step) == (0, 4)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_however_many_threads_read_batches_and_counts_are_the_same(
+    dataset: Path, tmp_path: Path, threads: int, split: str
+) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for row in range(2, 38, 5):
+        flip_byte(copy, split, row, ("filmstrip", "audio")[row % 2])
+
+    def outcome(reading_threads: int) -> tuple[list[str], list[str], tuple[int, ...], dict[str, Any]]:
+        with loader_of(copy, split, max_bad_fraction=0.5, reading_threads=reading_threads) as loader:
+            found = digests(take(loader, 3 * len(loader)))
+            state = loader.state_dict()
+            take(loader, 1)  # of what is read ahead, a count says nothing
+            stats = loader.stats()
+            return found, sorted(loader._reader.bad.values()), (stats.bad_clips,), state
+
+    assert outcome(threads) == outcome(1)
+    assert outcome(1)[2] == (8,)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_several_threads_read_remote_shards_window_by_window(dataset: Path, tmp_path: Path, threads: int) -> None:
+    url, biggest = f"memory://{tmp_path.name}", max(path.stat().st_size for path in dataset.glob("train/*.tar"))
+    fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
+    options = {"shard_window": 1, "cache": tmp_path / "cache", "cache_bytes": 2 * biggest + 1}
+    with loader_of(url, reading_threads=threads, **options) as loader:  # type: ignore[arg-type]
+        found = digests(take(loader, 30))
+        assert loader.stats().fetched_shards >= 4
+    assert found == run_of(dataset, 30, shard_window=1)
 
 
 def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:
