@@ -78,6 +78,8 @@ class Settings:
     """How often each side is measured."""
     in_memory: int = 4
     """Different batches that the side without a loader takes in turn."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """As for train.py."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
@@ -201,6 +203,7 @@ def measure(settings: Settings) -> Record:
         device=device,
         threads=settings.loader_threads,
         placement=settings.placement,
+        pixels=settings.pixels,
     )
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=largest_batch(trainee, loader))

@@ -12,7 +12,7 @@ class Batch:
     The frames and the gaze are those of ``clip``, the audio is ``audio_clip``'s: the same moment where ``match`` is 1.
     """
 
-    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB
+    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.planes`
     audio: torch.Tensor  #: (B, samples) float32, waveform in -1 … 1
     gaze: torch.Tensor  #: (B, 103) float32, raw; zeros where there is none
     gaze_valid: torch.Tensor  #: (B,) bool

@@ -28,6 +28,7 @@ from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.planes import check_pixels
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
@@ -59,6 +60,7 @@ class ClipLoader:
         placement: str = "auto",
         hw_decoder_load: float = 0.9,
         cpu_decoder: str = "auto",
+        pixels: str = "rgb",
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
@@ -90,6 +92,8 @@ class ClipLoader:
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
+            pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
+                take half the memory and less time to decode, see `loaders.planes`. On a CPU, of whole clips.
             rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
@@ -188,7 +192,9 @@ class ClipLoader:
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
         )
-        on_a_cpu = on_cpu(cpu_decoder, obstacle(manifests, frames, device, audio=audio))
+        in_the_way = obstacle(manifests, frames, device, audio=audio)
+        self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
+        on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
@@ -290,7 +296,9 @@ class ClipLoader:
     def _tensors(self, loaded: Loaded, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
         clip, window, device = self._clip, self._frames, self._settings.device
         rows = loaded.encoded.rows
-        video, audio = to_torch(frames, waveform, clip, window, device, audio=self._audio)
+        video, audio = to_torch(
+            *(frames, waveform, clip, window, device), audio=self._audio, pixels=self._settings.pixels
+        )
         if waveform is None and rows is not None and len(rows):
             start = first_sample(loaded.encoded.first_frame, clip)
             audio = waveforms_on(device, rows, start, window_samples(clip, window))
