@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 
 from loaders.batch import Batch
 from loaders.cache import ShardCache
@@ -26,7 +27,7 @@ from loaders.filesystem import url_of
 from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
-from loaders.pipeline import PipelineSettings, to_torch
+from loaders.pipeline import Decoder, PipelineSettings, to_torch
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
 from loaders.remote import CACHE, open_remote
@@ -36,13 +37,18 @@ from loaders.stream import Stream, StreamCounts
 from loaders.turbo import obstacle
 
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
+_EPOCHS = 1 << 32  # more than anyone trains
 
 
 class ClipLoader:
     """Iterates over a split's audio-video pairs, one epoch a loop.
 
-    ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. Breaking off and
-    looping again goes on with the next batch. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+    ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. In training,
+    breaking off and looping again goes on with the next batch; otherwise every loop is a whole epoch, but for one right
+    after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+
+    It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
+    torch DataLoader.
     """
 
     def __init__(
@@ -87,7 +93,8 @@ class ClipLoader:
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
-            rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
+            rank, world_size: this process among the training's, give both or neither; by default what accelerate or
+                torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
                 whether the split is "train".
@@ -106,8 +113,11 @@ class ClipLoader:
             storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
 
         Raises:
-            InputError: no such dataset or split, a setting out of range, or negatives that the split cannot offer.
+            InputError: no such dataset or split, a setting out of range, negatives that the split cannot offer, or a
+                worker of a torch DataLoader, each of which would yield every batch.
         """
+        self._process = os.getpid()
+        _require_own_process(self._process)
         weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
         if not weights:
             raise InputError("no dataset was given: give the folder of one")
@@ -120,7 +130,9 @@ class ClipLoader:
         self._clip = manifests[0].clip
         if frames is None:
             frames = self._clip.frames
+        self._place_given = rank is not None or world_size is not None
         rank, world_size = _rank_and_world(rank, world_size)
+        self._place = rank, world_size
         _check("batch_size", batch_size, 1, 65536)
         _check("frames", frames, 1, self._clip.frames)
         _check("world_size", world_size, 1, 1 << 20)
@@ -193,6 +205,8 @@ class ClipLoader:
             negatives=None if negatives is None else dict(sorted(negatives.items())),
         )
         self._epoch, self._step = 0, 0
+        self._resumed = False  # whether a state was loaded, and no loop began after it
+        self._loops = 0
         self._stream: Stream | None = None
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
@@ -208,22 +222,45 @@ class ClipLoader:
         return self._steps
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current epoch.
+        """The rest of the current epoch; without training all of it, unless a state was loaded just before.
 
         Raises:
             TooManyBadClipsError: more clips are bad than ``max_bad_fraction`` allows.
-            InputError: a shard is missing or of the wrong length.
+            InputError: a shard is missing or of the wrong length; this is not the process that made the loader, or not
+                the rank that it was made for.
+            RuntimeError: the loader is closed, or a later loop over an evaluation has begun.
         """
-        epoch = self._epoch
+        self._require_own_place()
+        if not (self._training or self._resumed) and self._step:
+            self._stop()  # what was broken off is not what is asked for now
+            self._step = 0
+        self._resumed = False
+        self._loops += 1
+        epoch, loop = self._epoch, self._loops
         while self._epoch == epoch:
             batch = self._next()
             # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it.
             self._step += 1
             if self._step >= len(self):
                 self._epoch, self._step = self._epoch + 1, 0
+            ended = self._epoch != epoch
             yield batch
+            if not (ended or self._training) and loop != self._loops:
+                raise RuntimeError("a later loop over this evaluation has begun: make a ClipLoader for each of the two")
+
+    def _require_own_place(self) -> None:
+        """Raise InputError where this is another process, or another rank, than the loader was made for."""
+        _require_own_process(self._process)
+        group = _process_group()
+        if not self._place_given and group is not None and group != self._place:
+            rank, world = self._place
+            raise InputError(
+                f"this ClipLoader was made for rank {rank} of {world}, before the process group that makes it "
+                f"{group[0]} of {group[1]}: make it after the group, or give rank and world_size"
+            )
 
     def _next(self) -> Batch:
+        _require_own_process(self._process)
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
@@ -237,7 +274,7 @@ class ClipLoader:
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, _end, self._stream, tuple(self._caches.values()))
+            self._finalizer = weakref.finalize(self, _end, self._stream, tuple(self._caches.values()), self._process)
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
@@ -321,15 +358,16 @@ class ClipLoader:
         """Go on from a saved state.
 
         Raises:
-            InputError: it is of another dataset or of other settings; the message says what differs.
+            InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
-        saved = state["fingerprint"]
+        epoch, step, saved = _parse_state(state, steps=len(self))
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
             raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
         self._stop()
-        self._epoch, self._step = int(state["epoch"]), int(state["step"])
+        self._epoch, self._step = epoch, step
+        self._resumed = True
         if self._placement == "auto" and self._settings.device.type == "cuda":
             self._wanted, self._choice = as_before(state.get("decoder"))
 
@@ -338,6 +376,8 @@ class ClipLoader:
     def close(self) -> None:
         """End the threads and let the files go. Batches that were yielded stay valid."""
         self._closed = True
+        if os.getpid() != self._process:
+            return  # a forked child has neither the threads nor a say in the cache, and would wait for both
         self._stop()
         for cache in self._caches.values():
             cache.close()
@@ -391,8 +431,10 @@ class ClipLoader:
         )
 
 
-def _end(stream: Stream, caches: Sequence[ShardCache]) -> None:
-    """End the threads of a loader that nobody closed."""
+def _end(stream: Stream, caches: Sequence[ShardCache], process: int) -> None:
+    """End the threads of a loader that nobody closed, in the process that has them."""
+    if os.getpid() != process:
+        return
     for cache in caches:
         cache.cancel()
     stream.stop()
@@ -410,11 +452,73 @@ def _check(name: str, value: int, low: int, high: int) -> None:
         raise InputError(f"{name} is {value}: use {low} to {high}")
 
 
+def _require_own_process(process: int) -> None:
+    """Raise InputError in a process that must not use a loader made by ``process``."""
+    if get_worker_info() is not None:
+        raise InputError(
+            "a ClipLoader in a worker of a torch DataLoader would yield every batch once a worker: it has threads of "
+            "its own, give the DataLoader num_workers=0"
+        )
+    if os.getpid() != process:
+        raise InputError(
+            f"this ClipLoader is of process {process}, and a forked child has none of its threads: make one in the "
+            "process that uses it"
+        )
+
+
 def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """This process's place in the training, from accelerate's state or torch.distributed where they are set up."""
-    if rank is None and world_size is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+    """This process's place in the training: as given, or of the process group, or what a launcher has announced.
+
+    Raises:
+        InputError: one is given without the other, or the environment's are no numbers.
+    """
+    if rank is None and world_size is None:
+        return _process_group() or _announced()
+    if world_size is None and rank == 0:
+        return 0, 1
+    if world_size is None or (rank is None and world_size > 1):
+        raise InputError(f"rank is {rank} and world_size {world_size}: give both, or neither")
+    return rank or 0, world_size
+
+
+def _process_group() -> tuple[int, int] | None:
+    """Rank and world size of accelerate's or torch.distributed's group, None where there is none yet."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0 if rank is None else rank, 1 if world_size is None else world_size
+    return None
+
+
+def _announced() -> tuple[int, int]:
+    """Rank and world size as torchrun and accelerate put them into the environment before there is a group."""
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or world_size is None:
+        return 0, 1
+    try:
+        return int(rank), int(world_size)
+    except ValueError as error:
+        raise InputError(f"RANK is {rank!r} and WORLD_SIZE {world_size!r} in the environment: unset them") from error
+
+
+def _parse_state(state: Any, *, steps: int) -> tuple[int, int, Mapping[str, Any]]:
+    """Epoch, step and fingerprint of what should be a loader's state.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(state, Mapping) or not isinstance(state.get("fingerprint"), Mapping):
+        raise InputError(f"no state of a ClipLoader: {str(state)[:80]!r}: give what its state_dict returned")
+    for name, limit in (("epoch", _EPOCHS), ("step", steps)):
+        value = state.get(name)
+        if type(value) is not int or not 0 <= value < limit:
+            raise InputError(
+                f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
+                "state_dict returned"
+            )
+    if state.get("decoder") not in (None, *get_args(Decoder)):
+        raise InputError(
+            f"a loader's state with the decoder {str(state['decoder'])[:80]!r}: give what its state_dict returned"
+        )
+    return state["epoch"], state["step"], state["fingerprint"]
 
 
 def _device(name: str | torch.device) -> torch.device:
