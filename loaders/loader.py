@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
 from loaders.cache import ShardCache
@@ -38,9 +38,10 @@ from loaders.turbo import obstacle
 
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _EPOCHS = 1 << 32  # more than anyone trains
+_STEPS = 1 << 62  # more than any epoch has
 
 
-class ClipLoader:
+class ClipLoader(IterableDataset[Batch]):
     """Iterates over a split's audio-video pairs, one epoch a loop.
 
     ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. In training,
@@ -48,7 +49,8 @@ class ClipLoader:
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
 
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
-    torch DataLoader.
+    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/interop.md
+    has programs for Lightning, transformers' Trainer and torchdata.
     """
 
     def __init__(
@@ -165,6 +167,7 @@ class ClipLoader:
                 window=shard_window,
             )
         self._steps = order.steps
+        self._examples = order.clips
         sampler = Sampler(
             self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
         )
@@ -324,6 +327,16 @@ class ClipLoader:
         return self._settings.device
 
     @property
+    def batch_size(self) -> int:
+        """Examples a rank and step; fewer in the last step of an evaluation."""
+        return self._settings.max_batch
+
+    @property
+    def examples(self) -> int:
+        """Examples an epoch, over all ranks."""
+        return self._examples
+
+    @property
     def catalogs(self) -> tuple[Catalog, ...]:
         """The split's clips, a catalog a dataset; a batch's ``clip`` and ``audio_clip`` count through them."""
         return self._catalogs
@@ -360,11 +373,12 @@ class ClipLoader:
         Raises:
             InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
-        epoch, step, saved = _parse_state(state, steps=len(self))
+        epoch, step, saved = _parse_state(state)
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
             raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
+        _require_below("step", step, len(self))  # of another batch size it may be beyond, which has been said now
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
@@ -499,7 +513,7 @@ def _announced() -> tuple[int, int]:
         raise InputError(f"RANK is {rank!r} and WORLD_SIZE {world_size!r} in the environment: unset them") from error
 
 
-def _parse_state(state: Any, *, steps: int) -> tuple[int, int, Mapping[str, Any]]:
+def _parse_state(state: Any) -> tuple[int, int, Mapping[str, Any]]:
     """Epoch, step and fingerprint of what should be a loader's state.
 
     Raises:
@@ -507,18 +521,21 @@ def _parse_state(state: Any, *, steps: int) -> tuple[int, int, Mapping[str, Any]
     """
     if not isinstance(state, Mapping) or not isinstance(state.get("fingerprint"), Mapping):
         raise InputError(f"no state of a ClipLoader: {str(state)[:80]!r}: give what its state_dict returned")
-    for name, limit in (("epoch", _EPOCHS), ("step", steps)):
-        value = state.get(name)
-        if type(value) is not int or not 0 <= value < limit:
-            raise InputError(
-                f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
-                "state_dict returned"
-            )
+    for name, limit in (("epoch", _EPOCHS), ("step", _STEPS)):
+        _require_below(name, state.get(name), limit)
     if state.get("decoder") not in (None, *get_args(Decoder)):
         raise InputError(
             f"a loader's state with the decoder {str(state['decoder'])[:80]!r}: give what its state_dict returned"
         )
     return state["epoch"], state["step"], state["fingerprint"]
+
+
+def _require_below(name: str, value: Any, limit: int) -> None:
+    if type(value) is not int or not 0 <= value < limit:
+        raise InputError(
+            f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
+            "state_dict returned"
+        )
 
 
 def _device(name: str | torch.device) -> torch.device:

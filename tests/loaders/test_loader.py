@@ -303,7 +303,7 @@ def test_a_forked_child_is_refused_and_disturbs_nothing(dataset: Path, yielded: 
 
 
 IN_A_WORKER = """
-import os, sys, torch
+import multiprocessing, os, sys, torch
 from loaders import ClipLoader, InputError
 class Wrapper(torch.utils.data.IterableDataset):  # the one that everyone writes first
     def __init__(self, loader): self.loader = loader
@@ -316,7 +316,8 @@ def of(wrapper, workers):
         return "num_workers=0" in str(error)
 with ClipLoader(sys.argv[1], batch_size=8) as loader:
     print(of(Wrapper(loader), 0), of(Wrapper(loader), 2), of(Wrapper(None), 2), flush=True)
-os._exit(0)  # torch would wait seconds for workers that failed
+for worker in multiprocessing.active_children(): worker.kill()  # torch would wait seconds for workers that failed, and
+os._exit(0)  # one that starts after its parent has ended would wait for ever, with these pipes open
 """
 
 
@@ -325,6 +326,37 @@ def test_the_workers_of_a_torch_data_loader_are_refused(dataset: Path) -> None:
     command = [sys.executable, "-c", IN_A_WORKER, str(dataset)]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=True)
     assert done.stdout.split() == ["7", "True", "True"]
+
+
+def test_a_torch_data_loader_without_workers_hands_on_its_batches(dataset: Path) -> None:
+    """As they are, also with its length: a ClipLoader is an IterableDataset of batches."""
+    with loader_of(dataset) as loader:
+        whole = digests(loader)
+        again = torch.utils.data.DataLoader(loader, batch_size=None)
+        assert len(again) == len(whole)
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0})
+        assert digests(again) == whole
+
+
+def test_a_batch_as_keyword_arguments_is_the_same_batch(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        batch = next(iter(loader))
+    named = batch.as_dict()
+    assert list(named) == [field.name for field in fields(Batch)]
+    assert all(named[field.name] is getattr(batch, field.name) for field in fields(Batch))
+
+
+@pytest.mark.parametrize(("split", "examples"), [("train", 56), ("test", 38)])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_it_knows_the_examples_of_an_epoch(dataset: Path, split: str, examples: int, world_size: int) -> None:
+    """Over all ranks; in training the remainder that fills no global batch is left out."""
+    share = {"batch_size": 8 // world_size, "world_size": world_size}
+    found = 0
+    for rank in range(world_size):
+        with loader_of(dataset, split, rank=rank, **share) as loader:
+            assert (loader.batch_size, loader.examples) == (8 // world_size, examples)
+            found += sum(len(batch) for batch in loader)
+    assert found == examples
 
 
 # -- going on where it was
@@ -398,6 +430,14 @@ def test_every_loop_over_an_evaluation_is_whole(dataset: Path) -> None:
         assert digests(loader) == whole
         with pytest.raises(RuntimeError, match="later loop"):
             next(older)
+
+
+def test_a_state_of_a_smaller_batch_is_refused_for_that(dataset: Path) -> None:
+    """Although its step may also lie beyond the epoch: it is the setting that is to be mended."""
+    with loader_of(dataset) as small, loader_of(dataset, batch_size=16) as large:
+        take(small, len(large) + 1)
+        with pytest.raises(InputError, match="global_batch was 8 and is 16: resume with the settings"):
+            large.load_state_dict(small.state_dict())
 
 
 def test_what_is_no_state_is_refused(dataset: Path) -> None:
