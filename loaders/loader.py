@@ -1,6 +1,7 @@
 """ClipLoader: batches of audio-video pairs, in an order that is a function of (seed, epoch, position)."""
 
 import hashlib
+import operator
 import os
 import time
 import weakref
@@ -133,15 +134,15 @@ class ClipLoader:
         self._place_given = rank is not None or world_size is not None
         rank, world_size = _rank_and_world(rank, world_size)
         self._place = rank, world_size
-        _check("batch_size", batch_size, 1, 65536)
+        batch_size, seed = _check("batch_size", batch_size, 1, 65536), _check("seed", seed, 0, (1 << 64) - 1)
         _check("frames", frames, 1, self._clip.frames)
         _check("world_size", world_size, 1, 1 << 20)
         _check("rank", rank, 0, world_size - 1)
         _check("prefetch", prefetch, 1, 64)
-        _check("threads", threads or 1, 1, 1024)
+        _check("threads", 1 if threads is None else threads, 1, 1024)
         _check("lanes", lanes, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
-        _check("shard_window", shard_window or 1, 1, 1 << 30)
+        _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
         if not 0 <= hw_decoder_load <= 1:
@@ -447,9 +448,15 @@ def _read_ahead(reader: Reader, ahead: dict[tuple[int, int], Loaded], epoch: int
     return ahead.pop((epoch, step), None) or reader.read(epoch, step)
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}: use {low} to {high}")
+def _check(name: str, value: int, low: int, high: int) -> int:
+    """The value as Python's own number. Raises InputError where it is no whole number from ``low`` to ``high``."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} is {value!r}: use a whole number from {low} to {high}") from error
+    if not low <= number <= high:
+        raise InputError(f"{name} is {number}: use {low} to {high}")
+    return number
 
 
 def _require_own_process(process: int) -> None:

@@ -23,7 +23,8 @@ from models.presets import FULL, correspondence_net, emotion_net
 
 ROOT = Path(__file__).parents[2]
 CARD = torch.device("cuda", 0)
-SMALL = ("--preset", "tiny", "--width", "8", "--frame-size", "32", "--batch-size", "8", "--log-every", "2")
+STEPS = ("--batch-size", "8", "--log-every", "2")
+SMALL = ("--preset", "tiny", "--width", "8", "--frame-size", "32", *STEPS)
 BF16 = ("--mixed-precision", "bf16")
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "l3": lambda: correspondence_net(FULL, "l3"),
@@ -122,7 +123,7 @@ def test_pre_training_in_bfloat16(model: str, extra: tuple[str, ...], dataset: P
 def test_fine_tuning_in_bfloat16_and_evaluation(dataset: Path, tmp_path: Path) -> None:
     run("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "l3", *SMALL, *BF16, "--max-steps", 4)
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", tmp_path / "l3", "--output", tmp_path / "emotion")
-    run(*finetuning, *SMALL, *BF16, "--max-steps", 6)
+    run(*finetuning, *STEPS, *BF16, "--max-steps", 6)
     table = run("--stage", "evaluate", "--checkpoint", tmp_path / "emotion", "--data", dataset)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint"):
         assert row in table
@@ -133,7 +134,11 @@ def test_a_run_on_the_gpu_is_gone_on_with_there_and_on_the_cpu(dataset: Path, tm
     run(*steps, *BF16, "--max-steps", 6)
     assert "00000006" in run(*steps, *BF16, "--max-steps", 9, "--resume")
     environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "train.py", *map(str, (*steps, "--max-steps", 12, "--resume"))]
+    command = [
+        sys.executable,
+        "train.py",
+        *map(str, (*steps, "--max-steps", 12, "--resume", "--change", "mixed-precision")),
+    ]
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=500)
     assert (tmp_path / "run" / "checkpoints" / "00000012").is_dir()
 

@@ -169,6 +169,11 @@ def test_seeds_make_other_runs_and_the_same_seed_the_same(dataset: Path) -> None
     assert not set(run_of(dataset, 9)) & set(run_of(dataset, 9, seed=4))
 
 
+def test_a_seed_of_numpy_or_torch_is_its_number(dataset: Path) -> None:
+    for seed in (np.int64(4), np.uint8(4), torch.tensor(4)):
+        assert run_of(dataset, 1, seed=seed) == run_of(dataset, 1, seed=4)
+
+
 def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
     """For every step the fields, the ranks' laid end to end."""
     ranks = []
@@ -790,6 +795,14 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"rank": 1}, "rank is 1"),
         ({"prefetch": 0}, "prefetch is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"shard_window": 0}, "shard_window is 0"),
+        ({"batch_size": 2.0}, "batch_size is 2.0: use a whole number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"seed": 1.5}, "seed is 1.5: use a whole number"),
+        ({"seed": "1"}, "seed is '1': use a whole number"),
+        ({"seed": None}, "seed is None: use a whole number"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction is nan"),
