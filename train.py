@@ -696,6 +696,8 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         batch_size=settings.batch_size,
         frames=settings.window,
         seed=settings.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
         device=accelerator.device,
         placement=settings.placement,
         cpu_decoder=settings.cpu_decoder,

@@ -65,7 +65,7 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
 
     Raises:
         InputError: what decides the outcome differs and is not allowed to; each is named with both values. Or
-            something is allowed that does not differ.
+            something is allowed that does not differ and never did.
     """
     if not isinstance(before.get(SETTINGS), dict):
         raise InputError(
@@ -80,7 +80,9 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
     for name in names:
         if name not in now[SETTINGS]:
             raise InputError(f"--change {name}: not what a run can change: use one of {', '.join(now[SETTINGS])}")
-        if name not in {change.option for change in differing}:
+        # A change that is in the history was meant by the same command, which is given again after a kill.
+        known = {change.option for change in differing} | {past.get("option") for past in before.get(CHANGES, [])}
+        if name not in known:
             raise InputError(f"--change {name}: it is as it was, {_short(now[SETTINGS][name])}: leave it away")
     free = _LENGTH if before[SETTINGS].get("schedule") == now[SETTINGS].get("schedule") == "step" else ()
     refused = [change for change in differing if change.option not in (*names, *free)]

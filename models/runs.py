@@ -43,7 +43,7 @@ from models.wholefile import write_whole
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
 _STAGES = ("pretrain", "finetune")
 _LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+")  # by a process that was killed as it began
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _FRONT_END, _NETWORK = "front_end.", "network."
 
 

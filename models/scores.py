@@ -16,6 +16,7 @@ from rich.text import Text
 from loaders import ClipLoader
 from loaders.catalog import Catalog
 from loaders.dataset import EMOTIONS
+from loaders.errors import printable
 from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
 from models.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
@@ -115,7 +116,7 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
 
 def plain(text: str) -> Text:
     """A text as it is: names come from files and command lines, and may hold markup or a terminal's escapes."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return Text(printable(text))
 
 
 def _percent(share: float) -> str:

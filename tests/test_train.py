@@ -367,6 +367,7 @@ def test_wrong_input_is_refused_in_one_line(
     on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
     assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
+    assert "\\x1b" not in ascii(refused("--stage", "evaluate", "--checkpoint", "a\x1b[2Jb", "--data", dataset))
     unlabelled = tmp_path / "unlabelled"
     make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))
     finetuning = ("--stage", "finetune", "--data", unlabelled, "--output", tmp_path / "run", *SMALL)

@@ -110,6 +110,8 @@ def test_what_changes_rounding_alone_may_differ_and_is_told(name: str) -> None:
 def test_a_change_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match=r"--change learning_rate: it is as it was, 0\.001"):
         changes(FOLDER, RUN, RUN, ["learning-rate"])
+    again = with_("changes", [{"step": 3, "option": "learning_rate", "before": 1e-2, "after": 1e-3}])
+    assert changes(FOLDER, again, RUN, ["learning-rate"]) == []  # the same command, given again after a kill
     with pytest.raises(InputError, match="--change width: not what a run can change: use one of learning_rate, "):
         changes(FOLDER, RUN, RUN, ["width"])
 
