@@ -489,8 +489,8 @@ class _Curves:
 
     @property
     def loss(self) -> Tensor:
-        """Its sum since the last line: not finite where one of the steps' was not."""
-        return self._sums["loss"]
+        """Its mean since the last line: not finite where one of the steps' was not."""
+        return self._sums["loss"] / self._steps
 
     def log(self, step: int, rate: float, loader: ClipLoader) -> dict[str, float]:
         """Write a line and begin the next; returns it."""

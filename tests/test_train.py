@@ -165,6 +165,13 @@ def test_two_processes_train_and_score_every_clip_once(dataset: Path, tmp_path: 
     results = json.loads((folder / "results.json").read_text())["pretraining"]
     clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
     assert results["pairs"] == clips
+    # One process goes on alone, with the same global batches from the very next one, where that is meant.
+    alone = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "4", "--resume")
+    said = run(*alone, "--change", "world-size", "batch-size")
+    assert "world_size was 2 and is 1" in said
+    assert "left out" not in said
+    state = json.loads((folder / "checkpoints" / "00000004" / "rank-00000.json").read_text())
+    assert (state["loader"]["epoch"], state["loader"]["step"]) == (0, 4)
 
 
 @pytest.mark.parametrize(
