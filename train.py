@@ -28,7 +28,7 @@ from models import options, runs
 from models.augmentation import Augmentation
 from models.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.emotion import EmotionNet
-from models.execution import Tf32, adam, compile_towers, place, set_tf32
+from models.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
 from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
@@ -392,7 +392,8 @@ def _fit(
     output = settings.output
     optimizer: Any = put_in_place(settings, network, accelerator.device)
     described = as_json(run | _trained_with(settings, accelerator, loader, run["stage"]))
-    front_end.to(accelerator.device).train()
+    place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
+    front_end.train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     changed: list[Change] = []
     done, begun = 0, (output / runs.RUN).exists()
@@ -544,9 +545,14 @@ def _say_what_bounds(loader: ClipLoader) -> None:
         f"{stats.clips} clips in {stats.seconds:.0f} s, {stats.clips_per_second:.0f} clips/s; waited for data "
         f"{100 * stats.data_wait_share:.2f} % of the time: bound by {bound}; {stats.bad_clips} bad clips"
     )
-    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
     if stats.decoder:
-        console().print(f"filmstrips were decoded {what[stats.decoder]}: {stats.decoder_reason}")
+        console().print(f"{decoded_by(stats.decoder)}: {stats.decoder_reason}")
+
+
+def decoded_by(decoder: str) -> str:
+    """How the end of a run begins to tell what decoded, and why."""
+    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
+    return f"filmstrips were decoded {what[decoder]}"
 
 
 def _resume(
