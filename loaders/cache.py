@@ -6,13 +6,12 @@ processes have to agree on is said with file locks, which the kernel lets go whe
     cache.lock        held while room is made and reserved, and while a .part becomes a .tar
     <sha256>.lock     held by the one process that fetches the shard; others wait for it
     <sha256>.part     a shard on its way; as long as the shard from the start, which reserves its room
-    <sha256>.tar      a whole, checked shard; share-locked while mapped, and then never evicted
+    <sha256>.tar      a whole, checked shard; share-locked while open, and then never evicted
 """
 
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import threading
 import time
@@ -20,14 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from loaders.errors import InputError
 from loaders.eviction import fitting, make_room, next_to_fetch, room_for
 from loaders.handoff import ClosedError
+from loaders.shardfile import ShardFile
 
 _log = logging.getLogger(__name__)
 _STRAY = ""  # owner of shards that were opened without being wanted
@@ -106,7 +103,7 @@ class ShardCache:
         self._failed: dict[str, BaseException] = {}
         self._cancelled = False
         self._closed = False
-        self._pins: dict[str, tuple[NDArray[np.uint8], BinaryIO]] = {}
+        self._pins: dict[str, ShardFile] = {}
         self.counts = CacheCounts()
         self._threads: list[threading.Thread] = []
         self._number_of_threads = threads
@@ -125,15 +122,15 @@ class ShardCache:
             self._require_room()
             keep = {shard.sha256 for shards in self._now.values() for shard in shards}
             for sha256 in self._pins.keys() - keep:
-                self._pins.pop(sha256)[1].close()  # arrays that view it stay valid
+                del self._pins[sha256]  # who still reads from it keeps it open, and locked
             # A shard that is here from an earlier cycle must not be the first to go.
             for shard in (*now, *soon):
                 with suppress(OSError):
                     os.utime(self._path(shard, "tar"))
             self._start_threads()
 
-    def open(self, shard: RemoteShard) -> NDArray[np.uint8]:
-        """A shard's bytes, mapped; waits until they are there.
+    def open(self, shard: RemoteShard) -> ShardFile:
+        """A shard to read from; waits until it is there.
 
         It is kept from eviction as long as an owner wants it; one that none does until the next `want`.
 
@@ -142,7 +139,7 @@ class ShardCache:
             ClosedError: `cancel` or `close` was called.
         """
         if shard.sha256 in self._pins:
-            return self._pins[shard.sha256][0]
+            return self._pins[shard.sha256]
         start = time.perf_counter()
         missed = False
         with self._changed:
@@ -162,7 +159,7 @@ class ShardCache:
             self._pins[shard.sha256] = pinned
         self.counts.wait += time.perf_counter() - start
         self.counts.hits += not missed
-        return pinned[0]
+        return pinned
 
     def cancel(self) -> None:
         """End a wait in `open`, now and until `go_on`."""
@@ -189,8 +186,6 @@ class ShardCache:
             # The collector of cycles may find the loader in one of these very threads.
             if thread is not threading.current_thread():
                 thread.join(max(0.0, until - time.monotonic()))
-        for _, file in self._pins.values():
-            file.close()
         self._pins.clear()
 
     def _require_room(self) -> None:
@@ -219,20 +214,19 @@ class ShardCache:
     def _path(self, shard: RemoteShard, suffix: str) -> Path:
         return self._folder / f"{shard.sha256}.{suffix}"
 
-    def _pin(self, shard: RemoteShard) -> tuple[NDArray[np.uint8], BinaryIO] | None:
-        """Map the shard and keep it from eviction; None where it is not there."""
+    def _pin(self, shard: RemoteShard) -> ShardFile | None:
+        """Open the shard and keep it from eviction; None where it is not there."""
         path = self._path(shard, "tar")
         try:
-            file = path.open("rb")
+            file = ShardFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             return None
         fcntl.flock(file, fcntl.LOCK_SH)
         # Between opening and locking, another process may have evicted it: the name is what counts.
         if not path.exists() or os.fstat(file.fileno()).st_size != shard.bytes:
-            file.close()
             return None
         os.utime(path)
-        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8), file
+        return file
 
     @contextmanager
     def _locked(self, path: Path, *, wait: bool) -> Iterator[bool]:
@@ -263,7 +257,7 @@ class ShardCache:
             return True
 
     def _evict(self, path: Path) -> bool:
-        """Remove a shard that nobody has mapped, or a part whose fetcher is dead."""
+        """Remove a shard that nobody has open, or a part whose fetcher is dead."""
         if path.suffix == ".part":
             with self._locked(path.with_suffix(".lock"), wait=False) as held:
                 if held:

@@ -51,8 +51,7 @@ class Augmentation:
 
 
 class Stream(IntEnum):
-    """Which random number of a sample is which. Changing a number changes what a seed means; a clip's frames draw the
-    first five at once."""
+    """Which random number of a sample is which. Changing a number changes what a seed means."""
 
     TOP = 0
     LEFT = 1
@@ -64,6 +63,9 @@ class Stream(IntEnum):
     #: The k-th stripe takes two numbers from here on.
     BANDS = 1000
     TIMES = 2000
+
+
+_CLIP_STREAMS = [stream for stream in Stream if stream < Stream.BANDS]  # 0, 1, 2, …
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,28 +91,42 @@ def no_frame_change(batch: int, room: tuple[int, int], device: torch.device) -> 
     )
 
 
-def draw_frame_change(config: Augmentation, seed: Tensor, room: tuple[int, int]) -> FrameChange:
-    """Draw for each of the seeds (B,), int64, where the crop has `room` (rows, columns) to move."""
-    centre = no_frame_change(len(seed), room, seed.device)
-    streams = torch.arange(Stream.TOP, Stream.SATURATION + 1, device=seed.device)[:, None]
-    top, left, flip, brightness, saturation = draws.bits(seed, streams).unbind()
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What each of a batch's seeds drew from the streams below `Stream.BANDS`, all at once."""
+
+    bits: Tensor  #: (streams, B) int64, see `draws.bits`
+
+    @staticmethod
+    def of(seed: Tensor) -> Draws:
+        """``seed``: (B,) int64."""
+        return Draws(draws.bits(seed, torch.arange(len(_CLIP_STREAMS), device=seed.device)[:, None]))
+
+    def uniform(self, stream: Stream, low: float, high: float) -> Tensor:
+        """(B,) float32, see `draws.to_uniform`."""
+        return draws.to_uniform(self.bits[stream], low, high)
+
+
+def draw_frame_change(config: Augmentation, drawn: Draws, room: tuple[int, int]) -> FrameChange:
+    """How each clip's frames are changed, where the crop has `room` (rows, columns) to move."""
+    top, left, flip = drawn.bits[Stream.TOP], drawn.bits[Stream.LEFT], drawn.bits[Stream.FLIP]
     return FrameChange(
-        top=draws.to_integer(top, room[0] + 1) if config.crop else centre.top,
-        left=draws.to_integer(left, room[1] + 1) if config.crop else centre.left,
-        flip=draws.to_coin(flip) if config.flip else centre.flip,
-        brightness=draws.to_uniform(brightness, -config.brightness, config.brightness),
-        saturation=draws.to_uniform(saturation, *config.saturation),
+        top=draws.to_integer(top, room[0] + 1) if config.crop else torch.full_like(top, room[0] // 2),
+        left=draws.to_integer(left, room[1] + 1) if config.crop else torch.full_like(left, room[1] // 2),
+        flip=draws.to_coin(flip) if config.flip else torch.zeros_like(flip, dtype=torch.bool),
+        brightness=drawn.uniform(Stream.BRIGHTNESS, -config.brightness, config.brightness),
+        saturation=drawn.uniform(Stream.SATURATION, *config.saturation),
     )
 
 
-def draw_gain(config: Augmentation, seed: Tensor) -> Tensor:
+def draw_gain(config: Augmentation, drawn: Draws) -> Tensor:
     """Factor for each waveform, (B,) float32."""
-    return draws.uniform(seed, Stream.GAIN, 1 - config.gain, 1 + config.gain)
+    return drawn.uniform(Stream.GAIN, 1 - config.gain, 1 + config.gain)
 
 
-def draw_withheld(config: Augmentation, seed: Tensor) -> Tensor:
+def draw_withheld(config: Augmentation, drawn: Draws) -> Tensor:
     """Whose gaze is withheld, (B,) bool."""
-    return draws.uniform(seed, Stream.GAZE, 0.0, 1.0) < config.gaze_dropout
+    return drawn.uniform(Stream.GAZE, 0.0, 1.0) < config.gaze_dropout
 
 
 def draw_kept(config: SpecAugment, seed: Tensor, bands: int, frames: int) -> Tensor:

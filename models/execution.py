@@ -83,7 +83,8 @@ def compile_towers(network: nn.Module, device: torch.device, backend: str | Call
     for module in network.modules():
         if isinstance(module, ConvTower):
             module.fuse = False  # which is the compiler's part now
-            module.compile(backend=backend)
+            # Audio and video share their code: told that sizes may change, the compiler takes minutes over the second.
+            module.compile(backend=backend, dynamic=False)
 
 
 def _a_little(x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from loaders.errors import InputError
 from models._torchaudio import MelSpectrogram
 from models.augmentation import (
     Augmentation,
+    Draws,
     FrameChange,
     draw_frame_change,
     draw_gain,
@@ -193,33 +194,34 @@ class FrontEnd(nn.Module):
         # too few for a logarithm of power over 100 dB, and for frames fewer than the pixels came with.
         device = next(tensor for tensor in (video, audio, gaze, self.gaze_mean) if tensor is not None).device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            drawn = None if augment is None or seed is None else Draws.of(seed)
             frames, change = None, None
             if video is not None:
-                change = self._frame_change(video, augment, seed)
+                change = self._frame_change(video, augment, drawn)
                 frames = self._frames(video, change)
                 if gaze is None:
                     gaze = self.gaze_mean.expand(len(video), -1)
                     gaze_valid = torch.zeros(len(video), dtype=torch.bool, device=video.device)
-            if augment is not None and seed is not None and gaze is not None and augment.gaze_dropout > 0:
+            if augment is not None and drawn is not None and gaze is not None and augment.gaze_dropout > 0:
                 given = (
                     torch.ones(len(gaze), dtype=torch.bool, device=gaze.device) if gaze_valid is None else gaze_valid
                 )
-                gaze_valid = given & ~draw_withheld(augment, seed)
+                gaze_valid = given & ~draw_withheld(augment, drawn)
             return Inputs(
                 video=frames,
-                audio=None if audio is None else self._log_mel(audio, augment, seed),
+                audio=None if audio is None else self._log_mel(audio, augment, seed, drawn),
                 gaze=None if gaze is None else self._gaze(gaze, gaze_valid, change),
             )
 
-    def _frame_change(self, video: Tensor, augment: Augmentation | None, seed: Tensor | None) -> FrameChange:
+    def _frame_change(self, video: Tensor, augment: Augmentation | None, drawn: Draws | None) -> FrameChange:
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[4] != 3:
             raise ValueError(f"video must be (B, T, H, W, 3) uint8 (got {tuple(video.shape)}, {video.dtype}).")
         height, width = video.shape[2:4]
         side = self._crop_side(height, width)
         room = (height - side, width - side)
-        if augment is None or seed is None:
+        if augment is None or drawn is None:
             return no_frame_change(len(video), room, video.device)
-        return draw_frame_change(augment, seed, room)
+        return draw_frame_change(augment, drawn, room)
 
     def _crop_side(self, height: int, width: int) -> int:
         return max(1, round(self.config.crop * min(height, width)))
@@ -236,8 +238,11 @@ class FrontEnd(nn.Module):
         if given != config.frames:
             video = video[:, spaced(given, config.frames)]
         side = self._crop_side(height, width)
-        rows = resampling(change.top, side, size, height).to(self.frame_dtype)
-        columns = resampling(change.left, side, size, width)
+        if height == width:
+            rows, columns = resampling(torch.cat([change.top, change.left]), side, size, width).chunk(2)
+        else:
+            rows, columns = resampling(change.top, side, size, height), resampling(change.left, side, size, width)
+        rows = rows.to(self.frame_dtype)
         columns = torch.where(change.flip[:, None, None], columns.flip(1), columns)
         matrix, offset, limits = self._colour(change)
         across = torch.zeros(batch, width * 3 + _ONES, size * 3, dtype=self.frame_dtype, device=video.device)
@@ -279,7 +284,7 @@ class FrontEnd(nn.Module):
         low, high = (((value - self.video_mean) / self.video_std).to(self.frame_dtype) for value in (0, 1))
         return matrix, offset, (low, high)
 
-    def _log_mel(self, audio: Tensor, augment: Augmentation | None, seed: Tensor | None) -> Tensor:
+    def _log_mel(self, audio: Tensor, augment: Augmentation | None, seed: Tensor | None, drawn: Draws | None) -> Tensor:
         """(B, samples) → (B, 1, n_mels, frames), normalised; 0 is the mean."""
         config = self.config
         if not audio.is_floating_point() or audio.ndim != 2:
@@ -287,8 +292,8 @@ class FrontEnd(nn.Module):
         if audio.shape[1] <= config.n_fft // 2:
             raise ValueError(f"audio must be longer than {config.n_fft // 2} samples (got {audio.shape[1]}).")
         audio = audio.float()
-        if augment is not None and seed is not None:
-            audio = audio * draw_gain(augment, seed)[:, None]
+        if augment is not None and drawn is not None:
+            audio = audio * draw_gain(augment, drawn)[:, None]
         spectrogram: Tensor = torch.log(self.mel(audio) + config.mel_floor)
         if config.clip_normalise:
             std, mean = torch.std_mean(spectrogram, dim=(1, 2), keepdim=True)

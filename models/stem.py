@@ -1,7 +1,7 @@
 """The first convolution over a clip's frames, with its batch norm and ReLU, in one go: kernels in Triton for a GPU.
 
 Over three channels a convolution falls off the tensor cores' fast path: libraries want eight or multiples of it. Here
-the 81 values under the kernel are gathered from the frames themselves, and padded to 128 in registers, so that nothing
+the 81 values under the kernel are gathered from the frames themselves, and padded to 96 in registers, so that nothing
 but the frames is read. As the frames need no gradient, the backward pass computes the gradient before the batch norm
 where the weights' gradient takes it up, and never writes it.
 
@@ -25,7 +25,7 @@ if MISSING is None:
 _ROWS = 128  # positions of a block
 _PROGRAMS = 1056  # that share the positions: eight for each of an H100's multiprocessors
 _UNDER = 81  # values under the kernel: frames, lines, columns, channels
-_PADDED = 128  # as tensor cores take them
+_PARTS = 64, 32  # that they are taken in: powers of two, as tensor cores want them
 
 
 def norm_relu_stem(frames: Tensor, convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> Tensor:
@@ -87,10 +87,12 @@ class _Stem(torch.autograd.Function):
         grid = ceil_divide(rows, share), ceil_divide(channels, block)
         # (O, 3, t, h, w) → (t, h, w and channel, O), as a row of pixels is read.
         taps = kernel.detach().permute(2, 3, 4, 1, 0).flatten(0, 3)
-        taps = nn.functional.pad(taps, (0, 0, 0, _PADDED - _UNDER)).to(dtype).contiguous()
+        taps = nn.functional.pad(taps, (0, 0, 0, sum(_PARTS) - _UNDER))
+        # Frames in half precision are multiplied as they are: the sums are float32 either way.
+        taps = taps.to(dtype if frames.dtype == torch.float32 else frames.dtype).contiguous()
         parts = torch.empty((2, grid[0], channels), dtype=torch.float32, device=frames.device)
         size = time, height, width, *space, rows, channels, share
-        kernels.convolve[grid](frames, taps, z, norm.running_mean, parts, *size, stride, _ROWS, block, _PADDED)
+        kernels.convolve[grid](frames, taps, z, norm.running_mean, parts, *size, stride, _ROWS, block, *_PARTS)
         mean, deviation = join_statistics(parts, rows, norm)
         y = affine_relu(z, mean, deviation, weight, bias)
         ctx.save_for_backward(frames, z, mean, deviation, weight, bias)
@@ -104,8 +106,8 @@ class _Stem(torch.autograd.Function):
         dy = gradients[0].contiguous(memory_format=torch.channels_last_3d)
         dweight, dbias = gradient_sums(z, dy, mean, deviation, weight, bias)
         channels = z.shape[1]
-        parts = torch.empty((ctx.grid[0], channels, _PADDED), dtype=torch.float32, device=z.device)
+        parts = torch.empty((ctx.grid[0], channels, sum(_PARTS)), dtype=torch.float32, device=z.device)
         norm = mean, deviation, weight, bias, dweight, dbias
-        kernels.kernel_gradient[ctx.grid](frames, z, dy, parts, *norm, *ctx.size, ctx.stride, _ROWS, ctx.block, _PADDED)
+        kernels.kernel_gradient[ctx.grid](frames, z, dy, parts, *norm, *ctx.size, ctx.stride, _ROWS, ctx.block, *_PARTS)
         taps = parts.sum(0)[:, :_UNDER].reshape(channels, 3, 3, 3, 3)  # O, t, h, w, channel
         return None, taps.permute(0, 4, 1, 2, 3), dweight, dbias, None, None, None

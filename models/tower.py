@@ -90,6 +90,10 @@ class ConvTower(Tower):
         convolutions_and_norms: list[Any] = list(stage)
         first, first_norm, _, second, second_norm, _ = convolutions_and_norms
         one = (1,) * (x.ndim - 2)
+        if x.ndim == 5 and x.shape[2] == 2 and not pool:
+            # Frames stay side by side from one convolution to the next: apart, each would cost copies.
+            x = fused_norm.norm_relu_pool(_in_a_line(first.over_two(_side_by_side(x))), first_norm, (1, 1))
+            return fused_norm.norm_relu_pool(_in_a_line(second.over_two(_out_of_line(x))), second_norm, (1, 1))
         if stem.fits(x, first):
             x = stem.norm_relu_stem(x, first, first_norm)
         else:
@@ -108,9 +112,7 @@ class ConvTower(Tower):
         obstacle = next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm))), None)
         if obstacle is not None and not self._said:
             self._said = True
-            _log.warning(
-                "batch norm, ReLU and pooling take several passes over memory, and a step longer: %s", obstacle
-            )
+            _log.warning("batch norm, ReLU and pooling run one after the other, and steps take longer: %s", obstacle)
         return obstacle is None
 
 
@@ -143,16 +145,34 @@ class _Conv3d(nn.Conv3d):
         if frames > 2:
             few = x.is_cuda and self.stride == (1, 1, 1) and self.out_channels <= _FEW_CHANNELS
             return by_transpose(x, self.weight) if few else super().forward(x)
-        before, now, after = self.weight.unbind(2)
-        stride = self.stride[1:]
         if frames == 1:
-            return F.conv2d(x.squeeze(2), now, None, stride, 1).unsqueeze(2)
-        # Frames as groups of channels, frame by frame: (B, C, 2, H, W) → (B, 2·C, H, W).
-        kernel = torch.cat([torch.cat([now, after], 1), torch.cat([before, now], 1)])
-        stacked = x.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        out = F.conv2d(stacked, kernel, None, stride, 1)
+            return F.conv2d(x.squeeze(2), self.weight[:, :, 1], None, self.stride[1:], 1).unsqueeze(2)
+        out = self.over_two(_side_by_side(x))
         out = out.reshape(len(out), 2, -1, *out.shape[2:]).transpose(1, 2)
         return out.contiguous(memory_format=torch.channels_last_3d)
+
+    def over_two(self, x: Tensor) -> Tensor:
+        """Over two frames whose channels lie side by side: (B, 2·C, height, width) → (B, 2·O, …)."""
+        before, now, after = self.weight.unbind(2)
+        kernel = torch.cat([torch.cat([now, after], 1), torch.cat([before, now], 1)])
+        return F.conv2d(x, kernel, None, self.stride[1:], 1)
+
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """(B, C, 2, height, width) → (B, 2·C, height, width), channels last."""
+    return x.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _in_a_line(x: Tensor) -> Tensor:
+    """(B, 2·C, height, width) → (B, C, height, 2·width): the same memory, each channel over both frames' positions."""
+    batch, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(batch, height, 2 * width, channels // 2).permute(0, 3, 1, 2)
+
+
+def _out_of_line(x: Tensor) -> Tensor:
+    """What `_in_a_line` was made of."""
+    batch, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(batch, height, width // 2, 2 * channels).permute(0, 3, 1, 2)
 
 
 def by_transpose(x: Tensor, weight: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Triton kernels of `models.stem`: the first convolution over frames, and its weights' gradient.
 
 Frames are (B, T, H, W, 3) in memory; positions of the result, (B, T, OH, OW), are its rows. S is the stride in space.
+The 81 values under the kernel are taken as the first K and the next L: tensor cores want powers of two, and to gather a
+value costs more than to multiply it.
 """
 
 # ruff: noqa: N803  (shape letters)
@@ -21,11 +23,11 @@ def _bits(first, size):
 
 
 @triton.jit
-def _under(frames, row, rows, T, H, W, OH, OW, dtype: tl.constexpr, S: tl.constexpr, K: tl.constexpr):
-    """What lies under the kernel at positions of the result: (R, K), noughts beyond the frames and the 81st.
-
-    Arithmetic on places bounds this: what can be is worked out once a position, as 27 bits of what there is.
-    """
+def _under(
+    frames, row, rows, T, H, W, OH, OW, dtype: tl.constexpr, S: tl.constexpr, first: tl.constexpr, K: tl.constexpr
+):
+    """Values ``first`` and on of those that lie under the kernel at positions of the result: (R, K), noughts beyond
+    the frames and the 81st. What is there is worked out once a position, as 27 bits for the pixels."""
     clip, time = row // OW // OH // T, row // OW // OH % T - 1
     line, column = row // OW % OH * S - 1, row % OW * S - 1
     columns = _bits(column, W)
@@ -33,28 +35,33 @@ def _under(frames, row, rows, T, H, W, OH, OW, dtype: tl.constexpr, S: tl.conste
     lines = (lines & 1) * columns | (lines >> 1 & 1) * columns << 3 | (lines >> 2) * columns << 6
     times = tl.where(row < rows, _bits(time, T), 0)
     there = (times & 1) * lines | (times >> 1 & 1) * lines << 9 | (times >> 2) * lines << 18
-    value = tl.arange(0, K)
+    value = first + tl.arange(0, K)
     inside = ((there[:, None] >> tl.minimum(value // 3, 31)[None, :]) & 1) != 0  # the 28th bit and on are 0
-    first = frames + (((clip * T + time) * H + line).to(tl.int64) * W + column) * 3
+    corner = frames + (((clip * T + time) * H + line).to(tl.int64) * W + column) * 3
     beside = (value // 27 * H + value // 9 % 3) * (W * 3) + value % 9
-    return tl.load(first[:, None] + beside[None, :], mask=inside, other=0).to(dtype)
+    return tl.load(corner[:, None] + beside[None, :], mask=inside, other=0).to(dtype)
 
 
 @triton.jit
 def convolve(
     frames, taps, z, shift, parts, T, H, W, OH, OW, rows, channels, share,
-    S: tl.constexpr, R: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    S: tl.constexpr, R: tl.constexpr, C: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     part, channel = tl.program_id(0), tl.program_id(1) * C + tl.arange(0, C)
     has_channel = channel < channels
     middle = tl.load(shift + channel, mask=has_channel, other=0)  # see `models.fused_norm.join_statistics`
-    tap = tl.load(taps + tl.arange(0, K)[:, None] * channels + channel[None, :], mask=has_channel[None, :], other=0)
+    place = taps + tl.arange(0, K)[:, None] * channels + channel[None, :]
+    tap = tl.load(place, mask=has_channel[None, :], other=0)
+    place = taps + (K + tl.arange(0, L))[:, None] * channels + channel[None, :]
+    last_tap = tl.load(place, mask=has_channel[None, :], other=0)
     total = tl.zeros((C,), tl.float32)
     squares = tl.zeros((C,), tl.float32)
     for offset in range(0, share, R):
         row = part * share + offset + tl.arange(0, R)
-        under = _under(frames, row, rows, T, H, W, OH, OW, taps.dtype.element_ty, S, K)
-        stored = tl.dot(under, tap, input_precision="ieee").to(z.dtype.element_ty)
+        under = _under(frames, row, rows, T, H, W, OH, OW, taps.dtype.element_ty, S, 0, K)
+        sums = tl.dot(under, tap, input_precision="ieee")
+        under = _under(frames, row, rows, T, H, W, OH, OW, taps.dtype.element_ty, S, K, L)
+        stored = tl.dot(under, last_tap, sums, input_precision="ieee").to(z.dtype.element_ty)
         here = (row < rows)[:, None] & has_channel[None, :]
         tl.store(z + row.to(tl.int64)[:, None] * channels + channel[None, :], stored, mask=here)
         beside = tl.where(here, stored.to(tl.float32) - middle[None, :], 0)
@@ -68,7 +75,7 @@ def convolve(
 @triton.jit
 def kernel_gradient(
     frames, z, dy, parts, mean, deviation, weight, bias, dweight, dbias, T, H, W, OH, OW, rows, channels, share,
-    S: tl.constexpr, R: tl.constexpr, C: tl.constexpr, K: tl.constexpr,
+    S: tl.constexpr, R: tl.constexpr, C: tl.constexpr, K: tl.constexpr, L: tl.constexpr,
 ):  # fmt: skip
     part, channel = tl.program_id(0), tl.program_id(1) * C + tl.arange(0, C)
     has_channel = channel < channels
@@ -76,6 +83,7 @@ def kernel_gradient(
     middle = tl.load(mean + channel, mask=has_channel, other=0)
     spread = tl.load(deviation + channel, mask=has_channel, other=0)
     sums = tl.zeros((C, K), tl.float32)
+    last_sums = tl.zeros((C, L), tl.float32)
     for offset in range(0, share, R):
         row = part * share + offset + tl.arange(0, R)
         here = (row < rows)[:, None] & has_channel[None, :]
@@ -84,8 +92,11 @@ def kernel_gradient(
         gradient = tl.load(dy + place, mask=here, other=0).to(tl.float32)
         gradient = tl.where(value * scale[None, :] + shift[None, :] > 0, gradient, 0)
         before = through_norm(gradient, value, middle, spread, scale, dweight, dbias, channel, has_channel, rows)
-        before = tl.where(here, before, 0).to(z.dtype.element_ty)
-        under = _under(frames, row, rows, T, H, W, OH, OW, z.dtype.element_ty, S, K)
-        sums = tl.dot(tl.trans(before), under, sums, input_precision="ieee")
-    out = parts + part * (channels * K) + channel[:, None] * K + tl.arange(0, K)[None, :]
-    tl.store(out, sums, mask=has_channel[:, None])
+        before = tl.trans(tl.where(here, before, 0).to(z.dtype.element_ty))
+        under = _under(frames, row, rows, T, H, W, OH, OW, z.dtype.element_ty, S, 0, K)
+        sums = tl.dot(before, under, sums, input_precision="ieee")
+        under = _under(frames, row, rows, T, H, W, OH, OW, z.dtype.element_ty, S, K, L)
+        last_sums = tl.dot(before, under, last_sums, input_precision="ieee")
+    out = parts + (part * channels + channel[:, None]) * (K + L)
+    tl.store(out + tl.arange(0, K)[None, :], sums, mask=has_channel[:, None])
+    tl.store(out + K + tl.arange(0, L)[None, :], last_sums, mask=has_channel[:, None])

@@ -169,6 +169,11 @@ def test_seeds_make_other_runs_and_the_same_seed_the_same(dataset: Path) -> None
     assert not set(run_of(dataset, 9)) & set(run_of(dataset, 9, seed=4))
 
 
+def test_a_seed_of_numpy_or_torch_is_its_number(dataset: Path) -> None:
+    for seed in (np.int64(4), np.uint8(4), torch.tensor(4)):
+        assert run_of(dataset, 1, seed=seed) == run_of(dataset, 1, seed=4)
+
+
 def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
     """For every step the fields, the ranks' laid end to end."""
     ranks = []
@@ -648,16 +653,16 @@ def test_a_loader_that_failed_and_that_nobody_holds_any_more_ends_its_threads(da
 
 def test_a_loader_may_be_found_unreachable_in_its_own_thread(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector of cycles runs in whatever thread allocates."""
-    read, dropped, collected = Reader.read, threading.Event(), threading.Event()
+    draw, dropped, collected = Reader.draw, threading.Event(), threading.Event()
 
-    def collecting(self: Reader, epoch: int, step: int) -> Any:
+    def collecting(self: Reader, epoch: int, step: int, settle: Callable[[], None]) -> Any:
         if step >= 4:  # ahead of the first batch, and of what is held up until another is asked for
             dropped.wait(10)
             gc.collect()
             collected.set()
-        return read(self, epoch, step)
+        return draw(self, epoch, step, settle)
 
-    monkeypatch.setattr(Reader, "read", collecting)
+    monkeypatch.setattr(Reader, "draw", collecting)
     loader = loader_of(dataset, batch_size=2)
     cycle: list[Any] = [loader]
     cycle.append(cycle)
@@ -679,7 +684,7 @@ def test_batches_may_come_from_more_shards_than_a_process_may_open_files(
     """A sixteenth of the usual 1,024 files and of a batch of 256: what is read and not yet decoded counts too."""
     contents = Contents(speakers={"train": 100}, shards={"train": 100}, videos=1, utterances=1, clips=1)
     make_dataset(tmp_path / "many", contents, BuildSettings(size=16, clip_seconds=0.5, fps=4))
-    monkeypatch.setattr("loaders.storage._MAPPED", 16)
+    monkeypatch.setattr("loaders.storage._OPEN", 16)
     with at_most_open_files(len(open_files()) + 64):
         assert len(run_of(tmp_path / "many", 12, batch_size=16)) == 12
 
@@ -830,6 +835,15 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"rank": 1}, "rank is 1"),
         ({"prefetch": 0}, "prefetch is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"shard_window": 0}, "shard_window is 0"),
+        ({"batch_size": 2.0}, "batch_size is 2.0: use a whole number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"seed": 1.5}, "seed is 1.5: use a whole number"),
+        ({"seed": "1"}, "seed is '1': use a whole number"),
+        ({"seed": None}, "seed is None: use a whole number"),
+        ({"reading_threads": 0}, "reading_threads is 0"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction is nan"),

@@ -16,6 +16,7 @@ from models.stem import fits, norm_relu_stem
 
 pytestmark = pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EXAMPLES = 20 if DEVICE == "cpu" else 4  # each has a GPU's kernels compiled anew, for seconds
 
 
 def parts(channels: int, stride: int) -> tuple[nn.Conv3d, nn.BatchNorm3d]:
@@ -58,7 +59,7 @@ def assert_alike(frames: Tensor, channels: int, stride: int) -> None:
     channels=st.sampled_from([1, 5, 16, 70]),
     stride=st.integers(1, 2),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_it_is_convolution_norm_and_relu(
     batch: int, frames: int, height: int, width: int, channels: int, stride: int
 ) -> None:

@@ -130,7 +130,9 @@ def test_by_transpose_is_the_convolution() -> None:
 
 
 @pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
-@pytest.mark.parametrize(("kind", "shape"), [(VideoTower, (2, 3, 5, 20, 18)), (AudioTower, (2, 1, 20, 33))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(VideoTower, (2, 3, 5, 20, 18)), (VideoTower, (2, 3, 16, 9, 16)), (AudioTower, (2, 1, 20, 33))]
+)
 def test_a_step_by_fused_kernels_is_a_step_without(
     kind: type[VideoTower | AudioTower], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
