@@ -25,6 +25,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clip)
 
+    def as_dict(self) -> dict[str, torch.Tensor]:
+        """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The batch on another device. ``non_blocking`` overlaps the copy only from pinned memory."""
         return Batch(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))

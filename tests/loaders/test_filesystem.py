@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders.errors import InputError
-from loaders.filesystem import file_system_of, url_of
+from loaders.filesystem import file_system_of, local_path, url_of
 
 NAMES = st.text("abcXYZ019-_ äß", min_size=1, max_size=8).filter(lambda name: name.strip() == name)
 
@@ -22,6 +22,21 @@ def test_a_url_survives_being_a_path(scheme: str, names: list[str]) -> None:
 @given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["", "/", "./", "../", "c:/"]))
 def test_a_path_is_no_url(names: list[str], start: str) -> None:
     assert url_of(Path(start + "/".join(names))) is None
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["/", "", "./"]))
+def test_a_local_path_is_itself_or_a_file_url(names: list[str], start: str) -> None:
+    path = Path(start + "/".join(names))
+    assert local_path(path, "--output") == path
+    url = path.resolve().as_uri()
+    assert local_path(url, "--output") == local_path(Path(url), "--output") == path.resolve()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "https://host/run"])
+def test_a_store_is_no_local_path(url: str) -> None:
+    for given_as in (url, Path(url)):
+        with pytest.raises(InputError, match=f"--output {url}: has to be a local folder"):
+            local_path(given_as, "--output")
 
 
 def test_a_file_system_names_the_root() -> None:
