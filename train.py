@@ -614,7 +614,7 @@ def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoad
     split = order["split"]
     catalogs = [catalog.manifest.splits[split].catalog_sha256 for catalog in loader.catalogs]
     names = ["epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "schedule", "gaze_dropout"]
-    names += ["batch_size", "seed", "lanes", "shard_window", "evaluation_split"]
+    names += ["batch_size", "seed", "lanes", "shard_window", "evaluation_split", "pixels"]
     names += ["evaluation_rounds"] if stage == "pretrain" else ["alpha", "margin", "triplet_reduction"]
     decides = {name: getattr(settings, name) for name in names}
     decides |= {
