@@ -116,6 +116,8 @@ class Settings:
     """On a GPU, which float32 products may be rounded to TF32."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
+    reading_threads: int | None = None
+    """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
     """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
     hw_decoder_load: float = 0.9
@@ -123,6 +125,9 @@ class Settings:
     cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
     """What decodes for training on a CPU, to the same bytes: DALI's graph, or libjpeg-turbo alone, which is faster and
     takes whole clips (no --window) with WAV; auto: that where it can."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """What is decoded for training on a CPU: RGB, or luma and halved chroma as the clips hold them, of whole clips (no
+    --window): faster, half the memory, and to within a level or two the same frames. Needs libturbojpeg."""
     lanes: int = 1
     """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
     shard_window: int | None = None
@@ -707,10 +712,12 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         device=accelerator.device,
         placement=settings.placement,
         cpu_decoder=settings.cpu_decoder,
+        pixels=settings.pixels,
         hw_decoder_load=settings.hw_decoder_load,
         training=training,
         negatives={"other_video": 1.0} if paired else None,
         threads=settings.loader_threads,
+        reading_threads=settings.reading_threads,
         lanes=settings.lanes if training else 1,
         shard_window=settings.shard_window,
         cache=settings.cache,

@@ -24,6 +24,11 @@ _HERE = Path("benchmarks")
 TITLES: Mapping[str, tuple[str, str]] = {
     "loaders": ("Clips a second", "The same clips as torch tensors, by this loader and by its peers, in turn."),
     "loaders_gpu": ("Clips a second on a GPU", "The same, decoded on a GPU, on the CPU for it, or on both."),
+    "reading": (
+        "Reading",
+        "Clips read and checked, without decoding, on one and several threads; *mapped*: shards mapped, hashed in the "
+        "map and copied, on one thread.",
+    ),
     "train": ("Time lost to data", "Training with the loader, and with the same batches already in memory, in turn."),
     "train_gpu": ("Training on a GPU", "The same, with the step's parts alone, and what the GPU did in a step."),
     "build": ("Building", "A build's rate by stage and worker, and what FFmpeg alone decodes."),
@@ -66,6 +71,8 @@ AIMS = (
     Aim("train_gpu", "share of time waited for data", 1.0, False),
     Aim("train_gpu", "front end / step", 0.05, False),
     Aim("train_gpu", "operations / peak of the GPU", 38.0, True),
+    Aim("reading", "2 threads, with sound, bytes / mapped: clips", 1.8, True),
+    Aim("reading", "2 threads, with sound, bytes / mapped: processor", 0.7, False),
     Aim("scale", "1e+06 clips: open_s", 1.0, False),
     Aim("scale", "1e+06 clips: resident_mb", 120.0, False),
     Aim("scale", "1e+06 clips: pairs_a_second", 1e6, True),

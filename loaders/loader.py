@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
 from loaders.cache import ShardCache
@@ -30,6 +30,7 @@ from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pipeline import Decoder, PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.planes import check_pixels
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
@@ -41,9 +42,10 @@ from loaders.wav import first_sample, waveforms_on
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _EPOCHS = 1 << 32  # more than anyone trains
+_STEPS = 1 << 62  # more than any epoch has
 
 
-class ClipLoader:
+class ClipLoader(IterableDataset[Batch]):
     """Iterates over a split's audio-video pairs, one epoch a loop.
 
     ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. In training,
@@ -51,7 +53,8 @@ class ClipLoader:
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
 
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
-    torch DataLoader.
+    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/interop.md
+    has programs for Lightning, transformers' Trainer and torchdata.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ClipLoader:
         placement: str = "auto",
         hw_decoder_load: float = 0.9,
         cpu_decoder: str = "auto",
+        pixels: str = "rgb",
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
@@ -97,6 +101,8 @@ class ClipLoader:
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
+            pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
+                take half the memory and less time to decode, see `loaders.planes`. On a CPU, of whole clips.
             rank, world_size: this process among the training's, give both or neither; by default what accelerate or
                 torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
@@ -172,6 +178,7 @@ class ClipLoader:
                 window=shard_window,
             )
         self._steps = order.steps
+        self._examples = order.clips
         sampler = Sampler(
             self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
         )
@@ -201,7 +208,9 @@ class ClipLoader:
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
         )
-        on_a_cpu = on_cpu(cpu_decoder, obstacle(manifests, frames, device, audio=audio))
+        in_the_way = obstacle(manifests, frames, device, audio=audio)
+        self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
+        on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
@@ -328,7 +337,9 @@ class ClipLoader:
     def _tensors(self, loaded: Loaded, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
         clip, window, device = self._clip, self._frames, self._settings.device
         rows = loaded.encoded.rows
-        video, audio = to_torch(frames, waveform, clip, window, device, audio=self._audio)
+        video, audio = to_torch(
+            *(frames, waveform, clip, window, device), audio=self._audio, pixels=self._settings.pixels
+        )
         if waveform is None and rows is not None and len(rows):
             start = first_sample(loaded.encoded.first_frame, clip)
             audio = waveforms_on(device, rows, start, window_samples(clip, window))
@@ -340,6 +351,16 @@ class ClipLoader:
     def device(self) -> torch.device:
         """Where batches lie; a GPU has its index."""
         return self._settings.device
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a rank and step; fewer in the last step of an evaluation."""
+        return self._settings.max_batch
+
+    @property
+    def examples(self) -> int:
+        """Examples an epoch, over all ranks."""
+        return self._examples
 
     @property
     def catalogs(self) -> tuple[Catalog, ...]:
@@ -378,11 +399,12 @@ class ClipLoader:
         Raises:
             InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
-        epoch, step, saved = _parse_state(state, steps=len(self))
+        epoch, step, saved = _parse_state(state)
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
             raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
+        _require_below("step", step, len(self))  # of another batch size it may be beyond, which has been said now
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
@@ -534,7 +556,7 @@ def _announced() -> tuple[int, int]:
         raise InputError(f"RANK is {rank!r} and WORLD_SIZE {world_size!r} in the environment: unset them") from error
 
 
-def _parse_state(state: Any, *, steps: int) -> tuple[int, int, Mapping[str, Any]]:
+def _parse_state(state: Any) -> tuple[int, int, Mapping[str, Any]]:
     """Epoch, step and fingerprint of what should be a loader's state.
 
     Raises:
@@ -542,18 +564,21 @@ def _parse_state(state: Any, *, steps: int) -> tuple[int, int, Mapping[str, Any]
     """
     if not isinstance(state, Mapping) or not isinstance(state.get("fingerprint"), Mapping):
         raise InputError(f"no state of a ClipLoader: {str(state)[:80]!r}: give what its state_dict returned")
-    for name, limit in (("epoch", _EPOCHS), ("step", steps)):
-        value = state.get(name)
-        if type(value) is not int or not 0 <= value < limit:
-            raise InputError(
-                f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
-                "state_dict returned"
-            )
+    for name, limit in (("epoch", _EPOCHS), ("step", _STEPS)):
+        _require_below(name, state.get(name), limit)
     if state.get("decoder") not in (None, *get_args(Decoder)):
         raise InputError(
             f"a loader's state with the decoder {str(state['decoder'])[:80]!r}: give what its state_dict returned"
         )
     return state["epoch"], state["step"], state["fingerprint"]
+
+
+def _require_below(name: str, value: Any, limit: int) -> None:
+    if type(value) is not int or not 0 <= value < limit:
+        raise InputError(
+            f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
+            "state_dict returned"
+        )
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"
 _ATTEMPTS = 100
-_DRAWN = 256  # examples at a time: of a few, numpy's calls take the time, not their length
+_DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
@@ -141,7 +141,7 @@ class Reader:
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
-        self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
+        self._gaze = [c.manifest.member(GAZE) if GAZE in c.members else None for c in catalogs]
         self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn

@@ -6,21 +6,30 @@ own is checked there, and stays.
 """
 
 import os
+import time
 from collections.abc import Callable
+
+_QUIET = 500_000_000  # nanoseconds after which a file is taken for written
 
 
 class ShardFile:
     """An open file. Several threads may read from it; it is closed with the last reference to it."""
 
-    __slots__ = ("_descriptor",)
+    __slots__ = ("_descriptor", "_written")
 
     def __init__(self, descriptor: int) -> None:
         """``descriptor``: of the operating system; from now on this object's to close."""
         self._descriptor = descriptor
+        self._written = os.fstat(descriptor).st_mtime_ns
 
     def fileno(self) -> int:
         """The descriptor, valid while this object is."""
         return self._descriptor
+
+    def being_written(self) -> bool:
+        """Whether it was written to since it was opened, and a moment ago: by `cp` or a restore, in place."""
+        written = os.fstat(self._descriptor).st_mtime_ns
+        return written != self._written and abs(time.time_ns() - written) < _QUIET
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
         close(self._descriptor)

@@ -4,6 +4,7 @@ Members are read into the memory that they are used from, and checked there: wha
 becomes of the shard meanwhile.
 """
 
+import logging
 import os
 import time
 from collections import OrderedDict
@@ -20,7 +21,10 @@ from loaders.catalog import Catalog
 from loaders.errors import InputError
 from loaders.shardfile import ShardFile, read_into
 
+_log = logging.getLogger(__name__)
+
 _OPEN = 256  # shards kept open: of files a process may have a thousand
+_PATIENCE, _PAUSE = 10.0, 0.02  # seconds: that a shard's being written is waited for; between looks
 _IN_USE = 32  # that a thread has in use beside these, at most
 
 
@@ -60,6 +64,8 @@ class Shards:
     def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         """A member's bytes, checked, in memory of their own. None where the clip has no such member.
 
+        Of a shard that is being written to in place, they are waited for.
+
         Raises:
             CorruptMemberError: the bytes do not have the checksum in the catalog, or cannot be read.
             InputError: the shard is missing, not as long as dataset.json says, or cannot be fetched.
@@ -72,16 +78,14 @@ class Shards:
         file = self.source.open(shard)
         data = np.empty(size, np.uint8)
         start = time.perf_counter()
-        why = ""
-        try:
-            found = read_into(file, data.data, int(extent.offset[clip]))
-        except OSError as error:
-            why = f"cannot be read ({error.strerror})"
-        else:
-            if found < size:
-                why = f"ends {size - found} bytes early: the shard was cut short"
-            elif xxhash.xxh3_64_intdigest(data.data) != int(extent.xxh3[clip]):
-                why = "does not have its checksum"
+        until, waited = start + _PATIENCE, False
+        while why := _fault(file, data, int(extent.offset[clip]), int(extent.xxh3[clip])):
+            if time.perf_counter() > until or not file.being_written():
+                break
+            if not waited:
+                _log.warning("%s is being written to: waiting %g s at most", self.source.name(shard), _PATIENCE)
+            waited = True
+            time.sleep(_PAUSE)
         self.check_seconds += time.perf_counter() - start
         if why:
             raise CorruptMemberError(clip, member, self.source.name(shard), why)
@@ -90,6 +94,17 @@ class Shards:
     def close(self) -> None:
         """Let the shards go."""
         self.source.close()
+
+
+def _fault(file: ShardFile, data: NDArray[np.uint8], offset: int, xxh3: int) -> str:
+    """Read a member; what is wrong with it, or nothing."""
+    try:
+        found = read_into(file, data.data, offset)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if found < data.size:
+        return f"ends {data.size - found} bytes early: the shard was cut short"
+    return "" if xxhash.xxh3_64_intdigest(data.data) == xxh3 else "does not have its checksum"
 
 
 @dataclass(frozen=True, slots=True)

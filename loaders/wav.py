@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.catalog import Catalog
+from loaders.columns import to_device
 from loaders.dataset import ClipFormat
 
 HEADER = 44  #: bytes before the samples, in a file that holds nothing else
@@ -85,13 +86,16 @@ def waveforms_into(samples: NDArray[np.int16], start: NDArray[np.int64], out: ND
         start: (B,) of the windows.
         out: (B, m), to fill.
     """
-    if out.shape == samples.shape and not start.any():
-        np.multiply(samples, _SCALE, out=out)
-        return
     for row, first, wave in zip(samples, start.tolist(), out, strict=True):
-        piece = row[first : first + len(wave)]
-        np.multiply(piece, _SCALE, out=wave[: len(piece)])
-        wave[len(piece) :] = 0
+        _convert(row[first : first + len(wave)], wave)
+
+
+def _convert(samples: NDArray[np.int16], out: NDArray[np.float32]) -> None:
+    piece = out[: len(samples)]
+    # In two steps, of a row that stays in the nearest cache: numpy takes a third less than for both at once.
+    np.copyto(piece, samples)
+    np.multiply(piece, _SCALE, out=piece)
+    out[len(samples) :] = 0
 
 
 def waveforms_on(device: torch.device, rows: WavRows, start: NDArray[np.int64], length: int) -> torch.Tensor:
@@ -103,8 +107,7 @@ def waveforms_on(device: torch.device, rows: WavRows, start: NDArray[np.int64], 
     first = HEADER // 2
     if length == rows.count and not start.any():
         return moved[:, first : first + length].to(torch.float32).mul_(float(_SCALE))
-    index = torch.from_numpy(start).pin_memory().to(device, non_blocking=True)[:, None]
-    index = index + torch.arange(length, device=device)
+    index = to_device([start], device)[0][:, None] + torch.arange(length, device=device)
     wave = moved.gather(1, index.clamp_max(rows.count - 1) + first).to(torch.float32).mul_(float(_SCALE))
     return wave.masked_fill_(index >= rows.count, 0.0)
 
@@ -115,9 +118,7 @@ def decode_wav_into(data: NDArray[np.uint8], out: NDArray[np.float32], sample_ra
     Raises:
         RuntimeError: it is none, or of another sample rate.
     """
-    samples = wav_samples(data, sample_rate)[: len(out)]
-    np.multiply(samples, _SCALE, out=out[: len(samples)])
-    out[len(samples) :] = 0
+    _convert(wav_samples(data, sample_rate)[: len(out)], out)
 
 
 def wav_samples(data: NDArray[np.uint8], sample_rate: int) -> NDArray[np.int16]:

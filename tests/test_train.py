@@ -15,6 +15,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -25,6 +26,7 @@ from models.runlock import locked
 from models.runs import load_emotion
 from models.scores import score_emotion
 from tests.datasets import CONTENTS, make_dataset
+from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
 
 ROOT = Path(__file__).parents[1]
@@ -354,6 +356,24 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     assert found == [None, torch.bfloat16]
 
 
+@needs_libturbojpeg
+def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    losses = []
+    for pixels in ("rgb", "yuv420"):
+        settings = train.Settings(
+            stage="pretrain", data=(str(dataset),), preset="tiny", width=4, frame_size=32, batch_size=16, pixels=pixels
+        )
+        set_seed(0)
+        sizes = train.sizes_of(settings)
+        front_end, network = train.front_end_of(sizes, []), train.correspondence_net(sizes, "l3")
+        with train._loader(settings, accelerator, "train", training=True, paired=True) as loader:
+            assert loader.stats().decoder == "turbo"
+            losses.append(train.pretrain_step(next(iter(loader)), network.train(), front_end.train()).loss.item())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+
+
 def test_wrong_input_is_refused_in_one_line(
     dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -374,6 +394,8 @@ def test_wrong_input_is_refused_in_one_line(
     on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
     assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
+    planes = ("--pixels", "yuv420", "--window", "3", "--output", tmp_path / "run", *SMALL)
+    assert "whole clips" in refused("--stage", "pretrain", "--data", dataset, *planes)
     assert "\\x1b" not in ascii(refused("--stage", "evaluate", "--checkpoint", "a\x1b[2Jb", "--data", dataset))
     unlabelled = tmp_path / "unlabelled"
     make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))

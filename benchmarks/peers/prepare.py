@@ -160,7 +160,7 @@ def _prepare_forms(
     for number, original in enumerate(originals):
         (work / "reference" / f"{number:06d}.jpg").write_bytes(original.members["filmstrip"])
         (work / "reference" / f"{number:06d}.wav").write_bytes(original.members["audio"])
-    _repeat(originals, copies, manifest, work / "dataset")
+    repeat_dataset(originals, copies, manifest, work / "dataset")
     sizes: dict[str, float] = {
         "filmstrip": _mean(len(o.members["filmstrip"]) + len(o.members["audio"]) for o in originals)
     }
@@ -243,7 +243,7 @@ def _write_tars(members: Sequence[dict[str, bytes]], copies: Sequence[Copy], fol
                     tar.addfile(header, io.BytesIO(data))
 
 
-def _repeat(originals: Sequence[Original], copies: Sequence[Copy], manifest: Manifest, output: Path) -> None:
+def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manifest: Manifest, output: Path) -> None:
     """A dataset like the given one, of the copies: each of them counts as another speaker's."""
     folder = output / "train"
     folder.mkdir(parents=True)

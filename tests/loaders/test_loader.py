@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -308,7 +309,7 @@ def test_a_forked_child_is_refused_and_disturbs_nothing(dataset: Path, yielded: 
 
 
 IN_A_WORKER = """
-import os, sys, torch
+import multiprocessing, os, sys, torch
 from loaders import ClipLoader, InputError
 class Wrapper(torch.utils.data.IterableDataset):  # the one that everyone writes first
     def __init__(self, loader): self.loader = loader
@@ -321,7 +322,8 @@ def of(wrapper, workers):
         return "num_workers=0" in str(error)
 with ClipLoader(sys.argv[1], batch_size=8) as loader:
     print(of(Wrapper(loader), 0), of(Wrapper(loader), 2), of(Wrapper(None), 2), flush=True)
-os._exit(0)  # torch would wait seconds for workers that failed
+for worker in multiprocessing.active_children(): worker.kill()  # torch would wait seconds for workers that failed, and
+os._exit(0)  # one that starts after its parent has ended would wait for ever, with these pipes open
 """
 
 
@@ -330,6 +332,37 @@ def test_the_workers_of_a_torch_data_loader_are_refused(dataset: Path) -> None:
     command = [sys.executable, "-c", IN_A_WORKER, str(dataset)]
     done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=True)
     assert done.stdout.split() == ["7", "True", "True"]
+
+
+def test_a_torch_data_loader_without_workers_hands_on_its_batches(dataset: Path) -> None:
+    """As they are, also with its length: a ClipLoader is an IterableDataset of batches."""
+    with loader_of(dataset) as loader:
+        whole = digests(loader)
+        again = torch.utils.data.DataLoader(loader, batch_size=None)
+        assert len(again) == len(whole)
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0})
+        assert digests(again) == whole
+
+
+def test_a_batch_as_keyword_arguments_is_the_same_batch(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        batch = next(iter(loader))
+    named = batch.as_dict()
+    assert list(named) == [field.name for field in fields(Batch)]
+    assert all(named[field.name] is getattr(batch, field.name) for field in fields(Batch))
+
+
+@pytest.mark.parametrize(("split", "examples"), [("train", 56), ("test", 38)])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_it_knows_the_examples_of_an_epoch(dataset: Path, split: str, examples: int, world_size: int) -> None:
+    """Over all ranks; in training the remainder that fills no global batch is left out."""
+    share = {"batch_size": 8 // world_size, "world_size": world_size}
+    found = 0
+    for rank in range(world_size):
+        with loader_of(dataset, split, rank=rank, **share) as loader:
+            assert (loader.batch_size, loader.examples) == (8 // world_size, examples)
+            found += sum(len(batch) for batch in loader)
+    assert found == examples
 
 
 # -- going on where it was
@@ -403,6 +436,14 @@ def test_every_loop_over_an_evaluation_is_whole(dataset: Path) -> None:
         assert digests(loader) == whole
         with pytest.raises(RuntimeError, match="later loop"):
             next(older)
+
+
+def test_a_state_of_a_smaller_batch_is_refused_for_that(dataset: Path) -> None:
+    """Although its step may also lie beyond the epoch: it is the setting that is to be mended."""
+    with loader_of(dataset) as small, loader_of(dataset, batch_size=16) as large:
+        take(small, len(large) + 1)
+        with pytest.raises(InputError, match="global_batch was 8 and is 16: resume with the settings"):
+            large.load_state_dict(small.state_dict())
 
 
 def test_what_is_no_state_is_refused(dataset: Path) -> None:
@@ -520,18 +561,51 @@ def test_as_many_bad_clips_are_counted_as_there_are(tmp_path: Path, full: bool) 
     assert runs[0] == runs[1]
 
 
-def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path, threads: int) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     whole = run_of(dataset, 7)
     with loader_of(dataset) as loader:
         fifth = take(loader, 5)[-1]
     flip_byte(copy, "train", int(fifth.clip[3]))
     found: list[str] = []
-    with loader_of(copy, max_bad_fraction=0.0) as loader:
+    with loader_of(copy, max_bad_fraction=0.0, reading_threads=threads) as loader:
         with pytest.raises(TooManyBadClipsError, match="1 of 62 clips"):
             found.extend(digest(batch) for batch in loader)
         assert found == whole[:4]
         assert (loader.epoch, loader.step) == (0, 4)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_however_many_threads_read_batches_and_counts_are_the_same(
+    dataset: Path, tmp_path: Path, threads: int, split: str
+) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for row in range(2, 38, 5):
+        flip_byte(copy, split, row, ("filmstrip", "audio")[row % 2])
+
+    def outcome(reading_threads: int) -> tuple[list[str], list[str], tuple[int, ...], dict[str, Any]]:
+        with loader_of(copy, split, max_bad_fraction=0.5, reading_threads=reading_threads) as loader:
+            found = digests(take(loader, 3 * len(loader)))
+            state = loader.state_dict()
+            take(loader, 1)  # of what is read ahead, a count says nothing
+            stats = loader.stats()
+            return found, sorted(loader._reader.bad.values()), (stats.bad_clips,), state
+
+    assert outcome(threads) == outcome(1)
+    assert outcome(1)[2] == (8,)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_several_threads_read_remote_shards_window_by_window(dataset: Path, tmp_path: Path, threads: int) -> None:
+    url, biggest = f"memory://{tmp_path.name}", max(path.stat().st_size for path in dataset.glob("train/*.tar"))
+    fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
+    options = {"shard_window": 1, "cache": tmp_path / "cache", "cache_bytes": 2 * biggest + 1}
+    with loader_of(url, reading_threads=threads, **options) as loader:  # type: ignore[arg-type]
+        found = digests(take(loader, 30))
+        assert loader.stats().fetched_shards >= 4
+    assert found == run_of(dataset, 30, shard_window=1)
 
 
 def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:

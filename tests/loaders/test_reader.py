@@ -1,6 +1,8 @@
 """A step's bytes are those of its examples; a bad clip gives way to the same other one in every run."""
 
+import errno
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 from loaders.catalog import open_catalog
@@ -16,8 +19,9 @@ from loaders.examples import Examples, Sampler
 from loaders.order import rank_positions, steps_per_epoch
 from loaders.pipeline import Encoded
 from loaders.reader import Loaded, Reader, TooManyBadClipsError
-from loaders.storage import Shards
-from loaders.wav import HEADER
+from loaders.storage import LocalShards, Shards
+from loaders.wav import HEADER, alike
+from sharding.waveform import encode_waveform
 from tests.damage import copy_of, flip_byte, shard_of
 
 BATCH = 6
@@ -206,3 +210,112 @@ def test_gaze_is_the_stored_array_or_noughts(dataset: Path) -> None:
             assert loaded.gaze_valid[index] == valid
             seen[valid] += 1
     assert min(seen.values()) > 0
+
+
+# -- shards that change under the reader
+
+
+def test_of_a_shard_that_is_cut_while_it_is_read_the_clips_are_bad_and_the_process_lives(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy)
+    epochs_of(reader)  # every shard is open
+    path = shard_of(copy, "train", 0)
+    with path.open("r+b") as file:
+        file.truncate(4096)
+    with caplog.at_level(logging.WARNING, "loaders.reader"):
+        steps = [reader.read(1, step) for step in range(62 // BATCH)]
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    in_it = set(np.flatnonzero(catalog.shard == catalog.shard[0]).tolist())
+    assert reader.bad.keys() <= in_it
+    assert len(reader.bad) > 5
+    messages = [record.message for record in caplog.records if record.name == "loaders.reader"]
+    assert all(path.name in message and "bytes early" in message for message in messages)
+    assert not set(reader.bad) & {clip for step in steps for clip in step.examples.clip.tolist()}
+
+
+def test_what_is_restored_meanwhile_is_read_again_and_no_clip_is_bad(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader, whole = reader_of(copy), reader_of(dataset)
+    path = shard_of(copy, "train", 0)
+    data = path.read_bytes()
+    for step in range(5):
+        drawn = reader.draw(0, step)
+        path.write_bytes(bytes(len(data)))  # in place, as cp does
+        found = reader.load(drawn)
+        assert found.bad or not any(shard == (0, 0) for shard in found.filmstrips.shard)
+        path.write_bytes(data)
+        loaded, expected = reader.finish(found), whole.read(0, step)
+        for one, other in zip(loaded.encoded.filmstrips, expected.encoded.filmstrips, strict=True):
+            assert np.array_equal(one, other)
+        assert loaded.encoded.rows is not None
+        assert expected.encoded.rows is not None
+        assert np.array_equal(loaded.encoded.rows.samples, expected.encoded.rows.samples)
+        assert np.array_equal(loaded.gaze, expected.gaze)
+    assert (reader.bad, reader.substitutions) == ({}, 0)
+
+
+def test_a_read_that_the_disk_refuses_makes_a_bad_clip_with_the_reason(
+    dataset: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(dataset)
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    broken = int(catalog.members["filmstrip"].offset[7])
+    shard = LocalShards(catalog).name(int(catalog.shard[7]))
+    preadv = os.preadv
+
+    def refusing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if offset == broken and str(Path(f"/proc/self/fd/{descriptor}").readlink()) == shard:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", refusing)
+    with caplog.at_level(logging.WARNING, "loaders.reader"):
+        epochs_of(reader, 2)
+    assert list(reader.bad) == [7]
+    assert "Input/output error" in caplog.text
+
+
+# -- sound
+
+
+@pytest.mark.parametrize("what", ["two channels", "no RIFF"])
+def test_a_file_of_right_checksum_that_is_no_sound_is_a_bad_clip(dataset: Path, tmp_path: Path, what: str) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy)
+    catalog = reader._catalogs[0]
+    extent = catalog.members["audio"]
+    with shard_of(copy, "train", 9).open("r+b") as file:
+        file.seek(int(extent.offset[9]) + (22 if what == "two channels" else 0))
+        file.write(b"\2")
+        file.seek(int(extent.offset[9]))
+        extent.xxh3[9] = xxhash.xxh3_64_intdigest(file.read(int(extent.size[9])))
+    found = epochs_of(reader, EPOCHS)
+    assert list(reader.bad) == [9]
+    assert 9 not in columns(found)[1]
+
+
+def test_another_header_before_the_same_samples_is_as_good(dataset: Path, tmp_path: Path) -> None:
+    """A chunk more, and as many samples less: of the right length, but not the usual header."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy, training=False, negatives=None)
+    extent = reader._catalogs[0].members["audio"]
+    samples = np.arange(32_000 - 6, dtype=np.int16)
+    plain = encode_waveform(samples, sample_rate=16_000, audio_format="wav")
+    other = plain[:12] + b"note\4\0\0\0abcd" + plain[12:]
+    with shard_of(copy, "train", 2).open("r+b") as file:
+        file.seek(int(extent.offset[2]))
+        file.write(other)
+    extent.xxh3[2] = xxhash.xxh3_64_intdigest(other)
+    rows = reader.read(0, 0).encoded.rows
+    assert rows is not None
+    assert rows.samples[2].tolist() == [*samples.tolist(), *[0] * 6]
+    assert reader.bad == {}
+
+
+def test_sound_of_uneven_length_comes_as_files(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    assert alike([catalog], "audio")
+    catalog.members["audio"].size[5] -= 2
+    assert not alike([catalog], "audio")
