@@ -628,7 +628,10 @@ def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoad
         "folders": list(settings.data),
         "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,
         "tf32": settings.tf32 if on_gpu else None,
-        **{name: getattr(settings, name) for name in ("compile", "placement", "hw_decoder_load", "cpu_decoder")},
+        **{
+            name: getattr(settings, name)
+            for name in ("compile", "placement", "hw_decoder_load", "cpu_decoder", "pixels")
+        },
         **versions(),
     }
     return {SETTINGS: decides, EXECUTION: rounds}
