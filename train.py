@@ -614,7 +614,7 @@ def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoad
     split = order["split"]
     catalogs = [catalog.manifest.splits[split].catalog_sha256 for catalog in loader.catalogs]
     names = ["epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "schedule", "gaze_dropout"]
-    names += ["batch_size", "seed", "lanes", "shard_window", "evaluation_split", "pixels"]
+    names += ["batch_size", "seed", "lanes", "shard_window", "evaluation_split"]
     names += ["evaluation_rounds"] if stage == "pretrain" else ["alpha", "margin", "triplet_reduction"]
     decides = {name: getattr(settings, name) for name in names}
     decides |= {
@@ -628,7 +628,10 @@ def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoad
         "folders": list(settings.data),
         "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,
         "tf32": settings.tf32 if on_gpu else None,
-        **{name: getattr(settings, name) for name in ("compile", "placement", "hw_decoder_load", "cpu_decoder")},
+        **{
+            name: getattr(settings, name)
+            for name in ("compile", "placement", "hw_decoder_load", "cpu_decoder", "pixels")
+        },
         **versions(),
     }
     return {SETTINGS: decides, EXECUTION: rounds}

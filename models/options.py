@@ -12,9 +12,8 @@ _EVERYWHERE = (*_TRAINING, "evaluate")
 #: The stages at which an option has an effect.
 STAGES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("stage", "data", "batch_size", "window", "seed", "mixed_precision", "tf32"), _EVERYWHERE),
-    **dict.fromkeys(("evaluation_split", "loader_threads", "reading_threads", "pixels"), _EVERYWHERE),
-    **dict.fromkeys(("placement", "hw_decoder_load", "cpu_decoder"), _EVERYWHERE),
-    **dict.fromkeys(("shard_window", "cache", "cache_gb"), _EVERYWHERE),
+    **dict.fromkeys(("evaluation_split", "loader_threads", "placement", "hw_decoder_load", "cpu_decoder"), _EVERYWHERE),
+    **dict.fromkeys(("shard_window", "cache", "cache_gb", "pixels", "reading_threads"), _EVERYWHERE),
     "evaluation_rounds": ("pretrain", "evaluate"),
     **dict.fromkeys(("output", "resume", "change", "weights", "lanes"), _TRAINING),
     **dict.fromkeys(("preset", "gaze", "width", "frame_size", "frames", "gaze_dropout"), _TRAINING),

@@ -26,7 +26,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import nn
 
 from loaders.errors import InputError
@@ -38,7 +38,7 @@ from models.presets import correspondence_net, emotion_net, preset_from_json
 from models.provenance import CHANGES, Change, as_json
 from models.runlock import LOCK, locked
 from models.scores import results_table
-from models.wholefile import write_whole
+from models.wholefile import write_tensors, write_whole
 
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
 _STAGES = ("pretrain", "finetune")
@@ -188,7 +188,7 @@ def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
         for prefix, module in ((_FRONT_END, front_end), (_NETWORK, network))
         for name, tensor in module.state_dict().items()
     }
-    write_whole(folder / MODEL, save(tensors))
+    write_tensors(folder / MODEL, tensors)
 
 
 def save_results(folder: Path, results: Mapping[str, Any]) -> None:
