@@ -10,7 +10,7 @@ usage: benchmarks/gpu.sh [--dry-run] [--list] [--only NAME[,NAME…]] [--budget 
   OUT        folder for a log a stage, summary.txt and results/*.json; by default $OUT
   --dry-run  the same stages on the CPU, with tiny settings
   --list     print each stage's name, limit in seconds and command, and run nothing
-  --only     these stages alone; all but "machine" and "tests" need "prepare"
+  --only     these stages alone; all but "machine" and the tests need "prepare"
   --budget   seconds for all of it (540): a stage that finds none left is skipped
 
 A stage that fails or exceeds its limit does not stop the others. Records of a run on a GPU are copied to
@@ -41,7 +41,7 @@ data=${1:-}
 out=${2:-${OUT:-}}
 [[ -n $data && -n $out && $# -le 2 ]] || wrong "DATA and OUT are needed"
 [[ $budget =~ ^[0-9]+$ ]] || wrong "--budget is $budget: give whole seconds"
-stages=(machine prepare train loaders tests peers program train-large compiled compiled-test)
+stages=(machine prepare train loaders tests tests-alone peers program train-large compiled compiled-test)
 for name in ${only//,/ }; do
     [[ " ${stages[*]} " == *" $name "* ]] || wrong "--only $name: there are ${stages[*]}"
 done
@@ -134,7 +134,8 @@ stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$w
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
-stage tests 160 "$python" -m pytest tests/gpu -rs --durations=20 -k 'not compiled'
+stage tests 110 "$python" -m pytest tests/gpu -n 5 --dist worksteal -m 'not alone' -rs --durations=20 -k 'not compiled'
+stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
 libraries=$work/ffmpeg
 if [[ -n $list ]] || ! chosen peers || {

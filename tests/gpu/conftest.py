@@ -1,6 +1,10 @@
 """Tests that need an NVIDIA GPU; elsewhere they are collected, and skipped with the reason.
 
-A GPU is dear: all of them are to take two minutes and a half. What many tests compare with is decoded once.
+A GPU is dear: all of them are to take two minutes and a half. What many tests compare with is decoded once; and several
+processes share the GPU, but for tests that measure its memory or keep it busy:
+
+    python -m pytest tests/gpu -n 5 -m "not alone"
+    python -m pytest tests/gpu -n 0 -m alone
 """
 
 from collections.abc import Iterator
@@ -29,10 +33,15 @@ def _why_not() -> str:
     return "there is no NVIDIA GPU that torch can use"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _short_trials() -> Iterator[None]:
-    """Every loader that decodes on the GPU tries it first, for half a second: what it finds does not matter here."""
-    with mock.patch("loaders.placement._SECONDS", 0.02):
+@pytest.fixture(autouse=True)
+def _few_trials(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A loader that decodes on the GPU tries it first, in a pipeline that takes seconds to make and is thrown away.
+
+    Tests in which nothing depends on it say at once that it decodes; ``real_trials`` are short ones.
+    """
+    real = request.node.get_closest_marker("real_trials") is not None
+    trial = mock.patch("loaders.placement._SECONDS", 0.02)
+    with trial if real else mock.patch("loaders.placement.Trial.__call__", lambda self, decoder: 1.0):
         yield
 
 

@@ -89,6 +89,7 @@ def test_engines_and_kernels_decode_alike(share: float, full_size: Path) -> None
     assert_alike(taken(full_size, 4, placement="gpu", hw_decoder_load=share), expected, exact=False)
 
 
+@pytest.mark.real_trials
 @pytest.mark.parametrize("placement", ["gpu", "cpu", "auto"])
 def test_batches_lie_on_the_gpu_and_the_statistics_say_what_decoded(dataset: Path, placement: str) -> None:
     with loader_of(dataset, placement=placement) as loader:
@@ -143,6 +144,7 @@ def test_a_run_stopped_anywhere_goes_on_as_if_it_had_not(dataset: Path, placemen
     assert_alike(found, whole, exact=placement == "cpu")
 
 
+@pytest.mark.real_trials
 def test_a_run_moves_between_cpu_and_gpu_and_auto_keeps_its_decoder(dataset: Path) -> None:
     expected = taken(dataset, 12, device="cpu")
     with loader_of(dataset, placement="auto") as loader:
@@ -167,6 +169,7 @@ def snapshot(batch: Batch) -> Batch:
     return Batch(*(getattr(batch, field.name).clone() for field in fields(Batch)))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("stream_of_its_own", [False, True])
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_batch_outlasts_the_kernels_queued_on_it(full_size: Path, placement: str, stream_of_its_own: bool) -> None:
@@ -193,6 +196,7 @@ def test_batches_that_are_held_stay_as_they_are(full_size: Path, placement: str)
     assert [digest(batch) for batch in held] == before
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_the_consumer_is_never_made_to_wait_for_the_gpu(dataset: Path, placement: str) -> None:
     with loader_of(dataset, placement=placement) as loader:
@@ -217,6 +221,7 @@ def test_the_consumer_is_never_made_to_wait_for_the_gpu(dataset: Path, placement
         assert all(int(total) > 0 for total in sums)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_thousand_steps_take_no_more_memory_than_two_hundred(dataset: Path, placement: str) -> None:
     """Of the whole device: DALI's memory is not torch's."""
@@ -231,6 +236,7 @@ def test_a_thousand_steps_take_no_more_memory_than_two_hundred(dataset: Path, pl
     assert max(used[2:]) - used[1] <= 32 * MIB, used
 
 
+@pytest.mark.alone
 def test_loaders_that_come_and_go_leave_nothing_on_the_device(dataset: Path) -> None:
     used = []
     for _ in range(8):
@@ -254,6 +260,7 @@ class _NoGpuDecoder(DecodePipeline):
         super().__init__(clip, frames, settings, source)
 
 
+@pytest.mark.real_trials
 @pytest.mark.parametrize("placement", ["gpu", "auto"])
 def test_where_the_gpu_cannot_decode_the_cpu_does_and_says_why(
     dataset: Path, placement: str, caplog: pytest.LogCaptureFixture
