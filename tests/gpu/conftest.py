@@ -41,7 +41,7 @@ def _few_trials(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     real = request.node.get_closest_marker("real_trials") is not None
     trial = mock.patch("loaders.placement._SECONDS", 0.02)
-    with trial if real else mock.patch("loaders.placement.Trial.__call__", lambda self, decoder: 1.0):
+    with trial if real else mock.patch("loaders.placement.Trial.__call__", return_value=1.0):
         yield
 
 
