@@ -18,6 +18,7 @@ from loaders.errors import InputError
 from sharding import shortcut
 from sharding.settings import BuildSettings
 from sharding.shortcut import find_shortcuts, report_shortcuts, wilson
+from tests.damage import declare_catalog
 from tests.datasets import Contents, make_dataset
 
 SETTINGS = BuildSettings(size=16, clip_seconds=0.25)
@@ -40,6 +41,7 @@ def padded(dataset: Path, folder: Path, draw: Callable[[NDArray[np.int64]], NDAr
     _, video = np.unique(table["video"].to_pylist(), return_inverse=True)
     padding = pa.array(draw(video).astype(np.float32))
     pq.write_table(table.set_column(table.schema.get_field_index("padded"), "padded", padding), path)
+    declare_catalog(copy, "train")
     return copy
 
 
