@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.batch import Batch
-from loaders.cache import ShardCache
+from loaders.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import Manifest, read_manifest
 from loaders.errors import InputError
@@ -69,6 +69,7 @@ class ClipLoader:
         shard_window: int | None = None,
         cache: str | Path = CACHE,
         cache_bytes: int = 64 << 30,
+        cache_patience: float = PATIENCE,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -102,7 +103,10 @@ class ClipLoader:
             shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
                 None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
             cache: folder on a local disk for the shards of remote datasets; the processes of a machine share it.
-            cache_bytes: that these shards may take; the least recently used go first.
+            cache_bytes: that these shards may take; the least recently used go first. Loaders and processes that share
+                the folder take turns where it is enough for each of them and not for all.
+            cache_patience: seconds for which a wait for a remote shard, or for room in the cache, may pass without any
+                progress; then it ends with an error that says who is in the way.
             storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
 
         Raises:
@@ -129,6 +133,8 @@ class ClipLoader:
         _check("threads", threads or 1, 1, 1024)
         _check("lanes", lanes, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
+        if not cache_patience > 0:
+            raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
         _check("shard_window", shard_window or 1, 1, 1 << 30)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
@@ -159,16 +165,19 @@ class ClipLoader:
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
         )
-        self._caches: dict[int, ShardCache] = {}  # a file system
+        # One for all: a loader that waits for one cache with another's room in its hands might wait for ever.
+        self._cache: ShardCache | None = None
+        if any(described is not None for described in remote):
+            self._cache = ShardCache(None, Path(cache) / "shards", cache_bytes, patience=cache_patience)
         sources: list[ShardSource | None] = []
         for described, catalog in zip(remote, self._catalogs, strict=True):
-            if described is None:
+            if described is None or self._cache is None:
                 sources.append(None)
                 continue
-            system = described.file_system
-            shards = self._caches.setdefault(id(system), ShardCache(system, Path(cache) / "shards", cache_bytes))
-            sources.append(CachedShards(catalog, f"{described.path}/{split}", shards))
+            folder = f"{described.path}/{split}"
+            sources.append(CachedShards(catalog, folder, self._cache, described.file_system))
         self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction, sources, audio=audio)
+        self._read = self._reader.read if self._cache is None else partial(_read_cached, self._reader, self._cache)
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -237,7 +246,7 @@ class ClipLoader:
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, _end, self._stream, tuple(self._caches.values()))
+            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache)
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
@@ -261,11 +270,11 @@ class ClipLoader:
         """
         if self._choice is not None:
             self._settings = replace(self._settings, decoder=self._choice.decoder)
-            return self._reader.read
+            return self._read
         ahead: dict[tuple[int, int], Loaded] = {}
         place = self._epoch, self._step
         for _ in range(TRIAL_BATCHES):
-            ahead[place] = self._reader.read(*place)
+            ahead[place] = self._read(*place)
             place = (place[0], place[1] + 1) if place[1] + 1 < self._steps else (place[0] + 1, 0)
         batches = [loaded.encoded for loaded in ahead.values() if len(loaded.examples)]
         if batches:
@@ -273,7 +282,7 @@ class ClipLoader:
         else:
             self._choice = Choice("cpu", "no clips fell to this rank to try")
         self._settings = replace(self._settings, decoder=self._choice.decoder)
-        return partial(_read_ahead, self._reader, ahead)
+        return partial(_read_ahead, self._read, ahead)
 
     def _tensors(self, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
         settings = self._settings
@@ -339,8 +348,8 @@ class ClipLoader:
         """End the threads and let the files go. Batches that were yielded stay valid."""
         self._closed = True
         self._stop()
-        for cache in self._caches.values():
-            cache.close()
+        if self._cache is not None:
+            self._cache.close()
         self._reader.close()
 
     def __enter__(self) -> "ClipLoader":
@@ -354,16 +363,17 @@ class ClipLoader:
     def _stop(self) -> None:
         if self._stream is not None and self._finalizer is not None:
             self._finalizer.detach()
-            for cache in self._caches.values():
-                cache.cancel()  # a shard may be long in coming
+            if self._cache is not None:
+                self._cache.cancel()  # a shard may be long in coming
             self._stream.stop()
-            for cache in self._caches.values():
-                cache.go_on()
+            if self._cache is not None:
+                self._cache.go_on()
             self._stream = None
 
     def stats(self) -> LoaderStats:
         """What the loader did so far, and who waited for whom."""
         counts, reader = self._counts, self._reader
+        cached = CacheCounts() if self._cache is None else self._cache.counts
         return LoaderStats(
             clips=self._yielded,
             first_batch=self._first_batch,
@@ -377,11 +387,12 @@ class ClipLoader:
             decode_seconds=counts.decode_seconds,
             decode_blocked=counts.decoded.put_wait,
             bytes=reader.bytes,
-            cache_hits=sum(cache.counts.hits for cache in self._caches.values()),
-            fetched_shards=sum(cache.counts.fetched for cache in self._caches.values()),
-            fetched_bytes=sum(cache.counts.fetched_bytes for cache in self._caches.values()),
-            fetch_retries=sum(cache.counts.retries for cache in self._caches.values()),
-            fetch_wait=sum(cache.counts.wait for cache in self._caches.values()),
+            cache_hits=cached.hits,
+            fetched_shards=cached.fetched,
+            fetched_bytes=cached.fetched_bytes,
+            fetch_retries=cached.retries,
+            fetch_wait=cached.wait,
+            damaged_shards=cached.damaged,
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
             decoder="" if self._choice is None else self._choice.decoder,
@@ -391,18 +402,26 @@ class ClipLoader:
         )
 
 
-def _end(stream: Stream, caches: Sequence[ShardCache]) -> None:
+def _end(stream: Stream, cache: ShardCache | None) -> None:
     """End the threads of a loader that nobody closed."""
-    for cache in caches:
+    if cache is not None:
         cache.cancel()
     stream.stop()
-    for cache in caches:
+    if cache is not None:
         cache.close()
 
 
-def _read_ahead(reader: Reader, ahead: dict[tuple[int, int], Loaded], epoch: int, step: int) -> Loaded:
+def _read_cached(reader: Reader, cache: ShardCache, epoch: int, step: int) -> Loaded:
+    """A step, of whose shards none may go while it is read."""
+    with cache.step():
+        return reader.read(epoch, step)
+
+
+def _read_ahead(
+    read: Callable[[int, int], Loaded], ahead: dict[tuple[int, int], Loaded], epoch: int, step: int
+) -> Loaded:
     """A step that was read already, or else is now."""
-    return ahead.pop((epoch, step), None) or reader.read(epoch, step)
+    return ahead.pop((epoch, step), None) or read(epoch, step)
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:

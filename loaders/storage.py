@@ -14,10 +14,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from loaders.cache import RemoteShard, ShardCache
+from loaders.cache import FileSystem, RemoteShard, ShardCache
 from loaders.catalog import Catalog
 from loaders.errors import InputError
 
+_RECHECKS = 2  # times that a shard with a wrong member may turn out to be a damaged copy, and is fetched again
 _MAPPED = 256  # shards mapped at a time: each map holds a file open, of which a process may have a thousand
 
 
@@ -40,6 +41,9 @@ class ShardSource(Protocol):
 
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """Say which shards are drawn from now, and which after them."""
+
+    def recheck(self, shard: int) -> bool:
+        """After a member without its checksum: whether the shard was a damaged copy, and reading it again may help."""
 
     def close(self) -> None:
         """Let the maps go."""
@@ -72,13 +76,16 @@ class Shards:
             return None
         shard = int(self._catalog.shard[clip])
         offset = int(extent.offset[clip])
-        data = self.source.map(shard)[offset : offset + size]
-        start = time.perf_counter()
-        whole = xxhash.xxh3_64_intdigest(data.data) == int(extent.xxh3[clip])
-        self.check_seconds += time.perf_counter() - start
-        if not whole:
-            raise CorruptMemberError(clip, member, self.source.name(shard))
-        return data
+        for attempt in range(_RECHECKS + 1):
+            data = self.source.map(shard)[offset : offset + size]
+            start = time.perf_counter()
+            whole = xxhash.xxh3_64_intdigest(data.data) == int(extent.xxh3[clip])
+            self.check_seconds += time.perf_counter() - start
+            if whole:
+                return data
+            if attempt == _RECHECKS or not self.source.recheck(shard):
+                break
+        raise CorruptMemberError(clip, member, self.source.name(shard))
 
     def close(self) -> None:
         """Let the shards go."""
@@ -99,6 +106,10 @@ class LocalShards:
 
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """All are at hand."""
+
+    def recheck(self, shard: int) -> bool:
+        """No: it is the only one."""
+        return False
 
     def close(self) -> None:
         """Let the maps go."""
@@ -132,17 +143,18 @@ class LocalShards:
 class CachedShards:
     """Shards in an object store, by way of a cache on the local disk."""
 
-    def __init__(self, catalog: Catalog, folder: str, cache: ShardCache) -> None:
+    def __init__(self, catalog: Catalog, folder: str, cache: ShardCache, file_system: FileSystem | None = None) -> None:
         """
         Args:
             catalog: of the split, a local copy.
-            folder: of the split, as the cache's file system names it.
+            folder: of the split, as the file system names it.
             cache: which several splits and datasets may share.
+            file_system: of the shards; None: the cache's.
         """
         self._owner = folder
         self._cache = cache
         self._shards = [
-            RemoteShard(f"{folder}/{shard.name}", shard.bytes, shard.sha256)
+            RemoteShard(f"{folder}/{shard.name}", shard.bytes, shard.sha256, file_system)
             for shard in catalog.manifest.splits[catalog.split].shards
         ]
 
@@ -153,6 +165,10 @@ class CachedShards:
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """Have them fetched, and let go of all others."""
         self._cache.want(self._owner, [self._shards[n] for n in now], [self._shards[n] for n in soon])
+
+    def recheck(self, shard: int) -> bool:
+        """Whether the cached copy was damaged; it is then fetched again."""
+        return self._cache.recheck(self._shards[shard])
 
     def close(self) -> None:
         """Nothing: the cache outlives its sources, and who made it closes it."""

@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
             start, end = int(first), min(int(last) + 1 if last else total, total)
             data = data[start:end]
             status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{total}"
-        misdeed = self.server.misdeed(key) if body and key.endswith(".tar") else None
+        misdeed = self.server.misdeed(key) if body else None
         if misdeed == "503":
             self._send(503, b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>", {})
         elif misdeed == "reset":
@@ -103,7 +103,7 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def s3_adversary(folder: Path, *, every: int, stall_seconds: float = 3.0) -> Iterator[_Server]:
-    """Serve ``folder``'s sub-folders as buckets; every so many requests for a shard goes wrong, 0: none does."""
+    """Serve ``folder``'s sub-folders as buckets; every so many requests goes wrong, whatever for, 0: none does."""
     server = _Server(folder, every, stall_seconds)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
