@@ -26,6 +26,7 @@ from loaders.filesystem import url_of
 from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
+from loaders.pairs import DRAWS
 from loaders.pipeline import PipelineSettings, to_torch
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
@@ -199,6 +200,7 @@ class ClipLoader:
             global_batch=global_batch,
             lanes=lanes,
             shard_window=shard_window,
+            draws=DRAWS,
             negatives=None if negatives is None else dict(sorted(negatives.items())),
         )
         self._epoch, self._step = 0, 0
@@ -333,6 +335,11 @@ class ClipLoader:
             InputError: it is of another dataset or of other settings; the message says what differs.
         """
         saved = state["fingerprint"]
+        if saved.get("draws", 1) != DRAWS:
+            raise InputError(
+                f"the checkpoint was saved by a version that draws pairs in another way ({saved.get('draws', 1)}, here "
+                f"{DRAWS}): resume with that version, or start anew from its weights"
+            )
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
