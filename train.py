@@ -24,7 +24,7 @@ from loaders.remote import CACHE, describe
 from models import runs
 from models.augmentation import Augmentation
 from models.emotion import EmotionNet
-from models.execution import Tf32, adam, compile_towers, place, set_tf32
+from models.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
 from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
@@ -108,6 +108,8 @@ class Settings:
     """On a GPU, which float32 products may be rounded to TF32."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
+    reading_threads: int | None = None
+    """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
     """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
     hw_decoder_load: float = 0.9
@@ -316,7 +318,8 @@ def _fit(
     optimizer: Any = put_in_place(settings, network, accelerator.device)
     described = run | {"data": [*settings.data], "seed": settings.seed}
     runs.open_run(output, described, accelerator, resume=settings.resume)
-    front_end.to(accelerator.device).train()
+    place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
+    front_end.train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     accelerator.register_for_checkpointing(loader)
     accelerator.init_trackers("tensorboard")
@@ -430,9 +433,14 @@ def _say_what_bounds(loader: ClipLoader) -> None:
         f"{stats.clips} clips in {stats.seconds:.0f} s, {stats.clips_per_second:.0f} clips/s; waited for data "
         f"{100 * stats.data_wait_share:.2f} % of the time: bound by {bound}; {stats.bad_clips} bad clips"
     )
-    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
     if stats.decoder:
-        console().print(f"filmstrips were decoded {what[stats.decoder]}: {stats.decoder_reason}")
+        console().print(f"{decoded_by(stats.decoder)}: {stats.decoder_reason}")
+
+
+def decoded_by(decoder: str) -> str:
+    """How the end of a run begins to tell what decoded, and why."""
+    what = {"gpu": "by nvJPEG on the GPU", "cpu": "by DALI on the CPU", "turbo": "by libjpeg-turbo on the CPU"}
+    return f"filmstrips were decoded {what[decoder]}"
 
 
 def _resume(output: Path, accelerator: Accelerator) -> None:
@@ -512,6 +520,7 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         training=training,
         negatives={"other_video": 1.0} if paired else None,
         threads=settings.loader_threads,
+        reading_threads=settings.reading_threads,
         lanes=settings.lanes if training else 1,
         shard_window=settings.shard_window,
         cache=settings.cache,

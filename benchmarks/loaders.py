@@ -5,7 +5,7 @@
 Every side hands out the same clips, frames and sound, as torch tensors in batches of the same size, on the same cores;
 each runs in a process of its own, the sides alternating. Each process's first batch is compared with the clips that it
 names. A peer that fails, or gives other frames or sounds, is not measured, and the reason stands in the record; a side
-of our own that does so stops the benchmark.
+of our own that does so stops the benchmark. On a GPU the limit is nvImageCodec, decoding as ours has it decode.
 
 The speed of a machine drifts by more than what lies between this loader, the limit and DALI's own reader: these take
 many short turns, and keep their processes, stopped, from one to the next. All other peers are started anew in every
@@ -14,6 +14,7 @@ round, and compared with this loader as it was just before.
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -52,7 +53,6 @@ from loaders.errors import InputError, reported  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
 DALI = "ours, by DALI"
-THREADS = (1, 2, 4, 8, 16)  # of the CPU, beside a GPU
 LIMIT, STRIPS = "limit", "limit, strips in turn"
 CLOSE_PEER = "dali @ filmstrip"  # which gets as near as ours
 JUST_BEFORE = "ours_just_before"  # clips a second
@@ -92,14 +92,23 @@ class Settings:
     """Clips a batch."""
     workers: int = 0
     """Processes or threads of each side; 0: the cores of this machine."""
+    ways: bool = True
+    """On a GPU: also measure other ways to use it, ours on the CPU and with the JPEG engines or without, in every
+    round of the peers."""
     seconds: float = 1.2
     """How long a side is measured in each round, after a warm-up."""
     work: Path = Path(tempfile.gettempdir()) / "filmstrip-benchmark"
     """Where the clips are prepared in every form (some gigabytes); kept for the next run."""
+    messages: Path | None = None
+    """Where the sides' own messages and the traces of their errors are written; by default nowhere."""
     json: Path | None = None
     """Write all that was measured to this file."""
     plot: Path | None = None
     """Draw the medians as a picture."""
+
+    def may_fail(self, side: str) -> bool:
+        """Whether a side is left out, and named, where it cannot be measured. On a GPU that includes its limit."""
+        return " @ " in side or (self.device == "cuda" and side.startswith(LIMIT))
 
 
 def main(settings: Settings) -> Record:
@@ -113,31 +122,36 @@ def main(settings: Settings) -> Record:
     own = [name for name, peer in peers.items() if peer.own_format]
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
     workers = settings.workers or described["cores"]
-    with Measuring() as run:
+
+    def recorded(rounds: Mapping[str, Sequence[Figures]]) -> Record:
+        record = Record(
+            benchmark="loaders" if settings.device == "cpu" else "loaders_gpu",
+            settings={**dataclasses.asdict(settings), "workers": workers, **_without_paths(settings)},
+            rounds=rounds,
+            ratios=ratios_of(rounds),
+            facts={
+                "clips": prepared.facts["clips"],
+                "bytes_a_clip": {form: round(prepared.facts["bytes"][form]) for form in prepared.forms},
+                "forms": {form: DESCRIBED[form] for form in prepared.forms},
+                "not_measured": not_measured,
+            },
+        )
+        if settings.json is not None:
+            write_record(settings.json, record, described)
+        return record
+
+    with Measuring(settings.messages) as run:
         sides = Sides(prepared, peers, settings, workers, run)
-        others = sides.others()
-        rounds = take_turns(sides.close(), settings.close_rounds, [CLOSE_PEER], not_measured)
+        close, others = sides.close(), sides.others()
+        rounds = take_turns(close, settings.close_rounds, list(filter(settings.may_fail, close)), not_measured)
+        recorded(rounds)  # what is measured is kept if the rest is broken off
         if others:
-            rounds |= take_turns(others, settings.rounds, [side for side in others if " @ " in side], not_measured)
+            rounds |= take_turns(others, settings.rounds, list(filter(settings.may_fail, others)), not_measured)
     for name, reason in not_measured.items():
         console.print(f"[bold]not measured[/bold]: {name}: {reason}")
-    ratios = ratios_of(rounds)
+    record = recorded(rounds)
     show_rounds(f"{prepared.facts['clips']} clips, batches of {settings.batch_size}, {workers} cores", rounds, FIGURES)
-    show_ratios(ratios)
-    record = Record(
-        benchmark="loaders" if settings.device == "cpu" else "loaders_gpu",
-        settings={**dataclasses.asdict(settings), "workers": workers, **_without_paths(settings)},
-        rounds=rounds,
-        ratios=ratios,
-        facts={
-            "clips": prepared.facts["clips"],
-            "bytes_a_clip": {form: round(prepared.facts["bytes"][form]) for form in prepared.forms},
-            "forms": {form: DESCRIBED[form] for form in prepared.forms},
-            "not_measured": not_measured,
-        },
-    )
-    if settings.json is not None:
-        write_record(settings.json, record, described)
+    show_ratios(record.ratios)
     if settings.plot is not None:
         plot(record, settings.plot)
     return record
@@ -186,36 +200,41 @@ class Sides:
                 DALI: ours(cpu_decoder="dali"),
             }
         else:
-            sides = {LIMIT: self._gpu_limit("all", keep=True), FRAMES: ours(audio=False), OURS: ours()}
+            best = partial(self._at_its_best, keep=True)
+            sides = {LIMIT: self._gpu_limit(keep=True), FRAMES: best(audio=False), OURS: best()}
         return sides | {name: side for name, side in self._peers(keep=True).items() if name == CLOSE_PEER}
 
     def others(self) -> dict[str, Callable[[], Figures]]:
         """All other peers, each in every form that it reads, as ``name @ form``; on a GPU the ways to use it, too."""
-        before = self._ours(keep=True)  # the order of `close`, and so its process
+        before = self._at_its_best(keep=True)  # the order of `close`, and so its process
         peers: dict[str, Callable[[], Figures]] = {
             name: partial(_after, before, peer) for name, peer in self._peers(keep=False).items() if name != CLOSE_PEER
         }
-        return peers if self.settings.device == "cpu" else self._ways() | peers
+        return self._ways() | peers if self.settings.device == "cuda" and self.settings.ways else peers
 
     def _ways(self) -> dict[str, Callable[[], Figures]]:
         ours = partial(self._ours, keep=False)
-        ways = {
-            f"{LIMIT}, its JPEG engines alone": self._gpu_limit("engines", keep=False),
-            f"{LIMIT}, without them": self._gpu_limit("cuda", keep=False),
+        limit = partial(self._gpu_limit, keep=False)
+        return {
+            f"{LIMIT}, its JPEG engines alone": limit(backends="engines"),
+            f"{LIMIT}, without them": limit(backends="cuda"),
+            f"{LIMIT}, chroma repeated": limit(fancy_upsampling=False),
             f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
             f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
-            f"{OURS}, GPU and CPU at once": ours(placement="both"),
+            f"{OURS}, on the CPU": ours(placement="cpu"),
         }
-        for threads in (count for count in THREADS if count <= self.workers):
-            ways[f"{OURS}, on the GPU, {threads} threads"] = ours(placement="gpu", threads=threads)
-            ways[f"{OURS}, on the CPU, {threads} threads"] = ours(placement="cpu", threads=threads)
-        return ways
+
+    def _at_its_best(self, *, keep: bool, audio: bool = True) -> Callable[[], Figures]:
+        """Ours as it comes; on a GPU without the seconds in which it tries what decodes."""
+        if self.settings.device == "cpu":
+            return self._ours(keep=keep, audio=audio)
+        return self._ours(keep=keep, audio=audio, placement="gpu")
 
     def _ours(self, *, keep: bool, audio: bool = True, **options: Any) -> Callable[[], Figures]:
         return self._side("ours", options, "filmstrip", keep=keep, audio=audio)
 
-    def _gpu_limit(self, backends: str, *, keep: bool) -> Callable[[], Figures]:
-        return self._side("nvimgcodec", {"backends": backends}, "filmstrip", keep=keep, audio=False)
+    def _gpu_limit(self, *, keep: bool, **options: Any) -> Callable[[], Figures]:
+        return self._side("nvimgcodec", options, "filmstrip", keep=keep, audio=False)
 
     def _peers(self, *, keep: bool) -> dict[str, Callable[[], Figures]]:
         return {
@@ -257,11 +276,19 @@ def side_name(peer: str, form: Form) -> str:
 class Measuring:
     """The process from which every side is forked, see `benchmarks.peers.measure`."""
 
+    def __init__(self, messages: Path | None = None) -> None:
+        """
+        Args:
+            messages: takes up what the sides write to standard error; by default nothing does.
+        """
+        self._messages = messages
+
     def __enter__(self) -> "Measuring":
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.peers.measure"]
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        with Path(self._messages or os.devnull).open("a") as messages:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=messages, text=True
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -306,7 +333,11 @@ class _Limit:
 def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     """Medians of ratios within a round: ours to the limit, to the best peer on each form and on any, to each peer."""
     clips = partial(median_ratio, rounds, "clips_per_second")
-    ratios = {f"{side} / {LIMIT}": clips(side, LIMIT) for side in (FRAMES, OURS, DALI, STRIPS) if side in rounds}
+    ratios = {
+        f"{side} / {LIMIT}": clips(side, LIMIT)
+        for side in (FRAMES, OURS, DALI, STRIPS)
+        if side in rounds and LIMIT in rounds
+    }
     if STRIPS in rounds:
         ratios |= {f"{side} / strips in turn": clips(side, STRIPS) for side in (FRAMES, OURS)}
     to_peers = {

@@ -150,8 +150,8 @@ def write_record(path: Path, record: Record, described: Mapping[str, Any] | None
         "benchmark": record.benchmark,
         "machine": described or machine(),
         "versions": versions(),
-        # Where the record and its picture are written moves no figure, and is nobody else's affair.
-        "settings": {name: value for name, value in record.settings.items() if name not in ("json", "plot")},
+        # Where the record, its picture and messages are written moves no figure, and is nobody else's affair.
+        "settings": {n: value for n, value in record.settings.items() if n not in ("json", "plot", "messages")},
         "ratios": {name: round(value, 4) for name, value in record.ratios.items()},
         "facts": record.facts,
         "rounds": record.rounds,

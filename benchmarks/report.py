@@ -4,8 +4,9 @@ python benchmarks/report.py
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ _HERE = Path("benchmarks")
 TITLES: Mapping[str, tuple[str, str]] = {
     "loaders": ("Clips a second", "The same clips as torch tensors, by this loader and by its peers, in turn."),
     "loaders_gpu": ("Clips a second on a GPU", "The same, decoded on a GPU, on the CPU for it, or on both."),
+    "reading": (
+        "Reading",
+        "Clips read and checked, without decoding, on one and several threads; *mapped*: shards mapped, hashed in the "
+        "map and copied, on one thread.",
+    ),
     "train": ("Time lost to data", "Training with the loader, and with the same batches already in memory, in turn."),
+    "train_gpu": ("Training on a GPU", "The same, with the step's parts alone, and what the GPU did in a step."),
     "build": ("Building", "A build's rate by stage and worker, and what FFmpeg alone decodes."),
     "faces": ("Finding faces", "Frames a second of face detection."),
     "scale": ("Any number of clips", "Generated catalogs, each in a process of its own; nodes and a store, simulated."),
@@ -56,9 +63,16 @@ AIMS = (
     Aim("loaders", "ours / best peer @ source", 8.0, True),
     Aim("loaders", "ours / best peer on any form", 1.3, True),
     Aim("loaders_gpu", "ours, frames alone / limit", 0.9, True),
+    Aim("loaders_gpu", "ours / limit", 0.9, True),
     Aim("loaders_gpu", "ours / best peer on any form", 3.0, True),
     Aim("build", "build, 1 process / decode + encode alone", 0.8, True),
     Aim("train", "share of time waited for data", 1.0, False),
+    Aim("train_gpu", "with the loader / in memory", 0.98, True),
+    Aim("train_gpu", "share of time waited for data", 1.0, False),
+    Aim("train_gpu", "front end / step", 0.05, False),
+    Aim("train_gpu", "operations / peak of the GPU", 38.0, True),
+    Aim("reading", "2 threads, with sound, bytes / mapped: clips", 1.8, True),
+    Aim("reading", "2 threads, with sound, bytes / mapped: processor", 0.7, False),
     Aim("scale", "1e+06 clips: open_s", 1.0, False),
     Aim("scale", "1e+06 clips: resident_mb", 120.0, False),
     Aim("scale", "1e+06 clips: pairs_a_second", 1e6, True),
@@ -102,19 +116,32 @@ def page(paths: Sequence[Path], home: Path) -> str:
         "",
         "",
     ]
-    sections = [section(path, record, of, versions, home) for path, record, of, versions in records]
+    counts = Counter(record.benchmark for _, record, _, _ in records)
+    sections = [
+        section(path, record, of, versions, home, alone=counts[record.benchmark] == 1)
+        for path, record, of, versions in records
+    ]
     return "\n".join(head) + "\n".join(sections)
 
 
-def section(path: Path, record: Record, of: Mapping[str, Any], versions: Mapping[str, str], home: Path) -> str:
-    """One benchmark's."""
+def section(
+    path: Path,
+    record: Record,
+    of: Mapping[str, Any],
+    versions: Mapping[str, str],
+    home: Path,
+    *,
+    alone: bool = True,
+) -> str:
+    """One benchmark's; where it is not the only one of its kind, its file's name tells it from the others."""
     title, shows = TITLES.get(record.benchmark, (record.benchmark, ""))
+    title = title if alone else f"{title}: {path.stem}"
     lines = [f"## {title}", ""]
     if shows:
         lines += [shows, ""]
     lines += [_machine(of), ""]
-    plots = sorted(path.parent.glob(f"{path.stem}*.png"))
-    for plot in plots:
+    plot = path.with_suffix(".png")
+    if plot.is_file():
         lines += [f"![{title}]({plot.relative_to(home).as_posix()})", ""]
     lines += rounds_table(record)
     if record.ratios:
@@ -200,6 +227,21 @@ def plain_facts(record: Record) -> list[str]:
     return [*(line for line in lines if len(line) <= 400), ""] if lines else []
 
 
+def train_facts(record: Record) -> list[str]:
+    """Those that are short, and the profile as tables."""
+    lines = plain_facts(replace(record, facts={k: v for k, v in record.facts.items() if k != "kernels"}))
+    seen = record.facts.get("kernels")
+    if not seen:
+        return lines
+    kinds, longest = seen["ms a step by kind"], seen["longest, ms a step"]
+    total = sum(kinds.values())
+    lines += ["| kind of kernel | ms a step | share |", "|---|---:|---:|"]
+    lines += [f"| {kind} | {number(ms)} | {100 * ms / total:.1f} % |" for kind, ms in kinds.items()]
+    lines += ["", "| longest kernels | calls a step | ms a step |", "|---|---:|---:|"]
+    lines += [f"| `{k['kernel'].replace('|', '¦')}` | {number(k['calls'])} | {number(k['ms'])} |" for k in longest]
+    return [*lines, ""]
+
+
 def scale_facts(record: Record) -> list[str]:
     """The simulation's table, and the large corpus."""
     lines: list[str] = []
@@ -260,7 +302,11 @@ def scale_facts(record: Record) -> list[str]:
     return lines
 
 
-FACTS: Mapping[str, Callable[[Record], list[str]]] = {"scale": scale_facts}
+FACTS: Mapping[str, Callable[[Record], list[str]]] = {
+    "scale": scale_facts,
+    "train": train_facts,
+    "train_gpu": train_facts,
+}
 
 
 if __name__ == "__main__":

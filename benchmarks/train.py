@@ -8,20 +8,25 @@ of their own, in turn. The share of time lost to data is told twice: by the cloc
 loader than without, and by the loader's own count of seconds in which the training waited. The first includes what its
 threads take from the training's cores; the second does not.
 
+The step's two parts are measured on the same batches too: the front end alone, and the network alone, which is the step
+with the front end's answer already there. On a GPU the front end alone is bound by the host that starts its many small
+kernels, which in a step it does while the network's run; so its share is told by the kernels' own time, too.
+
 On a GPU also the share of its peak: operations of a step as torch's counter has them (products and convolutions,
-forwards and backwards), times steps a second, over what the data sheet says (`benchmarks.gpu`).
+forwards and backwards), times steps a second, over what the data sheet says (`benchmarks.gpu`); the memory that torch
+held at most; and the kernels of a few steps (`benchmarks.kernels`).
 """
 
 import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -33,15 +38,17 @@ from accelerate.utils import set_seed
 from torch.utils.flop_counter import FlopCounterMode
 
 import train
+from benchmarks import kernels
 from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
 from loaders.errors import InputError, reported
-from models.execution import Tf32, set_tf32
-from models.frontend import FrontEnd
+from models.execution import Tf32, place_front_end, set_tf32
+from models.frontend import FrontEnd, Inputs
 from models.presets import correspondence_net
+from models.tower import ConvTower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +79,26 @@ class Settings:
     """Different batches that the side without a loader takes in turn."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
+    placement: Literal["auto", "gpu", "cpu"] = "auto"
+    """As for train.py; auto tries both anew in every round, which takes seconds."""
+    profiled: int = 3
+    """Steps whose kernels are looked at; 0: none."""
     json: Path | None = None
     """Where the record is written."""
     plot: Path | None = None
     """Where the plot is written (PNG)."""
 
 
-FIGURES = ("steps_a_second", "clips_a_second", "waited_percent", "gpu_busy_percent", "peak_percent")
+MEMORY, LOADER, FRONT_END, NETWORK = "in memory", "with the loader", "front end alone", "network alone"
+FIGURES = (
+    "ms_a_step",
+    "steps_a_second",
+    "clips_a_second",
+    "waited_percent",
+    "gpu_busy_percent",
+    "peak_percent",
+    "gpu_memory_mb",
+)
 _MULTIPLE = 16  # clips
 _UNTIL_FULL = 4  # steps
 _COUNTED = 2  # clips of the step whose operations are counted
@@ -112,7 +132,8 @@ def parts(settings: Settings, device: torch.device) -> tuple[train.Settings, tor
     set_seed(0)
     sizes = train.sizes_of(of_run)
     front_end = train.front_end_of(sizes, [read_manifest(settings.data)])
-    return of_run, correspondence_net(sizes, settings.model), front_end.to(device).train()
+    place_front_end(front_end, device, half=settings.mixed_precision != "no")
+    return of_run, correspondence_net(sizes, settings.model), front_end.train()
 
 
 class Trainee:
@@ -128,10 +149,29 @@ class Trainee:
 
     def run(self, batches: Iterator[Batch], steps: int) -> float:
         """Seconds of so many steps."""
+        return self._timed(partial(self._advance, front_end=self._front_end), batches, steps)
+
+    def run_front_end(self, batches: Iterator[Batch], steps: int) -> float:
+        """Seconds of so many steps' front ends."""
+        return self._timed(self._prepare, batches, steps)
+
+    def run_network(self, batch: Batch, steps: int) -> float:
+        """Seconds of so many steps on one batch that the front end has seen before."""
+        inputs = self._prepare(batch)
+        ready = cast(FrontEnd, lambda *_, **__: inputs)
+        return self._timed(partial(self._advance, front_end=ready), itertools.repeat(batch), steps)
+
+    def _advance(self, batch: Batch, front_end: FrontEnd) -> None:
+        train.advance(self.accelerator, self._optimizer, train.pretrain_step, batch, self._network, front_end)
+
+    def _prepare(self, batch: Batch) -> Inputs:
+        return self._front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)  # type: ignore[no-any-return]
+
+    def _timed(self, step: Callable[[Batch], object], batches: Iterator[Batch], steps: int) -> float:
         self._wait()
         start = time.perf_counter()
         for batch in itertools.islice(batches, steps):
-            train.advance(self.accelerator, self._optimizer, train.pretrain_step, batch, self._network, self._front_end)
+            step(batch)
         self._wait()
         return time.perf_counter() - start
 
@@ -153,7 +193,14 @@ def measure(settings: Settings) -> Record:
     """Train both ways, in turn."""
     trainee = Trainee(settings)
     device = trainee.accelerator.device
-    loader = partial(ClipLoader, settings.data, "train", device=device, threads=settings.loader_threads)
+    loader = partial(
+        ClipLoader,
+        settings.data,
+        "train",
+        device=device,
+        threads=settings.loader_threads,
+        placement=settings.placement,
+    )
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=largest_batch(trainee, loader))
     loader = partial(loader, batch_size=settings.batch_size)
@@ -162,47 +209,82 @@ def measure(settings: Settings) -> Record:
         decoded = source.stats().decoder
     memory = itertools.cycle(held)
     operations = operations_a_clip(settings, held[0])
+    began = time.perf_counter()
     trainee.run(memory, 3)  # what only the first steps cost
+    first_steps = time.perf_counter() - began
     peak = peak_of(settings, device)
 
-    def figures(run: Callable[[], float], waited: Callable[[], float]) -> Figures:
+    def figures(seconds: float) -> dict[str, float]:
+        steps = settings.steps / seconds
+        return {"ms_a_step": 1000 / steps, "steps_a_second": steps, "clips_a_second": steps * settings.batch_size}
+
+    def whole(run: Callable[[], float], waited: Callable[[], float]) -> Figures:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         with Utilisation(device.index or 0) if device.type == "cuda" else nullcontext() as busy:
             before = waited()
             seconds = run()
             share = 100 * (waited() - before) / seconds
-        clips = settings.steps * settings.batch_size / seconds
-        found = {"steps_a_second": settings.steps / seconds, "clips_a_second": clips, "waited_percent": share}
+        found = figures(seconds) | {"waited_percent": share}
         if busy is not None and busy.percent is not None:
             found["gpu_busy_percent"] = busy.percent
         if peak is not None:
-            found["peak_percent"] = 100 * clips * operations / peak
+            found["peak_percent"] = 100 * found["clips_a_second"] * operations / peak
+        if device.type == "cuda":
+            found["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
         return found
 
     def from_memory() -> Figures:
-        return figures(lambda: trainee.run(memory, settings.steps), lambda: 0.0)
+        return whole(lambda: trainee.run(memory, settings.steps), lambda: 0.0)
 
     def with_loader() -> Figures:
         with loader() as source:
             batches = forever(source)
             trainee.run(batches, _UNTIL_FULL)  # starting up, and until its queues are full, is no part of a long run
-            return figures(lambda: trainee.run(batches, settings.steps), lambda: source.stats().data_wait)
+            return whole(lambda: trainee.run(batches, settings.steps), lambda: source.stats().data_wait)
 
-    rounds = take_turns({"in memory": from_memory, "with the loader": with_loader}, settings.rounds)
-    speed = median_ratio(rounds, "steps_a_second", "with the loader", "in memory")
-    waited = statistics.median(figures["waited_percent"] for figures in rounds["with the loader"])
+    def front_end_alone() -> Figures:
+        return figures(trainee.run_front_end(memory, settings.steps))
+
+    def network_alone() -> Figures:
+        return figures(trainee.run_network(held[0], settings.steps))
+
+    sides = {MEMORY: from_memory, LOADER: with_loader, FRONT_END: front_end_alone, NETWORK: network_alone}
+    rounds = take_turns(sides, settings.rounds)
+    speed = median_ratio(rounds, "steps_a_second", LOADER, MEMORY)
+    waited = statistics.median(figures["waited_percent"] for figures in rounds[LOADER])
+    seen: dict[str, Any] = {}
+    by_kernels: dict[str, float] = {}
+    if settings.profiled:
+        steps = settings.profiled
+        try:
+            whole_step = kernels.profiled(lambda: trainee.run(memory, steps), steps, device)
+            front_end = kernels.profiled(lambda: trainee.run_front_end(memory, steps), steps, device)
+            seen["kernels"] = kernels.facts(whole_step)
+            by_kernels[f"front end / step, {'kernels' if device.type == 'cuda' else 'operators'}' time"] = sum(
+                kernel.ms for kernel in front_end
+            ) / sum(kernel.ms for kernel in whole_step)
+        except RuntimeError as error:  # a GPU's counters may be kept from its users: no reason to lose the rest
+            seen["not profiled"] = str(error).partition("\n")[0]
     return Record(
-        benchmark="train",
+        benchmark="train" if device.type == "cpu" else "train_gpu",
         settings={**asdict(settings), "data": settings.data.name},
         rounds=rounds,
         ratios={
-            "with the loader / in memory, steps a second": speed,
+            f"{LOADER} / {MEMORY}, steps a second": speed,
             "share of time lost to data, by the clock, %": 100 * (1 - speed),
             "share of time waited for data, %": waited,
+            "front end / step": median_ratio(rounds, "ms_a_step", FRONT_END, MEMORY),
+            "network / step": median_ratio(rounds, "ms_a_step", NETWORK, MEMORY),
+            **by_kernels,
+            **share_of_peak(rounds[MEMORY]),
         },
         facts={
             "parameters": trainee.parameters(),
             "operations_a_clip": operations,
             "filmstrips decoded by": decoded,
+            "seconds of the first three steps": round(first_steps, 2),
+            **seen,
             **({} if peak is None else {"peak operations a second": peak}),
         },
     )
@@ -241,6 +323,10 @@ def operations_a_clip(settings: Settings, batch: Batch) -> float:
     """Operations of a step a clip, forwards and backwards, of a network that is neither compiled nor cast."""
     few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
     _, network, front_end = parts(settings, few.video.device)
+    front_end.frame_dtype = torch.float32
+    for module in network.modules():
+        if isinstance(module, ConvTower):
+            module.fuse = False  # whose kernels the counter does not know
     with FlopCounterMode(display=False) as counter:
         loss = train.pretrain_step(few, network.to(few.video.device).train(), front_end).loss
         torch.autograd.backward(loss)
@@ -253,6 +339,12 @@ def peak_of(settings: Settings, device: torch.device) -> float | None:
         return None
     rounded = "tf32" if settings.mixed_precision == "no" and settings.tf32 != "none" else settings.mixed_precision
     return peak_flops(torch.cuda.get_device_name(device), rounded)
+
+
+def share_of_peak(rounds: Sequence[Figures]) -> dict[str, float]:
+    """The median, where the peak is known."""
+    found = [figures["peak_percent"] for figures in rounds if "peak_percent" in figures]
+    return {"operations / peak of the GPU, %": statistics.median(found)} if found else {}
 
 
 def forever(loader: ClipLoader) -> Iterator[Batch]:
@@ -268,10 +360,11 @@ def plot(record: Record, path: Path) -> None:
     from matplotlib.ticker import MaxNLocator
 
     figure, axis = plt.subplots(figsize=(8, 3.4))
-    for (side, rounds), marker in zip(record.rounds.items(), "os", strict=True):
-        values = [round_["steps_a_second"] for round_ in rounds]
+    fastest = 0.0
+    for side, marker in ((MEMORY, "o"), (LOADER, "s")):
+        values = [round_["steps_a_second"] for round_ in record.rounds[side]]
         axis.plot(range(1, len(values) + 1), values, marker=marker, label=side)
-    fastest = max(round_["steps_a_second"] for rounds in record.rounds.values() for round_ in rounds)
+        fastest = max(fastest, *values)
     axis.set(xlabel="round", ylabel="training steps a second", ylim=(0, 1.15 * fastest))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     waited = record.ratios["share of time waited for data, %"]

@@ -18,24 +18,22 @@ the text of an InputError; a warning says it long before.
 import fcntl
 import hashlib
 import logging
-import mmap
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol
 
 from loaders.claims import OWN, Claims
 from loaders.errors import InputError
 from loaders.eviction import fitting, make_room, room_for
 from loaders.handoff import ClosedError
 from loaders.retry import ATTEMPTS, LONGEST, PAUSE, in_short, is_lasting, pause
+from loaders.shardfile import ShardFile
 
 _log = logging.getLogger(__name__)
 _STRAY = ""  # owner of shards that were opened without being wanted
@@ -48,6 +46,7 @@ _FIRST_WORD_OF_FETCHING = 30.0
 _POLL = 0.05  # seconds
 _TIDY = 0.5  # seconds between looks whether another holder has taken the room
 _WANTED = 1.0  # seconds for which a request that others make room stands
+_SWEEPS = 4  # over a step's shards: frames, sounds, gaze. More, and the capacity is too small for what is drawn from
 _SPOILED = 3  # times that a shard may be damaged while it is waited for: more, and the disk is no place for it
 
 
@@ -97,7 +96,7 @@ class _SpoiledError(OSError):
 class ShardCache:
     """A folder of shards with a size cap; the least recently used go first.
 
-    One thread opens shards: any number between two calls of `want`, those of a step within `step`.
+    One thread at a time opens shards, those of a step within `step`; several steps may be read at once.
     """
 
     def __init__(
@@ -135,16 +134,15 @@ class ShardCache:
         self._now: dict[str, list[RemoteShard]] = {}
         self._soon: dict[str, list[RemoteShard]] = {}
         self._part: dict[str, RemoteShard] = {}  # what is claimed of what is needed now: all of it, where it fits
-        self._left: set[str] = set()  # what was opened since `want` or in this step, and has left that part
+        self._left: Counter[str] = Counter()  # what has left that part since `want` or in this step, and how often
         self._fetching: set[str] = set()
         self._trouble: dict[str, _Trouble] = {}
         self._postponed: dict[str, float] = {}  # no room, or another holder fetches it: until when
         self._verified: set[str] = set()  # whose bytes were looked at again while they were open
         self._cancelled = False
         self._closed = False
-        self._in_step = False
-        self._pins: dict[str, BinaryIO] = {}
-        self._maps: dict[str, NDArray[np.uint8]] = {}
+        self._steps = 0  # that are being read
+        self._pins: dict[str, ShardFile] = {}
         self._due = float("inf")  # when the next wanted shard can be asked for, by `_clock`
         self._blocks = 0  # that came: a sign of progress
         self._flown = 0.0  # seconds that ``sleep`` did not take
@@ -181,28 +179,25 @@ class ShardCache:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Within the block, what is wanted now is kept from eviction, from the first `open` on."""
-        self._in_step = True
+        """Within the block, what is wanted now is kept from eviction, from the first `open` on.
+
+        Several threads may be in it, unless another holder waits for the room, or only a part of what is needed fits.
+        """
+        with self._changed:
+            # Each step ends by its own limits.
+            while self._steps and (self._claims.is_asked_for or self._is_partial()) and not self._cancelled:
+                self._changed.wait(_POLL)
+            self._steps += 1
         try:
             yield
         finally:
-            self._in_step = False
             self._end_step()
 
-    def open(self, shard: RemoteShard) -> NDArray[np.uint8]:
-        """A shard's bytes, mapped; waits until they are there. Otherwise as `file`."""
-        file = self.file(shard)
-        mapped = self._maps.get(shard.sha256)
-        if mapped is None:
-            mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-            self._maps[shard.sha256] = mapped
-        return mapped
+    def open(self, shard: RemoteShard) -> ShardFile:
+        """A shard to read from, at its declared length; waits until it is there.
 
-    def file(self, shard: RemoteShard) -> BinaryIO:
-        """A shard's file, open, at its declared length; waits until it is there.
-
-        It is the cache's: it stays open within a `step`, and otherwise until the next `want`, or until another holder
-        takes the room and the shard is asked for again.
+        Who holds what is returned can read from it, whatever becomes of the cache; as long as it is held, it takes up
+        the disk.
 
         Raises:
             InputError: it cannot be fetched, or there is no room for it and what is opened in turn with it, or nothing
@@ -213,6 +208,8 @@ class ShardCache:
             return self._pins[shard.sha256]
         start = time.perf_counter()
         missed = False
+        with self._changed:
+            self._steps += 1  # at least of this shard
         try:
             with self._changed:
                 if not any(shard in shards for shards in self._now.values()):
@@ -249,8 +246,7 @@ class ShardCache:
         except OSError as error:
             raise InputError(f"{self._folder}: {in_short(error)}: see to the cache folder, and resume") from error
         finally:
-            if not self._in_step:
-                self._claims.end()
+            self._end_step(strays=False)
         self.counts.wait += time.perf_counter() - start
         self.counts.hits += not missed and not was_pinned
         return pinned
@@ -261,9 +257,10 @@ class ShardCache:
         So a true answer means: open it again, it will be fetched; a false one, that the store has it so. The answer
         costs a look at all its bytes, once as long as the shard is open.
         """
-        file = self._pins.get(shard.sha256)
+        with self._changed:
+            file = self._pins.get(shard.sha256) or self._pin(shard)
         if file is None:
-            return False
+            return True
         if shard.sha256 in self._verified:
             return False
         digest, at = hashlib.sha256(), 0
@@ -275,7 +272,8 @@ class ShardCache:
             return False
         self._throw_away(shard, file, "its bytes are no longer those that were fetched")
         with self._changed:
-            self._unpin(shard.sha256)
+            if shard.sha256 in self._pins:
+                self._unpin(shard.sha256)
         return True
 
     def cancel(self) -> None:
@@ -314,16 +312,17 @@ class ShardCache:
         needed = self._needed_now()
         start = 0 if first is None else needed.index(first)
         part = {shard.sha256: shard for shard in fitting([*needed[start:], *needed[:start]], (), self._capacity)}
-        if (needed and not part) or (first is not None and first.sha256 in self._left):
+        if (needed and not part) or (first is not None and self._left[first.sha256] > _SWEEPS):
             raise InputError(
                 f"cache_bytes is {self._capacity}, and shards of {room_for(needed)} bytes are drawn from at a time: "
                 "raise it, or lower shard_window"
             )
-        if len(part) < len({shard.sha256 for shard in needed}):
-            self._left |= self._pins.keys() - part.keys()
-        for sha256 in self._pins.keys() - part.keys():
-            self._unpin(sha256)
         self._part = part
+        gone = self._pins.keys() - part.keys()
+        if self._is_partial():
+            self._left.update(gone)
+        for sha256 in gone:
+            self._unpin(sha256)
         self._say()
 
     def _needed_now(self) -> list[RemoteShard]:
@@ -377,16 +376,25 @@ class ShardCache:
                 self._unpin(sha256)
             self._changed.notify_all()
 
-    def _end_step(self) -> None:
-        self._claims.end()
+    def _is_partial(self) -> bool:
+        return len(self._part) < len({shard.sha256 for shard in self._needed_now()})
+
+    def _end_step(self, *, strays: bool = True) -> None:
+        """A step has been read, or a shard alone, which then stays wanted."""
         with self._changed:
-            self._left.clear()
-            if self._now.pop(_STRAY, None) is not None and not self._closed:
-                self._claim_from(None)
+            self._steps -= 1
+            if self._steps:
+                return
+            self._claims.end()
+            self._changed.notify_all()
+            if strays:
+                self._left.clear()
+                if self._now.pop(_STRAY, None) is not None and not self._closed:
+                    self._claim_from(None)
 
     def _tidy(self) -> None:
         """Between steps, close what another holder has taken the room of."""
-        if self._pins and not self._claims.in_step and not self._claims.holds:
+        if self._pins and not self._steps and not self._claims.holds:
             for sha256 in [*self._pins]:
                 self._unpin(sha256)
 
@@ -395,16 +403,15 @@ class ShardCache:
     def _path(self, sha256: str, suffix: str) -> Path:
         return self._folder / f"{sha256}.filmstrip.{suffix}"
 
-    def _pin(self, shard: RemoteShard) -> BinaryIO | None:
+    def _pin(self, shard: RemoteShard) -> ShardFile | None:
         """Open the shard; None where it is not there, or not whole and therefore thrown away."""
         path = self._path(shard.sha256, "tar")
         try:
-            file = path.open("rb")
+            file = ShardFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         except FileNotFoundError:
             return None
-        if os.fstat(file.fileno()).st_size != shard.bytes:
-            with file:
-                self._throw_away(shard, file, f"{os.fstat(file.fileno()).st_size} of {shard.bytes} bytes are there")
+        if file.nbytes != shard.bytes:
+            self._throw_away(shard, file, f"{file.nbytes} of {shard.bytes} bytes are there")
             return None
         with suppress(OSError):
             os.utime(path)
@@ -412,10 +419,9 @@ class ShardCache:
 
     def _unpin(self, sha256: str) -> None:
         self._verified.discard(sha256)
-        self._maps.pop(sha256, None)  # arrays that view it stay valid
-        self._pins.pop(sha256).close()
+        del self._pins[sha256]  # who still reads from it keeps it open
 
-    def _throw_away(self, shard: RemoteShard, file: BinaryIO, why: str) -> None:
+    def _throw_away(self, shard: RemoteShard, file: ShardFile, why: str) -> None:
         """Remove a damaged file, so that it is fetched again."""
         path = self._path(shard.sha256, "tar")
         with self._claims.locked(), suppress(FileNotFoundError):

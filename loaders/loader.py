@@ -5,7 +5,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from loaders.batch import Batch
 from loaders.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.catalog import Catalog, open_catalog
+from loaders.columns import to_device
 from loaders.dataset import Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.examples import Sampler
@@ -27,15 +27,17 @@ from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pairs import DRAWS
-from loaders.pipeline import PipelineSettings, to_torch
+from loaders.pipeline import PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
-from loaders.reader import AUDIO, FILMSTRIP, GAZE, Loaded, Reader
+from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource
-from loaders.stream import Stream, StreamCounts
+from loaders.stream import Steps, Stream, StreamCounts
 from loaders.turbo import obstacle
+from loaders.wav import first_sample, waveforms_on
 
+_READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 
 
@@ -64,6 +66,7 @@ class ClipLoader:
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
         audio: bool = True,
         threads: int | None = None,
+        reading_threads: int | None = None,
         prefetch: int = 2,
         max_bad_fraction: float = 0.01,
         lanes: int = 1,
@@ -97,6 +100,8 @@ class ClipLoader:
                 gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
             threads: of the CPU decoders; default: the cores this process may use.
+            reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which
+                decodes more slowly than one thread reads, and 2 for a GPU.
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
             lanes: into which shards and every global batch are dealt out, in training. With as many as nodes, and ranks
@@ -132,6 +137,7 @@ class ClipLoader:
         _check("rank", rank, 0, world_size - 1)
         _check("prefetch", prefetch, 1, 64)
         _check("threads", threads or 1, 1, 1024)
+        _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
         _check("lanes", lanes, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
         if not cache_patience > 0:
@@ -177,14 +183,25 @@ class ClipLoader:
                 continue
             folder = f"{described.path}/{split}"
             sources.append(CachedShards(catalog, folder, self._cache, described.file_system))
-        self._reader = Reader(self._catalogs, sampler, positions, max_bad_fraction, sources, audio=audio)
-        self._read = self._reader.read if self._cache is None else partial(_read_cached, self._reader, self._cache)
+        on_gpu = device.type == "cuda"
+        self._reader = Reader(
+            self._catalogs,
+            sampler,
+            positions,
+            max_bad_fraction,
+            sources,
+            audio=audio,
+            page_locked=on_gpu,
+            reading=nullcontext if self._cache is None else self._cache.step,
+        )
+        self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
+        self._audio = audio
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
             device=device,
             in_flight=prefetch,
-            audio=audio,
+            audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
         )
         on_a_cpu = on_cpu(cpu_decoder, obstacle(manifests, frames, device, audio=audio))
@@ -240,6 +257,7 @@ class ClipLoader:
         if self._stream is None:
             self._stream = Stream(
                 self._placed_read(),
+                self._reading_threads,
                 (self._epoch, self._step),
                 len(self),
                 self._clip,
@@ -261,22 +279,22 @@ class ClipLoader:
         if self._since is None:
             self._since = time.perf_counter()
             self._first_batch = self._since - asked
-        batch = _batch(loaded, *self._tensors(frames, waveform))
+        batch = _batch(loaded, *self._tensors(loaded, frames, waveform))
         self._yielded += len(batch)
         return batch
 
-    def _placed_read(self) -> Callable[[int, int], Loaded]:
+    def _placed_read(self) -> Steps:
         """Settle what decodes, where that is open; returns what reads the steps from here on.
 
         What the trial reads is not read again, so that nothing is counted or logged twice.
         """
         if self._choice is not None:
             self._settings = replace(self._settings, decoder=self._choice.decoder)
-            return self._read
+            return self._reader
         ahead: dict[tuple[int, int], Loaded] = {}
         place = self._epoch, self._step
         for _ in range(TRIAL_BATCHES):
-            ahead[place] = self._read(*place)
+            ahead[place] = self._reader.read(*place)
             place = (place[0], place[1] + 1) if place[1] + 1 < self._steps else (place[0] + 1, 0)
         batches = [loaded.encoded for loaded in ahead.values() if len(loaded.examples)]
         if batches:
@@ -284,11 +302,16 @@ class ClipLoader:
         else:
             self._choice = Choice("cpu", "no clips fell to this rank to try")
         self._settings = replace(self._settings, decoder=self._choice.decoder)
-        return partial(_read_ahead, self._read, ahead)
+        return _ReadAhead(self._reader, ahead)
 
-    def _tensors(self, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        settings = self._settings
-        return to_torch(frames, waveform, self._clip, self._frames, settings.device, audio=settings.audio)
+    def _tensors(self, loaded: Loaded, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        clip, window, device = self._clip, self._frames, self._settings.device
+        rows = loaded.encoded.rows
+        video, audio = to_torch(frames, waveform, clip, window, device, audio=self._audio)
+        if waveform is None and rows is not None and len(rows):
+            start = first_sample(loaded.encoded.first_frame, clip)
+            audio = waveforms_on(device, rows, start, window_samples(clip, window))
+        return video, audio
 
     # -- state
 
@@ -418,17 +441,20 @@ def _end(stream: Stream, cache: ShardCache | None) -> None:
         cache.close()
 
 
-def _read_cached(reader: Reader, cache: ShardCache, epoch: int, step: int) -> Loaded:
-    """A step, of whose shards none may go while it is read."""
-    with cache.step():
-        return reader.read(epoch, step)
+class _ReadAhead:
+    """Steps of which some were read already; the others are read now."""
 
+    def __init__(self, reader: Reader, ahead: dict[tuple[int, int], Loaded]) -> None:
+        self._reader, self._ahead = reader, ahead
 
-def _read_ahead(
-    read: Callable[[int, int], Loaded], ahead: dict[tuple[int, int], Loaded], epoch: int, step: int
-) -> Loaded:
-    """A step that was read already, or else is now."""
-    return ahead.pop((epoch, step), None) or read(epoch, step)
+    def draw(self, epoch: int, step: int, settle: Callable[[], None]) -> Drawn | Loaded:
+        return self._ahead.pop((epoch, step), None) or self._reader.draw(epoch, step, settle)
+
+    def load(self, drawn: Drawn | Loaded) -> Drawn | Loaded:
+        return drawn if isinstance(drawn, Loaded) else self._reader.load(drawn)
+
+    def finish(self, drawn: Drawn | Loaded) -> Loaded:
+        return drawn if isinstance(drawn, Loaded) else self._reader.finish(drawn)
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
@@ -491,22 +517,15 @@ def _fingerprint(manifests: Sequence[Manifest], split: str, **settings: Any) -> 
 
 
 def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
-    def move(array: NDArray[Any]) -> torch.Tensor:
-        column = torch.from_numpy(array)
-        if video.device.type == "cuda":
-            # From other memory the host would wait for the copy. torch keeps this piece until the copy is done.
-            column = column.pin_memory()
-        return column.to(video.device, non_blocking=True)
-
     examples = loaded.examples
-    return Batch(
-        video=video,
-        audio=audio,
-        gaze=move(loaded.gaze),
-        gaze_valid=move(loaded.gaze_valid),
-        match=move(examples.match.astype(np.int64)),
-        emotion=move(loaded.emotion),
-        clip=move(examples.clip),
-        audio_clip=move(examples.audio_clip.copy()),
-        seed=move(examples.seed),
-    )
+    columns = {
+        "gaze": loaded.gaze,
+        "gaze_valid": loaded.gaze_valid,
+        "match": examples.match.astype(np.int64),
+        "emotion": loaded.emotion,
+        "clip": examples.clip,
+        "audio_clip": examples.audio_clip.copy(),
+        "seed": examples.seed,
+    }
+    moved = to_device([*columns.values()], video.device)
+    return Batch(video=video, audio=audio, **dict(zip(columns, moved, strict=True)))

@@ -1,26 +1,38 @@
-"""A step's bytes: drawn, read, checked, and replaced where they are bad."""
+"""A step's bytes: drawn, read, checked, and replaced where they are bad.
+
+A step goes through three hands. It is drawn and located, as arrays, in order; its bytes are read and checked, which any
+thread may do; and it is finished, in order again: only there clips are found bad, replaced and counted, so that nothing
+depends on how many threads read.
+"""
 
 import logging
+import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from loaders.buffers import Buffers
 from loaders.catalog import Catalog
 from loaders.examples import Examples, Sampler
+from loaders.mixture import Stretch
 from loaders.pipeline import Encoded
-from loaders.storage import CorruptMemberError, Shards, ShardSource
+from loaders.shardfile import ShardFile
+from loaders.storage import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.wav import HEADER, WavRows, alike, row_bytes, wav_samples
 
 _log = logging.getLogger(__name__)
 
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"
 _ATTEMPTS = 100
-_DRAWN = 256  # examples at a time: of a few, numpy's calls take the time, not their length
+_DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
+_LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
 class TooManyBadClipsError(Exception):
@@ -40,6 +52,27 @@ class Loaded:
     emotion: NDArray[np.int64]  #: (B,)
 
 
+@dataclass(slots=True)
+class Drawn:
+    """A step that is drawn and located; `Reader.load` fills in the rest."""
+
+    epoch: int
+    step: int
+    positions: NDArray[np.int64]
+    examples: Examples
+    filmstrips: Places
+    audio: Places | None
+    gaze: Places
+    gaze_rows: NDArray[np.int64]  #: which examples have gaze
+    seconds: float  #: spent on it so far
+    read_seconds: float = 0.0  #: of these, on reading and checking
+    strips: list[NDArray[np.uint8]] = field(default_factory=list)
+    sounds: list[NDArray[np.uint8]] = field(default_factory=list)
+    rows: WavRows | None = None
+    gaze_values: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    bad: set[int] = field(default_factory=set)  #: examples of which a member is not as it was written
+
+
 @dataclass(frozen=True, slots=True)
 class _Picture:
     """What an example takes of the clip that is seen."""
@@ -49,21 +82,15 @@ class _Picture:
     emotion: int
 
 
-class _Kept:
-    """The members of a step, copied out of their shards into one piece of memory."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Members of clips: one entry each in every array."""
 
-    def __init__(self, memory: NDArray[np.uint8]) -> None:
-        self._memory, self._at = memory, 0
-
-    def copy(self, view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A copy of what is mapped."""
-        end = self._at + view.size
-        if end > self._memory.size:  # a substitute may be longer than what it stands in for
-            return view.copy()
-        copied = self._memory[self._at : end]
-        copied[:] = view
-        self._at = end
-        return copied
+    dataset: NDArray[np.int64]
+    shard: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+    xxh3: NDArray[np.uint64]
 
 
 class _BadClipError(Exception):
@@ -86,6 +113,8 @@ class Reader:
         sources: Sequence[ShardSource | None] | None = None,
         *,
         audio: bool = True,
+        page_locked: bool = False,
+        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
@@ -95,8 +124,12 @@ class Reader:
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
             audio: whether it is read.
+            page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
+            reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
         self._with_audio = audio
+        self._reading = reading
+        self._page_locked = page_locked
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
         self._positions = positions
@@ -105,59 +138,224 @@ class Reader:
         self._shards = [
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
+        self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
+        self._clip = catalogs[0].manifest.clip
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
+        self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
         self._held: frozenset[tuple[int, ...]] = frozenset()
-        self._gaze = [catalog.manifest.member(GAZE) for catalog in catalogs]
+        self._one_at_a_time = threading.Lock()  # around the sampler and the sources
+        self._gaze = [c.manifest.member(GAZE) if GAZE in c.members else None for c in catalogs]
         self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
         self.bytes = 0  #: bytes of members read and checked
-        self.seconds = 0.0  #: seconds spent drawing, reading and checking
+        self.seconds = 0.0  #: seconds spent drawing, reading and checking, by all threads together
+        self.check_seconds = 0.0  #: of these, reading and checking
 
     def read(self, epoch: int, step: int) -> Loaded:
-        """The examples of a step with their bytes.
+        """The examples of a step with their bytes; errors as those of `load` and `finish`."""
+        return self.finish(self.load(self.draw(epoch, step)))
+
+    def draw(self, epoch: int, step: int, settle: Callable[[], None] = lambda: None) -> Drawn:
+        """What a step is of and where that lies. One thread at a time, in the order of the steps.
+
+        Args:
+            epoch, step: which.
+            settle: called before shards that earlier steps draw from are let go: returns when these are finished.
+        """
+        positions = self._positions(step)
+        now, soon = self._sampler.stretches(epoch, positions)
+        moves = bool(now) and frozenset(stretch.key for stretch in now) != self._held
+        if moves:
+            settle()
+        start = time.perf_counter()
+        with self._one_at_a_time:
+            if moves:
+                self._hold(now, soon)
+            examples = self._draw(epoch, step)
+            filmstrips = self._places(self._find(FILMSTRIP, examples.clip))
+            audio = None
+            if self._with_audio:
+                row = row_bytes(self._clip.samples) if self.wav_rows else None
+                audio = self._places(self._find(AUDIO, examples.audio_clip), row)
+            gaze = self._find(GAZE, examples.clip)
+            rows = np.flatnonzero(gaze.size)
+            gaze = _Found(*(getattr(gaze, name)[rows] for name in _Found.__slots__))
+            drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, self._places(gaze), rows, 0.0)
+        drawn.seconds = time.perf_counter() - start
+        return drawn
+
+    def load(self, drawn: Drawn) -> Drawn:
+        """Read a step's bytes and check them. Any thread.
+
+        Raises:
+            InputError: a shard is missing or has another length than declared.
+        """
+        with self._reading():
+            return self._load(drawn)
+
+    def _load(self, drawn: Drawn) -> Drawn:
+        start = time.perf_counter()
+        strips = self._read_places(drawn, drawn.filmstrips, None)
+        drawn.strips = strips
+        if drawn.audio is not None and self.wav_rows:
+            drawn.rows = self._row_memory(len(drawn.positions))
+            memory = drawn.rows.bytes.reshape(-1).data
+            drawn.bad.update(read_members(drawn.audio, self._open, memory))
+            drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
+        elif drawn.audio is not None:
+            drawn.sounds = self._read_places(drawn, drawn.audio, None)
+        self._load_gaze(drawn)
+        drawn.read_seconds = time.perf_counter() - start
+        drawn.seconds += drawn.read_seconds
+        return drawn
+
+    def finish(self, drawn: Drawn) -> Loaded:
+        """Replace what is bad, and count. One thread at a time, in the order of the steps.
 
         Raises:
             TooManyBadClipsError: more clips are bad than allowed.
-            InputError: a shard is missing or has another length than declared.
+            InputError: a substitute's shard is missing or has another length than declared.
         """
         start = time.perf_counter()
-        positions = self._positions(step)
-        self._hold(epoch, positions)
-        examples = self._draw(epoch, step)
-        kept = _Kept(self._buffers.lend(self._bytes_of(examples)))
-        filmstrips, audio = [], []
-        gaze = np.zeros((len(positions), self._gaze_length), np.float32)
-        emotion = np.empty(len(positions), np.int64)
-        gaze_valid = np.zeros(len(positions), np.bool_)
-        for index in range(len(positions)):
-            for attempt in range(_ATTEMPTS):
+        examples, count = drawn.examples, len(drawn.positions)
+        gaze = np.zeros((count, self._gaze_length), np.float32)
+        gaze_valid = np.zeros(count, np.bool_)
+        gaze[drawn.gaze_rows], gaze_valid[drawn.gaze_rows] = drawn.gaze_values, True
+        emotion = self._emotion(examples.clip)
+        for index in sorted(drawn.bad):
+            examples, picture, sound = self._replaced(drawn, examples, index)
+            drawn.strips[index] = picture.filmstrip
+            if drawn.rows is not None and sound is not None:
+                samples = sound.view(np.int16)[: drawn.rows.count]
+                drawn.rows.samples[index, : len(samples)] = samples
+                drawn.rows.samples[index, len(samples) :] = 0
+            elif sound is not None:
+                drawn.sounds[index] = sound
+            emotion[index], gaze_valid[index] = picture.emotion, picture.gaze is not None
+            gaze[index] = 0 if picture.gaze is None else picture.gaze
+        self.bytes += sum(strip.size for strip in drawn.strips) + sum(sound.size for sound in drawn.sounds)
+        if drawn.rows is not None:
+            self.bytes += count * (HEADER + 2 * drawn.rows.count)
+        self.check_seconds += drawn.read_seconds
+        self.seconds += drawn.seconds + time.perf_counter() - start
+        encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
+        return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, emotion)
+
+    def _replaced(
+        self, drawn: Drawn, examples: Examples, index: int
+    ) -> tuple[Examples, _Picture, NDArray[np.uint8] | None]:
+        """An example that was found bad: read once more, then replaced until what takes its place is whole."""
+        for attempt in range(_ATTEMPTS):
+            with self._one_at_a_time:
                 if attempt > 0:
-                    substitute = self._sampler.examples(epoch, positions[index : index + 1], attempt)
-                    examples = examples.replaced(index, substitute)
+                    positions = drawn.positions[index : index + 1]
+                    examples = examples.replaced(index, self._sampler.examples(drawn.epoch, positions, attempt))
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]))
-                    sound = self._required(AUDIO, int(examples.audio_clip[index])) if self._with_audio else None
+                    sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                 except _BadClipError as error:
                     self._report(error)
                     continue
-                break
+            return examples, picture, sound
+        raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
+
+    def _sound(self, clip: int) -> NDArray[np.uint8]:
+        """A clip's file, or where sound comes as rows its samples' bytes."""
+        file = self._required(AUDIO, clip)
+        if not self.wav_rows:
+            return file
+        try:
+            return wav_samples(file, self._clip.sample_rate).view(np.uint8)
+        except RuntimeError as error:
+            raise _BadClipError(clip, f"its audio is {error}") from error
+
+    # -- where members lie
+
+    def _find(self, member: str, clips: NDArray[np.int64]) -> _Found:
+        """Where a member of clips lies; of size 0 where there is none."""
+        if len(self._catalogs) == 1:
+            return self._find_in(0, member, clips)
+        dataset = np.searchsorted(self._ends, clips, side="right")
+        shard, offset, size = (np.zeros(len(clips), np.int64) for _ in range(3))
+        found = _Found(dataset, shard, offset, size, np.zeros(len(clips), np.uint64))
+        for number, catalog in enumerate(self._catalogs):
+            here = np.flatnonzero(dataset == number)
+            part = self._find_in(number, member, clips[here] - (self._ends[number] - len(catalog)))
+            for name in _Found.__slots__:
+                getattr(found, name)[here] = getattr(part, name)
+        return found
+
+    def _find_in(self, dataset: int, member: str, rows: NDArray[np.int64]) -> _Found:
+        catalog = self._catalogs[dataset]
+        extent = catalog.members.get(member)
+        number, shard = np.full(len(rows), dataset), catalog.shard[rows].astype(np.int64)
+        if extent is None:
+            nothing = np.zeros(len(rows), np.int64)
+            return _Found(number, shard, nothing, nothing, nothing.view(np.uint64))
+        offset, size = extent.offset[rows].astype(np.int64), extent.size[rows].astype(np.int64)
+        return _Found(number, shard, offset, size, extent.xxh3[rows])
+
+    def _places(self, found: _Found, stride: int | None = None) -> Places:
+        """Members, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
+        room = np.full(len(found.size), stride) if stride is not None else -(-found.size // _LINE) * _LINE
+        start: NDArray[np.int64] = np.cumsum(room) - room
+        shard = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))
+        return Places(shard, found.offset.tolist(), found.size.tolist(), found.xxh3.tolist(), start.tolist())
+
+    def _open(self, shard: tuple[int, int]) -> ShardFile:
+        with self._one_at_a_time:
+            return self._shards[shard[0]].source.open(shard[1])
+
+    # -- into memory
+
+    def _read_places(self, drawn: Drawn, places: Places, of: NDArray[np.int64] | None) -> list[NDArray[np.uint8]]:
+        """Members read into one piece of memory; what is bad of them is noted with the step."""
+        ends = [start + size for start, size in zip(places.start, places.size, strict=True)]
+        memory = self._buffers.lend(ends[-1] if ends else 0)
+        bad = read_members(places, self._open, memory.data)
+        # A required member that a clip does not have is bad as well.
+        bad += [index for index, size in enumerate(places.size) if size == 0]
+        drawn.bad.update(bad if of is None else of[bad].tolist())
+        return [memory[start:end] for start, end in zip(places.start, ends, strict=True)]
+
+    def _row_memory(self, rows: int) -> WavRows:
+        half = row_bytes(self._clip.samples) // 2
+        if self._page_locked:
+            return WavRows(torch.empty((rows, half), dtype=torch.int16, pin_memory=True), self._clip.samples)
+        return WavRows(torch.from_numpy(self._sound_rows.lend(rows)), self._clip.samples)
+
+    def _load_gaze(self, drawn: Drawn) -> None:
+        rows = drawn.gaze_rows
+        drawn.gaze_values = np.zeros((len(rows), self._gaze_length), np.float32)
+        if not len(rows):
+            return
+        files = self._read_places(drawn, drawn.gaze, rows)
+        dataset = np.searchsorted(self._ends, drawn.examples.clip[rows], side="right").tolist()
+        for index, (file, number) in enumerate(zip(files, dataset, strict=True)):
+            values = self._gaze_of(file, number)
+            if values is None:
+                drawn.bad.add(int(rows[index]))
             else:
-                raise TooManyBadClipsError(f"{_ATTEMPTS} draws in a row gave bad clips: run sharding/verify.py")
-            filmstrips.append(kept.copy(picture.filmstrip))
-            if sound is not None:
-                audio.append(kept.copy(sound))
-                self.bytes += sound.size
-            emotion[index] = picture.emotion
-            self.bytes += picture.filmstrip.size
-            if picture.gaze is not None:
-                gaze[index], gaze_valid[index] = picture.gaze, True
-        self.seconds += time.perf_counter() - start
-        return Loaded(
-            epoch, step, examples, Encoded(filmstrips, audio, examples.first_frame), gaze, gaze_valid, emotion
-        )
+                drawn.gaze_values[index] = values
+
+    def _gaze_of(self, file: NDArray[np.uint8], dataset: int) -> NDArray[Any] | None:
+        """The numbers in a file of gaze, None where it is too short to hold them."""
+        member = self._gaze[dataset]
+        assert member is not None
+        # An .npy file ends in its data; how long that is, the manifest says.
+        dtype = np.dtype(member.dtype)
+        length = self._gaze_length * dtype.itemsize
+        return None if file.size < length else file[file.size - length :].copy().view(dtype)
+
+    def _emotion(self, clips: NDArray[np.int64]) -> NDArray[np.int64]:
+        emotion = np.empty(len(clips), np.int64)
+        for catalog, end in zip(self._catalogs, self._ends, strict=True):
+            here = (end - len(catalog) <= clips) & (clips < end)
+            emotion[here] = catalog.emotion[clips[here] - (end - len(catalog))]
+        return emotion
 
     def _draw(self, epoch: int, step: int) -> Examples:
         """A step's examples, drawn together with those of the steps after it."""
@@ -170,31 +368,13 @@ class Reader:
             self._drawn = {(epoch, later): run for later, run in zip(steps, drawn, strict=True)}
         return self._drawn.pop((epoch, step))
 
-    def _bytes_of(self, examples: Examples) -> int:
-        """What the examples' members take together."""
-        total = 0
-        for member, clips in ((FILMSTRIP, examples.clip), (AUDIO, examples.audio_clip))[: 1 + self._with_audio]:
-            for catalog, end in zip(self._catalogs, self._ends, strict=True):
-                here = clips[(end - len(catalog) <= clips) & (clips < end)] - (end - len(catalog))
-                total += int(catalog.members[member].size[here].sum())
-        return total
-
-    def _hold(self, epoch: int, positions: NDArray[np.int64]) -> None:
-        """Tell the sources which shards are drawn from now, and which come next, when that changes."""
-        now, soon = self._sampler.stretches(epoch, positions)
-        held = frozenset(stretch.key for stretch in now)
-        if held == self._held or not now:
-            return
+    def _hold(self, now: Sequence[Stretch], soon: Sequence[Stretch]) -> None:
+        """Tell the sources which shards are drawn from now, and which come next."""
         for dataset, shards in enumerate(self._shards):
             current = {n: None for stretch in now if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
             later = {n: None for stretch in soon if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
             shards.source.hold([*current], [n for n in later if n not in current])
-        self._held = held
-
-    @property
-    def check_seconds(self) -> float:
-        """Seconds of `seconds` spent on checksums."""
-        return sum(shards.check_seconds for shards in self._shards)
+        self._held = frozenset(stretch.key for stretch in now)
 
     def close(self) -> None:
         """Release the shards."""
@@ -211,10 +391,9 @@ class Reader:
         gaze, member = None, self._gaze[dataset]
         if member is not None:
             file = self._read(GAZE, clip)
-            if file is not None:
-                # An .npy file ends in its data; how long that is, the manifest says.
-                dtype = np.dtype(member.dtype)
-                gaze = file[file.size - self._gaze_length * dtype.itemsize :].view(dtype)
+            gaze = None if file is None else self._gaze_of(file, dataset)
+            if file is not None and gaze is None:
+                raise _BadClipError(clip, f"its gaze has {file.size} bytes, too few for {self._gaze_length} numbers")
         return _Picture(self._required(FILMSTRIP, clip), gaze, int(self._catalogs[dataset].emotion[row]))
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
@@ -226,7 +405,7 @@ class Reader:
     def _read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         dataset, row = self.locate(clip)
         try:
-            return self._shards[dataset].view(member, row)
+            return self._shards[dataset].read(member, row)
         except CorruptMemberError as error:
             raise _BadClipError(clip, str(error)) from error
 

@@ -7,10 +7,11 @@ decoded whole; audio from `wave`, or PyAV where it is compressed.
 On a CPU nothing differs from the loader's batches, not by a bit: DALI and Pillow both decode with libjpeg-turbo, and a
 window of frames is decoded with its surroundings in view.
 
-nvJPEG on a GPU rounds in its own way, and gives the four pixels that share a chroma sample (4:2:0) one chroma, where
-libjpeg-turbo interpolates: colours may differ by tens of levels along edges, grey values hardly. The tolerance of
-frames is therefore: grey values (ITU-R BT.601) differ by at most 2 levels in 99 of 100 pixels and by 1 in the mean;
-channels by 4 in the mean, and with 4:4:4 by 4 at most.
+nvJPEG on a GPU rounds in its own way: channels differ by at most 3 levels, as where luma and a chroma sample are each a
+level off, which blue shows 1.77-fold; and by 1 in the mean. In a window of 4:2:0 it also gives the four pixels that
+share a chroma sample one chroma, where libjpeg-turbo interpolates: colours may differ by tens of levels along edges,
+grey values hardly. There grey values (ITU-R BT.601) differ by at most 2 levels in 99 of 100 pixels and by 1 in the
+mean, and channels by 4 in the mean.
 """
 
 import io

@@ -1,22 +1,31 @@
-"""The two threads between the disk and the training loop: one reads and checks, the other decodes.
+"""The threads between the disk and the training loop: some read and check, one decodes.
 
-    Reader.read ──▶ read queue ──▶ run of DecodePipeline or TurboDecoder ──▶ decoded queue ──▶ the caller of next()
+    Reader ──▶ read queue ──▶ run of DecodePipeline or TurboDecoder ──▶ decoded queue ──▶ the caller of next()
 
-Both queues are bounded, so a slow side holds up the ones before it; each counts who waited for whom.
+Both queues are bounded, so a slow side holds up the ones before it; each counts who waited for whom. However many
+threads read, steps are drawn and handed on in their order.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat
 from loaders.handoff import ClosedError, Handoff, QueueCounts
-from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings
+from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings, window_samples
 from loaders.reader import Loaded
 from loaders.turbo import TurboDecoder
+from loaders.turns import Turns
+from loaders.wav import first_sample, waveforms_into
 
 
 @dataclass(slots=True)
@@ -28,12 +37,26 @@ class StreamCounts:
     decode_seconds: float = 0.0
 
 
+class Steps(Protocol):
+    """What reads steps in three hands, see `loaders.reader.Reader`."""
+
+    def draw(self, epoch: int, step: int, settle: Callable[[], None]) -> Any:
+        """What `load` takes. In order, one thread at a time."""
+
+    def load(self, drawn: Any) -> Any:
+        """What `finish` takes. Any thread."""
+
+    def finish(self, drawn: Any) -> Loaded:
+        """In order, one thread at a time."""
+
+
 class Stream:
     """Decoded batches from a place in the order onwards, until stopped."""
 
     def __init__(
         self,
-        read: Callable[[int, int], Loaded],
+        read: Steps,
+        readers: int,
         start: tuple[int, int],
         steps: int,
         clip: ClipFormat,
@@ -44,7 +67,8 @@ class Stream:
     ) -> None:
         """
         Args:
-            read: the encoded batch of an (epoch, step).
+            read: what reads the encoded batch of an (epoch, step).
+            readers: threads that do.
             start: (epoch, step) of the first batch.
             steps: steps an epoch.
             clip, frames, settings: of the pipeline.
@@ -52,14 +76,19 @@ class Stream:
             counts: to add to.
         """
         self._read = read
-        self._start, self._steps = start, steps
+        self._place, self._steps = start, steps
+        self._turns = Turns()
+        self._waves: Buffers[np.float32] = Buffers((window_samples(clip, frames),), np.float32)
         self._clip, self._frames, self._settings = clip, frames, settings
         self._counts = counts
         self._loaded: Handoff[Loaded] = Handoff(depth, counts.read)
         self._decoded: Handoff[tuple[Loaded, Any, Any]] = Handoff(depth, counts.decoded)
         # Daemons, so that a program that forgets to close its loader can still end; `stop` waits for them.
         self._threads = [
-            threading.Thread(target=self._reading, name="filmstrip-read", daemon=True),
+            *(
+                threading.Thread(target=self._reading, name=f"filmstrip-read-{number}", daemon=True)
+                for number in range(readers)
+            ),
             threading.Thread(target=self._decoding, name="filmstrip-decode", daemon=True),
         ]
         for thread in self._threads:
@@ -73,26 +102,37 @@ class Stream:
         return self._decoded.get()
 
     def stop(self) -> None:
-        """End both threads and drop what is queued."""
+        """End the threads and drop what is queued."""
         self._decoded.close()
         self._loaded.close()
+        self._turns.end()
         for thread in self._threads:
             # The collector of cycles may find the loader in one of these very threads.
             if thread is not threading.current_thread():
                 thread.join()
 
     def _reading(self) -> None:
-        epoch, step = self._start
+        number = 0
         try:
             while True:
-                self._loaded.put(self._read(epoch, step))
-                step += 1
-                if step == self._steps:
-                    epoch, step = epoch + 1, 0
+                with self._turns.beginning() as number:
+                    place, self._place = self._place, self._after(*self._place)
+                    drawn = self._read.draw(*place, partial(self._turns.wait_for, number))
+                drawn = self._read.load(drawn)
+                self._turns.wait_for(number)
+                self._loaded.put(self._read.finish(drawn))
+                del drawn  # its memory is used again when nobody refers to it
+                self._turns.done()
         except ClosedError:
-            pass
+            self._turns.end()
         except BaseException as error:
-            self._loaded.finish(error)
+            with suppress(ClosedError):
+                self._turns.wait_for(number)  # what comes before it is handed on first
+                self._loaded.finish(error)
+            self._turns.end()
+
+    def _after(self, epoch: int, step: int) -> tuple[int, int]:
+        return (epoch, step + 1) if step + 1 < self._steps else (epoch + 1, 0)
 
     def _decoding(self) -> None:
         waiting: deque[Loaded] = deque()  # in DALI, and the empty ones behind those, in order
@@ -127,7 +167,9 @@ class Stream:
                     frames, waveform = pipeline.run()
                 finally:
                     self._counts.decode_seconds += time.perf_counter() - start
-                self._decoded.put((waiting.popleft(), frames, waveform))
+                loaded = waiting.popleft()
+                self._decoded.put((loaded, frames, self._converted(loaded) if waveform is None else waveform))
+                del loaded, frames, waveform
                 while waiting and not len(waiting[0].examples):
                     self._decoded.put((waiting.popleft(), None, None))
         except StopIteration:
@@ -141,3 +183,12 @@ class Stream:
             waiting.clear()
             if pipeline is not None:
                 pipeline.close()
+
+    def _converted(self, loaded: Loaded) -> NDArray[np.float32] | None:
+        """The waveforms of sound that came as rows; for a GPU they are made there, see `loaders.wav`."""
+        rows = loaded.encoded.rows
+        if rows is None or self._settings.device.type != "cpu":
+            return None
+        out = self._waves.lend(len(rows))
+        waveforms_into(rows.samples, first_sample(loaded.encoded.first_frame, self._clip), out)
+        return out

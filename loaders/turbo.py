@@ -19,13 +19,12 @@ from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat, Manifest
 from loaders.pipeline import Encoded, PipelineSettings
 from loaders.reader import AUDIO
+from loaders.wav import decode_wav_into, waveforms_into
 
 _CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
 # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, which takes longer here than to write
 # them through the caches as it does all others: 3.46 ms a clip instead of 3.30 (benchmarks/NOTES.md).
 _OFFSET = 16
-_PCM, _MONO, _INT16 = 1, 1, 16  # as a WAV file's header has them
-_INT16_SCALE = np.float32(1 / 32768)
 
 
 def obstacle(manifests: Sequence[Manifest], frames: int, device: torch.device, *, audio: bool) -> str | None:
@@ -99,12 +98,16 @@ class TurboDecoder:
 
     def _start(self, batch: Encoded) -> "_Flying":
         frames = self._frames.lend(len(batch.filmstrips))
-        waveform = self._waves.lend(len(batch.audio)) if self._audio else None
+        rows = batch.rows
+        waveform = self._waves.lend(len(frames)) if self._audio or rows is not None else None
         futures = []
         for first in range(0, len(frames), _CLIPS_A_TASK):
             some = slice(first, first + _CLIPS_A_TASK)
-            sounds = () if waveform is None else zip(batch.audio[some], waveform[some], strict=True)
             pictures = zip(batch.filmstrips[some], frames[some], strict=True)
+            if rows is not None and waveform is not None:
+                futures.append(self._threads.submit(_decode_and_convert, pictures, rows.samples[some], waveform[some]))
+                continue
+            sounds = () if waveform is None else zip(batch.audio[some], waveform[some], strict=True)
             futures.append(self._threads.submit(_decode, pictures, sounds, self._clip.sample_rate))
         return _Flying(frames, waveform, futures)
 
@@ -120,6 +123,16 @@ def _decode(
         decode_wav_into(data, wave, sample_rate)
 
 
+def _decode_and_convert(
+    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    samples: NDArray[np.int16],
+    waves: NDArray[np.float32],
+) -> None:
+    for data, out in pictures:
+        decode_filmstrip_into(data, out)
+    waveforms_into(samples, np.zeros(len(samples), np.int64), waves)
+
+
 def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Decode a JPEG into ``out`` (height, width, 3) uint8 RGB.
 
@@ -132,35 +145,3 @@ def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> No
         raise RuntimeError(f"not a whole JPEG: {error}") from error
     if picture.shape != out.shape:
         raise RuntimeError(f"a JPEG of {picture.shape[1]}×{picture.shape[0]} instead of {out.shape[1]}×{out.shape[0]}")
-
-
-def decode_wav_into(data: NDArray[np.uint8], out: NDArray[np.float32], sample_rate: int) -> None:
-    """Convert a 16-bit mono WAV file to ``out`` (samples,) in -1 … 1; what is missing at the end is silent.
-
-    Raises:
-        RuntimeError: it is none, or of another sample rate.
-    """
-    samples = _wav_samples(data, sample_rate)[: len(out)]
-    np.multiply(samples, _INT16_SCALE, out=out[: len(samples)])
-    out[len(samples) :] = 0
-
-
-def _wav_samples(data: NDArray[np.uint8], sample_rate: int) -> NDArray[np.int16]:
-    """The samples of a RIFF file, where they lie. Its chunks: name, length, and as many bytes, made even."""
-    file = np.ascontiguousarray(data).data.cast("B")
-    if bytes(file[:4]) != b"RIFF" or bytes(file[8:12]) != b"WAVE":
-        raise RuntimeError("not a WAV file")
-    at, known = 12, False
-    while at + 8 <= len(file):
-        name, length = bytes(file[at : at + 4]), int.from_bytes(file[at + 4 : at + 8], "little")
-        body = file[at + 8 : at + 8 + length]
-        if name == b"fmt ":
-            coding, channels = (int.from_bytes(body[i : i + 2], "little") for i in (0, 2))
-            rate, bits = int.from_bytes(body[4:8], "little"), int.from_bytes(body[14:16], "little")
-            if (coding, channels, bits) != (_PCM, _MONO, _INT16) or rate != sample_rate:
-                raise RuntimeError(f"a WAV file of {channels} channels, {bits} bits and {rate} samples a second")
-            known = True
-        elif name == b"data" and known:
-            return np.frombuffer(body[: len(body) // 2 * 2], "<i2")
-        at += 8 + length + length % 2
-    raise RuntimeError("a WAV file without samples")

@@ -65,6 +65,9 @@ class Stream(IntEnum):
     TIMES = 2000
 
 
+_CLIP_STREAMS = [stream for stream in Stream if stream < Stream.BANDS]  # 0, 1, 2, …
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameChange:
     """How each clip's frames are changed, B values each; the same for all of a clip's frames."""
@@ -88,26 +91,42 @@ def no_frame_change(batch: int, room: tuple[int, int], device: torch.device) -> 
     )
 
 
-def draw_frame_change(config: Augmentation, seed: Tensor, room: tuple[int, int]) -> FrameChange:
-    """Draw for each of the seeds (B,), int64, where the crop has `room` (rows, columns) to move."""
-    centre = no_frame_change(len(seed), room, seed.device)
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What each of a batch's seeds drew from the streams below `Stream.BANDS`, all at once."""
+
+    bits: Tensor  #: (streams, B) int64, see `draws.bits`
+
+    @staticmethod
+    def of(seed: Tensor) -> Draws:
+        """``seed``: (B,) int64."""
+        return Draws(draws.bits(seed, torch.arange(len(_CLIP_STREAMS), device=seed.device)[:, None]))
+
+    def uniform(self, stream: Stream, low: float, high: float) -> Tensor:
+        """(B,) float32, see `draws.to_uniform`."""
+        return draws.to_uniform(self.bits[stream], low, high)
+
+
+def draw_frame_change(config: Augmentation, drawn: Draws, room: tuple[int, int]) -> FrameChange:
+    """How each clip's frames are changed, where the crop has `room` (rows, columns) to move."""
+    top, left, flip = drawn.bits[Stream.TOP], drawn.bits[Stream.LEFT], drawn.bits[Stream.FLIP]
     return FrameChange(
-        top=draws.integer(seed, Stream.TOP, room[0] + 1) if config.crop else centre.top,
-        left=draws.integer(seed, Stream.LEFT, room[1] + 1) if config.crop else centre.left,
-        flip=draws.coin(seed, Stream.FLIP) if config.flip else centre.flip,
-        brightness=draws.uniform(seed, Stream.BRIGHTNESS, -config.brightness, config.brightness),
-        saturation=draws.uniform(seed, Stream.SATURATION, *config.saturation),
+        top=draws.to_integer(top, room[0] + 1) if config.crop else torch.full_like(top, room[0] // 2),
+        left=draws.to_integer(left, room[1] + 1) if config.crop else torch.full_like(left, room[1] // 2),
+        flip=draws.to_coin(flip) if config.flip else torch.zeros_like(flip, dtype=torch.bool),
+        brightness=drawn.uniform(Stream.BRIGHTNESS, -config.brightness, config.brightness),
+        saturation=drawn.uniform(Stream.SATURATION, *config.saturation),
     )
 
 
-def draw_gain(config: Augmentation, seed: Tensor) -> Tensor:
+def draw_gain(config: Augmentation, drawn: Draws) -> Tensor:
     """Factor for each waveform, (B,) float32."""
-    return draws.uniform(seed, Stream.GAIN, 1 - config.gain, 1 + config.gain)
+    return drawn.uniform(Stream.GAIN, 1 - config.gain, 1 + config.gain)
 
 
-def draw_withheld(config: Augmentation, seed: Tensor) -> Tensor:
+def draw_withheld(config: Augmentation, drawn: Draws) -> Tensor:
     """Whose gaze is withheld, (B,) bool."""
-    return draws.uniform(seed, Stream.GAZE, 0.0, 1.0) < config.gaze_dropout
+    return drawn.uniform(Stream.GAZE, 0.0, 1.0) < config.gaze_dropout
 
 
 def draw_kept(config: SpecAugment, seed: Tensor, bands: int, frames: int) -> Tensor:

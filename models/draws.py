@@ -39,22 +39,37 @@ def splitmix64(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def _bits(seed: Tensor, stream: int) -> Tensor:
+def bits(seed: Tensor, stream: int | Tensor) -> Tensor:
     """`_BITS` random bits a seed, as int64. The seed is hashed first, so that seeds that count up do not meet the
-    streams, which count up too."""
+    streams, which count up too.
+
+    Several streams at once, (S, 1) for seeds (B,), give (S, B): on a GPU a draw is some fourteen kernels that do
+    nothing but start, however many numbers they draw.
+    """
     return _shift_right(splitmix64(splitmix64(seed) + stream), 64 - _BITS)
 
 
+def to_uniform(drawn: Tensor, low: float, high: float) -> Tensor:
+    """Uniform in [low, high): float32, from `bits` of any shape."""
+    return drawn.float() * (2.0**-_BITS) * (high - low) + low
+
+
+def to_integer(drawn: Tensor, bound: int | Tensor) -> Tensor:
+    """Uniform in 0 … bound − 1 (int64) from `bits`; `bound`, one number or one a draw, is at least 1 and far below
+    2**24."""
+    return (drawn * bound) >> _BITS
+
+
+def to_coin(drawn: Tensor) -> Tensor:
+    """True for half of `bits` (bool)."""
+    return to_integer(drawn, 2) == 1
+
+
 def uniform(seed: Tensor, stream: int, low: float, high: float) -> Tensor:
-    """Uniform in [low, high): float32, of the shape of `seed` (int64)."""
-    return _bits(seed, stream).float() * (2.0**-_BITS) * (high - low) + low
+    """One stream's `to_uniform`, of the shape of `seed` (int64)."""
+    return to_uniform(bits(seed, stream), low, high)
 
 
 def integer(seed: Tensor, stream: int, bound: int | Tensor) -> Tensor:
-    """Uniform in 0 … bound − 1 (int64); `bound`, one number or one a seed, is at least 1 and far below 2**24."""
-    return (_bits(seed, stream) * bound) >> _BITS
-
-
-def coin(seed: Tensor, stream: int) -> Tensor:
-    """True for half of the seeds (bool)."""
-    return integer(seed, stream, 2) == 1
+    """One stream's `to_integer`, of the shape of `seed`."""
+    return to_integer(bits(seed, stream), bound)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from loaders.errors import InputError
+from models.frontend import FrontEnd
 from models.tower import ConvTower
 
 #: Which float32 products a GPU may round to TF32, with 10 bits of mantissa instead of 23.
@@ -33,6 +34,19 @@ def place(network: nn.Module, device: torch.device) -> None:
     network.to(device)
     if device.type == "cuda":
         lay_out_channels_last(network)
+
+
+def place_front_end(front_end: FrontEnd, device: torch.device, *, half: bool) -> None:
+    """Move a front end to where it is trained.
+
+    Args:
+        front_end: to move.
+        device: of its network.
+        half: whether the network computes in half precision. On a GPU frames then are float16, resampled on tensor
+            cores: otherwise the network's own casts would follow.
+    """
+    front_end.to(device)
+    front_end.frame_dtype = torch.float16 if half and device.type == "cuda" else torch.float32
 
 
 def lay_out_channels_last(network: nn.Module) -> None:
@@ -68,7 +82,9 @@ def compile_towers(network: nn.Module, device: torch.device, backend: str | Call
         raise InputError(f"torch cannot compile for {device} ({lines[0].strip()}): leave --compile away") from error
     for module in network.modules():
         if isinstance(module, ConvTower):
-            module.compile(backend=backend)
+            module.fuse = False  # which is the compiler's part now
+            # Audio and video share their code: told that sizes may change, the compiler takes minutes over the second.
+            module.compile(backend=backend, dynamic=False)
 
 
 def _a_little(x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from loaders.errors import InputError
 from models._torchaudio import MelSpectrogram
 from models.augmentation import (
     Augmentation,
+    Draws,
     FrameChange,
     draw_frame_change,
     draw_gain,
@@ -33,6 +34,10 @@ from models.gaze import GAZE_STATISTICS, mirror
 
 #: Shares of red, green and blue in a grey value (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
+#: Clips whose frames a GPU resamples at a time: of so many, a product fills it. A CPU takes one at a time: full frames
+#: then exist as floats for one clip only, which keeps its caches warm.
+_CLIPS_TOGETHER = 64
+_ONES = 8  # columns of them: rows that are products' operands begin at multiples of 16 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,7 @@ class FrontEndConfig:
 class Inputs:
     """What the towers take; None for a modality that was not given."""
 
-    video: Tensor | None  #: (B, 3, T, frame_size, frame_size) float32
+    video: Tensor | None  #: (B, 3, T, frame_size, frame_size) of `FrontEnd.frame_dtype`, channels last
     audio: Tensor | None  #: (B, 1, n_mels, 1 + samples // hop) float32
     gaze: Tensor | None  #: (B, 103) float32
 
@@ -111,6 +116,11 @@ class FrontEnd(nn.Module):
         config: sizes and normalisation.
         gaze_mean, gaze_std: (103,), of the raw statistics over the training split, as in dataset.json. They are kept
             as buffers, so a checkpoint brings its own; without them gaze passes unnormalised.
+
+    Attributes:
+        frame_dtype: of the frames that leave, and of the products that resample them: float32, or float16 where a GPU's
+            network computes in half precision anyway (`models.execution`). Pixels are exact in either, and weights
+            rounded to float16 move one by less than half a level.
     """
 
     gaze_mean: Tensor
@@ -126,6 +136,7 @@ class FrontEnd(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        self.frame_dtype = torch.float32
         mean = torch.zeros(GAZE_STATISTICS) if gaze_mean is None else gaze_mean.detach().float().clone()
         std = torch.ones(GAZE_STATISTICS) if gaze_std is None else gaze_std.detach().float().clone()
         if mean.shape != (GAZE_STATISTICS,) or std.shape != (GAZE_STATISTICS,):
@@ -138,8 +149,8 @@ class FrontEnd(nn.Module):
         source, sign = mirror()
         self.register_buffer("mirror_source", source, persistent=False)
         self.register_buffer("mirror_sign", sign, persistent=False)
-        self.register_buffer("video_mean", torch.tensor(config.video_mean)[:, None], persistent=False)
-        self.register_buffer("video_std", torch.tensor(config.video_std)[:, None], persistent=False)
+        self.register_buffer("video_mean", torch.tensor(config.video_mean), persistent=False)
+        self.register_buffer("video_std", torch.tensor(config.video_std), persistent=False)
         self.register_buffer("luma", torch.tensor(_LUMA).repeat(3, 1), persistent=False)
         self.mel = MelSpectrogram(
             sample_rate=config.sample_rate,
@@ -179,46 +190,47 @@ class FrontEnd(nn.Module):
         augment = self.config.augmentation if self.training else None
         if augment is not None and seed is None:
             raise ValueError("in training mode the front end augments, and needs the batch's seed.")
-        # float32 throughout: eight bits of mantissa are too few for a logarithm of power over 100 dB, and for frames
-        # they would be fewer than the pixels came with. Autocast would put the matrix products into bfloat16.
+        # Whatever surrounds it: autocast would put the matrix products into bfloat16, whose eight bits of mantissa are
+        # too few for a logarithm of power over 100 dB, and for frames fewer than the pixels came with.
         device = next(tensor for tensor in (video, audio, gaze, self.gaze_mean) if tensor is not None).device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            drawn = None if augment is None or seed is None else Draws.of(seed)
             frames, change = None, None
             if video is not None:
-                change = self._frame_change(video, augment, seed)
+                change = self._frame_change(video, augment, drawn)
                 frames = self._frames(video, change)
                 if gaze is None:
                     gaze = self.gaze_mean.expand(len(video), -1)
                     gaze_valid = torch.zeros(len(video), dtype=torch.bool, device=video.device)
-            if augment is not None and seed is not None and gaze is not None and augment.gaze_dropout > 0:
+            if augment is not None and drawn is not None and gaze is not None and augment.gaze_dropout > 0:
                 given = (
                     torch.ones(len(gaze), dtype=torch.bool, device=gaze.device) if gaze_valid is None else gaze_valid
                 )
-                gaze_valid = given & ~draw_withheld(augment, seed)
+                gaze_valid = given & ~draw_withheld(augment, drawn)
             return Inputs(
                 video=frames,
-                audio=None if audio is None else self._log_mel(audio, augment, seed),
+                audio=None if audio is None else self._log_mel(audio, augment, seed, drawn),
                 gaze=None if gaze is None else self._gaze(gaze, gaze_valid, change),
             )
 
-    def _frame_change(self, video: Tensor, augment: Augmentation | None, seed: Tensor | None) -> FrameChange:
+    def _frame_change(self, video: Tensor, augment: Augmentation | None, drawn: Draws | None) -> FrameChange:
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[4] != 3:
             raise ValueError(f"video must be (B, T, H, W, 3) uint8 (got {tuple(video.shape)}, {video.dtype}).")
         height, width = video.shape[2:4]
         side = self._crop_side(height, width)
         room = (height - side, width - side)
-        if augment is None or seed is None:
+        if augment is None or drawn is None:
             return no_frame_change(len(video), room, video.device)
-        return draw_frame_change(augment, seed, room)
+        return draw_frame_change(augment, drawn, room)
 
     def _crop_side(self, height: int, width: int) -> int:
         return max(1, round(self.config.crop * min(height, width)))
 
     def _frames(self, video: Tensor, change: FrameChange) -> Tensor:
-        """Crop, resize, mirror, colour and normalise: (B, T, H, W, 3) uint8 → (B, 3, frames, size, size) float32.
+        """Crop, resize, mirror, colour, normalise: (B, T, H, W, 3) uint8 → (B, 3, frames, size, size), channels last.
 
-        Crop, resize and mirror are one pair of matrices a clip. Clips are taken one at a time: full frames exist as
-        floats for one clip only, which also keeps a CPU's caches warm, and a row cannot depend on its neighbours.
+        Two products: one resamples the rows; the other takes what then is one row, (W·3,), to a row of the result,
+        (size·3,): columns, mirroring and colours at once. Ones beside the row take up what the colours add.
         """
         config = self.config
         size = config.frame_size
@@ -226,33 +238,53 @@ class FrontEnd(nn.Module):
         if given != config.frames:
             video = video[:, spaced(given, config.frames)]
         side = self._crop_side(height, width)
-        rows = resampling(change.top, side, size, height)
-        columns = resampling(change.left, side, size, width)
+        if height == width:
+            rows, columns = resampling(torch.cat([change.top, change.left]), side, size, width).chunk(2)
+        else:
+            rows, columns = resampling(change.top, side, size, height), resampling(change.left, side, size, width)
+        rows = rows.to(self.frame_dtype)
         columns = torch.where(change.flip[:, None, None], columns.flip(1), columns)
-        matrix, offset, low, high = self._colour(change)
-        out = torch.empty(batch, 3, config.frames, size, size, dtype=torch.float32, device=video.device)
-        for clip, r, c, m, o, result in zip(video, rows, columns, matrix, offset, out, strict=True):
-            short = r @ clip.float().reshape(config.frames, height, width * 3)
-            planes = short.view(config.frames, size, width, 3).permute(3, 0, 1, 2)
-            small = planes @ c.T
-            torch.addmm(o, m, small.view(3, -1), out=result.view(3, -1))
-        return out.clamp_(low, high)
+        matrix, offset, limits = self._colour(change)
+        across = torch.zeros(batch, width * 3 + _ONES, size * 3, dtype=self.frame_dtype, device=video.device)
+        # (B, W, 3, size, 3): how much a channel of a column has of a channel of a column of the result.
+        torch.mul(
+            columns.transpose(1, 2)[:, :, None, :, None],
+            matrix.transpose(1, 2)[:, None, :, None, :],
+            out=across[:, : width * 3].view(batch, width, 3, size, 3),
+        )
+        across[:, width * 3] = offset.expand(-1, size, -1).flatten(1)
+        out = torch.empty(batch, config.frames, size, size, 3, dtype=self.frame_dtype, device=video.device)
+        together = _CLIPS_TOGETHER if video.device.type == "cuda" else 1
+        for first in range(0, batch, together):
+            some = slice(first, first + together)
+            clips = video[some].to(self.frame_dtype).view(-1, height, width * 3)
+            short = clips.new_empty(len(clips), size, width * 3 + _ONES)
+            short[:, :, width * 3 :] = 1
+            torch.bmm(rows[some].repeat_interleave(config.frames, 0), clips, out=short[:, :, : width * 3])
+            short = short.view(-1, config.frames * size, width * 3 + _ONES)
+            torch.bmm(short, across[some], out=out[some].view(len(short), config.frames * size, size * 3))
+        # One limit for all colours is a number, and a kernel that reads many pixels at a time.
+        return out.clamp_(*limits).permute(0, 4, 1, 2, 3)
 
-    def _colour(self, change: FrameChange) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _colour(self, change: FrameChange) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor] | tuple[float, float]]:
         """Saturation, brightness and normalisation as one affine map of RGB in 0 … 255, and its limits.
 
         Returns:
-            matrix (B, 3, 3), offset (B, 3, 1), low and high (1, 3, 1, 1, 1): after the map, values are limited to what
-            black and white would be, so that no image leaves the range that images have.
+            matrix (B, 3, 3); offset (B, 1, 3); the least and the greatest value, (3,) or one for all: after the map,
+            values are limited to what black and white would be, so that no image leaves the range that images have.
         """
         saturation = change.saturation[:, None, None]
         own = torch.eye(3, device=saturation.device)
-        matrix = (saturation * own + (1 - saturation) * self.luma) / (255 * self.video_std)
+        matrix = (saturation * own + (1 - saturation) * self.luma) / (255 * self.video_std[:, None])
         offset = (change.brightness[:, None, None] - self.video_mean) / self.video_std
-        low, high = ((value - self.video_mean) / self.video_std for value in (0, 1))
-        return matrix, offset, low.view(1, 3, 1, 1, 1), high.view(1, 3, 1, 1, 1)
+        mean, std = set(self.config.video_mean), set(self.config.video_std)
+        if len(mean) == len(std) == 1:
+            middle, spread = mean.pop(), std.pop()
+            return matrix, offset, (-middle / spread, (1 - middle) / spread)
+        low, high = (((value - self.video_mean) / self.video_std).to(self.frame_dtype) for value in (0, 1))
+        return matrix, offset, (low, high)
 
-    def _log_mel(self, audio: Tensor, augment: Augmentation | None, seed: Tensor | None) -> Tensor:
+    def _log_mel(self, audio: Tensor, augment: Augmentation | None, seed: Tensor | None, drawn: Draws | None) -> Tensor:
         """(B, samples) → (B, 1, n_mels, frames), normalised; 0 is the mean."""
         config = self.config
         if not audio.is_floating_point() or audio.ndim != 2:
@@ -260,8 +292,8 @@ class FrontEnd(nn.Module):
         if audio.shape[1] <= config.n_fft // 2:
             raise ValueError(f"audio must be longer than {config.n_fft // 2} samples (got {audio.shape[1]}).")
         audio = audio.float()
-        if augment is not None and seed is not None:
-            audio = audio * draw_gain(augment, seed)[:, None]
+        if augment is not None and drawn is not None:
+            audio = audio * draw_gain(augment, drawn)[:, None]
         spectrogram: Tensor = torch.log(self.mel(audio) + config.mel_floor)
         if config.clip_normalise:
             std, mean = torch.std_mean(spectrogram, dim=(1, 2), keepdim=True)

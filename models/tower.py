@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from loaders.errors import InputError
+from models import fused_norm, stem
+
+_log = logging.getLogger(__name__)
+
+# Up to so many channels, cuDNN 9.19 takes a kernel of the GPU before the H100's (sm80) for the forward pass in three
+# dimensions, but not for a transposed convolution, which computes the same: 7.2 and 6.2 ms (benchmarks/NOTES.md).
+_FEW_CHANNELS = 64
 
 
 class Tower(nn.Module):
@@ -46,7 +55,7 @@ class ConvTower(Tower):
         if min(config.width, config.first_stride) < 1:
             raise InputError(f"a tower's width and first stride must be at least 1 (got {config}).")
         stride = (1,) * (dimensions - 2) + (config.first_stride,) * 2
-        self.stages = nn.ModuleList()
+        self.stages: Any = nn.ModuleList()
         for multiple in (1, 2, 4, 8):
             width = multiple * config.width
             self.stages.append(
@@ -59,6 +68,9 @@ class ConvTower(Tower):
         self.embedding_dim = channels
         #: Channels last: a third faster on a CPU, and the layout that tensor cores want.
         self.memory_format = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+        #: Batch norm, ReLU and pooling by the kernels of `models.fused_norm`, in training on a GPU.
+        self.fuse = True
+        self._said = False
         self._pool = config.pool
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,9 +78,42 @@ class ConvTower(Tower):
         # The convolutions follow the layout of their input, whatever that of their weights.
         x = x.contiguous(memory_format=self.memory_format)
         for stage in self.stages[:-1]:
-            x = _halve(stage(x))
-        x = self.stages[-1](x).flatten(2)
+            x = self._stage(stage, x, pool=True)
+        x = self._stage(self.stages[-1], x, pool=False).flatten(2)
         return x.amax(2) if self._pool == "max" else x.mean(2)
+
+    def _stage(self, stage: nn.Sequential, x: Tensor, *, pool: bool) -> Tensor:
+        """Two convolutions, each with batch norm and ReLU, and pooling after them."""
+        if not self._fused(stage, x):
+            x = stage(x)
+            return _pooled(x) if pool else x
+        convolutions_and_norms: list[Any] = list(stage)
+        first, first_norm, _, second, second_norm, _ = convolutions_and_norms
+        one = (1,) * (x.ndim - 2)
+        if x.ndim == 5 and x.shape[2] == 2 and not pool:
+            # Frames stay side by side from one convolution to the next: apart, each would cost copies.
+            x = fused_norm.norm_relu_pool(_in_a_line(first.over_two(_side_by_side(x))), first_norm, (1, 1))
+            return fused_norm.norm_relu_pool(_in_a_line(second.over_two(_out_of_line(x))), second_norm, (1, 1))
+        if stem.fits(x, first):
+            x = stem.norm_relu_stem(x, first, first_norm)
+        else:
+            x = fused_norm.norm_relu_pool(first(x), first_norm, one)
+        x = second(x)
+        return fused_norm.norm_relu_pool(x, second_norm, _window(x) if pool else one)
+
+    @staticmethod
+    def _on_gpu(x: Tensor) -> bool:
+        return x.is_cuda
+
+    def _fused(self, stage: nn.Sequential, x: Tensor) -> bool:
+        """Whether the kernels of `models.fused_norm` take over what follows the convolutions."""
+        if not (self.fuse and self.training and self._on_gpu(x)):
+            return False
+        obstacle = next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm))), None)
+        if obstacle is not None and not self._said:
+            self._said = True
+            _log.warning("batch norm, ReLU and pooling run one after the other, and steps take longer: %s", obstacle)
+        return obstacle is None
 
 
 def _convolution(dimensions: int, channels: int, width: int, stride: int | tuple[int, ...]) -> list[nn.Module]:
@@ -98,21 +143,74 @@ class _Conv3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         frames = x.shape[2]
         if frames > 2:
-            return super().forward(x)
-        before, now, after = self.weight.unbind(2)
-        stride = self.stride[1:]
+            few = x.is_cuda and self.stride == (1, 1, 1) and self.out_channels <= _FEW_CHANNELS
+            return by_transpose(x, self.weight) if few else super().forward(x)
         if frames == 1:
-            return F.conv2d(x.squeeze(2), now, None, stride, 1).unsqueeze(2)
-        # Frames as groups of channels, frame by frame: (B, C, 2, H, W) → (B, 2·C, H, W).
-        kernel = torch.cat([torch.cat([now, after], 1), torch.cat([before, now], 1)])
-        stacked = x.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
-        out = F.conv2d(stacked, kernel, None, stride, 1)
+            return F.conv2d(x.squeeze(2), self.weight[:, :, 1], None, self.stride[1:], 1).unsqueeze(2)
+        out = self.over_two(_side_by_side(x))
         out = out.reshape(len(out), 2, -1, *out.shape[2:]).transpose(1, 2)
         return out.contiguous(memory_format=torch.channels_last_3d)
 
+    def over_two(self, x: Tensor) -> Tensor:
+        """Over two frames whose channels lie side by side: (B, 2·C, height, width) → (B, 2·O, …)."""
+        before, now, after = self.weight.unbind(2)
+        kernel = torch.cat([torch.cat([now, after], 1), torch.cat([before, now], 1)])
+        return F.conv2d(x, kernel, None, self.stride[1:], 1)
 
-def _halve(x: Tensor) -> Tensor:
-    window = [min(2, size) for size in x.shape[2:]]
+
+def _side_by_side(x: Tensor) -> Tensor:
+    """(B, C, 2, height, width) → (B, 2·C, height, width), channels last."""
+    return x.transpose(1, 2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def _in_a_line(x: Tensor) -> Tensor:
+    """(B, 2·C, height, width) → (B, C, height, 2·width): the same memory, each channel over both frames' positions."""
+    batch, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(batch, height, 2 * width, channels // 2).permute(0, 3, 1, 2)
+
+
+def _out_of_line(x: Tensor) -> Tensor:
+    """What `_in_a_line` was made of."""
+    batch, channels, height, width = x.shape
+    return x.permute(0, 2, 3, 1).reshape(batch, height, width // 2, 2 * channels).permute(0, 3, 1, 2)
+
+
+def by_transpose(x: Tensor, weight: Tensor) -> Tensor:
+    """The 3×3×3 convolution of stride 1 with padding 1, by the kernels that transposed convolutions are made of."""
+    device = x.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = x.to(dtype), weight.to(dtype)
+    out: Tensor = _ByTranspose.apply(x, weight)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _ByTranspose(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        turned = weight.transpose(0, 1).flip(2, 3, 4).contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv_transpose3d(x, turned, None, 1, 1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needed = [*ctx.needs_input_grad, False]
+        dx, dweight, _ = torch.ops.aten.convolution_backward(
+            gradients[0], x, weight, None, [1] * 3, [1] * 3, [1] * 3, False, [0] * 3, 1, needed
+        )
+        return dx, dweight
+
+
+def _window(x: Tensor) -> tuple[int, ...]:
+    """What halves each dimension that is longer than 1."""
+    return tuple(min(2, size) for size in x.shape[2:])
+
+
+def _pooled(x: Tensor) -> Tensor:
+    window = _window(x)
     if len(window) == 2:
         return F.max_pool2d(x, window, ceil_mode=True)
     return F.max_pool3d(x, window, ceil_mode=True)

@@ -185,6 +185,7 @@ def serve() -> None:
     still or has ended, and whatever it has started with it. Those that are kept end with the orders.
     """
     kept: dict[str, int] = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # by way of the end below: what stands still heeds no signal
     try:
         for line in sys.stdin:
             child = kept.pop(line, None)
@@ -215,6 +216,7 @@ def _end(child: int, *, reap: bool) -> None:
 
 def _answer(line: str) -> NoReturn:
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         signal.alarm(PATIENCE)  # which ends it
         for figures in measure(Order(**json.loads(line))):

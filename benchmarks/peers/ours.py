@@ -1,10 +1,8 @@
 """This project's ClipLoader: shuffled, half of the sounds those of other videos.
 
-On a CPU with ``cpu_decoder`` "auto", the default, or "dali". On a GPU with any ``placement``, or "both": one loader
-that decodes there and one on the CPU, at once.
+On a CPU with ``cpu_decoder`` "auto", the default, or "dali". On a GPU with any ``placement``.
 """
 
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -12,30 +10,11 @@ import torch
 
 from benchmarks.peers.served import Served, Task
 from loaders import ClipLoader
-from loaders.handoff import Handoff, QueueCounts
 
 
-def batches(task: Task, placement: str = "auto", threads: int | None = None, **options: Any) -> Iterator[Served]:
+def batches(task: Task, threads: int | None = None, **options: Any) -> Iterator[Served]:
     """The clips."""
     options = {"device": task.device, "threads": threads or task.workers, **options}
-    if placement != "both":
-        yield from _served(task, placement=placement, **options)
-    served: Handoff[Served] = Handoff(2, QueueCounts())
-
-    def serve(decoder: str) -> None:
-        try:
-            for batch in _served(task, placement=decoder, **options):
-                served.put(batch)
-        except BaseException as error:
-            served.finish(error)
-
-    for decoder in ("gpu", "cpu"):
-        threading.Thread(target=serve, args=(decoder,), daemon=True).start()
-    while True:
-        yield served.get()
-
-
-def _served(task: Task, **options: Any) -> Iterator[Served]:
     with ClipLoader(task.prepared.dataset, batch_size=task.batch_size, audio=task.audio, **options) as loader:
         names = loader.catalogs[0].table(["key"])["key"].to_pylist()
         while True:

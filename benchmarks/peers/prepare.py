@@ -11,6 +11,8 @@ these frames:
     mosaic/<form>/      Mosaic Streaming's MDS shards
     reference/          filmstrip and WAV of each original clip: what the batches are compared with
     prepared.json       written last
+
+``python -m benchmarks.peers.prepare --data DATASET --work FOLDER`` makes it without measuring anything.
 """
 
 import io
@@ -28,6 +30,7 @@ from typing import Any
 import av
 import msgpack
 import numpy as np
+import tyro
 from numpy.typing import NDArray
 from rich.progress import track
 
@@ -36,7 +39,7 @@ from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
 from loaders.catalog import open_catalog
 from loaders.dataset import Manifest, Shard, read_manifest, write_manifest
-from loaders.errors import InputError
+from loaders.errors import InputError, reported
 from loaders.storage import Shards
 from sharding.clips import EncodedClip
 from sharding.corpora.utterance import Utterance
@@ -46,6 +49,22 @@ from sharding.writer import ShardWriter, whole_or_absent
 
 CLIPS_A_SHARD = 250
 _H264 = {"crf": "18", "preset": "medium", "x264-params": "log-level=none"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is prepared, as for `benchmarks/loaders.py`."""
+
+    data: Path
+    """A built dataset, with audio as wav."""
+    work: Path
+    """Where the clips are prepared."""
+    split: str = "train"
+    """The part of the dataset to take."""
+    source: Path | None = None
+    """The videos that it was built of."""
+    clips: int = 2000
+    """Clips at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +160,7 @@ def _prepare_forms(
     for number, original in enumerate(originals):
         (work / "reference" / f"{number:06d}.jpg").write_bytes(original.members["filmstrip"])
         (work / "reference" / f"{number:06d}.wav").write_bytes(original.members["audio"])
-    _repeat(originals, copies, manifest, work / "dataset")
+    repeat_dataset(originals, copies, manifest, work / "dataset")
     sizes: dict[str, float] = {
         "filmstrip": _mean(len(o.members["filmstrip"]) + len(o.members["audio"]) for o in originals)
     }
@@ -224,7 +243,7 @@ def _write_tars(members: Sequence[dict[str, bytes]], copies: Sequence[Copy], fol
                     tar.addfile(header, io.BytesIO(data))
 
 
-def _repeat(originals: Sequence[Original], copies: Sequence[Copy], manifest: Manifest, output: Path) -> None:
+def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manifest: Manifest, output: Path) -> None:
     """A dataset like the given one, of the copies: each of them counts as another speaker's."""
     folder = output / "train"
     folder.mkdir(parents=True)
@@ -310,3 +329,9 @@ def _peer_form(prepared: Prepared, peer: str, form: Form) -> None:
 def _mean(values: Iterator[int]) -> float:
     found = list(values)
     return sum(found) / len(found)
+
+
+if __name__ == "__main__":
+    settings = tyro.cli(Settings, description=__doc__)
+    with reported():
+        prepare(settings.data, settings.split, settings.source, settings.clips, [], settings.work)

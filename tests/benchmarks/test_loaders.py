@@ -295,9 +295,9 @@ def test_every_side_is_another_order(prepared: Prepared, device: Any) -> None:
     assert again > 2
     assert len({json.dumps(asdict(order), sort_keys=True) for order in orders}) == len(orders) - again
     assert {order.device for order in orders} == {device}
-    assert [order.audio for order in orders].count(False) == (4 if device == "cuda" else 1)
-    threads = [order.options["threads"] for order in orders if "threads" in order.options]
-    assert threads == ([1, 1, 2, 2, 4, 4] if device == "cuda" else [])
+    assert [order.audio for order in orders].count(False) == (5 if device == "cuda" else 1)
+    placements = [order.options.get("placement") for order in orders if order.module == "ours"]
+    assert set(placements) == ({"gpu", "cpu"} if device == "cuda" else {None})
 
 
 @pytest.mark.parametrize("module", ["nvimgcodec", "ours", "dali"])

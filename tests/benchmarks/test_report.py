@@ -45,9 +45,30 @@ def test_plots_beside_a_record_are_shown(tmp_path: Path) -> None:
     paths = records(tmp_path / "results", "shuffle")
     (tmp_path / "results" / "shuffle.png").write_bytes(b"")
     (tmp_path / "results" / "other.png").write_bytes(b"")
+    (tmp_path / "results" / "shuffle_gpu.png").write_bytes(b"")
     text = page(paths, tmp_path)
     assert "(results/shuffle.png)" in text
     assert "other.png" not in text
+    assert "shuffle_gpu.png" not in text
+
+
+def test_records_of_one_benchmark_are_told_apart(tmp_path: Path) -> None:
+    [path] = records(tmp_path, "shuffle")
+    (tmp_path / "shuffle_wide.json").write_text(path.read_text())
+    text = page([path, tmp_path / "shuffle_wide.json"], tmp_path)
+    assert re.findall("^## (.*)$", text, re.M) == ["Shuffling: shuffle", "Shuffling: shuffle_wide"]
+
+
+def test_a_profile_is_a_table(tmp_path: Path) -> None:
+    kernels = {"ms a step by kind": {"pooling": 3.0, "other": 1.0}}
+    kernels["longest, ms a step"] = [{"kernel": "max_pool", "calls": 2.0, "ms": 3.0}]  # type: ignore[assignment]
+    facts = {"kernels": kernels, "parameters": 7}
+    record = Record(benchmark="train_gpu", settings={}, rounds={}, ratios={}, facts=facts)
+    write_record(tmp_path / "train_gpu.json", record, MACHINE)
+    text = page([tmp_path / "train_gpu.json"], tmp_path)
+    assert "- parameters: 7" in text
+    assert "| pooling | 3 | 75.0 % |" in text
+    assert "| `max_pool` | 2 | 3 |" in text
 
 
 def test_an_aim_is_met_or_not(tmp_path: Path) -> None:

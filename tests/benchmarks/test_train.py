@@ -23,14 +23,23 @@ def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path
     done = bench(dataset, "--batch-size", "4", "--json", str(written))
     assert done.returncode == 0, done.stderr
     record = json.loads(written.read_text())
-    assert set(record["rounds"]) == {"in memory", "with the loader"}
+    assert set(record["rounds"]) == {"in memory", "with the loader", "front end alone", "network alone"}
     [figures] = record["rounds"]["with the loader"]
     assert figures["clips_a_second"] == pytest.approx(4 * figures["steps_a_second"])
     assert 0 <= figures["waited_percent"] <= 100
     assert "peak_percent" not in figures
+    # Two parts make a step; that they are the right ones shows in that neither is nothing or all.
+    for part in ("front end / step", "network / step"):
+        assert 0.001 < record["ratios"][part] < 2
+    seen = record["facts"]["kernels"]
+    assert seen["ms a step by kind"]["convolutions backwards"] > 0
+    assert seen["ms a step by kind"]["convolutions forwards"] > 0
+    assert [k["ms"] for k in seen["longest, ms a step"]] == sorted([k["ms"] for k in seen["longest, ms a step"]])[::-1]
     # A weight takes part in a product and a sum at least, forwards alone.
     assert record["facts"]["operations_a_clip"] > 2 * record["facts"]["parameters"]
-    assert "Time lost to data" in page([written], tmp_path)
+    text = page([written], tmp_path)
+    assert "Time lost to data" in text
+    assert "| convolutions backwards |" in text
 
 
 def test_no_largest_batch_is_looked_for_on_a_cpu(

@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -383,18 +384,51 @@ def test_as_many_bad_clips_are_counted_as_there_are(tmp_path: Path, full: bool) 
     assert runs[0] == runs[1]
 
 
-def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, tmp_path: Path, threads: int) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     whole = run_of(dataset, 7)
     with loader_of(dataset) as loader:
         fifth = take(loader, 5)[-1]
     flip_byte(copy, "train", int(fifth.clip[3]))
     found: list[str] = []
-    with loader_of(copy, max_bad_fraction=0.0) as loader:
+    with loader_of(copy, max_bad_fraction=0.0, reading_threads=threads) as loader:
         with pytest.raises(TooManyBadClipsError, match="1 of 62 clips"):
             found.extend(digest(batch) for batch in loader)
         assert found == whole[:4]
         assert (loader.epoch, loader.step) == (0, 4)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_however_many_threads_read_batches_and_counts_are_the_same(
+    dataset: Path, tmp_path: Path, threads: int, split: str
+) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for row in range(2, 38, 5):
+        flip_byte(copy, split, row, ("filmstrip", "audio")[row % 2])
+
+    def outcome(reading_threads: int) -> tuple[list[str], list[str], tuple[int, ...], dict[str, Any]]:
+        with loader_of(copy, split, max_bad_fraction=0.5, reading_threads=reading_threads) as loader:
+            found = digests(take(loader, 3 * len(loader)))
+            state = loader.state_dict()
+            take(loader, 1)  # of what is read ahead, a count says nothing
+            stats = loader.stats()
+            return found, sorted(loader._reader.bad.values()), (stats.bad_clips,), state
+
+    assert outcome(threads) == outcome(1)
+    assert outcome(1)[2] == (8,)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_several_threads_read_remote_shards_window_by_window(dataset: Path, tmp_path: Path, threads: int) -> None:
+    url, biggest = f"memory://{tmp_path.name}", max(path.stat().st_size for path in dataset.glob("train/*.tar"))
+    fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
+    options = {"shard_window": 1, "cache": tmp_path / "cache", "cache_bytes": 2 * biggest + 1}
+    with loader_of(url, reading_threads=threads, **options) as loader:  # type: ignore[arg-type]
+        found = digests(take(loader, 30))
+        assert loader.stats().fetched_shards >= 4
+    assert found == run_of(dataset, 30, shard_window=1)
 
 
 def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:
@@ -475,16 +509,16 @@ def test_a_loader_that_failed_and_that_nobody_holds_any_more_ends_its_threads(da
 
 def test_a_loader_may_be_found_unreachable_in_its_own_thread(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector of cycles runs in whatever thread allocates."""
-    read, dropped, collected = Reader.read, threading.Event(), threading.Event()
+    draw, dropped, collected = Reader.draw, threading.Event(), threading.Event()
 
-    def collecting(self: Reader, epoch: int, step: int) -> Any:
+    def collecting(self: Reader, epoch: int, step: int, settle: Callable[[], None]) -> Any:
         if step >= 4:  # ahead of the first batch, and of what is held up until another is asked for
             dropped.wait(10)
             gc.collect()
             collected.set()
-        return read(self, epoch, step)
+        return draw(self, epoch, step, settle)
 
-    monkeypatch.setattr(Reader, "read", collecting)
+    monkeypatch.setattr(Reader, "draw", collecting)
     loader = loader_of(dataset, batch_size=2)
     cycle: list[Any] = [loader]
     cycle.append(cycle)
@@ -506,7 +540,7 @@ def test_batches_may_come_from_more_shards_than_a_process_may_open_files(
     """A sixteenth of the usual 1,024 files and of a batch of 256: what is read and not yet decoded counts too."""
     contents = Contents(speakers={"train": 100}, shards={"train": 100}, videos=1, utterances=1, clips=1)
     make_dataset(tmp_path / "many", contents, BuildSettings(size=16, clip_seconds=0.5, fps=4))
-    monkeypatch.setattr("loaders.storage._MAPPED", 16)
+    monkeypatch.setattr("loaders.storage._OPEN", 16)
     with at_most_open_files(len(open_files()) + 64):
         assert len(run_of(tmp_path / "many", 12, batch_size=16)) == 12
 
@@ -657,6 +691,7 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"rank": 1}, "rank is 1"),
         ({"prefetch": 0}, "prefetch is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"reading_threads": 0}, "reading_threads is 0"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction is nan"),

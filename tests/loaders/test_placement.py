@@ -124,7 +124,7 @@ def test_placements_that_cannot_be_are_refused(dataset: Path) -> None:
 
 @pytest.fixture(scope="module")
 def encoded(dataset: Path) -> Any:
-    """Clip format and two batches of different sizes, as a reader hands them over."""
+    """Clip format and two batches of different sizes, as a reader hands them over; their sound needs no decoder."""
     with ClipLoader(dataset, "test", batch_size=10) as loader:
         batches = [loader._reader.read(0, step).encoded for step in (0, 3)]
         assert [len(batch.filmstrips) for batch in batches] == [10, 8]
@@ -133,7 +133,7 @@ def encoded(dataset: Path) -> Any:
 
 def trial(encoded: Any, frames: int = 4, device: torch.device = CPU) -> Trial:
     clip, batches = encoded
-    return Trial(clip, frames, PipelineSettings(max_batch=10, threads=1, device=device), batches)
+    return Trial(clip, frames, PipelineSettings(max_batch=10, threads=1, device=device, audio=False), batches)
 
 
 def test_a_trial_measures_a_decoder(encoded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,13 +179,13 @@ def test_a_trial_changes_no_batch_and_reads_nothing_twice(
     split: str, size: int, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[int, int]] = []
-    original = Reader.read
+    original = Reader.draw
 
-    def noted(self: Reader, epoch: int, step: int) -> Any:
+    def noted(self: Reader, epoch: int, step: int, *settle: Any) -> Any:
         read.append((epoch, step))
-        return original(self, epoch, step)
+        return original(self, epoch, step, *settle)
 
-    monkeypatch.setattr(Reader, "read", noted)
+    monkeypatch.setattr(Reader, "draw", noted)
     monkeypatch.setattr("loaders.placement._SECONDS", 0.01)
 
     def epochs(loader: ClipLoader) -> list[str]:

@@ -1,6 +1,8 @@
 """A step's bytes are those of its examples; a bad clip gives way to the same other one in every run."""
 
+import errno
 import logging
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from numpy.typing import NDArray
 
 from loaders.catalog import open_catalog
 from loaders.errors import InputError
 from loaders.examples import Examples, Sampler
 from loaders.order import rank_positions, steps_per_epoch
+from loaders.pipeline import Encoded
 from loaders.reader import Loaded, Reader, TooManyBadClipsError
-from loaders.storage import Shards
+from loaders.storage import LocalShards, Shards
+from loaders.wav import HEADER, alike
+from sharding.waveform import encode_waveform
 from tests.damage import copy_of, flip_byte, shard_of
 
 BATCH = 6
@@ -37,6 +43,14 @@ def epochs_of(reader: Reader, epochs: int = 1) -> list[Loaded]:
     return [reader.read(epoch, step) for epoch in range(epochs) for step in range(62 // BATCH)]
 
 
+def sounds_of(encoded: Encoded) -> list[NDArray[np.uint8]]:
+    """The files of sound, whether they come in rows or one by one."""
+    if encoded.rows is None:
+        return list(encoded.audio)
+    assert not encoded.audio
+    return list(encoded.rows.bytes[:, : HEADER + 2 * encoded.rows.count])
+
+
 def columns(steps: list[Loaded]) -> list[list[int]]:
     return [
         [number for step in steps for number in getattr(step.examples, name).tolist()]
@@ -48,11 +62,11 @@ def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None
     catalog = open_catalog(dataset, "train", MEMBERS)
     shards = Shards(catalog)
     for loaded in epochs_of(reader_of(dataset)):
-        assert len(loaded.examples) == len(loaded.encoded.filmstrips) == len(loaded.encoded.audio) == BATCH
+        assert len(loaded.examples) == len(loaded.encoded.filmstrips) == len(sounds_of(loaded.encoded)) == BATCH
         for index in range(BATCH):
             clip, audio_clip = int(loaded.examples.clip[index]), int(loaded.examples.audio_clip[index])
             assert np.array_equal(loaded.encoded.filmstrips[index], _read(shards, "filmstrip", clip))
-            assert np.array_equal(loaded.encoded.audio[index], _read(shards, "audio", audio_clip))
+            assert np.array_equal(sounds_of(loaded.encoded)[index], _read(shards, "audio", audio_clip))
             assert loaded.emotion[index] == catalog.emotion[clip]
             assert loaded.gaze_valid[index] == (catalog.members["gaze"].size[clip] > 0)
         assert loaded.encoded.first_frame.tolist() == loaded.examples.first_frame.tolist()
@@ -82,7 +96,8 @@ def _read(shards: Shards, member: str, clip: int) -> NDArray[np.uint8]:
 def test_every_byte_read_is_counted(dataset: Path) -> None:
     reader = reader_of(dataset)
     steps = epochs_of(reader)
-    assert reader.bytes == sum(data.size for step in steps for data in (*step.encoded.filmstrips, *step.encoded.audio))
+    read = [data.size for step in steps for data in (*step.encoded.filmstrips, *sounds_of(step.encoded))]
+    assert reader.bytes == sum(read)
     assert reader.seconds > 0
     assert (reader.bad, reader.substitutions) == ({}, 0)
 
@@ -129,6 +144,7 @@ def test_substitutes_are_the_same_in_every_run_and_wherever_it_begins(damaged: t
         assert [data.tobytes() for data in one.encoded.filmstrips] == [
             data.tobytes() for data in other.encoded.filmstrips
         ]
+        assert np.array_equal(np.stack(sounds_of(one.encoded)), np.stack(sounds_of(other.encoded)))
         assert np.array_equal(one.gaze, other.gaze)
 
 
@@ -194,3 +210,112 @@ def test_gaze_is_the_stored_array_or_noughts(dataset: Path) -> None:
             assert loaded.gaze_valid[index] == valid
             seen[valid] += 1
     assert min(seen.values()) > 0
+
+
+# -- shards that change under the reader
+
+
+def test_of_a_shard_that_is_cut_while_it_is_read_the_clips_are_bad_and_the_process_lives(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy)
+    epochs_of(reader)  # every shard is open
+    path = shard_of(copy, "train", 0)
+    with path.open("r+b") as file:
+        file.truncate(4096)
+    with caplog.at_level(logging.WARNING, "loaders.reader"):
+        steps = [reader.read(1, step) for step in range(62 // BATCH)]
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    in_it = set(np.flatnonzero(catalog.shard == catalog.shard[0]).tolist())
+    assert reader.bad.keys() <= in_it
+    assert len(reader.bad) > 5
+    messages = [record.message for record in caplog.records if record.name == "loaders.reader"]
+    assert all(path.name in message and "bytes early" in message for message in messages)
+    assert not set(reader.bad) & {clip for step in steps for clip in step.examples.clip.tolist()}
+
+
+def test_what_is_restored_meanwhile_is_read_again_and_no_clip_is_bad(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader, whole = reader_of(copy), reader_of(dataset)
+    path = shard_of(copy, "train", 0)
+    data = path.read_bytes()
+    for step in range(5):
+        drawn = reader.draw(0, step)
+        path.write_bytes(bytes(len(data)))  # in place, as cp does
+        found = reader.load(drawn)
+        assert found.bad or not any(shard == (0, 0) for shard in found.filmstrips.shard)
+        path.write_bytes(data)
+        loaded, expected = reader.finish(found), whole.read(0, step)
+        for one, other in zip(loaded.encoded.filmstrips, expected.encoded.filmstrips, strict=True):
+            assert np.array_equal(one, other)
+        assert loaded.encoded.rows is not None
+        assert expected.encoded.rows is not None
+        assert np.array_equal(loaded.encoded.rows.samples, expected.encoded.rows.samples)
+        assert np.array_equal(loaded.gaze, expected.gaze)
+    assert (reader.bad, reader.substitutions) == ({}, 0)
+
+
+def test_a_read_that_the_disk_refuses_makes_a_bad_clip_with_the_reason(
+    dataset: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = reader_of(dataset)
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    broken = int(catalog.members["filmstrip"].offset[7])
+    shard = LocalShards(catalog).name(int(catalog.shard[7]))
+    preadv = os.preadv
+
+    def refusing(descriptor: int, buffers: list[memoryview], offset: int) -> int:
+        if offset == broken and str(Path(f"/proc/self/fd/{descriptor}").readlink()) == shard:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", refusing)
+    with caplog.at_level(logging.WARNING, "loaders.reader"):
+        epochs_of(reader, 2)
+    assert list(reader.bad) == [7]
+    assert "Input/output error" in caplog.text
+
+
+# -- sound
+
+
+@pytest.mark.parametrize("what", ["two channels", "no RIFF"])
+def test_a_file_of_right_checksum_that_is_no_sound_is_a_bad_clip(dataset: Path, tmp_path: Path, what: str) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy)
+    catalog = reader._catalogs[0]
+    extent = catalog.members["audio"]
+    with shard_of(copy, "train", 9).open("r+b") as file:
+        file.seek(int(extent.offset[9]) + (22 if what == "two channels" else 0))
+        file.write(b"\2")
+        file.seek(int(extent.offset[9]))
+        extent.xxh3[9] = xxhash.xxh3_64_intdigest(file.read(int(extent.size[9])))
+    found = epochs_of(reader, EPOCHS)
+    assert list(reader.bad) == [9]
+    assert 9 not in columns(found)[1]
+
+
+def test_another_header_before_the_same_samples_is_as_good(dataset: Path, tmp_path: Path) -> None:
+    """A chunk more, and as many samples less: of the right length, but not the usual header."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    reader = reader_of(copy, training=False, negatives=None)
+    extent = reader._catalogs[0].members["audio"]
+    samples = np.arange(32_000 - 6, dtype=np.int16)
+    plain = encode_waveform(samples, sample_rate=16_000, audio_format="wav")
+    other = plain[:12] + b"note\4\0\0\0abcd" + plain[12:]
+    with shard_of(copy, "train", 2).open("r+b") as file:
+        file.seek(int(extent.offset[2]))
+        file.write(other)
+    extent.xxh3[2] = xxhash.xxh3_64_intdigest(other)
+    rows = reader.read(0, 0).encoded.rows
+    assert rows is not None
+    assert rows.samples[2].tolist() == [*samples.tolist(), *[0] * 6]
+    assert reader.bad == {}
+
+
+def test_sound_of_uneven_length_comes_as_files(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", MEMBERS)
+    assert alike([catalog], "audio")
+    catalog.members["audio"].size[5] -= 2
+    assert not alike([catalog], "audio")

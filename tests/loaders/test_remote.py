@@ -153,14 +153,13 @@ def test_what_is_damaged_in_the_cache_is_fetched_again(bucket: Path, tmp_path: P
     with s3_adversary(bucket, every=0) as server:
         options = options_for(server)
         while done < (200 if full else 20):
-            damage(4, cut=True)
             settings = {"cache": tmp_path, "storage_options": options, "max_bad_fraction": 0.0}
             with ClipLoader("s3://bucket/vox", **SETTINGS, **settings) as loader:
                 found = []
                 for number, batch in enumerate(loader):
                     found += digests([batch])
                     if number % 5 == 0:
-                        damage(2, cut=False)
+                        damage(2, cut=bool(draw.integers(2)))
                 assert found == local
                 assert loader.stats().bad_clips == 0
                 damaged += loader.stats().damaged_shards
@@ -203,6 +202,28 @@ def test_a_copied_catalog_that_rotted_is_fetched_again(bucket: Path, tmp_path: P
         [catalog] = tmp_path.glob("described/*/train/clips.parquet")
         spoil(catalog, 1000, cut=False)
         assert batches("s3://bucket/vox", cache=tmp_path, storage_options=options_for(server))[0] == first
+
+
+@pytest.mark.parametrize("reading_threads", [1, 2])
+def test_training_and_validation_share_a_cache_with_room_for_two_windows(
+    bucket: Path, tmp_path: Path, reading_threads: int
+) -> None:
+    """The one rests with its window in its hands while the other runs, in the same process."""
+    settings: dict[str, Any] = {**SETTINGS, "batch_size": 8, "reading_threads": reading_threads}
+    local = {}
+    for training in (True, False):
+        with ClipLoader(bucket / "bucket" / "vox", **settings, training=training) as loader:
+            local[training] = [digests(list(loader)) for _ in range(2)]
+    with s3_adversary(bucket, every=0) as server:
+        settings |= {"cache": tmp_path, "cache_bytes": largest_two_windows(bucket), "cache_patience": 20.0}
+        settings |= {"storage_options": options_for(server)}
+        with (
+            ClipLoader("s3://bucket/vox", **settings, training=True) as train,
+            ClipLoader("s3://bucket/vox", **settings, training=False) as validation,
+        ):
+            for epoch in range(2):
+                assert digests(list(train)) == local[True][epoch]
+                assert digests(list(validation)) == local[False][epoch]
 
 
 def test_the_users_own_files_in_the_cache_stay(bucket: Path, tmp_path: Path) -> None:
@@ -279,7 +300,7 @@ def test_a_description_that_is_wrong_in_the_store_is_told_at_once(
 
 
 def test_closing_does_not_wait_for_a_store_that_stalls(bucket: Path, tmp_path: Path) -> None:
-    with s3_adversary(bucket, every=1, stall_seconds=2.0) as server:
+    with s3_adversary(bucket, every=1, stall_seconds=2.0, suffix=".tar") as server:
         loader = ClipLoader(
             "s3://bucket/vox",
             batch_size=4,

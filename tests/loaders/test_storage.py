@@ -1,6 +1,9 @@
 """A member's bytes are those in the tar, or there is an error; they outlive the store."""
 
+import os
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,8 +103,49 @@ def test_a_dataset_may_have_more_shards_than_a_process_may_open_files(
     """VoxCeleb2 makes some two thousand shards; Linux gives a process 1,024 open files unless it is told otherwise."""
     contents = Contents(speakers={"train": 40}, shards={"train": 40}, videos=1, utterances=1, clips=1)
     make_dataset(tmp_path / "many", contents)
-    assert storage._MAPPED < 1024 // 2
-    monkeypatch.setattr(storage, "_MAPPED", 8)
+    assert storage._OPEN < 1024 // 2
+    monkeypatch.setattr(storage, "_OPEN", 8)
     shards = shards_of(tmp_path / "many")
     with at_most_open_files(len(open_files()) + 20):
         assert all(shards.read("audio", row % 40) is not None for row in range(80))
+
+
+def test_a_shard_that_is_being_written_is_waited_for(dataset: Path, tmp_path: Path) -> None:
+    """`cp`, `rsync --inplace` and a restore cut the file first, and have it whole a moment later."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    shards, path = shards_of(copy), shard_of(copy, "train", 0)
+    expected, data = shards.read("filmstrip", 0), path.read_bytes()
+    with path.open("r+b") as file:
+        file.truncate(0)
+        restore = threading.Timer(0.2, lambda: (file.write(data), file.flush()))
+        restore.start()
+        found = shards.read("filmstrip", 0)
+        restore.join()
+    assert found is not None
+    assert expected is not None
+    assert found.tobytes() == expected.tobytes()
+
+
+def test_a_shard_that_stays_cut_is_waited_for_once(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    shards, path = shards_of(copy), shard_of(copy, "train", 0)
+    shards.read("filmstrip", 0)
+    with path.open("r+b") as file:
+        file.truncate(4096)
+    start = time.monotonic()
+    for member in ("audio", "gaze", "audio", "gaze", "audio", "gaze", "audio", "gaze"):
+        with pytest.raises(CorruptMemberError, match="bytes early"):
+            shards.read(member, 0)
+    assert time.monotonic() - start < 3
+
+
+def test_files_in_use_outlast_the_store_and_are_closed_with_the_last_reference(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    shards, path = shards_of(copy), shard_of(copy, "train", 0)
+    number = int(open_catalog(copy, "train", []).shard[0])
+    file = shards.source.open(number)
+    shards.close()
+    assert os.pread(file.fileno(), 100, 0) == path.read_bytes()[:100]
+    assert path in open_files()
+    del file
+    assert path not in open_files()

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from loaders.dataset import ClipFormat
 from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch
-from loaders.turbo import TurboDecoder, decode_wav_into
+from loaders.turbo import TurboDecoder
+from loaders.wav import decode_wav_into
 from sharding.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.waveform import encode_waveform
 

@@ -79,4 +79,10 @@ def test_every_integer_occurs() -> None:
 
 
 def test_a_coin_is_fair() -> None:
-    assert abs(draws.coin(torch.arange(20000), 2).float().mean() - 0.5) < 0.015
+    assert abs(draws.to_coin(draws.bits(torch.arange(20000), 2)).float().mean() - 0.5) < 0.015
+
+
+def test_several_streams_at_once_are_each_by_itself() -> None:
+    seed = torch.arange(-50, 50)
+    together = draws.bits(seed, torch.arange(3, 8)[:, None])
+    assert torch.equal(together, torch.stack([draws.bits(seed, stream) for stream in range(3, 8)]))

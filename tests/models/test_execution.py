@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from loaders import InputError
-from models.execution import adam, compile_towers, lay_out_channels_last, place, set_tf32
+from models.execution import adam, compile_towers, lay_out_channels_last, place, place_front_end, set_tf32
+from models.frontend import FrontEnd
 from models.presets import TINY, correspondence_net, emotion_net
 from models.tower import ConvTower, ConvTowerConfig
 
@@ -64,6 +65,13 @@ def test_on_a_cpu_nothing_is_laid_out_nor_fused() -> None:
     optimizer = adam(network, learning_rate=1e-3, weight_decay=1e-5)
     [group] = optimizer.param_groups
     assert (group["lr"], group["weight_decay"], group["fused"]) == (1e-3, 1e-5, None)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_on_a_cpu_frames_stay_float32(half: bool) -> None:
+    front_end = FrontEnd(TINY.front_end)
+    place_front_end(front_end, CPU, half=half)
+    assert front_end.frame_dtype == torch.float32
 
 
 def test_compiled_towers_answer_as_before_under_the_same_names() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from loaders.errors import InputError
-from models.augmentation import Augmentation, SpecAugment, draw_frame_change, draw_gain, draw_kept
+from models.augmentation import Augmentation, Draws, SpecAugment, draw_frame_change, draw_gain, draw_kept
 from models.frontend import FrontEnd, FrontEndConfig, Inputs, resampling, spaced
 from models.gaze import mirror
 
@@ -121,7 +121,7 @@ def test_augmented_frames_are_the_drawn_crop_mirrored_and_coloured() -> None:
     video = FrontEnd(config)(video=given_batch["video"], seed=seed).video
     augmentation = config.augmentation
     assert augmentation is not None
-    change = draw_frame_change(augmentation, seed, (6, 6))
+    change = draw_frame_change(augmentation, Draws.of(seed), (6, 6))
     assert change.flip.any()
     assert not change.flip.all()
     for i, clip in enumerate(given_batch["video"].float() / 255):
@@ -134,12 +134,34 @@ def test_augmented_frames_are_the_drawn_crop_mirrored_and_coloured() -> None:
         torch.testing.assert_close(video[i], expected.permute(3, 0, 1, 2), rtol=1e-4, atol=1e-5)
 
 
+def test_float16_moves_no_pixel_by_half_a_level() -> None:
+    front_end, given_batch = FrontEnd(CONFIG), batch(8, size=40)
+    exact = front_end(video=given_batch["video"], seed=torch.arange(8)).video
+    front_end.frame_dtype = torch.float16
+    rounded = front_end(video=given_batch["video"], seed=torch.arange(8)).video
+    assert exact is not None
+    assert rounded is not None
+    assert rounded.dtype == torch.float16
+    assert (rounded.float() - exact).abs().max() * CONFIG.video_std[0] * 255 < 0.5
+
+
+def test_colours_of_means_and_deviations_of_their_own_are_limited_each_to_its_own() -> None:
+    config = dataclasses.replace(CONFIG, video_mean=(0.2, 0.4, 0.6), video_std=(0.1, 0.2, 0.3))
+    white = torch.full((3, 3, 24, 24, 3), 255, dtype=torch.uint8)
+    for value, frames in ((0, torch.zeros_like(white)), (1, white)):
+        video = FrontEnd(config)(video=frames, seed=torch.arange(3)).video
+        assert video is not None
+        limit = (value - torch.tensor(config.video_mean)) / torch.tensor(config.video_std)
+        beyond = (video - limit.view(3, 1, 1, 1)) * (1 if value else -1)
+        assert beyond.max() <= 1e-5
+
+
 def test_draws_keep_to_their_ranges_and_fill_them() -> None:
     seed = torch.arange(4000)
-    change = draw_frame_change(Augmentation(), seed, (4, 9))
+    change = draw_frame_change(Augmentation(), Draws.of(seed), (4, 9))
     assert set(change.top.tolist()) == set(range(5))
     assert set(change.left.tolist()) == set(range(10))
-    gain = draw_gain(Augmentation(), seed)
+    gain = draw_gain(Augmentation(), Draws.of(seed))
     for values, low, high in (
         (change.brightness, -32 / 255, 32 / 255),
         (change.saturation, 0.5, 1.5),
@@ -148,13 +170,13 @@ def test_draws_keep_to_their_ranges_and_fill_them() -> None:
         assert low <= values.min() < low + 0.01 * (high - low)
         assert high - 0.01 * (high - low) < values.max() <= high
     off = Augmentation(crop=False, flip=False, brightness=0, saturation=(1, 1), gain=0)
-    still = draw_frame_change(off, seed, (4, 9))
+    still = draw_frame_change(off, Draws.of(seed), (4, 9))
     assert (still.top == 2).all()
     assert (still.left == 4).all()
     assert not still.flip.any()
     assert (still.brightness == 0).all()
     assert (still.saturation == 1).all()
-    assert (draw_gain(off, seed) == 1).all()
+    assert (draw_gain(off, Draws.of(seed)) == 1).all()
 
 
 @given(length=st.integers(1, 30), out=st.integers(1, 30), room=st.integers(0, 5))
@@ -212,7 +234,7 @@ def test_silence_is_finite_and_gain_shifts_the_log_mel_evenly() -> None:
 def test_training_draws_each_waveform_s_gain() -> None:
     front_end, given_batch = FrontEnd(CONFIG), batch()
     assert CONFIG.augmentation is not None
-    gain = draw_gain(CONFIG.augmentation, given_batch["seed"])
+    gain = draw_gain(CONFIG.augmentation, Draws.of(given_batch["seed"]))
     assert len(set(gain.tolist())) == len(gain)
     trained = front_end(audio=given_batch["audio"], seed=given_batch["seed"]).audio
     torch.testing.assert_close(trained, front_end.eval()(audio=gain[:, None] * given_batch["audio"]).audio)
@@ -270,7 +292,7 @@ def test_gaze_is_mirrored_with_its_frames() -> None:
     front_end = FrontEnd(CONFIG)
     _, _, gaze = parts(front_end(**given_batch))
     assert CONFIG.augmentation is not None
-    flip = draw_frame_change(CONFIG.augmentation, given_batch["seed"], (3, 3)).flip
+    flip = draw_frame_change(CONFIG.augmentation, Draws.of(given_batch["seed"]), (3, 3)).flip
     source, sign = mirror()
     raw = given_batch["gaze"]
     torch.testing.assert_close(gaze, torch.where(flip[:, None], raw[:, source] * sign, raw))
@@ -343,8 +365,8 @@ def test_a_gpu_gives_the_same_batch() -> None:
     seed = given_batch["seed"]
     assert STRIPED.augmentation is not None
     for a, b in zip(
-        dataclasses.astuple(draw_frame_change(STRIPED.augmentation, seed, (3, 3))),
-        dataclasses.astuple(draw_frame_change(STRIPED.augmentation, seed.cuda(), (3, 3))),
+        dataclasses.astuple(draw_frame_change(STRIPED.augmentation, Draws.of(seed), (3, 3))),
+        dataclasses.astuple(draw_frame_change(STRIPED.augmentation, Draws.of(seed.cuda()), (3, 3))),
         strict=True,
     ):
         assert torch.equal(a, b.cpu())

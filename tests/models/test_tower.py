@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from loaders.errors import InputError
+from models import fused_norm
 from models.audio import AudioTower
-from models.tower import ConvTowerConfig
+from models.tower import ConvTowerConfig, by_transpose
 from models.video import VideoTower
 
 SMALL = ConvTowerConfig(width=2)
@@ -111,6 +114,52 @@ def test_one_and_two_frames_are_convolved_as_any_others(frames: int, stage: int)
     x = torch.randn(2, convolution.in_channels, frames, 6, 6)
     expected = nn.functional.conv3d(x, convolution.weight, stride=convolution.stride, padding=1)
     torch.testing.assert_close(convolution(x), expected)
+
+
+def test_by_transpose_is_the_convolution() -> None:
+    x, weight = torch.randn(2, 5, 4, 6, 7, requires_grad=True), torch.randn(3, 5, 3, 3, 3, requires_grad=True)
+    found, expected = by_transpose(x, weight), nn.functional.conv3d(x, weight, padding=1)
+    torch.testing.assert_close(found, expected)
+    gradient = torch.randn_like(found)
+    for one, other in zip(
+        torch.autograd.grad(found, (x, weight), gradient),
+        torch.autograd.grad(expected, (x, weight), gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(VideoTower, (2, 3, 5, 20, 18)), (VideoTower, (2, 3, 16, 9, 16)), (AudioTower, (2, 1, 20, 33))]
+)
+def test_a_step_by_fused_kernels_is_a_step_without(
+    kind: type[VideoTower | AudioTower], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole tower as on a GPU, in float32 by Triton's interpreter: same weights in, same weights out."""
+    torch.manual_seed(0)
+    plain = kind(ConvTowerConfig(width=4))
+    fused = copy.deepcopy(plain)
+    monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
+    x = torch.randn(shape)
+    for tower in (plain, fused):
+        optimizer = torch.optim.SGD(tower.parameters(), lr=0.1)
+        (tower(x) * torch.linspace(-1, 1, tower.embedding_dim)).sum().backward()
+        optimizer.step()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(fused.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_where_kernels_cannot_run_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fused_norm, "MISSING", "Triton is not installed")
+    tower = AudioTower(SMALL)
+    monkeypatch.setattr(tower, "_on_gpu", lambda x: True)
+    for _ in range(3):
+        tower(torch.randn(2, 1, 16, 16))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "Triton is not installed" in caplog.text
 
 
 def test_nonsense_is_refused() -> None:
