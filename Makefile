@@ -12,7 +12,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 # What two cores train in minutes; see `train.py --help`.
 PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size 64 --window 12 --no-gaze \
     --learning-rate 2e-3 --warmup-steps 150 --schedule cosine --evaluation-rounds 8
-FINETUNE := --preset tiny --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
+FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
     --triplet-reduction mean --margin 0.2
 
 # Set-up compiles nothing, as most files are never imported. What is imported is compiled once, even where the environment
@@ -29,7 +29,7 @@ setup: $(STAMP)  ## make .venv with everything the demo and the tests need
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev,faces,ray,s3,plots]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev,faces,ray,s3,plots,planes]'
 	touch $@
 
 demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (minutes on two cores)

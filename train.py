@@ -1,18 +1,20 @@
 """Train and evaluate: ``accelerate launch train.py --stage {pretrain,finetune,evaluate} --help``."""
 
+import hashlib
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedType, ProjectConfiguration, set_seed
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
@@ -20,16 +22,19 @@ from torch import Tensor, nn
 from loaders import Batch, ClipLoader
 from loaders.dataset import Manifest
 from loaders.errors import InputError, reported
+from loaders.filesystem import local_path, url_of
 from loaders.remote import CACHE, describe
-from models import runs
+from models import options, runs
 from models.augmentation import Augmentation
+from models.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.emotion import EmotionNet
 from models.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
 from models.frontend import FrontEnd, FrontEndConfig
 from models.gaze import GazeTower
 from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
 from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
-from models.scores import results_table, score_emotion, score_match
+from models.provenance import EXECUTION, SETTINGS, Change, as_json, changes, versions
+from models.scores import plain, results_table, score_emotion, score_match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,14 +55,17 @@ class Settings:
     checkpoint: Path | None = None
     """evaluate: the run to score."""
     resume: bool = False
-    """Go on from the last checkpoint in --output."""
+    """Go on from the last checkpoint in --output, with the settings it was trained with."""
+    change: tuple[str, ...] = ()
+    """With --resume: the options that are meant to differ from before, such as learning-rate; the run keeps note."""
 
     model: Literal["l3", "ave"] = "l3"
     """pretrain: which correspondence network."""
     preset: Literal["full", "tiny"] = "full"
     """Sizes: full are the thesis', tiny is what two CPU cores train in minutes."""
     gaze: bool = True
-    """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none."""
+    """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none, and
+    leaves out the one it has with --no-gaze."""
     width: int | None = None
     """Channels of the first stage of the audio and video towers."""
     frame_size: int | None = None
@@ -117,6 +125,9 @@ class Settings:
     cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
     """What decodes for training on a CPU, to the same bytes: DALI's graph, or libjpeg-turbo alone, which is faster and
     takes whole clips (no --window) with WAV; auto: that where it can."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """What is decoded for training on a CPU: RGB, or luma and halved chroma as the clips hold them, of whole clips (no
+    --window): faster, half the memory, and to within a level or two the same frames. Needs libturbojpeg."""
     lanes: int = 1
     """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
     shard_window: int | None = None
@@ -126,6 +137,10 @@ class Settings:
     """Folder on a local disk for the shards of remote datasets."""
     cache_gb: float = 64.0
     """What these may take, in 10⁹ bytes."""
+
+
+#: Settings of a run that the order of its clips depends on.
+_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "lanes", "shard_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +154,10 @@ class Step:
 def main() -> None:
     """The command line."""
     settings = tyro.cli(Settings, description=f"{__doc__}\n\n{runs.__doc__}")
+    given = options.given(sys.argv[1:], [field.name for field in fields(Settings)])
     with reported():
-        check(settings)
+        settings = local(settings)
+        check(settings, given)
         accelerator = Accelerator(
             mixed_precision=settings.mixed_precision,
             log_with=None if settings.stage == "evaluate" else "tensorboard",
@@ -148,17 +165,49 @@ def main() -> None:
                 project_dir=str(settings.output or "."), logging_dir=str(settings.output)
             ),
         )
+        check_device(settings, given, accelerator)
         if accelerator.device.type == "cuda":
             set_tf32(settings.tf32)
-        stage = {"pretrain": pretrain, "finetune": finetune, "evaluate": evaluate}[settings.stage]
+        stages: dict[str, Callable[[Settings, Accelerator], None]] = {
+            "pretrain": pretrain,
+            "finetune": finetune,
+            "evaluate": partial(evaluate, given=given),
+        }
         try:
-            stage(settings, accelerator)
+            stages[settings.stage](settings, accelerator)
         finally:
             accelerator.end_training()
 
 
-def check(settings: Settings) -> None:
-    """Raise InputError where the settings do not make a run."""
+def local(settings: Settings) -> Settings:
+    """The settings with paths of this machine for all that lies there, also where a file:// URL was given.
+
+    Raises:
+        InputError: a run, or the cache, in an object store.
+    """
+    paths = {name: getattr(settings, name) for name in ("output", "init", "checkpoint", "cache")}
+    here: dict[str, Any] = {
+        name: local_path(path, options.spelt(name)) for name, path in paths.items() if path is not None
+    }
+    data = tuple(str(local_path(d, "--data")) if d.startswith("file:/") else d for d in settings.data)
+    return replace(settings, data=data, **here)
+
+
+def check(settings: Settings, given: frozenset[str] = frozenset()) -> None:
+    """Raise InputError where the settings do not make a run, or an option that was ``given`` has no effect."""
+    options.require_effect(settings.stage, given)
+    if settings.init is not None:
+        options.refuse(given, options.OF_INIT, "with --init, whose run decides it")
+    if not settings.resume:
+        options.refuse(given, ["change"], "without --resume")
+    if not settings.gaze:
+        options.refuse(given, ["gaze_dropout"], "with --no-gaze")
+    if all(url_of(dataset) is None for dataset in settings.data):
+        options.refuse(given, ["cache", "cache_gb"], "on local datasets")
+    if settings.alpha == 0:
+        options.refuse(given, ["margin", "triplet_reduction"], "with --alpha 0")
+    if settings.placement == "cpu":
+        options.refuse(given, ["hw_decoder_load"], "with --placement cpu")
     if settings.stage == "evaluate":
         if settings.checkpoint is None:
             raise InputError("--stage evaluate needs --checkpoint: give the folder of a run")
@@ -176,20 +225,44 @@ def check(settings: Settings) -> None:
         ("log_every", 1),
         ("lanes", 1),
         ("shard_window", 1),
+        ("warmup_steps", 0),
+        ("weight_decay", 0),
+        ("alpha", 0),
+        ("margin", 0),
+        ("seed", 0),
     ):
         value = getattr(settings, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name.replace('_', '-')} is {value}: use {least} or more")
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{options.spelt(name)} is {value}: use {least} or more")
+    if settings.seed >= 1 << 32:
+        raise InputError(f"--seed is {settings.seed}: use 0 to {(1 << 32) - 1}")
+    where = [url_of(dataset) or str(Path(dataset).resolve()) for dataset in settings.data]
+    for number, dataset in enumerate(settings.data):
+        if where[number] in where[:number]:
+            raise InputError(f"--data names {dataset} twice: give it once, with a greater one of --weights")
     if settings.weights and len(settings.weights) != len(settings.data):
         raise InputError(
             f"--weights has {len(settings.weights)} numbers for {len(settings.data)} datasets: give each one"
         )
     if not 0 <= settings.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {settings.gaze_dropout}: use a share from 0 to 1")
-    if not settings.cache_gb > 0:
-        raise InputError(f"--cache-gb is {settings.cache_gb}: use more than 0")
-    if not settings.learning_rate > 0:
-        raise InputError(f"--learning-rate is {settings.learning_rate}: use more than 0")
+    for name in ("cache_gb", "learning_rate", *(["weights"] if settings.weights else [])):
+        values = getattr(settings, name)
+        if not all(0 < value < math.inf for value in (values if isinstance(values, tuple) else (values,))):
+            raise InputError(f"{options.spelt(name)} is {values}: use more than 0")
+
+
+def check_device(settings: Settings, given: frozenset[str], accelerator: Accelerator) -> None:
+    """Raise InputError where the processes cannot train so, or an option that was ``given`` has no effect on them."""
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise InputError(
+            f"accelerate was told to use {accelerator.distributed_type.value}: each process has the whole network "
+            "here, use plain data-parallel training"
+        )
+    if accelerator.device.type == "cuda":
+        options.refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
+    else:
+        options.refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
 
 
 # -- the stages
@@ -206,10 +279,11 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     network = correspondence_net(sizes, settings.model, gaze=settings.gaze)
 
     run = {"stage": "pretrain", "model": settings.model, "gaze": settings.gaze, "sizes": asdict(sizes)}
-    _fit(settings, accelerator, front_end, network, loader, pretrain_step, run)
-    with unseen:
-        pairs = score_match(accelerator, front_end, network, unseen, rounds=settings.evaluation_rounds)
-    _finish(settings, accelerator, {"pretraining": pairs})
+    with _run_of(settings, accelerator):
+        _fit(settings, accelerator, front_end, network, loader, pretrain_step, run)
+        with unseen:
+            pairs = score_match(accelerator, front_end, network, unseen, rounds=settings.evaluation_rounds)
+        _finish(settings, accelerator, {"pretraining": pairs})
 
 
 def finetune(settings: Settings, accelerator: Accelerator) -> None:
@@ -226,6 +300,8 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         _, towers = runs.load_correspondence(settings.init)
         earlier = runs.read_results(settings.init)
         sizes = preset_from_json(runs.read_run(settings.init)["sizes"])
+        if not settings.gaze:
+            towers.gaze = None
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
@@ -242,27 +318,31 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         "stage": "finetune",
         "gaze": network.gaze is not None,
         "sizes": asdict(sizes),
-        "init": None if settings.init is None else {"run": str(settings.init), "results": earlier},
+        "init": None
+        if settings.init is None
+        else {"run": str(settings.init), "results": earlier, "model_sha256": runs.model_sha256(settings.init)},
     }
-    _fit(settings, accelerator, front_end, network, loader, step, run)
-    with unseen:
-        emotion = score_emotion(accelerator, front_end, network, unseen)
-    _finish(settings, accelerator, earlier | {"emotion": emotion})
+    with _run_of(settings, accelerator):
+        _fit(settings, accelerator, front_end, network, loader, step, run)
+        with unseen:
+            emotion = score_emotion(accelerator, front_end, network, unseen)
+        _finish(settings, accelerator, earlier | {"emotion": emotion})
 
 
-def evaluate(settings: Settings, accelerator: Accelerator) -> None:
+def evaluate(settings: Settings, accelerator: Accelerator, given: frozenset[str] = frozenset()) -> None:
     """Score a finished run on a dataset."""
     assert settings.checkpoint is not None  # `check` saw to it
     run = runs.read_run(settings.checkpoint)
     results: dict[str, Any]
     if run["stage"] == "pretrain":
         front_end, pairing = runs.load_correspondence(settings.checkpoint)
-        with _unseen(settings, accelerator, paired=True) as unseen:
+        with _unseen(settings, accelerator, paired=True) as unseen, accelerator.autocast():
             pairs = score_match(accelerator, front_end, pairing, unseen, rounds=settings.evaluation_rounds)
         results = {"pretraining": pairs}
     else:
+        options.refuse(given, options.OF_PAIRS, f"on {settings.checkpoint}, a run of stage finetune: pairs need it")
         front_end, network = runs.load_emotion(settings.checkpoint)
-        with _labelled(settings, _unseen(settings, accelerator, paired=False)) as unseen:
+        with _labelled(settings, _unseen(settings, accelerator, paired=False)) as unseen, accelerator.autocast():
             emotion = score_emotion(accelerator, front_end, network, unseen)
         results = ({} if run["init"] is None else run["init"]["results"]) | {"emotion": emotion}
     _show(accelerator, results, title=f"{settings.checkpoint} on {_names(settings)}")
@@ -316,19 +396,30 @@ def _fit(
     assert settings.output is not None  # `check` saw to it
     output = settings.output
     optimizer: Any = put_in_place(settings, network, accelerator.device)
-    described = run | {"data": [*settings.data], "seed": settings.seed}
-    runs.open_run(output, described, accelerator, resume=settings.resume)
+    described = as_json(run | _trained_with(settings, accelerator, loader, run["stage"]))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     front_end.train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
-    accelerator.register_for_checkpointing(loader)
-    accelerator.init_trackers("tensorboard")
-    if settings.resume:
-        _resume(output, accelerator)
-    total = settings.epochs * len(loader)
+    changed: list[Change] = []
+    done, begun = 0, (output / runs.RUN).exists()
+    accelerator.wait_for_everyone()  # all have looked
+    if begun:
+        changed = changes(output, runs.read_run(output), described, settings.change)
+        done = _resume(settings, accelerator, network, optimizer, loader, changed)
+    elif settings.resume:
+        options.refuse(["change"] if settings.change else [], ["change"], f"with {output}, where no run is yet")
+        _say(accelerator, f"{output}: no run there yet, from the beginning")
+    total = done + settings.epochs * len(loader) - loader.epoch * len(loader) - loader.step
     if settings.max_steps is not None:
         total = min(total, settings.max_steps)
-    done = loader.epoch * len(loader) + loader.step
+    if done > total:
+        raise InputError(
+            f"{output}: {done} steps and {loader.epoch} epochs are behind the run: give more --epochs and --max-steps"
+        )
+    runs.describe_run(output, described, accelerator, changed, done)
+    # What a killed process has written after its last checkpoint is written again.
+    purge = {"tensorboard": {"purge_step": done + 1}} if begun else {}
+    accelerator.init_trackers("tensorboard", init_kwargs=purge)
     prepared.train()
     curves = _Curves(accelerator, settings.log_every)
     with loader, _progress(accelerator, run["stage"], done, total) as show:
@@ -340,17 +431,43 @@ def _fit(
                 taken = advance(accelerator, optimizer, step, batch, prepared, front_end)
                 done += 1
                 curves.add({"loss": taken.loss, **taken.logged})
-                if done % settings.log_every == 0 or done == total:
+                at_a_line = done % settings.log_every == 0 or done == total
+                at_a_checkpoint = done % settings.checkpoint_every == 0 or done == total
+                if at_a_line or at_a_checkpoint:
+                    # The weights are asked where they are kept, the loss at every line.
+                    names = not_finite(network, optimizer) if at_a_checkpoint else []
+                    _require_finite(output, accelerator, curves.loss, names, done)
+                if at_a_line:
                     show(done, curves.log(done, rate, loader))
-                if done % settings.checkpoint_every == 0 or done == total:
-                    runs.save_checkpoint(output, accelerator, done)
+                if at_a_checkpoint:
+                    place = loader.state_dict()
+                    write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, place)
                 if done >= total:
                     break
         if accelerator.is_main_process:
             _say_what_bounds(loader)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        runs.save_model(output, front_end, accelerator.unwrap_model(prepared))
+        runs.save_model(output, front_end, network)
+
+
+def _require_finite(output: Path, accelerator: Accelerator, loss: Tensor, names: Sequence[str], step: int) -> None:
+    """Raise InputError, on every process, where on one the loss is not finite, or tensors that have these names."""
+    sound = not names and math.isfinite(float(loss))
+    everywhere = accelerator.reduce(torch.tensor(float(sound), device=accelerator.device))
+    if everywhere.item() == accelerator.num_processes:
+        return
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    what = f"; {names[0]}{more} are not finite" if names else ""
+    saved = checkpoints(output / runs.CHECKPOINTS)
+    mend = "use a lower --learning-rate, or bf16 or no mixed precision"
+    if saved:
+        mend += (
+            f"; the last finite checkpoint is {saved[-1]}: --resume goes on from it, with --change for what you change"
+        )
+    else:
+        mend += ", and another --output; there is no checkpoint yet"
+    raise InputError(f"the loss is {float(loss)} at step {step}{what}: {mend}")
 
 
 def learning_rate(settings: Settings, step: int, *, loader_steps: int, total: int) -> float:
@@ -376,15 +493,15 @@ class _Curves:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
 
+    @property
+    def loss(self) -> Tensor:
+        """Its mean since the last line: not finite where one of the steps' was not."""
+        return self._sums["loss"] / self._steps
+
     def log(self, step: int, rate: float, loader: ClipLoader) -> dict[str, float]:
         """Write a line and begin the next; returns it."""
         line = {name: float(value) / self._steps for name, value in self._sums.items()}
         self._sums, self._steps = {}, 0
-        if not math.isfinite(line["loss"]):
-            raise InputError(
-                f"the loss is {line['loss']} at step {step}: use a lower --learning-rate, or bf16 or no "
-                "mixed precision, and --resume from the last checkpoint"
-            )
         stats = loader.stats()
         of_loader = {f"loader/{name}": v for name, v in asdict(stats).items() if not isinstance(v, str)}
         of_loader |= {
@@ -443,12 +560,92 @@ def decoded_by(decoder: str) -> str:
     return f"filmstrips were decoded {what[decoder]}"
 
 
-def _resume(output: Path, accelerator: Accelerator) -> None:
-    whole = runs.checkpoints(output)
-    if whole:
-        accelerator.load_state(str(whole[-1]))
+def _resume(
+    settings: Settings,
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: ClipLoader,
+    changed: Sequence[Change],
+) -> int:
+    """Bring everything to where the last whole checkpoint has it; returns the steps behind that."""
+    assert settings.output is not None  # `check` saw to it
+
+    def warn(text: str) -> None:
+        if accelerator.is_main_process:
+            print(f"warning: {plain(text)}", file=sys.stderr)
+
+    say = partial(_say, accelerator)
+    checkpoint = newest_checkpoint(settings.output / runs.CHECKPOINTS, accelerator, warn)
+    for change in changed:
+        say(f"changed: {change}")
+    if checkpoint is None:
+        say(f"{settings.output}: no checkpoint yet, from the beginning")
+        return 0
+    restore(checkpoint, accelerator, network, optimizer)
+    if not checkpoint.same_rank:
+        say("another number of processes: this one's random states begin anew")
+    _place(loader, checkpoint, changed, say)
+    say(f"resuming from {settings.output / runs.CHECKPOINTS / f'{checkpoint.step:08d}'}")
+    return checkpoint.step
+
+
+def _say(accelerator: Accelerator, text: str) -> None:
     if accelerator.is_main_process:
-        console().print(f"resuming from {whole[-1]}" if whole else f"{output}: no checkpoint yet, from the beginning")
+        console().print(plain(text))
+
+
+def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change], say: Callable[[str], None]) -> None:
+    """Bring the loader to where it was; where the order is meant to be another, to the next epoch's beginning."""
+    state, now = checkpoint.state["loader"], loader.state_dict()
+    meant = any(change.option in _ORDER for change in changed)
+    if not meant or state["fingerprint"] == now["fingerprint"]:
+        loader.load_state_dict(state)
+        return
+    epoch = state["epoch"] + (state["step"] > 0)
+    loader.load_state_dict(now | {"epoch": epoch, "step": 0})
+    say(f"the order is another from here on: what was left of epoch {state['epoch']} is left out, epoch {epoch} begins")
+
+
+def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoader, stage: str) -> dict[str, Any]:
+    """What run.json says of how a run was trained: see `models.provenance`."""
+    on_gpu = accelerator.device.type == "cuda"
+    order = loader.state_dict()["fingerprint"]
+    split = order["split"]
+    catalogs = [catalog.manifest.splits[split].catalog_sha256 for catalog in loader.catalogs]
+    names = ["epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "schedule", "gaze_dropout"]
+    names += ["batch_size", "seed", "lanes", "shard_window", "evaluation_split"]
+    names += ["evaluation_rounds"] if stage == "pretrain" else ["alpha", "margin", "triplet_reduction"]
+    decides = {name: getattr(settings, name) for name in names}
+    decides |= {
+        "data": hashlib.sha256(" ".join([order["dataset"], *catalogs]).encode()).hexdigest()[:16],
+        "weights": order["weights"],
+        "window": order["frames"],
+        "mixed_precision": accelerator.mixed_precision,
+        "world_size": accelerator.num_processes,
+    }
+    rounds = {
+        "folders": list(settings.data),
+        "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,
+        "tf32": settings.tf32 if on_gpu else None,
+        **{
+            name: getattr(settings, name)
+            for name in ("compile", "placement", "hw_decoder_load", "cpu_decoder", "pixels")
+        },
+        **versions(),
+    }
+    return {SETTINGS: decides, EXECUTION: rounds}
+
+
+@contextmanager
+def _run_of(settings: Settings, accelerator: Accelerator) -> Iterator[None]:
+    """Within it, the run's folder is this training's alone. Its curves end with it."""
+    assert settings.output is not None  # `check` saw to it
+    with runs.held(settings.output, accelerator, resume=settings.resume):
+        try:
+            yield
+        finally:
+            accelerator.end_training()  # here, where a full disk has its line
 
 
 def _finish(settings: Settings, accelerator: Accelerator, results: Mapping[str, Any]) -> None:
@@ -513,9 +710,12 @@ def _loader(settings: Settings, accelerator: Accelerator, split: str, *, trainin
         batch_size=settings.batch_size,
         frames=settings.window,
         seed=settings.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
         device=accelerator.device,
         placement=settings.placement,
         cpu_decoder=settings.cpu_decoder,
+        pixels=settings.pixels,
         hw_decoder_load=settings.hw_decoder_load,
         training=training,
         negatives={"other_video": 1.0} if paired else None,

@@ -49,9 +49,12 @@ from benchmarks.record import (  # noqa: E402
     take_turns,
     write_record,
 )
+from loaders.dataset import read_manifest  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
+from loaders.planes import check_pixels  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
+PLANES = "ours, yuv420"
 DALI = "ours, by DALI"
 LIMIT, STRIPS = "limit", "limit, strips in turn"
 CLOSE_PEER = "dali @ filmstrip"  # which gets as near as ours
@@ -121,6 +124,8 @@ def main(settings: Settings) -> Record:
     described = machine()
     own = [name for name, peer in peers.items() if peer.own_format]
     prepared = prepare(settings.data, settings.split, settings.source, settings.clips, own, settings.work)
+    if settings.device == "cpu" and (lack := lack_of_planes(prepared)) is not None:
+        not_measured[PLANES] = lack
     workers = settings.workers or described["cores"]
 
     def recorded(rounds: Mapping[str, Sequence[Figures]]) -> Record:
@@ -177,6 +182,15 @@ def chosen_peers(names: Sequence[str], device: Device) -> tuple[dict[str, Peer],
     return {name: peers[name] for name in wanted if name not in missing}, missing
 
 
+def lack_of_planes(prepared: Prepared) -> str | None:
+    """Why the clips cannot be decoded to planes here; None where they can."""
+    try:
+        check_pixels("yuv420", [read_manifest(prepared.dataset)], "auto", None)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Sides:
     """What is measured, by name: how each side is measured once."""
@@ -188,7 +202,7 @@ class Sides:
     run: Callable[[Order], Figures]  #: measures by order
 
     def close(self) -> dict[str, Callable[[], Figures]]:
-        """Ours, the limit, and DALI's own reader where it is among the peers."""
+        """Ours, also as planes where they can be had, the limit, and DALI's own reader where it is among the peers."""
         ours = partial(self._ours, keep=True)
         sides: dict[str, Callable[[], Figures]]
         if self.settings.device == "cpu":
@@ -199,6 +213,8 @@ class Sides:
                 OURS: ours(),
                 DALI: ours(cpu_decoder="dali"),
             }
+            if lack_of_planes(self.prepared) is None:
+                sides[PLANES] = ours(pixels="yuv420")
         else:
             best = partial(self._at_its_best, keep=True)
             sides = {LIMIT: self._gpu_limit(keep=True), FRAMES: best(audio=False), OURS: best()}
@@ -222,6 +238,8 @@ class Sides:
             f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
             f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
             f"{OURS}, on the CPU": ours(placement="cpu"),
+            f"{OURS}, one reading thread": ours(placement="gpu", reading_threads=1),
+            f"{OURS}, four reading threads": ours(placement="gpu", reading_threads=4),
         }
 
     def _at_its_best(self, *, keep: bool, audio: bool = True) -> Callable[[], Figures]:
@@ -335,9 +353,11 @@ def ratios_of(rounds: Mapping[str, Sequence[Figures]]) -> dict[str, float]:
     clips = partial(median_ratio, rounds, "clips_per_second")
     ratios = {
         f"{side} / {LIMIT}": clips(side, LIMIT)
-        for side in (FRAMES, OURS, DALI, STRIPS)
+        for side in (FRAMES, OURS, PLANES, DALI, STRIPS)
         if side in rounds and LIMIT in rounds
     }
+    if PLANES in rounds:
+        ratios |= {f"{PLANES} / {side}": clips(PLANES, side) for side in (OURS, CLOSE_PEER) if side in rounds}
     if STRIPS in rounds:
         ratios |= {f"{side} / strips in turn": clips(side, STRIPS) for side in (FRAMES, OURS)}
     to_peers = {

@@ -18,6 +18,7 @@ held at most; and the kernels of a few steps (`benchmarks.kernels`).
 """
 
 import itertools
+import operator
 import statistics
 import sys
 import time
@@ -77,6 +78,8 @@ class Settings:
     """How often each side is measured."""
     in_memory: int = 4
     """Different batches that the side without a loader takes in turn."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """As for train.py."""
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
@@ -200,6 +203,7 @@ def measure(settings: Settings) -> Record:
         device=device,
         threads=settings.loader_threads,
         placement=settings.placement,
+        pixels=settings.pixels,
     )
     if settings.batch_size == 0:
         settings = replace(settings, batch_size=largest_batch(trainee, loader))
@@ -259,11 +263,11 @@ def measure(settings: Settings) -> Record:
         steps = settings.profiled
         try:
             whole_step = kernels.profiled(lambda: trainee.run(memory, steps), steps, device)
-            front_end = kernels.profiled(lambda: trainee.run_front_end(memory, steps), steps, device)
             seen["kernels"] = kernels.facts(whole_step)
-            by_kernels[f"front end / step, {'kernels' if device.type == 'cuda' else 'operators'}' time"] = sum(
-                kernel.ms for kernel in front_end
-            ) / sum(kernel.ms for kernel in whole_step)
+            if device.type == "cuda":
+                front_end = kernels.profiled(lambda: trainee.run_front_end(memory, steps), steps, device)
+                both = (sum(kernel.ms for kernel in part) for part in (front_end, whole_step))
+                by_kernels["front end / step, kernels' time"] = operator.truediv(*both)
         except RuntimeError as error:  # a GPU's counters may be kept from its users: no reason to lose the rest
             seen["not profiled"] = str(error).partition("\n")[0]
     return Record(

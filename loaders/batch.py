@@ -12,7 +12,7 @@ class Batch:
     The frames and the gaze are those of ``clip``, the audio is ``audio_clip``'s: the same moment where ``match`` is 1.
     """
 
-    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB
+    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.planes`
     audio: torch.Tensor  #: (B, samples) float32, waveform in -1 … 1
     gaze: torch.Tensor  #: (B, 103) float32, raw; zeros where there is none
     gaze_valid: torch.Tensor  #: (B,) bool
@@ -24,6 +24,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.clip)
+
+    def as_dict(self) -> dict[str, torch.Tensor]:
+        """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The batch on another device. ``non_blocking`` overlaps the copy only from pinned memory."""

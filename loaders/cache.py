@@ -241,6 +241,7 @@ class ShardCache:
                     word = wait.look(self._progress(shard), lambda: f"for {shard.path}, {self._where(shard)}")
                     if word is not None:
                         raise InputError(f"{shard.path}: {word}: see to the store and the disk, and resume")
+                    self._changed.notify_all()  # it may have been damaged, or evicted, since they looked
                     self._changed.wait(2 * _POLL)  # another process may have fetched it
                 self._pins[shard.sha256] = pinned
         except OSError as error:

@@ -13,13 +13,18 @@ class InputError(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """A text without a terminal's escapes: names come from files and may hold anything."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 @contextmanager
 def reported() -> Iterator[None]:
     """Around a command line's work: print an InputError as one line and exit with 2; Ctrl-C exits with 130."""
     try:
         yield
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

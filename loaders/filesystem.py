@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from loaders.errors import InputError
 
@@ -28,6 +29,25 @@ def url_of(path: str | Path) -> str | None:
         return "file:///" + text.removeprefix("file:").strip("/")
     match = _URL.match(text)
     return None if match is None else f"{match[1]}://{text[match.end() :]}".rstrip("/")
+
+
+def local_path(path: str | Path, what: str) -> Path:
+    """A path of this machine, also where it is given as a file:// URL.
+
+    Args:
+        path: as a user gave it.
+        what: for the message, such as ``--output``.
+
+    Raises:
+        InputError: it is a URL of a store, and would become a folder called ``s3:``.
+    """
+    text = str(path)
+    if text.startswith("file:/"):  # a Path has joined the slashes
+        return Path(unquote("/" + text[len("file:") :].lstrip("/")))
+    url = url_of(path)
+    if url is not None:
+        raise InputError(f"{what} {url}: has to be a local folder: give one, and copy it to the store afterwards")
+    return Path(path)
 
 
 def file_system_of(url: str, options: Mapping[str, Any] = _NO_OPTIONS) -> tuple[Any, str]:

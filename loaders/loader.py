@@ -1,6 +1,7 @@
 """ClipLoader: batches of audio-video pairs, in an order that is a function of (seed, epoch, position)."""
 
 import hashlib
+import operator
 import os
 import time
 import weakref
@@ -10,10 +11,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
 from loaders.cache import PATIENCE, CacheCounts, ShardCache
@@ -27,8 +29,9 @@ from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pairs import DRAWS
-from loaders.pipeline import PipelineSettings, to_torch, window_samples
+from loaders.pipeline import Decoder, PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.planes import check_pixels
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
@@ -39,13 +42,20 @@ from loaders.wav import first_sample, waveforms_on
 
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
+_EPOCHS = 1 << 32  # more than anyone trains
+_STEPS = 1 << 62  # more than any epoch has
 
 
-class ClipLoader:
+class ClipLoader(IterableDataset[Batch]):
     """Iterates over a split's audio-video pairs, one epoch a loop.
 
-    ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. Breaking off and
-    looping again goes on with the next batch. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+    ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. In training,
+    breaking off and looping again goes on with the next batch; otherwise every loop is a whole epoch, but for one right
+    after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+
+    It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
+    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/interop.md
+    has programs for Lightning, transformers' Trainer and torchdata.
     """
 
     def __init__(
@@ -60,6 +70,7 @@ class ClipLoader:
         placement: str = "auto",
         hw_decoder_load: float = 0.9,
         cpu_decoder: str = "auto",
+        pixels: str = "rgb",
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
@@ -92,7 +103,10 @@ class ClipLoader:
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
-            rank, world_size: this process among the training's; by default what accelerate or torch.distributed says.
+            pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
+                take half the memory and less time to decode, see `loaders.planes`. On a CPU, of whole clips.
+            rank, world_size: this process among the training's, give both or neither; by default what accelerate or
+                torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
                 whether the split is "train".
@@ -116,8 +130,11 @@ class ClipLoader:
             storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
 
         Raises:
-            InputError: no such dataset or split, a setting out of range, or negatives that the split cannot offer.
+            InputError: no such dataset or split, a setting out of range, negatives that the split cannot offer, or a
+                worker of a torch DataLoader, each of which would yield every batch.
         """
+        self._process = os.getpid()
+        _require_own_process(self._process)
         weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
         if not weights:
             raise InputError("no dataset was given: give the folder of one")
@@ -130,19 +147,21 @@ class ClipLoader:
         self._clip = manifests[0].clip
         if frames is None:
             frames = self._clip.frames
+        self._place_given = rank is not None or world_size is not None
         rank, world_size = _rank_and_world(rank, world_size)
-        _check("batch_size", batch_size, 1, 65536)
+        self._place = rank, world_size
+        batch_size, seed = _check("batch_size", batch_size, 1, 65536), _check("seed", seed, 0, (1 << 64) - 1)
         _check("frames", frames, 1, self._clip.frames)
         _check("world_size", world_size, 1, 1 << 20)
         _check("rank", rank, 0, world_size - 1)
         _check("prefetch", prefetch, 1, 64)
-        _check("threads", threads or 1, 1, 1024)
+        _check("threads", 1 if threads is None else threads, 1, 1024)
         _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
         _check("lanes", lanes, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
         if not cache_patience > 0:
             raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
-        _check("shard_window", shard_window or 1, 1, 1 << 30)
+        _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
         if not 0 <= hw_decoder_load <= 1:
@@ -166,6 +185,7 @@ class ClipLoader:
                 window=shard_window,
             )
         self._steps = order.steps
+        self._examples = order.clips
         sampler = Sampler(
             self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
         )
@@ -204,7 +224,9 @@ class ClipLoader:
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
         )
-        on_a_cpu = on_cpu(cpu_decoder, obstacle(manifests, frames, device, audio=audio))
+        in_the_way = obstacle(manifests, frames, device, audio=audio)
+        self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
+        on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
@@ -221,6 +243,8 @@ class ClipLoader:
             negatives=None if negatives is None else dict(sorted(negatives.items())),
         )
         self._epoch, self._step = 0, 0
+        self._resumed = False  # whether a state was loaded, and no loop began after it
+        self._loops = 0
         self._stream: Stream | None = None
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
@@ -236,22 +260,45 @@ class ClipLoader:
         return self._steps
 
     def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current epoch.
+        """The rest of the current epoch; without training all of it, unless a state was loaded just before.
 
         Raises:
             TooManyBadClipsError: more clips are bad than ``max_bad_fraction`` allows.
-            InputError: a shard is missing or of the wrong length.
+            InputError: a shard is missing or of the wrong length; this is not the process that made the loader, or not
+                the rank that it was made for.
+            RuntimeError: the loader is closed, or a later loop over an evaluation has begun.
         """
-        epoch = self._epoch
+        self._require_own_place()
+        if not (self._training or self._resumed) and self._step:
+            self._stop()  # what was broken off is not what is asked for now
+            self._step = 0
+        self._resumed = False
+        self._loops += 1
+        epoch, loop = self._epoch, self._loops
         while self._epoch == epoch:
             batch = self._next()
             # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it.
             self._step += 1
             if self._step >= len(self):
                 self._epoch, self._step = self._epoch + 1, 0
+            ended = self._epoch != epoch
             yield batch
+            if not (ended or self._training) and loop != self._loops:
+                raise RuntimeError("a later loop over this evaluation has begun: make a ClipLoader for each of the two")
+
+    def _require_own_place(self) -> None:
+        """Raise InputError where this is another process, or another rank, than the loader was made for."""
+        _require_own_process(self._process)
+        group = _process_group()
+        if not self._place_given and group is not None and group != self._place:
+            rank, world = self._place
+            raise InputError(
+                f"this ClipLoader was made for rank {rank} of {world}, before the process group that makes it "
+                f"{group[0]} of {group[1]}: make it after the group, or give rank and world_size"
+            )
 
     def _next(self) -> Batch:
+        _require_own_process(self._process)
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
@@ -266,7 +313,7 @@ class ClipLoader:
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache)
+            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
@@ -307,7 +354,9 @@ class ClipLoader:
     def _tensors(self, loaded: Loaded, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
         clip, window, device = self._clip, self._frames, self._settings.device
         rows = loaded.encoded.rows
-        video, audio = to_torch(frames, waveform, clip, window, device, audio=self._audio)
+        video, audio = to_torch(
+            *(frames, waveform, clip, window, device), audio=self._audio, pixels=self._settings.pixels
+        )
         if waveform is None and rows is not None and len(rows):
             start = first_sample(loaded.encoded.first_frame, clip)
             audio = waveforms_on(device, rows, start, window_samples(clip, window))
@@ -319,6 +368,16 @@ class ClipLoader:
     def device(self) -> torch.device:
         """Where batches lie; a GPU has its index."""
         return self._settings.device
+
+    @property
+    def batch_size(self) -> int:
+        """Examples a rank and step; fewer in the last step of an evaluation."""
+        return self._settings.max_batch
+
+    @property
+    def examples(self) -> int:
+        """Examples an epoch, over all ranks."""
+        return self._examples
 
     @property
     def catalogs(self) -> tuple[Catalog, ...]:
@@ -355,9 +414,9 @@ class ClipLoader:
         """Go on from a saved state.
 
         Raises:
-            InputError: it is of another dataset or of other settings; the message says what differs.
+            InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
-        saved = state["fingerprint"]
+        epoch, step, saved = _parse_state(state)
         if saved.get("draws", 1) != DRAWS:
             raise InputError(
                 f"the checkpoint was saved by a version that draws pairs in another way ({saved.get('draws', 1)}, here "
@@ -367,8 +426,10 @@ class ClipLoader:
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
             raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
+        _require_below("step", step, len(self))  # of another batch size it may be beyond, which has been said now
         self._stop()
-        self._epoch, self._step = int(state["epoch"]), int(state["step"])
+        self._epoch, self._step = epoch, step
+        self._resumed = True
         if self._placement == "auto" and self._settings.device.type == "cuda":
             self._wanted, self._choice = as_before(state.get("decoder"))
 
@@ -377,6 +438,8 @@ class ClipLoader:
     def close(self) -> None:
         """End the threads and let the files go. Batches that were yielded stay valid."""
         self._closed = True
+        if os.getpid() != self._process:
+            return  # a forked child has neither the threads nor a say in the cache, and would wait for both
         self._stop()
         if self._cache is not None:
             self._cache.close()
@@ -432,8 +495,10 @@ class ClipLoader:
         )
 
 
-def _end(stream: Stream, cache: ShardCache | None) -> None:
-    """End the threads of a loader that nobody closed."""
+def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
+    """End the threads of a loader that nobody closed, in the process that has them."""
+    if os.getpid() != process:
+        return
     if cache is not None:
         cache.cancel()
     stream.stop()
@@ -457,16 +522,87 @@ class _ReadAhead:
         return drawn if isinstance(drawn, Loaded) else self._reader.finish(drawn)
 
 
-def _check(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}: use {low} to {high}")
+def _check(name: str, value: int, low: int, high: int) -> int:
+    """The value as Python's own number. Raises InputError where it is no whole number from ``low`` to ``high``."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} is {value!r}: use a whole number from {low} to {high}") from error
+    if not low <= number <= high:
+        raise InputError(f"{name} is {number}: use {low} to {high}")
+    return number
+
+
+def _require_own_process(process: int) -> None:
+    """Raise InputError in a process that must not use a loader made by ``process``."""
+    if get_worker_info() is not None:
+        raise InputError(
+            "a ClipLoader in a worker of a torch DataLoader would yield every batch once a worker: it has threads of "
+            "its own, give the DataLoader num_workers=0"
+        )
+    if os.getpid() != process:
+        raise InputError(
+            f"this ClipLoader is of process {process}, and a forked child has none of its threads: make one in the "
+            "process that uses it"
+        )
 
 
 def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """This process's place in the training, from accelerate's state or torch.distributed where they are set up."""
-    if rank is None and world_size is None and torch.distributed.is_available() and torch.distributed.is_initialized():
+    """This process's place in the training: as given, or of the process group, or what a launcher has announced.
+
+    Raises:
+        InputError: one is given without the other, or the environment's are no numbers.
+    """
+    if rank is None and world_size is None:
+        return _process_group() or _announced()
+    if world_size is None and rank == 0:
+        return 0, 1
+    if world_size is None or (rank is None and world_size > 1):
+        raise InputError(f"rank is {rank} and world_size {world_size}: give both, or neither")
+    return rank or 0, world_size
+
+
+def _process_group() -> tuple[int, int] | None:
+    """Rank and world size of accelerate's or torch.distributed's group, None where there is none yet."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0 if rank is None else rank, 1 if world_size is None else world_size
+    return None
+
+
+def _announced() -> tuple[int, int]:
+    """Rank and world size as torchrun and accelerate put them into the environment before there is a group."""
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None or world_size is None:
+        return 0, 1
+    try:
+        return int(rank), int(world_size)
+    except ValueError as error:
+        raise InputError(f"RANK is {rank!r} and WORLD_SIZE {world_size!r} in the environment: unset them") from error
+
+
+def _parse_state(state: Any) -> tuple[int, int, Mapping[str, Any]]:
+    """Epoch, step and fingerprint of what should be a loader's state.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(state, Mapping) or not isinstance(state.get("fingerprint"), Mapping):
+        raise InputError(f"no state of a ClipLoader: {str(state)[:80]!r}: give what its state_dict returned")
+    for name, limit in (("epoch", _EPOCHS), ("step", _STEPS)):
+        _require_below(name, state.get(name), limit)
+    if state.get("decoder") not in (None, *get_args(Decoder)):
+        raise InputError(
+            f"a loader's state with the decoder {str(state['decoder'])[:80]!r}: give what its state_dict returned"
+        )
+    return state["epoch"], state["step"], state["fingerprint"]
+
+
+def _require_below(name: str, value: Any, limit: int) -> None:
+    if type(value) is not int or not 0 <= value < limit:
+        raise InputError(
+            f"a loader's state with the {name} {str(value)[:80]}: that is from 0 to {limit - 1}, give what its "
+            "state_dict returned"
+        )
 
 
 def _device(name: str | torch.device) -> torch.device:

@@ -19,6 +19,7 @@ from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset import ClipFormat
 from loaders.jpeg_header import SizeCheck
+from loaders.planes import Pixels, frame_shape
 from loaders.wav import WavRows, first_sample
 
 #: DALI's libjpeg-turbo on the CPU, nvJPEG on the GPU where the batches lie, or libjpeg-turbo without DALI, which is not
@@ -37,6 +38,7 @@ class PipelineSettings:
     audio: bool = True  #: whether there are files of sound to decode; `Encoded.rows` need no decoder
     decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
+    pixels: Pixels = "rgb"  #: what the frames are; DALI's are RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,16 @@ class DecodePipeline:
 
 
 def to_torch(
-    frames: Any, waveform: Any, clip: ClipFormat, window: int, device: torch.device, *, audio: bool = True
+    frames: Any,
+    waveform: Any,
+    clip: ClipFormat,
+    window: int,
+    device: torch.device,
+    *,
+    audio: bool = True,
+    pixels: Pixels = "rgb",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a decoder's ``run`` returned as (B, T, H, W, 3) uint8 and (B, samples) float32, without a copy.
+    """What a decoder's ``run`` returned as (B, T, *frame_shape) uint8 and (B, samples) float32, without a copy.
 
     None stands for an empty batch, and (B, 0) for the waveforms of frames without ``audio``. On a GPU nothing here
     waits, nor need the caller:
@@ -147,7 +156,7 @@ def to_torch(
     * That thread calls ``cudaDeviceSynchronize``, which must not meet the capture of a CUDA graph: who captures one
       captures it before the first batch.
     """
-    shape = window, clip.size, clip.size, 3
+    shape = window, *frame_shape(clip.size, pixels)
     if frames is None:
         video = torch.empty((0, *shape), dtype=torch.uint8, device=device)
     else:

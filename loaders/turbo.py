@@ -18,8 +18,11 @@ from numpy.typing import NDArray
 from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat, Manifest
 from loaders.pipeline import Encoded, PipelineSettings
+from loaders.planes import PlaneDecoder, frame_shape
 from loaders.reader import AUDIO
 from loaders.wav import decode_wav_into, waveforms_into
+
+_Into = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]  # decodes a filmstrip into a row of the batch
 
 _CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
 # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, which takes longer here than to write
@@ -62,14 +65,20 @@ class TurboDecoder:
         self._source = source
         self._in_flight = settings.in_flight
         self._audio = settings.audio
-        self._frames = Buffers((clip.frames * clip.size, clip.size, 3), np.uint8, offset=_OFFSET)
+        rows, *rest = frame_shape(clip.size, settings.pixels)
+        self._frames = Buffers((clip.frames * rows, *rest), np.uint8, offset=_OFFSET)
+        self._into: _Into = decode_filmstrip_into
+        if settings.pixels == "yuv420":
+            self._into = PlaneDecoder(clip.frames, clip.size).decode_into
         self._waves = Buffers((clip.samples,), np.float32)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
         self._flying: deque[_Flying] = deque()
         self._ended = False
 
     def run(self) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
-        """The next batch's frames (B, T·H, W, 3) and waveforms (B, samples), None without audio; waits for them.
+        """The next batch's frames and waveforms (B, samples), None without audio; waits for them.
+
+        Frames are (B, T·H, W, 3), or (B, T·3·H/2, W) where they are planes.
 
         Raises:
             StopIteration: the source has ended and all its batches were returned.
@@ -105,36 +114,40 @@ class TurboDecoder:
             some = slice(first, first + _CLIPS_A_TASK)
             pictures = zip(batch.filmstrips[some], frames[some], strict=True)
             if rows is not None and waveform is not None:
-                futures.append(self._threads.submit(_decode_and_convert, pictures, rows.samples[some], waveform[some]))
+                futures.append(
+                    self._threads.submit(_decode_and_convert, self._into, pictures, rows.samples[some], waveform[some])
+                )
                 continue
             sounds = () if waveform is None else zip(batch.audio[some], waveform[some], strict=True)
-            futures.append(self._threads.submit(_decode, pictures, sounds, self._clip.sample_rate))
+            futures.append(self._threads.submit(_decode, self._into, pictures, sounds, self._clip.sample_rate))
         return _Flying(frames, waveform, futures)
 
 
 def _decode(
+    into: _Into,
     pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
     sounds: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
     sample_rate: int,
 ) -> None:
     for data, out in pictures:
-        decode_filmstrip_into(data, out)
+        into(data, out)
     for data, wave in sounds:
         decode_wav_into(data, wave, sample_rate)
 
 
 def _decode_and_convert(
+    into: _Into,
     pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
     samples: NDArray[np.int16],
     waves: NDArray[np.float32],
 ) -> None:
     for data, out in pictures:
-        decode_filmstrip_into(data, out)
+        into(data, out)
     waveforms_into(samples, np.zeros(len(samples), np.int64), waves)
 
 
 def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Decode a JPEG into ``out`` (height, width, 3) uint8 RGB.
+    """Decode a JPEG into ``out`` (T·H, W, 3) uint8 RGB.
 
     Raises:
         RuntimeError: it is damaged, or of another size.

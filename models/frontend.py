@@ -13,7 +13,9 @@ equipment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ from models.augmentation import (
     no_frame_change,
 )
 from models.gaze import GAZE_STATISTICS, mirror
+from models.planes import NO_COLOUR, RGB_OF_PLANES, on_chroma, planes_of
 
 #: Shares of red, green and blue in a grey value (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
@@ -130,6 +133,7 @@ class FrontEnd(nn.Module):
     video_mean: Tensor
     video_std: Tensor
     luma: Tensor
+    rgb_of_planes: Tensor
 
     def __init__(
         self, config: FrontEndConfig, *, gaze_mean: Tensor | None = None, gaze_std: Tensor | None = None
@@ -152,6 +156,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("video_mean", torch.tensor(config.video_mean), persistent=False)
         self.register_buffer("video_std", torch.tensor(config.video_std), persistent=False)
         self.register_buffer("luma", torch.tensor(_LUMA).repeat(3, 1), persistent=False)
+        self.register_buffer("rgb_of_planes", torch.tensor(RGB_OF_PLANES), persistent=False)
         self.mel = MelSpectrogram(
             sample_rate=config.sample_rate,
             n_fft=config.n_fft,
@@ -178,7 +183,8 @@ class FrontEnd(nn.Module):
         """Prepare a batch; a modality that is left out stays out, except that frames without gaze get neutral gaze.
 
         Args:
-            video: (B, T, H, W, 3) uint8 RGB.
+            video: (B, T, H, W, 3) uint8 RGB; or (B, T, 3·H/2, W) uint8, luma and halved chroma (I420, see
+                `loaders.planes`), which become the same to within a level or two.
             audio: (B, samples) float32 in −1 … 1.
             gaze: (B, 103) float32, raw.
             gaze_valid: (B,) bool; all by default. Gaze that is not valid becomes zeros: the training split's mean.
@@ -214,9 +220,7 @@ class FrontEnd(nn.Module):
             )
 
     def _frame_change(self, video: Tensor, augment: Augmentation | None, drawn: Draws | None) -> FrameChange:
-        if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[4] != 3:
-            raise ValueError(f"video must be (B, T, H, W, 3) uint8 (got {tuple(video.shape)}, {video.dtype}).")
-        height, width = video.shape[2:4]
+        height, width = frame_size_of(video)
         side = self._crop_side(height, width)
         room = (height - side, width - side)
         if augment is None or drawn is None:
@@ -227,14 +231,16 @@ class FrontEnd(nn.Module):
         return max(1, round(self.config.crop * min(height, width)))
 
     def _frames(self, video: Tensor, change: FrameChange) -> Tensor:
-        """Crop, resize, mirror, colour, normalise: (B, T, H, W, 3) uint8 → (B, 3, frames, size, size), channels last.
+        """Crop, resize, mirror, colour, normalise: RGB or planes → (B, 3, frames, size, size), channels last.
 
-        Two products: one resamples the rows; the other takes what then is one row, (W·3,), to a row of the result,
-        (size·3,): columns, mirroring and colours at once. Ones beside the row take up what the colours add.
+        Two products: one resamples the rows; the other takes what then is one row to a row of the result, (size·3,):
+        columns, mirroring and colours at once. Ones beside the row take up what the colours add. Of RGB the row is
+        (W·3,); of planes, whose rows are resampled each by themselves, it is luma and both kinds of chroma, (2·W,).
         """
         config = self.config
         size = config.frame_size
-        batch, given, height, width, _ = video.shape
+        batch, given = video.shape[:2]
+        height, width = frame_size_of(video)
         if given != config.frames:
             video = video[:, spaced(given, config.frames)]
         side = self._crop_side(height, width)
@@ -242,26 +248,36 @@ class FrontEnd(nn.Module):
             rows, columns = resampling(torch.cat([change.top, change.left]), side, size, width).chunk(2)
         else:
             rows, columns = resampling(change.top, side, size, height), resampling(change.left, side, size, width)
-        rows = rows.to(self.frame_dtype)
         columns = torch.where(change.flip[:, None, None], columns.flip(1), columns)
         matrix, offset, limits = self._colour(change)
-        across = torch.zeros(batch, width * 3 + _ONES, size * 3, dtype=self.frame_dtype, device=video.device)
-        # (B, W, 3, size, 3): how much a channel of a column has of a channel of a column of the result.
-        torch.mul(
-            columns.transpose(1, 2)[:, :, None, :, None],
-            matrix.transpose(1, 2)[:, None, :, None, :],
-            out=across[:, : width * 3].view(batch, width, 3, size, 3),
-        )
-        across[:, width * 3] = offset.expand(-1, size, -1).flatten(1)
+        if video.ndim == 5:
+            layers = [_Layer(rows, columns, matrix)]
+        else:
+            matrix = matrix @ self.rgb_of_planes
+            offset = offset - NO_COLOUR * matrix[:, None, :, 1:].sum(3)
+            halved = on_chroma(rows), on_chroma(columns)
+            layers = [
+                _Layer(rows, columns, matrix[:, :, :1]),
+                *(_Layer(*halved, matrix[:, :, k, None]) for k in (1, 2)),
+            ]
+        places = _side_by_side([layer.wide for layer in layers])
+        wide = places[-1].stop
+        across = torch.zeros(batch, wide + _ONES, size * 3, dtype=self.frame_dtype, device=video.device)
+        for layer, place in zip(layers, places, strict=True):
+            layer.write_across(across[:, place])
+        across[:, wide] = offset.expand(-1, size, -1).flatten(1)
+        rows_of = [layer.rows.to(self.frame_dtype) for layer in layers]
         out = torch.empty(batch, config.frames, size, size, 3, dtype=self.frame_dtype, device=video.device)
         together = _CLIPS_TOGETHER if video.device.type == "cuda" else 1
         for first in range(0, batch, together):
             some = slice(first, first + together)
-            clips = video[some].to(self.frame_dtype).view(-1, height, width * 3)
-            short = clips.new_empty(len(clips), size, width * 3 + _ONES)
-            short[:, :, width * 3 :] = 1
-            torch.bmm(rows[some].repeat_interleave(config.frames, 0), clips, out=short[:, :, : width * 3])
-            short = short.view(-1, config.frames * size, width * 3 + _ONES)
+            frames = video[some].to(self.frame_dtype).flatten(0, 1)
+            pixels = [frames.flatten(2)] if video.ndim == 5 else planes_of(frames)
+            short = frames.new_empty(len(frames), size, wide + _ONES)
+            short[:, :, wide:] = 1
+            for weights, plane, place in zip(rows_of, pixels, places, strict=True):
+                torch.bmm(weights[some].repeat_interleave(config.frames, 0), plane, out=short[:, :, place])
+            short = short.view(-1, config.frames * size, wide + _ONES)
             torch.bmm(short, across[some], out=out[some].view(len(short), config.frames * size, size * 3))
         # One limit for all colours is a number, and a kernel that reads many pixels at a time.
         return out.clamp_(*limits).permute(0, 4, 1, 2, 3)
@@ -316,6 +332,44 @@ class FrontEnd(nn.Module):
         gaze = (gaze - self.gaze_mean) / self.gaze_std.clamp(min=self.config.gaze_std_floor)
         gaze = gaze.clamp(-limit, limit)
         return gaze if valid is None else torch.where(valid[:, None], gaze, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What is resampled as one: all of RGB, or a plane."""
+
+    rows: Tensor  #: (B, size, rows of the layer), weights
+    columns: Tensor  #: (B, size, columns of the layer), weights
+    matrix: Tensor  #: (B, 3, channels), what each of the layer's adds to red, green and blue
+
+    @property
+    def wide(self) -> int:
+        """Numbers in a row of the layer."""
+        return self.columns.shape[2] * self.matrix.shape[2]
+
+    def write_across(self, out: Tensor) -> None:
+        """Fill (B, wide, size·3): how much a channel of a column has of a channel of a column of the result."""
+        batch, size, columns = self.columns.shape
+        torch.mul(
+            self.columns.transpose(1, 2)[:, :, None, :, None],
+            self.matrix.transpose(1, 2)[:, None, :, None, :],
+            out=out.view(batch, columns, -1, size, 3),
+        )
+
+
+def _side_by_side(lengths: Sequence[int]) -> list[slice]:
+    return [slice(end - length, end) for length, end in zip(lengths, accumulate(lengths), strict=True)]
+
+
+def frame_size_of(video: Tensor) -> tuple[int, int]:
+    """Height and width of frames (B, T, H, W, 3) RGB, or (B, T, 3·H/2, W) planes. Raises ValueError for all else."""
+    if video.dtype == torch.uint8 and video.ndim == 5 and video.shape[4] == 3:
+        return video.shape[2], video.shape[3]
+    if video.dtype == torch.uint8 and video.ndim == 4 and video.shape[2] % 6 == video.shape[3] % 2 == 0:
+        return video.shape[2] * 2 // 3, video.shape[3]
+    raise ValueError(
+        f"video must be uint8 (B, T, H, W, 3), or (B, T, 3·H/2, W) of planes (got {tuple(video.shape)}, {video.dtype})."
+    )
 
 
 def spaced(given: int, wanted: int) -> slice | list[int]:

@@ -11,10 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from loaders import ClipLoader
 from loaders.catalog import Catalog
 from loaders.dataset import EMOTIONS
+from loaders.errors import printable
 from models.correspondence import AVENet, L3Net
 from models.emotion import EmotionNet
 from models.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
@@ -84,7 +86,7 @@ def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
 
 def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     """Scores beside what they have to beat."""
-    table = Table(title=title)
+    table = Table(title=plain(title))
     for column in ("what", "score %", "95 %", "macro-F1 %", "to beat %", "on"):
         table.add_column(column, justify="left" if column in ("what", "on") else "right", no_wrap=True)
     if "pretraining" in results:
@@ -95,7 +97,7 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
             f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}",
             "",
             "50.0 chance",
-            f"{pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}",
+            plain(f"{pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}"),
         )
     if "emotion" in results:
         emotion = results["emotion"]
@@ -107,9 +109,14 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
                 "",
                 _percent(scores["macro_f1"]),
                 f"{_percent(emotion['majority'])} majority",
-                f"{emotion['utterances']} utterances of {emotion['split']}",
+                plain(f"{emotion['utterances']} utterances of {emotion['split']}"),
             )
     return table
+
+
+def plain(text: str) -> Text:
+    """A text as it is: names come from files and command lines, and may hold markup or a terminal's escapes."""
+    return Text(printable(text))
 
 
 def _percent(share: float) -> str:

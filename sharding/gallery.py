@@ -39,6 +39,7 @@ from loaders.catalog import Catalog, open_catalog
 from loaders.dataset import EMOTIONS, REJECTED, Manifest, read_manifest, require_split
 from loaders.errors import InputError, reported
 from loaders.examples import Sampler
+from loaders.filesystem import local_path
 from loaders.order import permute
 from loaders.pairs import KINDS
 from loaders.storage import CorruptMemberError, Shards
@@ -481,7 +482,8 @@ def main() -> None:
     """The command line."""
     arguments = tyro.cli(_Arguments)
     with reported():
-        written = write_gallery(arguments.dataset, arguments.output, arguments.settings)
+        output = local_path(arguments.output, "--output")
+        written = write_gallery(arguments.dataset, output, arguments.settings)
         print(f"{written.index}: {written.clips} clips and {written.pairs} pairs, {written.bytes / 1e6:.1f} MB")
 
 

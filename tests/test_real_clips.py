@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from loaders import ClipLoader
+from models.frontend import FrontEnd, FrontEndConfig
+from tests.planes import needs_libturbojpeg
+
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
 TRAIN = ("train.py", "--mixed-precision", "no")
@@ -54,6 +58,23 @@ def omg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables_given = ("--train-csv", folder / "train.csv", "--validation-csv", folder / "validation.csv")
     run("sharding/build.py", "omg", "--source", folder, *tables_given, "--output", dataset, "--size", "64")
     return dataset
+
+
+@needs_libturbojpeg
+@pytest.mark.parametrize("training", [False, True])
+def test_frames_of_planes_are_those_of_rgb(training: bool, voxceleb: Path) -> None:
+    front_end = FrontEnd(FrontEndConfig(frame_size=48)).train(training)
+    frames = []
+    for pixels in ("rgb", "yuv420"):
+        with ClipLoader(voxceleb, batch_size=8, pixels=pixels) as loader:
+            batch = next(iter(loader))
+        video = front_end(video=batch.video, seed=batch.seed).video
+        assert video is not None
+        frames.append(video)
+    levels = (frames[0] - frames[1]).abs() * 255 * front_end.config.video_std[0]
+    assert 0 < levels.mean() < 0.5
+    # The others are of colours that RGB does not have, or lie where frames meet (`models.planes`).
+    assert (levels < 2).float().mean() > 0.98
 
 
 @pytest.mark.parametrize("model", ["l3", "ave"])

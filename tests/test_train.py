@@ -2,26 +2,36 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
 from loaders import ClipLoader
+from models.checkpoint import checkpoints
+from models.runlock import locked
 from models.runs import load_emotion
 from models.scores import score_emotion
 from tests.datasets import CONTENTS, make_dataset
+from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--log-every", "2")
+STEPS = ("--batch-size", "8", "--log-every", "2")
+SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", *STEPS)
 ONE_PROCESS = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
 LAUNCHED = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
 PLAIN = ("train.py",)  # the same run, without the seconds in which a launcher gets ready
@@ -90,7 +100,7 @@ def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
-    run(*finetuning, *SMALL, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
+    run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
     table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset, launcher=LAUNCHED)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
@@ -123,7 +133,7 @@ def test_training_on_a_dataset_in_a_store_is_training_on_the_local_one(
 def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
-    run(*finetuning, *SMALL, "--max-steps", "1", "--learning-rate", "1e-12")
+    run(*finetuning, *STEPS, "--max-steps", "1", "--learning-rate", "1e-12")
     before, after = (load_file(folder / "model.safetensors") for folder in (pretrained, tuned))
     weights = [name for name in before if name.startswith("network.video.") and name.endswith(".0.weight")]
     assert weights
@@ -157,6 +167,211 @@ def test_two_processes_train_and_score_every_clip_once(dataset: Path, tmp_path: 
     results = json.loads((folder / "results.json").read_text())["pretraining"]
     clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
     assert results["pairs"] == clips
+    # One process goes on alone, with the same global batches from the very next one, where that is meant.
+    alone = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "4", "--resume")
+    said = run(*alone, "--change", "world-size", "batch-size")
+    assert "world_size was 2 and is 1" in said
+    assert "left out" not in said
+    state = json.loads((folder / "checkpoints" / "00000004" / "rank-00000.json").read_text())
+    assert (state["loader"]["epoch"], state["loader"]["step"]) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--seed", "-1"),
+        ("--seed", str(2**40)),
+        ("--warmup-steps", "-5"),
+        ("--weight-decay", "-1"),
+        ("--weight-decay", "nan"),
+        ("--learning-rate", "inf"),
+        ("--learning-rate", "nan"),
+        ("--gaze-dropout", "nan"),
+        ("--weights", "inf"),
+        ("--weights", "0"),
+        ("--epochs", "0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(
+    options: tuple[str, str], dataset: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    said = refused("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *options)
+    assert said.startswith(f"error: {options[0]} is ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_without_effect_are_refused(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """Be it by the stage, by what else was given, or by the device. (Every option at every stage: test_options.)"""
+    out = ("--output", tmp_path / "run")
+    pretraining = ("--stage", "pretrain", "--data", dataset, *out)
+    finetuning = ("--stage", "finetune", "--data", dataset, *out)
+    evaluation = ("--stage", "evaluate", "--data", dataset, "--checkpoint", pretrained)
+    for arguments, what in (
+        ((*pretraining, "--alpha", "0.1"), "--alpha has no effect at --stage pretrain, only at finetune"),
+        ((*finetuning, "--evaluation-rounds", "1"), "--evaluation-rounds has no effect at --stage finetune"),
+        ((*evaluation, "--epochs", "3"), "--epochs has no effect at --stage evaluate"),
+        ((*finetuning, "--init", pretrained, "--preset", "tiny"), "--preset has no effect with --init"),
+        ((*finetuning, "--init", pretrained, "--width", "4"), "--width has no effect with --init"),
+        ((*finetuning, "--alpha", "0", "--margin", "1"), "--margin has no effect with --alpha 0"),
+        ((*pretraining, "--no-gaze", "--gaze-dropout", "0.5"), "--gaze-dropout has no effect with --no-gaze"),
+        ((*pretraining, "--change", "seed"), "--change has no effect without --resume"),
+        ((*pretraining, "--resume", "--change", "seed", *SMALL), "--change has no effect with"),
+        ((*pretraining, "--cache-gb", "3"), "--cache-gb has no effect on local datasets"),
+        ((*pretraining, "--tf32", "all"), "--tf32 has no effect on a CPU"),
+    ):
+        assert what in refused(*arguments)  # (None of them may train: these networks would for hours.)
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_without_gaze_a_run_with_gaze_is_fine_tuned_without_it(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    assert any(".gaze." in name for name in load_file(pretrained / "model.safetensors"))
+    tuned = tmp_path / "tuned"
+    finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
+    run(*finetuning, *STEPS, "--max-steps", "1", "--no-gaze")
+    _, network = load_emotion(tuned)
+    assert network.gaze is None
+    assert not any(".gaze." in name for name in load_file(tuned / "model.safetensors"))
+    evaluation = ("--stage", "evaluate", "--data", dataset, "--checkpoint", tuned)
+    assert "--evaluation-rounds has no effect on" in refused(*evaluation, "--evaluation-rounds", "2")
+    assert "gaze was false and is true" in refused(*finetuning, *STEPS, "--max-steps", "1", "--resume")
+
+
+def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_means_it(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(pretrained, folder)
+    described = json.loads((folder / "run.json").read_text())
+    assert described["settings"]["learning_rate"] == 1e-4
+    assert described["settings"]["batch_size"] == 8
+    assert {"epochs", "schedule", "mixed_precision", "world_size", "data", "seed"} < described["settings"].keys()
+    assert described["execution"]["torch"] == torch.__version__
+    again = (
+        "--stage",
+        "pretrain",
+        "--data",
+        dataset,
+        "--output",
+        folder,
+        *SMALL,
+        "--checkpoint-every",
+        "4",
+        "--resume",
+    )
+    assert "learning_rate was 0.0001 and is 0.5, weight_decay was 1e-05 and is 0" in refused(
+        *again, "--max-steps", "8", "--learning-rate", "0.5", "--weight-decay", "0"
+    )
+    assert "--change width" in refused(*again, "--max-steps", "8", "--change", "width")
+    assert "sizes.video.width was 4 and is 8" in refused(*again, "--max-steps", "8", "--width", "8")
+    assert "8 steps and 1 epochs are behind the run" in refused(*again, "--max-steps", "5")
+    assert json.loads((folder / "run.json").read_text()) == described
+    other = tmp_path / "other"
+    make_dataset(other, replace(CONTENTS, seed=CONTENTS.seed + 1))
+    assert "data was " in refused(*(other if part == dataset else part for part in again), "--max-steps", "8")
+    moved = tmp_path / "moved"
+    shutil.copytree(dataset, moved)
+    changed = ("--learning-rate", "1e-5", "--seed", "3", "--change", "learning-rate", "seed")
+    said = run(*(moved if part == dataset else part for part in again), "--max-steps", "10", *changed)
+    assert "what was left of epoch 1 is left out, epoch 2 begins" in said
+    after = json.loads((folder / "run.json").read_text())
+    assert after["settings"] == described["settings"] | {"learning_rate": 1e-5, "seed": 3, "max_steps": 10}
+    assert [(change["step"], change["option"]) for change in after["changes"]] == [
+        (8, "max_steps"),
+        (8, "learning_rate"),
+        (8, "seed"),
+        (8, "folders"),
+    ]
+
+
+def test_of_a_network_that_is_no_longer_finite_no_checkpoint_is_kept(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    """Between two lines of the curves, too: there are none here before step 20."""
+    folder = tmp_path / "run"
+    shutil.copytree(pretrained, folder)
+    sizes = [part for part in SMALL if part not in ("--log-every", "2")]
+    training = ("--stage", "pretrain", "--data", dataset, "--output", folder, *sizes, "--max-steps", "19")
+    hopeless = ("--resume", "--checkpoint-every", "1", "--learning-rate", "1e30", "--change", "learning-rate")
+    said = refused(*training, *hopeless)
+    kept = checkpoints(folder / "checkpoints")
+    assert "not finite" in said
+    assert f"the last finite checkpoint is {kept[-1]}: --resume" in said
+    for path in kept:
+        for file in ("model.safetensors", "optimizer.safetensors"):
+            assert all(tensor.isfinite().all() for tensor in load_file(path / file).values())
+
+
+def test_a_broken_checkpoint_is_said_and_the_one_before_goes_on_to_the_same_end(
+    dataset: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(pretrained, folder)
+    (folder / "model.safetensors").unlink()
+    newest = checkpoints(folder / "checkpoints")[-1]
+    os.truncate(newest / "optimizer.safetensors", 1000)
+    again = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "8")
+    process = start(*again, "--checkpoint-every", "4", "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    [warning] = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert str(newest) in warning
+    assert "optimizer.safetensors is not as it was written" in warning
+    before, after = (load_file(path / "model.safetensors") for path in (pretrained, folder))
+    assert all(before[name].equal(after[name]) for name in before)
+    # What the curves had after the checkpoint that the run went back to is not there twice.
+    curves = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [line.step for line in curves.Scalars("train/loss")] == [2, 4, 6, 8]
+
+
+def test_a_run_in_training_is_left_to_it(dataset: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    with locked(tmp_path):
+        training = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path, *SMALL, "--max-steps", "1")
+        for resume in ((), ("--resume",)):
+            assert f"process {os.getpid()} on" in refused(*training, *resume)
+
+
+def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
+    dataset: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[torch.dtype | None] = []
+    scored = train.score_match
+
+    def observed(*arguments: Any, **named: Any) -> dict[str, Any]:
+        found.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return scored(*arguments, **named)
+
+    monkeypatch.setattr(train, "score_match", observed)
+    try:
+        for precision in ("no", "bf16"):
+            AcceleratorState._reset_state(True)
+            accelerator = Accelerator(cpu=True, mixed_precision=precision)
+            settings = train.Settings(stage="evaluate", data=(str(dataset),), checkpoint=pretrained)
+            train.evaluate(settings, accelerator)
+    finally:
+        AcceleratorState._reset_state(True)
+    assert found == [None, torch.bfloat16]
+
+
+@needs_libturbojpeg
+def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
+    accelerator = Accelerator(cpu=True)
+    losses = []
+    for pixels in ("rgb", "yuv420"):
+        settings = train.Settings(
+            stage="pretrain", data=(str(dataset),), preset="tiny", width=4, frame_size=32, batch_size=16, pixels=pixels
+        )
+        set_seed(0)
+        sizes = train.sizes_of(settings)
+        front_end, network = train.front_end_of(sizes, []), train.correspondence_net(sizes, "l3")
+        with train._loader(settings, accelerator, "train", training=True, paired=True) as loader:
+            assert loader.stats().decoder == "turbo"
+            losses.append(train.pretrain_step(next(iter(loader)), network.train(), front_end.train()).loss.item())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], abs=0.02)
 
 
 def test_wrong_input_is_refused_in_one_line(
@@ -169,10 +384,19 @@ def test_wrong_input_is_refused_in_one_line(
     assert str(nothing) in refusal(err)
     assert not (tmp_path / "run").exists()
     assert "--output" in refused("--stage", "pretrain", "--data", dataset)
-    assert "--resume" in refused("--stage", "pretrain", "--data", dataset, "--output", pretrained, *SMALL)
+    pretraining = ("--stage", "pretrain", "--data", dataset)
+    assert "--resume" in refused(*pretraining, "--output", pretrained, *SMALL)
+    for store in ("s3://bucket/run", "gs://bucket/run"):
+        assert f"--output {store}: has to be a local folder" in refused(*pretraining, "--output", store)
+    assert not Path("s3:").exists()
+    twice = (dataset, f"{dataset}/../{dataset.name}")
+    assert "names" in refused("--stage", "pretrain", "--data", *twice, "--output", tmp_path / "run")
     on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
     assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
+    planes = ("--pixels", "yuv420", "--window", "3", "--output", tmp_path / "run", *SMALL)
+    assert "whole clips" in refused("--stage", "pretrain", "--data", dataset, *planes)
+    assert "\\x1b" not in ascii(refused("--stage", "evaluate", "--checkpoint", "a\x1b[2Jb", "--data", dataset))
     unlabelled = tmp_path / "unlabelled"
     make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))
     finetuning = ("--stage", "finetune", "--data", unlabelled, "--output", tmp_path / "run", *SMALL)

@@ -153,3 +153,14 @@ def pyav_sound(data: bytes, start: float, facts: Mapping[str, Any]) -> torch.Ten
 
 def _exactly(samples: torch.Tensor, count: int) -> torch.Tensor:
     return torch.nn.functional.pad(samples[:count], (0, max(0, count - len(samples))))
+
+
+def rgb_of_planes(frames: torch.Tensor) -> torch.Tensor:
+    """(B, T, 3·H/2, W) of planes → (B, T, H, W, 3) RGB, as FFmpeg makes it of its yuvj420p."""
+    from av import VideoFrame
+
+    batch, count, rows, width = frames.shape
+    out = torch.empty((batch, count, rows * 2 // 3, width, 3), dtype=torch.uint8)
+    for planes, pixels in zip(frames.flatten(0, 1).numpy(), out.flatten(0, 1).numpy(), strict=True):
+        pixels[:] = VideoFrame.from_ndarray(planes, format="yuvj420p").to_ndarray(format="rgb24")
+    return out

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peers.decode import wav
+from benchmarks.peers.decode import rgb_of_planes, wav
 from benchmarks.peers.processes import cpu_seconds, memory_mb
 from benchmarks.peers.served import Device, Form, Prepared, Served, Task
 from sharding.filmstrip import decode_filmstrip
@@ -143,6 +143,8 @@ def check(served: Served, task: Task) -> dict[str, float]:
     frames = served.frames if isinstance(served.frames, torch.Tensor) else torch.stack(list(served.frames))
     frames, audio = frames.cpu(), None if served.audio is None else served.audio.cpu()
     shape = (task.batch_size, facts["frames"], facts["size"], facts["size"], 3)
+    if frames.ndim == 4:
+        frames = rgb_of_planes(frames)
     if frames.shape == (*shape[:2], 3, *shape[2:4]):
         frames = frames.permute(0, 1, 3, 4, 2)
     if frames.shape != shape or frames.dtype != torch.uint8:

@@ -24,6 +24,7 @@ from benchmarks.loaders import (
     JUST_BEFORE,
     LIMIT,
     OURS,
+    PLANES,
     STRIPS,
     Measuring,
     Settings,
@@ -46,6 +47,7 @@ from loaders.catalog import open_catalog
 from sharding.filmstrip import decode_filmstrip
 from sharding.settings import BuildSettings
 from tests.datasets import Contents, make_dataset
+from tests.planes import lack_of_library, needs_libturbojpeg
 
 ROOT = Path(__file__).parents[2]
 CLIPS = 30
@@ -143,8 +145,8 @@ def test_a_folder_with_other_things_in_it_is_left_alone(data: Path, tmp_path: Pa
     assert (tmp_path / "thesis.txt").read_text() == "all of it"
 
 
-def served_by_ours(prepared: Prepared) -> Served:
-    with ClipLoader(prepared.dataset, batch_size=8, threads=1, negatives=None) as loader:
+def served_by_ours(prepared: Prepared, **options: Any) -> Served:
+    with ClipLoader(prepared.dataset, batch_size=8, threads=1, negatives=None, **options) as loader:
         batch = next(iter(loader))
         keys = loader.catalogs[0].table(["key"])["key"].to_pylist()
     named = [keys[row] for row in batch.clip.tolist()]
@@ -173,6 +175,18 @@ def test_a_side_that_cheats_is_found_out(prepared: Prepared) -> None:
     for cheat in cheats:
         with pytest.raises(ValueError, match=r"frames|sound"):
             check(cheat, task)
+
+
+@needs_libturbojpeg
+def test_planes_are_compared_as_pictures(prepared: Prepared) -> None:
+    served, task = served_by_ours(prepared, pixels="yuv420"), task_of(prepared, 8)
+    assert isinstance(served.frames, torch.Tensor)
+    assert served.frames.ndim == 4
+    assert check(served, task)["psnr_db"] > 30  # FFmpeg repeats chroma where libjpeg interpolates it
+    height = served.frames.shape[2] * 2 // 3
+    luma, blue, red = served.frames.split([height, height // 4, height // 4], 2)
+    with pytest.raises(ValueError, match="frames"):
+        check(served._replace(frames=torch.cat([luma, red, blue], 2)), task)
 
 
 def test_an_encoded_video_has_its_frames_and_one_key_frame() -> None:
@@ -376,19 +390,16 @@ def test_it_runs_from_the_command_line_and_writes_what_it_measured(
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "loaders.json").read_text())
-    assert set(record["rounds"]) == {
-        LIMIT,
-        STRIPS,
-        FRAMES,
-        OURS,
-        DALI,
-        CLOSE_PEER,
-        "webdataset+pyav @ h264",
-        "webdataset+pyav @ mjpeg",
-    }
+    close = [LIMIT, STRIPS, FRAMES, OURS, DALI, CLOSE_PEER]
+    if (lack := lack_of_library()) is None:
+        close.append(PLANES)
+        assert record["ratios"][f"{PLANES} / {CLOSE_PEER}"] > 0
+    else:
+        assert record["facts"]["not_measured"][PLANES] == lack
+    assert set(record["rounds"]) == {*close, "webdataset+pyav @ h264", "webdataset+pyav @ mjpeg"}
     assert record["rounds"][LIMIT][0]["clips_per_second"] == pytest.approx(300e6 / 64 / 1024, rel=1e-3)
     assert {side: len(rounds) for side, rounds in record["rounds"].items()} == {
-        **dict.fromkeys((LIMIT, STRIPS, FRAMES, OURS, DALI, CLOSE_PEER), 2),
+        **dict.fromkeys(close, 2),
         **dict.fromkeys(("webdataset+pyav @ h264", "webdataset+pyav @ mjpeg"), 1),
     }
     assert record["rounds"][OURS][0]["psnr_db"] == record["rounds"][DALI][0]["psnr_db"] == 99

@@ -27,7 +27,8 @@ from models.presets import FULL, correspondence_net, emotion_net
 
 ROOT = Path(__file__).parents[2]
 CARD = torch.device("cuda", 0)
-SMALL = ("--preset", "tiny", "--width", "8", "--frame-size", "32", "--batch-size", "8", "--log-every", "2")
+STEPS = ("--batch-size", "8", "--log-every", "2")
+SMALL = ("--preset", "tiny", "--width", "8", "--frame-size", "32", *STEPS)
 BF16 = ("--mixed-precision", "bf16")
 BF16_LAUNCH = ("--mixed_precision", "bf16", "--dynamo_backend", "no")
 COMPILING = 60  # seconds
@@ -186,7 +187,7 @@ def test_fine_tuning_in_bfloat16_and_evaluation(
     dataset: Path, launched: tuple[Path, str], tmp_path: Path, run: Callable[..., str]
 ) -> None:
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", launched[0], "--output", tmp_path / "emotion")
-    run(*finetuning, *SMALL, *BF16, "--max-steps", 6)
+    run(*finetuning, *STEPS, *BF16, "--max-steps", 6)
     table = run("--stage", "evaluate", "--checkpoint", tmp_path / "emotion", "--data", dataset)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint"):
         assert row in table
@@ -206,7 +207,7 @@ def test_a_run_on_the_gpu_is_gone_on_with_there_and_on_the_cpu(
     assert "00000006" in said
     assert train.decoded_by("gpu") in said  # as before, though nobody says so
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    said = run(*steps, "--max-steps", 12)
+    said = run(*steps, "--max-steps", 12, "--change", "mixed-precision")
     assert "00000009" in said
     assert train.decoded_by("turbo") in said
     assert (folder / "checkpoints" / "00000012").is_dir()

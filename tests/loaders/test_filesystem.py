@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loaders import ClipLoader
 from loaders.errors import InputError
-from loaders.filesystem import file_system_of, url_of
+from loaders.filesystem import file_system_of, local_path, url_of
 
 NAMES = st.text("abcXYZ019-_ äß", min_size=1, max_size=8).filter(lambda name: name.strip() == name)
 
@@ -34,6 +34,21 @@ def test_a_files_url_is_one_and_names_an_absolute_path(names: list[str]) -> None
 def test_a_dataset_may_be_given_by_its_files_url(dataset: Path, tmp_path: Path) -> None:
     with ClipLoader(f"file://{dataset}", batch_size=8, cache=tmp_path) as loader:
         assert sum(len(batch) for batch in loader) > 0
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["/", "", "./"]))
+def test_a_local_path_is_itself_or_a_file_url(names: list[str], start: str) -> None:
+    path = Path(start + "/".join(names))
+    assert local_path(path, "--output") == path
+    url = path.resolve().as_uri()
+    assert local_path(url, "--output") == local_path(Path(url), "--output") == path.resolve()
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket", "https://host/run"])
+def test_a_store_is_no_local_path(url: str) -> None:
+    for given_as in (url, Path(url)):
+        with pytest.raises(InputError, match=f"--output {url}: has to be a local folder"):
+            local_path(given_as, "--output")
 
 
 def test_a_file_system_names_the_root() -> None:

@@ -1,8 +1,10 @@
 """A loader's batches are what its catalog says, on any number of ranks, after any interruption."""
 
+import contextlib
 import gc
 import itertools
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -168,6 +170,11 @@ def test_seeds_make_other_runs_and_the_same_seed_the_same(dataset: Path) -> None
     assert not set(run_of(dataset, 9)) & set(run_of(dataset, 9, seed=4))
 
 
+def test_a_seed_of_numpy_or_torch_is_its_number(dataset: Path) -> None:
+    for seed in (np.int64(4), np.uint8(4), torch.tensor(4)):
+        assert run_of(dataset, 1, seed=seed) == run_of(dataset, 1, seed=4)
+
+
 def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
     """For every step the fields, the ranks' laid end to end."""
     ranks = []
@@ -232,6 +239,132 @@ def test_the_rank_is_the_process_groups_where_there_is_one(dataset: Path, monkey
     assert run_of(dataset, 8, batch_size=4) == expected
 
 
+def ranks_and_worlds(dataset: Path, environment: Mapping[str, str], group_later: str = "") -> str:
+    """What a process with these variables reads: its rows, or the error that it ends with."""
+    code = f"""
+import itertools, sys
+from loaders import ClipLoader, InputError
+try:
+    with ClipLoader(sys.argv[1], batch_size=4, seed=3, threads=1) as loader:
+        {group_later or "pass"}
+        print([batch.clip.tolist() for batch in itertools.islice(loader, 3)])
+except InputError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(dataset)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, text=True, capture_output=True, timeout=120, check=True
+    )
+    return done.stdout.strip()
+
+
+def test_before_the_process_group_the_rank_is_what_the_launcher_announced(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loader_of(dataset, batch_size=4, rank=1, world_size=3) as loader:
+        expected = [batch.clip.tolist() for batch in take(loader, 3)]
+    assert ranks_and_worlds(dataset, {"RANK": "1", "WORLD_SIZE": "3"}) == str(expected)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "one")
+    with pytest.raises(InputError, match="RANK is 'one'"):
+        loader_of(dataset)
+
+
+def test_a_process_group_that_makes_it_another_rank_is_refused(dataset: Path, tmp_path: Path) -> None:
+    group = "import torch.distributed as d; d.init_process_group('gloo', init_method='file://{}', rank=0, world_size=1)"
+    before_it = ranks_and_worlds(dataset, {"RANK": "1", "WORLD_SIZE": "2"}, group.format(tmp_path / "a"))
+    assert "made for rank 1 of 2, before the process group that makes it 0 of 1" in before_it
+    assert ranks_and_worlds(dataset, {"RANK": "0", "WORLD_SIZE": "1"}, group.format(tmp_path / "b")).startswith("[[")
+
+
+def test_a_rank_without_a_world_size_is_refused(dataset: Path) -> None:
+    """Every process of a training would be rank 0."""
+    for given in ({"world_size": 3}, {"rank": 1}):
+        with pytest.raises(InputError, match="give both, or neither"):
+            loader_of(dataset, **given)
+
+
+# -- the process that made it
+
+
+@pytest.mark.parametrize("yielded", [0, 1])
+def test_a_forked_child_is_refused_and_disturbs_nothing(dataset: Path, yielded: int) -> None:
+    whole = run_of(dataset, 7)
+    with loader_of(dataset) as loader:
+        found = digests(take(loader, yielded))
+        child = os.fork()
+        if child == 0:  # no assertion here: what is said is the exit status
+            signal.alarm(20)
+            status = 1
+            with contextlib.suppress(BaseException):
+                try:
+                    next(iter(loader))
+                except InputError as error:
+                    status = 0 if "forked child" in str(error) else 2
+                loader.close()
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        found += digests(take(loader, 7 - yielded))
+    assert found == whole
+
+
+IN_A_WORKER = """
+import multiprocessing, os, sys, torch
+from loaders import ClipLoader, InputError
+class Wrapper(torch.utils.data.IterableDataset):  # the one that everyone writes first
+    def __init__(self, loader): self.loader = loader
+    def __iter__(self):
+        for batch in self.loader or ClipLoader(sys.argv[1], batch_size=8): yield batch.clip
+def of(wrapper, workers):
+    try:
+        return len(list(torch.utils.data.DataLoader(wrapper, batch_size=None, num_workers=workers)))
+    except InputError as error:
+        return "num_workers=0" in str(error)
+with ClipLoader(sys.argv[1], batch_size=8) as loader:
+    print(of(Wrapper(loader), 0), of(Wrapper(loader), 2), of(Wrapper(None), 2), flush=True)
+for worker in multiprocessing.active_children(): worker.kill()  # torch would wait seconds for workers that failed, and
+os._exit(0)  # one that starts after its parent has ended would wait for ever, with these pipes open
+"""
+
+
+def test_the_workers_of_a_torch_data_loader_are_refused(dataset: Path) -> None:
+    """Be the loader made before them or in them. (In a process of its own: a fork takes no threads of other tests.)"""
+    command = [sys.executable, "-c", IN_A_WORKER, str(dataset)]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=True)
+    assert done.stdout.split() == ["7", "True", "True"]
+
+
+def test_a_torch_data_loader_without_workers_hands_on_its_batches(dataset: Path) -> None:
+    """As they are, also with its length: a ClipLoader is an IterableDataset of batches."""
+    with loader_of(dataset) as loader:
+        whole = digests(loader)
+        again = torch.utils.data.DataLoader(loader, batch_size=None)
+        assert len(again) == len(whole)
+        loader.load_state_dict({**loader.state_dict(), "epoch": 0})
+        assert digests(again) == whole
+
+
+def test_a_batch_as_keyword_arguments_is_the_same_batch(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        batch = next(iter(loader))
+    named = batch.as_dict()
+    assert list(named) == [field.name for field in fields(Batch)]
+    assert all(named[field.name] is getattr(batch, field.name) for field in fields(Batch))
+
+
+@pytest.mark.parametrize(("split", "examples"), [("train", 56), ("test", 38)])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_it_knows_the_examples_of_an_epoch(dataset: Path, split: str, examples: int, world_size: int) -> None:
+    """Over all ranks; in training the remainder that fills no global batch is left out."""
+    share = {"batch_size": 8 // world_size, "world_size": world_size}
+    found = 0
+    for rank in range(world_size):
+        with loader_of(dataset, split, rank=rank, **share) as loader:
+            assert (loader.batch_size, loader.examples) == (8 // world_size, examples)
+            found += sum(len(batch) for batch in loader)
+    assert found == examples
+
+
 # -- going on where it was
 
 
@@ -282,6 +415,50 @@ def test_breaking_off_and_looping_again_goes_on_with_the_next_batch(dataset: Pat
             lengths.append(len(found) - before)
     assert lengths == [1, 3, 3, 2, 5]
     assert found == whole
+
+
+def test_every_loop_over_an_evaluation_is_whole(dataset: Path) -> None:
+    """Whatever was broken off before: a sanity check looks at two batches, and then comes the evaluation."""
+    whole = run_of(dataset, 5, split="test")
+    with loader_of(dataset, "test") as loader:
+        for stop in (2, 4, 1):
+            digests(itertools.islice(loader, stop))
+            assert (loader.epoch, loader.step) == (0, stop)
+        state = loader.state_dict()
+        assert digests(loader) == whole
+        assert (loader.epoch, loader.step) == (1, 0)
+        loader.load_state_dict(state)
+        assert digests(loader) == whole[1:]
+        loader.load_state_dict(state)
+        digests(itertools.islice(loader, 2))
+        older = iter(loader)
+        assert digest(next(older)) == whole[0]
+        assert digests(loader) == whole
+        with pytest.raises(RuntimeError, match="later loop"):
+            next(older)
+
+
+def test_a_state_of_a_smaller_batch_is_refused_for_that(dataset: Path) -> None:
+    """Although its step may also lie beyond the epoch: it is the setting that is to be mended."""
+    with loader_of(dataset) as small, loader_of(dataset, batch_size=16) as large:
+        take(small, len(large) + 1)
+        with pytest.raises(InputError, match="global_batch was 8 and is 16: resume with the settings"):
+            large.load_state_dict(small.state_dict())
+
+
+def test_what_is_no_state_is_refused(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        good = loader.state_dict()
+        for odd in ({}, None, [], "state", {"epoch": 0, "step": 0}, {**good, "fingerprint": None}):
+            with pytest.raises(InputError, match="no state of a ClipLoader"):
+                loader.load_state_dict(odd)  # type: ignore[arg-type]
+        for name, values in {"step": (-1, 7, 10**9), "epoch": (-1, 2**70, 1.7, "3", True, None)}.items():
+            for value in values:
+                with pytest.raises(InputError, match=f"state with the {name} {value}"):
+                    loader.load_state_dict({**good, name: value})
+        with pytest.raises(InputError, match="decoder 'abacus'"):
+            loader.load_state_dict({**good, "decoder": "abacus"})
+        assert loader.state_dict() == good
 
 
 def test_a_state_can_be_loaded_into_a_loader_that_runs(dataset: Path) -> None:
@@ -447,7 +624,8 @@ def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path)
 def test_two_loaders_at_once_do_not_disturb_each_other(dataset: Path) -> None:
     expected = run_of(dataset, 9), run_of(dataset, 9, split="test", frames=3)
     with loader_of(dataset) as one, loader_of(dataset, "test", frames=3) as other:
-        found = [(digest(take(one, 1)[0]), digest(take(other, 1)[0])) for _ in range(9)]
+        epochs = itertools.chain.from_iterable(itertools.repeat(other))  # loop after loop, each whole
+        found = [(digest(take(one, 1)[0]), digest(next(epochs))) for _ in range(9)]
     assert tuple(map(list, zip(*found, strict=True))) == expected
 
 
@@ -691,6 +869,14 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"rank": 1}, "rank is 1"),
         ({"prefetch": 0}, "prefetch is 0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"shard_window": 0}, "shard_window is 0"),
+        ({"batch_size": 2.0}, "batch_size is 2.0: use a whole number"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"seed": 1.5}, "seed is 1.5: use a whole number"),
+        ({"seed": "1"}, "seed is '1': use a whole number"),
+        ({"seed": None}, "seed is None: use a whole number"),
         ({"reading_threads": 0}, "reading_threads is 0"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),

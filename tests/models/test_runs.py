@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,23 +16,30 @@ from torch import nn
 from loaders.errors import InputError
 from models.frontend import FrontEnd
 from models.presets import correspondence_net, emotion_net
+from models.provenance import Change
+from models.runlock import LOCK
 from models.runs import (
     CHECKPOINTS,
     MODEL,
-    checkpoints,
+    RUN,
+    describe_run,
+    held,
     load_correspondence,
     load_emotion,
-    open_run,
+    model_sha256,
     read_results,
     read_run,
-    save_checkpoint,
     save_model,
     save_results,
 )
+from models.scores import MODALITIES
 from tests.presets import SMALLEST
 
-RUN = {"sizes": dataclasses.asdict(SMALLEST), "gaze": True, "seed": 0}
-PRETRAINING, FINE_TUNING = RUN | {"stage": "pretrain", "model": "ave"}, RUN | {"stage": "finetune", "init": None}
+DESCRIBED = {"sizes": dataclasses.asdict(SMALLEST), "gaze": True, "seed": 0}
+PRETRAINING, FINE_TUNING = (
+    DESCRIBED | {"stage": "pretrain", "model": "ave"},
+    DESCRIBED | {"stage": "finetune", "init": None},
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +62,14 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
 def test_a_trained_network_is_read_back_with_its_front_end(
     gaze: bool, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    open_run(tmp_path / "a", PRETRAINING | {"gaze": gaze}, accelerator, resume=False)
+    (tmp_path / "a").mkdir()
+    describe_run(tmp_path / "a", PRETRAINING | {"gaze": gaze}, accelerator)
     pairing = correspondence_net(SMALLEST, "ave", gaze=gaze)
     save_model(tmp_path / "a", front_end, pairing)
     for one, other in zip(load_correspondence(tmp_path / "a"), (front_end, pairing), strict=True):
         assert_same(one, other)
-    open_run(tmp_path / "b", FINE_TUNING | {"gaze": gaze}, accelerator, resume=False)
+    (tmp_path / "b").mkdir()
+    describe_run(tmp_path / "b", FINE_TUNING | {"gaze": gaze}, accelerator)
     network = emotion_net(SMALLEST, gaze=gaze)
     save_model(tmp_path / "b", front_end, network)
     for one, other in zip(load_emotion(str(tmp_path / "b")), (front_end, network), strict=True):
@@ -69,7 +81,8 @@ def test_runs_of_another_stage_or_not_finished_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="no run there"):
         load_emotion(tmp_path)
-    open_run(tmp_path / "run", FINE_TUNING, accelerator, resume=False)
+    (tmp_path / "run").mkdir()
+    describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     with pytest.raises(InputError, match="not finished"):
         load_emotion(tmp_path / "run")
     save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
@@ -80,40 +93,140 @@ def test_runs_of_another_stage_or_not_finished_are_refused(
         load_emotion(tmp_path / "run")
 
 
-def test_only_the_same_run_is_resumed(accelerator: Accelerator, tmp_path: Path) -> None:
-    open_run(tmp_path / "run", PRETRAINING, accelerator, resume=False)
-    with pytest.raises(InputError, match="holds a run already"):
-        open_run(tmp_path / "run", PRETRAINING, accelerator, resume=False)
-    open_run(tmp_path / "run", PRETRAINING, accelerator, resume=True)
-    with pytest.raises(InputError, match="another gaze, seed:"):
-        open_run(tmp_path / "run", PRETRAINING | {"gaze": False, "seed": 1}, accelerator, resume=True)
-    assert read_run(tmp_path / "run")["seed"] == 0
+def test_a_folder_is_one_run_s(accelerator: Accelerator, tmp_path: Path) -> None:
+    with held(tmp_path / "run", accelerator, resume=False):
+        describe_run(tmp_path / "run", PRETRAINING, accelerator)
+    with pytest.raises(InputError, match="holds a run already"), held(tmp_path / "run", accelerator, resume=False):
+        pass
+    with held(tmp_path / "run", accelerator, resume=True):
+        pass
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
-    with pytest.raises(InputError, match="holds other files"):
-        open_run(tmp_path / "full", PRETRAINING, accelerator, resume=False)
-    with pytest.raises(InputError, match="can be written"):
-        open_run(tmp_path / "full" / "thesis.txt" / "run", PRETRAINING, accelerator, resume=False)
+    for resume in (False, True):
+        with pytest.raises(InputError, match="holds other files"), held(tmp_path / "full", accelerator, resume=resume):
+            pass
+        below = tmp_path / "full" / "thesis.txt"
+        with pytest.raises(InputError, match="holds other files"), held(below, accelerator, resume=resume):
+            pass
+        with pytest.raises(InputError, match="can be written"), held(below / "run", accelerator, resume=resume):
+            pass
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
-def test_the_last_two_whole_checkpoints_are_kept(accelerator: Accelerator, tmp_path: Path) -> None:
-    open_run(tmp_path / "run", PRETRAINING, accelerator, resume=False)
-    assert checkpoints(tmp_path / "run") == []
-    (tmp_path / "run" / CHECKPOINTS / "00000004.partial").mkdir()  # as a killed process leaves it
-    for step in (1, 2, 3):
-        save_checkpoint(tmp_path / "run", accelerator, step)
-    assert [path.name for path in checkpoints(tmp_path / "run")] == ["00000002", "00000003"]
-    save_checkpoint(tmp_path / "run", accelerator, 4)
-    assert sorted(path.name for path in (tmp_path / "run" / CHECKPOINTS).iterdir()) == ["00000003", "00000004"]
+def test_what_a_process_left_that_was_killed_as_it_began_is_no_other_file(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    (tmp_path / LOCK).touch()
+    (tmp_path / f".{RUN}.4711").touch()
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING, accelerator)
+    assert read_run(tmp_path)["gaze"] is True
+
+
+def test_two_trainings_in_one_folder_are_refused(accelerator: Accelerator, tmp_path: Path) -> None:
+    with held(tmp_path / "run", accelerator, resume=True):
+        for resume in (False, True):
+            with (
+                pytest.raises(InputError, match="is training there"),
+                held(tmp_path / "run", accelerator, resume=resume),
+            ):
+                pass
+
+
+def test_a_run_keeps_the_history_of_its_changes(accelerator: Accelerator, tmp_path: Path) -> None:
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING | {"rate": 1}, accelerator)
+        assert read_run(tmp_path)["changes"] == []
+        for before, after in ((1, 2), (2, 3)):
+            describe_run(
+                tmp_path, PRETRAINING | {"rate": after}, accelerator, [Change("rate", before, after)], 10 * before
+            )
+        describe_run(tmp_path, PRETRAINING | {"rate": 3}, accelerator, [], 30)
+    assert read_run(tmp_path)["rate"] == 3
+    assert read_run(tmp_path)["changes"] == [
+        {"step": 10, "option": "rate", "before": 1, "after": 2},
+        {"step": 20, "option": "rate", "before": 2, "after": 3},
+    ]
+
+
+def test_a_disk_without_room_is_a_line_and_other_failures_are_ours(accelerator: Accelerator, tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with (
+        pytest.raises(InputError, match="No space left on device: make room"),
+        held(tmp_path / "run", accelerator, resume=False),
+    ):
+        raise full
+    with pytest.raises(ConnectionResetError), held(tmp_path / "run", accelerator, resume=False):
+        raise ConnectionResetError
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        "3",
+        b"\xff\xfe{}",
+        "[" * 100_000,
+        json.dumps(PRETRAINING | {"sizes": 3}),
+        json.dumps(PRETRAINING | {"gaze": "yes"}),
+        json.dumps(PRETRAINING | {"stage": "dream"}),
+        json.dumps(PRETRAINING | {"init": "there"}),
+        json.dumps(PRETRAINING | {"model": "zzz"}),
+        json.dumps(PRETRAINING | {"sizes": {}}),
+        json.dumps(PRETRAINING | {"sizes": {"video": 3}}),
+        json.dumps({name: value for name, value in PRETRAINING.items() if name != "model"}),
+    ],
+)
+def test_what_does_not_describe_a_run_is_refused(
+    text: str | bytes, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING, accelerator)
+    save_model(tmp_path, front_end, correspondence_net(SMALLEST, "ave"))
+    (tmp_path / RUN).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError):
+        load_correspondence(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 5000])
+def test_a_network_that_is_not_whole_is_refused(
+    keep: int, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING, accelerator)
+    save_model(tmp_path, front_end, correspondence_net(SMALLEST, "ave"))
+    before = model_sha256(tmp_path)
+    os.truncate(tmp_path / MODEL, keep)
+    assert model_sha256(tmp_path) != before
+    with pytest.raises(InputError, match="not this run's network"):
+        load_correspondence(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", '{"pretr', '{"pretraining": {"accuracy": "[/x]"}}', '{"emotion": []}', b"\xff"])
+def test_broken_results_are_refused(text: str | bytes, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match="not what a run scored"):
+        read_results(tmp_path)
 
 
 def test_results_are_read_back_and_nothing_else_is_left(
     front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
 ) -> None:
-    open_run(tmp_path / "run", FINE_TUNING, accelerator, resume=False)
+    scores = {"micro_f1": 0.5, "macro_f1": 0.4, "confusion": [[1, 2], [3, 4]]}
+    results = {
+        "emotion": {"split": "test", "utterances": 10, "majority": 0.3, **dict.fromkeys(MODALITIES, scores)},
+    }
+    with held(tmp_path / "run", accelerator, resume=False):
+        describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     assert read_results(tmp_path / "run") == {}
-    results = {"emotion": {"audio": {"micro_f1": 0.5, "confusion": [[1, 2], [3, 4]]}}}
     save_results(tmp_path / "run", results)
     save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
     assert read_results(tmp_path / "run") == results
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json", CHECKPOINTS, MODEL, "results.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        LOCK,
+        RUN,
+        CHECKPOINTS,
+        MODEL,
+        "results.json",
+    }

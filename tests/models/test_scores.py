@@ -79,3 +79,21 @@ def test_the_table_has_a_row_for_each_score() -> None:
     shown = screen.file.getvalue()
     for text in ("80.0", "70.0 – 90.0", "6 pairs, 2 speakers of test", "50.0", "60.0", "70.0", "25.0", "33.3 majority"):
         assert text in shown
+
+
+def test_names_are_shown_as_they_are_and_move_no_cursor() -> None:
+    pairs = {
+        "accuracy": 0.5,
+        "accuracy_low": 0.4,
+        "accuracy_high": 0.6,
+        "pairs": 8,
+        "speakers": 2,
+        "split": "[/x]\x1b[2J",
+    }
+    screen = Console(width=200, file=io.StringIO())
+    screen.print(results_table({"pretraining": pairs}, title="runs[/x]\x1b[2J"))
+    assert isinstance(screen.file, io.StringIO)
+    shown = screen.file.getvalue()
+    assert "runs[/x]" in shown
+    assert "2 speakers of [/x]" in shown
+    assert "\x1b" not in shown

@@ -280,6 +280,21 @@ def test_the_trainings_default_negatives_are_shown() -> None:
     assert {kind: weight for kind, weight in GallerySettings().negatives.items() if weight} == OTHER_VIDEO
 
 
+def test_a_page_is_made_in_a_folder_and_not_in_one_that_is_called_like_a_store(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["--clips", "0", "--pairs", "2"]
+    monkeypatch.setattr("sys.argv", ["gallery", str(dataset), "--output", "s3://bucket/page", *few])
+    with pytest.raises(SystemExit) as ended:
+        gallery.main()
+    assert ended.value.code == 2
+    assert "--output s3://bucket/page: has to be a local folder" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["gallery", str(dataset), "--output", (tmp_path / "page").as_uri(), *few])
+    gallery.main()
+    assert [path.name for path in tmp_path.iterdir()] == ["page"]
+
+
 def test_the_command_line_takes_every_kind_of_negatives(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
