@@ -32,7 +32,6 @@ if __name__ == "__main__":
 
 import av
 import numpy as np
-import pyarrow.parquet as pq
 import tyro
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -51,6 +50,7 @@ from benchmarks.record import (
 )
 from loaders.dataset import CATALOG, ClipFormat
 from loaders.errors import InputError, reported
+from loaders.tables import read_table
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import run
@@ -174,7 +174,7 @@ def warm_up(corpus: Corpus, scratch: Path) -> list[Portion]:
     _build(corpus, BuildSettings(), 1, folder)
     found: dict[tuple[str, ...], int] = {}
     for catalog in folder.glob(f"*/{CATALOG}"):
-        columns = pq.read_table(catalog, columns=["speaker", "video", "utterance"]).to_pydict()
+        columns = read_table(catalog, ["speaker", "video", "utterance"]).to_pydict()
         for names in zip(*columns.values(), strict=True):
             found[names] = found.get(names, 0) + 1
     shutil.rmtree(folder)

@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import randomness
-from loaders.cache import ATTEMPTS, BLOCK, THREADS, pause
+from loaders.cache import BLOCK, THREADS
 from loaders.catalog import Catalog
 from loaders.eviction import make_room, next_to_fetch, room_for
 from loaders.examples import Sampler
 from loaders.mixture import DatasetSize, MixedOrder
+from loaders.retry import ATTEMPTS, pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

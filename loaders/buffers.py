@@ -1,12 +1,15 @@
 """Memory that is used again when nothing refers to it any more.
 
 Fresh pages have to be cleared by the kernel at their first touch: for a batch of frames that is 19,000 pages, and for
-the bytes that it is decoded from it took longer than their checksums.
+the bytes that it is decoded from it took longer than their checksums. What was held at once and is needed no more goes
+back to the system after a while.
 """
 
 import math
+import mmap
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,6 +18,8 @@ from numpy.typing import NDArray
 T = TypeVar("T", bound=np.generic)
 
 _LINE = 64  # bytes
+_HUGE = 4 << 20  # bytes
+_WHILE = 16  # loans: a buffer that lay idle through as many is not needed
 
 
 class Buffers(Generic[T]):
@@ -29,11 +34,14 @@ class Buffers(Generic[T]):
         """
         self._row, self._dtype, self._offset = row, np.dtype(dtype), offset
         self._row_bytes = math.prod(row) * self._dtype.itemsize
-        self._free: deque[NDArray[np.uint8]] = deque()
+        self._free: deque[NDArray[np.uint8]] = deque()  # the one used last at the right
+        self._loans = 0  # since the idle ones were counted from
+        self._idle = 0  # the fewest that were free at once in these
 
     def lend(self, rows: int) -> NDArray[T]:
         """An array (rows, *row); what it holds is undefined."""
         needed = rows * self._row_bytes
+        self._trim()
         try:
             buffer = self._free.pop()
         except IndexError:
@@ -47,7 +55,21 @@ class Buffers(Generic[T]):
         weakref.finalize(lent, self._free.append, buffer).atexit = False
         return lent.reshape(rows, *self._row)
 
+    def _trim(self) -> None:
+        """Let go of those that were free all the time."""
+        self._idle = min(self._idle, len(self._free))
+        self._loans += 1
+        if self._loans >= _WHILE:
+            with suppress(IndexError):  # another thread borrows meanwhile
+                for _ in range(self._idle - 1):  # but one, for a step that takes longer than others
+                    self._free.popleft()
+            self._loans, self._idle = 0, len(self._free)
+
     def _allocate(self, length: int) -> NDArray[np.uint8]:
-        memory = np.empty(length + 2 * _LINE, np.uint8)
+        # Of its own: what is freed to the allocator need not go back to the system.
+        private = mmap.mmap(-1, length + 2 * _LINE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if length >= _HUGE:
+            private.madvise(mmap.MADV_HUGEPAGE)  # as numpy has it for its arrays
+        memory = np.frombuffer(private, np.uint8)
         first = -memory.ctypes.data % _LINE + self._offset
         return memory[first : first + length]

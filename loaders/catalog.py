@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from loaders.dataset import CATALOG, Manifest, Member, read_manifest, require_split
 from loaders.errors import InputError
+from loaders.tables import opened, read_table
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
@@ -81,12 +82,18 @@ class Catalog:
         return np.bincount(self.shard, minlength=len(self.manifest.splits[self.split].shards)).astype(np.int64)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of clips.parquet as they are, strings too."""
-        return pq.read_table(self.folder / CATALOG, columns=list(columns))
+        """Columns of clips.parquet as they are, strings too.
+
+        Raises:
+            InputError: it is no longer the one that dataset.json declares.
+        """
+        return read_table(self.folder / CATALOG, columns, sha256=self.manifest.splits[self.split].catalog_sha256)
 
 
 def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
     """Read a split's catalog, with the extents of the named members.
+
+    What is used is what was checked: the file's SHA-256 is compared before anything is read of it.
 
     Raises:
         InputError: no such dataset, split or member, or a catalog that is not the manifest's.
@@ -99,7 +106,7 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
             raise InputError(f"{dataset}: its clips have no {name!r}, only {have}: build it again with that member")
     path = dataset / split / CATALOG
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with opened(path, entry.catalog_sha256) as checked, pq.ParquetFile(checked, pre_buffer=False) as file:
             columns = _Columns(file)
             if len(columns) != entry.clips:
                 raise InputError(

@@ -29,6 +29,7 @@ VERSION = 1
 MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
+LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
 
 # By what a split was made, and what its sides then must not have in common, as columns of the catalog.
@@ -204,7 +205,41 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{path}: {error.strerror}: make it readable") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
-    return from_json(text, str(path))
+    manifest = from_json(text, str(path))
+    problem = impossible(manifest)
+    if problem is not None:
+        raise InputError(f"{path}: {problem}: build the dataset again")
+    return manifest
+
+
+def impossible(manifest: Manifest) -> str | None:
+    """What no built dataset says of its clips, or says of them in two ways; None where all is well.
+
+    Memory is reserved by these numbers, and decoders are told them.
+    """
+    clip = manifest.clip
+    for name, value, most in (
+        ("seconds", clip.seconds, 3600),
+        ("fps", clip.fps, 1000),
+        ("frames", clip.frames, LONGEST),
+        ("size", clip.size, LONGEST),
+        ("sample_rate", clip.sample_rate, 1_000_000),
+        ("samples", clip.samples, 1 << 31),
+    ):
+        if not 0 < value <= most:  # neither is NaN
+            return f"clips of {name} {value}"
+    if clip.frames * clip.size > LONGEST:
+        return f"filmstrips of {clip.frames} frames of {clip.size} pixels, higher than a JPEG can be"
+    for name, value, rate in (("frames", clip.frames, clip.fps), ("samples", clip.samples, clip.sample_rate)):
+        if value != round(clip.seconds * rate):
+            return f"{value} {name} in {clip.seconds:g} s at {rate:g} a second"
+    shapes = {"filmstrip": (clip.frames, clip.size, clip.size, 3), "audio": (clip.samples,)}
+    for member in manifest.members:
+        if member.shape != shapes.get(member.name, member.shape):
+            return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
+        if any(not 0 < length < 1 << 31 for length in member.shape):
+            return f"the member {member.name!r} is declared with the shape {member.shape}"
+    return None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -21,9 +21,12 @@ _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 def url_of(path: str | Path) -> str | None:
     """The URL that a path is, None where it is a path of this machine.
 
-    A Path joins slashes, ``Path("s3://bucket/vox")`` is ``s3:/bucket/vox``: the second one is put back.
+    A Path joins slashes, ``Path("s3://bucket/vox")`` is ``s3:/bucket/vox``: the second one is put back. A file's URL
+    always names an absolute path.
     """
     text = str(path)
+    if text.startswith("file:/"):
+        return "file:///" + text.removeprefix("file:").strip("/")
     match = _URL.match(text)
     return None if match is None else f"{match[1]}://{text[match.end() :]}".rstrip("/")
 

@@ -1,12 +1,17 @@
 """A bounded queue from one thread to another that ends cleanly, and knows who waited for whom."""
 
+import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+_WORD, _PATIENCE = 60.0, 3600.0  # seconds of waiting for an item until it is said, and said again; and given up
 
 
 class ClosedError(Exception):
@@ -35,8 +40,14 @@ class Handoff(Generic[T]):
     exception or ClosedError), the consumer with `close` (what is queued is dropped, a waiting producer wakes).
     """
 
-    def __init__(self, depth: int, counts: QueueCounts) -> None:
-        self._depth = depth
+    def __init__(self, depth: int, counts: QueueCounts, what: str = "item") -> None:
+        """
+        Args:
+            depth: items at most.
+            counts: to add to.
+            what: an item is, for messages.
+        """
+        self._depth, self._what = depth, what
         self._counts = counts
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
@@ -44,7 +55,10 @@ class Handoff(Generic[T]):
         self._error: BaseException | None = None
 
     def put(self, item: T) -> None:
-        """Queue an item, waiting for room. Raises ClosedError when the consumer has closed."""
+        """Queue an item, waiting for room. Raises ClosedError when the consumer has closed.
+
+        Who consumes may take as long as it likes, a night between two batches: this wait alone has no limit.
+        """
         with self._changed:
             start = time.perf_counter()
             while len(self._items) >= self._depth and not self._finished:
@@ -56,13 +70,24 @@ class Handoff(Generic[T]):
             self._changed.notify_all()
 
     def get(self) -> T:
-        """Take the next item, waiting for one. Raises the producer's exception, or ClosedError at the end."""
+        """Take the next item, waiting for one.
+
+        Raises:
+            BaseException: the producer's.
+            ClosedError: at the end.
+            TimeoutError: none has come for an hour; it has been said every minute.
+        """
         with self._changed:
             start = time.perf_counter()
             self._counts.depth_sum += len(self._items)
             self._counts.gets += 1
             while not self._items and not self._finished:
-                self._changed.wait()
+                if self._changed.wait(_WORD) or self._items or self._finished:
+                    continue
+                waited = time.perf_counter() - start
+                if waited > _PATIENCE:
+                    raise TimeoutError(f"no {self._what} has come for {waited:.0f} s: its threads hang")
+                _log.warning("no %s has come for %.0f s", self._what, waited)
             self._counts.get_wait += time.perf_counter() - start
             if self._items:
                 item = self._items.popleft()

@@ -6,7 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
-from loaders.cache import ShardCache
+from loaders.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.catalog import Catalog, open_catalog
 from loaders.columns import to_device
 from loaders.dataset import Manifest, read_manifest
@@ -28,6 +28,7 @@ from loaders.filesystem import url_of
 from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
+from loaders.pairs import DRAWS
 from loaders.pipeline import Decoder, PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.planes import check_pixels
@@ -83,6 +84,7 @@ class ClipLoader(IterableDataset[Batch]):
         shard_window: int | None = None,
         cache: str | Path = CACHE,
         cache_bytes: int = 64 << 30,
+        cache_patience: float = PATIENCE,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -121,7 +123,10 @@ class ClipLoader(IterableDataset[Batch]):
             shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
                 None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
             cache: folder on a local disk for the shards of remote datasets; the processes of a machine share it.
-            cache_bytes: that these shards may take; the least recently used go first.
+            cache_bytes: that these shards may take; the least recently used go first. Loaders and processes that share
+                the folder take turns where it is enough for each of them and not for all.
+            cache_patience: seconds for which a wait for a remote shard, or for room in the cache, may pass without any
+                progress; then it ends with an error that says who is in the way.
             storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
 
         Raises:
@@ -154,6 +159,8 @@ class ClipLoader(IterableDataset[Batch]):
         _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
         _check("lanes", lanes, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
+        if not cache_patience > 0:
+            raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
         _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
@@ -185,18 +192,27 @@ class ClipLoader(IterableDataset[Batch]):
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
         )
-        self._caches: dict[int, ShardCache] = {}  # a file system
+        # One for all: a loader that waits for one cache with another's room in its hands might wait for ever.
+        self._cache: ShardCache | None = None
+        if any(described is not None for described in remote):
+            self._cache = ShardCache(None, Path(cache) / "shards", cache_bytes, patience=cache_patience)
         sources: list[ShardSource | None] = []
         for described, catalog in zip(remote, self._catalogs, strict=True):
-            if described is None:
+            if described is None or self._cache is None:
                 sources.append(None)
                 continue
-            system = described.file_system
-            shards = self._caches.setdefault(id(system), ShardCache(system, Path(cache) / "shards", cache_bytes))
-            sources.append(CachedShards(catalog, f"{described.path}/{split}", shards))
+            folder = f"{described.path}/{split}"
+            sources.append(CachedShards(catalog, folder, self._cache, described.file_system))
         on_gpu = device.type == "cuda"
         self._reader = Reader(
-            self._catalogs, sampler, positions, max_bad_fraction, sources, audio=audio, page_locked=on_gpu
+            self._catalogs,
+            sampler,
+            positions,
+            max_bad_fraction,
+            sources,
+            audio=audio,
+            page_locked=on_gpu,
+            reading=nullcontext if self._cache is None else self._cache.step,
         )
         self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
         self._audio = audio
@@ -223,6 +239,7 @@ class ClipLoader(IterableDataset[Batch]):
             global_batch=global_batch,
             lanes=lanes,
             shard_window=shard_window,
+            draws=DRAWS,
             negatives=None if negatives is None else dict(sorted(negatives.items())),
         )
         self._epoch, self._step = 0, 0
@@ -296,7 +313,7 @@ class ClipLoader(IterableDataset[Batch]):
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, _end, self._stream, tuple(self._caches.values()), self._process)
+            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
@@ -400,6 +417,11 @@ class ClipLoader(IterableDataset[Batch]):
             InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
         epoch, step, saved = _parse_state(state)
+        if saved.get("draws", 1) != DRAWS:
+            raise InputError(
+                f"the checkpoint was saved by a version that draws pairs in another way ({saved.get('draws', 1)}, here "
+                f"{DRAWS}): resume with that version, or start anew from its weights"
+            )
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
@@ -419,8 +441,8 @@ class ClipLoader(IterableDataset[Batch]):
         if os.getpid() != self._process:
             return  # a forked child has neither the threads nor a say in the cache, and would wait for both
         self._stop()
-        for cache in self._caches.values():
-            cache.close()
+        if self._cache is not None:
+            self._cache.close()
         self._reader.close()
 
     def __enter__(self) -> "ClipLoader":
@@ -434,16 +456,17 @@ class ClipLoader(IterableDataset[Batch]):
     def _stop(self) -> None:
         if self._stream is not None and self._finalizer is not None:
             self._finalizer.detach()
-            for cache in self._caches.values():
-                cache.cancel()  # a shard may be long in coming
+            if self._cache is not None:
+                self._cache.cancel()  # a shard may be long in coming
             self._stream.stop()
-            for cache in self._caches.values():
-                cache.go_on()
+            if self._cache is not None:
+                self._cache.go_on()
             self._stream = None
 
     def stats(self) -> LoaderStats:
         """What the loader did so far, and who waited for whom."""
         counts, reader = self._counts, self._reader
+        cached = CacheCounts() if self._cache is None else self._cache.counts
         return LoaderStats(
             clips=self._yielded,
             first_batch=self._first_batch,
@@ -457,11 +480,12 @@ class ClipLoader(IterableDataset[Batch]):
             decode_seconds=counts.decode_seconds,
             decode_blocked=counts.decoded.put_wait,
             bytes=reader.bytes,
-            cache_hits=sum(cache.counts.hits for cache in self._caches.values()),
-            fetched_shards=sum(cache.counts.fetched for cache in self._caches.values()),
-            fetched_bytes=sum(cache.counts.fetched_bytes for cache in self._caches.values()),
-            fetch_retries=sum(cache.counts.retries for cache in self._caches.values()),
-            fetch_wait=sum(cache.counts.wait for cache in self._caches.values()),
+            cache_hits=cached.hits,
+            fetched_shards=cached.fetched,
+            fetched_bytes=cached.fetched_bytes,
+            fetch_retries=cached.retries,
+            fetch_wait=cached.wait,
+            damaged_shards=cached.damaged,
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
             decoder="" if self._choice is None else self._choice.decoder,
@@ -471,14 +495,14 @@ class ClipLoader(IterableDataset[Batch]):
         )
 
 
-def _end(stream: Stream, caches: Sequence[ShardCache], process: int) -> None:
+def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
     """End the threads of a loader that nobody closed, in the process that has them."""
     if os.getpid() != process:
         return
-    for cache in caches:
+    if cache is not None:
         cache.cancel()
     stream.stop()
-    for cache in caches:
+    if cache is not None:
         cache.close()
 
 

@@ -3,10 +3,13 @@
 Of any two positions 2k and 2k + 1 one matches and the other does not, a coin says which: so exactly half of every even
 run of positions matches that begins at an even one, be it a global batch, a rank's slice or an epoch.
 
-A negative is drawn in constant time and without rejection: with the clips sorted so that what is excluded (the clip's
-own video, say) is one run of the sorted list, a number below "how many are left" is drawn, and stepped over that run.
+The sounds of an epoch's negatives are dealt out (`loaders.dealing`), so that every sound is as likely in a negative as
+in a match: by itself it tells nothing. Within a video ("shifted") that is so anyway, and sounds are drawn one by one:
+with the clips sorted so that what is excluded is one run of the sorted list, a number below "how many are left" is
+drawn, and stepped over that run. Either takes constant time, and no draw is rejected.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders import randomness
+from loaders.dealing import Dealing, index_type
 from loaders.errors import InputError
+
+_log = logging.getLogger(__name__)
+
+DRAWS = 2  #: version of what is drawn: raised when the same (seed, epoch, position) gives other pairs
+EVEN = 0.52  #: share of pairs that a sound's video alone may tell without a warning
 
 KINDS = {
     "other_video": "the audio of another video, whoever speaks",
@@ -44,15 +53,22 @@ class Clips:
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
+class _Shifted:
     """For every clip, a run of places in a sorted list to draw from, less a run within it that is excluded."""
 
-    # 32 bits each where they suffice: a corpus of 10⁷ clips has five such columns a kind.
     sorted_clips: NDArray[np.integer[Any]]
     first: NDArray[np.integer[Any]]
     count: NDArray[np.integer[Any]]  #: places that are left to draw from
     excluded: NDArray[np.integer[Any]]  #: first excluded place, counted from ``first``
     excluded_count: NDArray[np.integer[Any]]
+
+    def offered(self) -> NDArray[np.bool_]:
+        """Whether a clip has any candidate: (n,)."""
+        return self.count > 0
+
+    def guess(self) -> tuple[float, float]:
+        """As of `Dealing`: sounds and pictures are of the same videos."""
+        return 0.5, 0.0
 
     def draw(self, clips: NDArray[np.int64], stream: int, counter: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each clip a candidate, all equally likely; every clip must have one."""
@@ -67,46 +83,33 @@ def _runs_of(keys: NDArray[np.integer[Any]]) -> tuple[NDArray[np.integer[Any]], 
     heads = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
     lengths = np.diff(np.r_[heads, len(keys)])
     # What is only needed while this is built counts, too: it stays with the process.
-    heads, lengths = heads.astype(_index(len(keys))), lengths.astype(_index(len(keys)))
+    heads, lengths = heads.astype(index_type(len(keys))), lengths.astype(index_type(len(keys)))
     return np.repeat(heads, lengths), np.repeat(lengths, lengths)
 
 
-def _index(count: int) -> type[np.integer[Any]]:
-    return np.int32 if count < 1 << 31 else np.int64
-
-
 def _unsort(order: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
-    out: NDArray[np.integer[Any]] = np.empty(len(order), _index(len(order)))
+    out: NDArray[np.integer[Any]] = np.empty(len(order), index_type(len(order)))
     out[order] = values
     return out
 
 
-def _candidates(kind: str, clips: Clips) -> _Runs:
+def _candidates(kind: str, clips: Clips) -> "Dealing | _Shifted":
     n = len(clips)
-    order: NDArray[np.integer[Any]]
-    begin: NDArray[np.integer[Any]]
-    length: NDArray[np.integer[Any]]
-    if kind in ("other_video", "other_speaker"):
-        group = clips.video if kind == "other_video" else clips.speaker
-        order = np.argsort(group, kind="stable").astype(_index(n))
-        begin, length = _runs_of(group[order])
-        outer_begin, outer_length = np.broadcast_to(_index(n)(0), n), np.broadcast_to(_index(n)(n), n)
-    elif kind == "same_speaker":
-        order = np.lexsort((clips.video, clips.speaker))
-        speaker, video = clips.speaker[order].astype(np.int64), clips.video[order].astype(np.int64)
-        outer_begin, outer_length = _runs_of(speaker)
-        begin, length = _runs_of(speaker * (int(clips.video.max()) + 1) + video)
-    else:
+    if kind == "shifted":
         order = np.lexsort((clips.start, clips.utterance, clips.video))
         outer_begin, outer_length = _runs_of(clips.video[order].astype(np.int64))
         begin, length = _overlapping(clips, order)
-    return _Runs(
-        sorted_clips=order.astype(_index(n), copy=False),
-        first=outer_begin if outer_begin.strides == (0,) else _unsort(order, outer_begin),
-        count=_unsort(order, outer_length - length),
-        excluded=_unsort(order, begin - outer_begin),
-        excluded_count=_unsort(order, length),
-    )
+        return _Shifted(
+            sorted_clips=order.astype(index_type(n), copy=False),
+            first=_unsort(order, outer_begin),
+            count=_unsort(order, outer_length - length),
+            excluded=_unsort(order, begin - outer_begin),
+            excluded_count=_unsort(order, length),
+        )
+    everyone = np.broadcast_to(np.int32(0), n)
+    if kind == "same_speaker":
+        return Dealing(clips.speaker, clips.video)
+    return Dealing(everyone, clips.video if kind == "other_video" else clips.speaker)
 
 
 def _overlapping(clips: Clips, order: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -139,6 +142,7 @@ class Nearby:
         self._rows = rows
         some = clips.take(rows)
         self._runs = [_candidates(kind, some) for kind in kinds]
+        self._offered = [runs.offered() for runs in self._runs]
 
     def draw(
         self, kind: int, clips: NDArray[np.int64], stream: int, counter: NDArray[np.int64]
@@ -146,7 +150,7 @@ class Nearby:
         """For each clip a candidate of the kind, a negative number where there is none, and whether there is one."""
         runs = self._runs[kind]
         place = np.searchsorted(self._rows, clips)
-        found = runs.count[place] > 0
+        found = self._offered[kind][place]
         audio = np.full(len(clips), -1, np.int64)
         audio[found] = self._rows[runs.draw(place[found], stream, counter[found])]
         return audio, found
@@ -177,7 +181,7 @@ class Pairs:
         if not kinds:
             raise InputError("negatives: no kind has a weight above 0: use for example other_video=1")
         self._runs = [_candidates(kind, clips) for kind in kinds]
-        offered = np.stack([runs.count > 0 for runs in self._runs])
+        offered = np.stack([runs.offered() for runs in self._runs])
         unserved = np.flatnonzero(~offered.any(axis=0))
         if len(unserved):
             raise InputError(
@@ -189,6 +193,24 @@ class Pairs:
         if len(kinds) > 1:
             cumulative = np.cumsum(np.array([[negatives[kind]] for kind in kinds]) * offered, axis=0)
             self._cumulative = cumulative[:-1] / cumulative[-1]
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say where sounds cannot be dealt out evenly."""
+        for number, kind in enumerate(self._kinds):
+            accuracy, uneven = self._runs[number].guess()
+            if accuracy > EVEN:
+                run = "speaker" if kind == "other_speaker" else "video"
+                _log.warning(
+                    "negatives of kind %s: the %s of a sound alone tells %.0f %% of these pairs, for %.0f %% of the "
+                    "clips are where one %s has more than half of those to choose from: leave clips of it out, or "
+                    "give other kinds",
+                    kind,
+                    run,
+                    100 * accuracy,
+                    100 * uneven,
+                    run,
+                )
 
     def nearby(self, rows: NDArray[np.int64]) -> Nearby:
         """The clips of some rows, ascending, for `draw`."""
@@ -221,8 +243,8 @@ class Pairs:
         own, where = clips[negative], positions[negative]
         which = randomness.uniform(randomness.key(self._seed, epoch, "kind", attempt), where)
         kind = (which >= self._cumulative[:, own]).sum(axis=0)
-        stream = randomness.key(self._seed, epoch, "negative", attempt)
         for number, runs in enumerate(self._runs):
+            stream = randomness.key(self._seed, epoch, "negative", self._kinds[number], attempt)
             chosen = np.flatnonzero(kind == number)
             if nearby is not None:
                 audio[negative[chosen]], found = nearby.draw(number, own[chosen], stream, where[chosen])

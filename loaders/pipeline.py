@@ -18,6 +18,7 @@ from nvidia.dali import fn, pipeline_def, tensors, types
 from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset import ClipFormat
+from loaders.jpeg_header import SizeCheck
 from loaders.planes import Pixels, frame_shape
 from loaders.wav import WavRows, first_sample
 
@@ -67,6 +68,8 @@ class DecodePipeline:
         self._frames = frames
         self._source = source
         self._audio = settings.audio
+        self._strips = SizeCheck(clip.size, clip.size * clip.frames)
+        self._fault: str | None = None
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         on_gpu = settings.device.type == "cuda"
         self._pipe = _graph(
@@ -90,9 +93,14 @@ class DecodePipeline:
 
         Raises:
             StopIteration: the source has ended and all its batches were returned.
-            RuntimeError: DALI could not decode the batch.
+            RuntimeError: DALI could not decode the batch, or a filmstrip's header claims something else than it is.
         """
-        frames, *waveform = self._pipe.run()
+        try:
+            frames, *waveform = self._pipe.run()
+        except StopIteration:
+            if self._fault is not None:
+                raise RuntimeError(self._fault) from None
+            raise
         return frames.as_tensor(), waveform[0].as_tensor() if waveform else None
 
     def close(self) -> None:
@@ -102,6 +110,11 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
+        for number, filmstrip in enumerate(batch.filmstrips):
+            fault = self._strips.fault(filmstrip)
+            if fault is not None:  # DALI would reserve memory for whatever it claims
+                self._fault = f"filmstrip {number} of a batch is {fault}"
+                raise StopIteration  # DALI lets nothing else out of here
         # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
         files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
         fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)

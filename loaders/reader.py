@@ -10,6 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from loaders.buffers import Buffers
 from loaders.catalog import Catalog
 from loaders.examples import Examples, Sampler
+from loaders.jpeg_header import SizeCheck
 from loaders.mixture import Stretch
 from loaders.pipeline import Encoded
 from loaders.shardfile import ShardFile
@@ -113,6 +115,7 @@ class Reader:
         *,
         audio: bool = True,
         page_locked: bool = False,
+        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
@@ -123,8 +126,10 @@ class Reader:
             sources: where each catalog's shards are; None: beside it.
             audio: whether it is read.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
+            reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
         self._with_audio = audio
+        self._reading = reading
         self._page_locked = page_locked
         self._catalogs = tuple(catalogs)
         self._sampler = sampler
@@ -136,6 +141,7 @@ class Reader:
         ]
         self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
         self._clip = catalogs[0].manifest.clip
+        self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
@@ -188,9 +194,14 @@ class Reader:
         Raises:
             InputError: a shard is missing or has another length than declared.
         """
+        with self._reading():
+            return self._load(drawn)
+
+    def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
         strips = self._read_places(drawn, drawn.filmstrips, None)
         drawn.strips = strips
+        drawn.bad.update(index for index, strip in enumerate(strips) if self._strips.fault(strip))
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
@@ -386,7 +397,11 @@ class Reader:
             gaze = None if file is None else self._gaze_of(file, dataset)
             if file is not None and gaze is None:
                 raise _BadClipError(clip, f"its gaze has {file.size} bytes, too few for {self._gaze_length} numbers")
-        return _Picture(self._required(FILMSTRIP, clip), gaze, int(self._catalogs[dataset].emotion[row]))
+        strip = self._required(FILMSTRIP, clip)
+        fault = self._strips.fault(strip)
+        if fault is not None:
+            raise _BadClipError(clip, f"its filmstrip is {fault}")
+        return _Picture(strip, gaze, int(self._catalogs[dataset].emotion[row]))
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)

@@ -5,7 +5,9 @@ fetched, see `loaders.cache`.
 """
 
 import hashlib
+import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,24 @@ from loaders.cache import FileSystem
 from loaders.dataset import CATALOG, MANIFEST, Manifest, from_json, read_manifest
 from loaders.errors import InputError
 from loaders.filesystem import file_system_of, url_of
+from loaders.retry import persist
+from loaders.tables import ChangedFileError, opened
+
+_log = logging.getLogger(__name__)
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return Path(base, "filmstrip")
+    try:
+        return Path.home() / ".cache" / "filmstrip"
+    except RuntimeError:  # this user has no home, as in many containers
+        return Path(tempfile.gettempdir(), f"filmstrip-{os.getuid()}")
+
 
 #: Where the shards of remote datasets are kept by default.
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "filmstrip"
+CACHE = _default_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +66,75 @@ def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, 
         InputError: a scheme without its package, a store that cannot be reached, or no dataset there.
     """
     file_system, path = file_system_of(url, options)
-    text = _fetch(file_system, f"{path}/{MANIFEST}", url)
-    try:
-        manifest = from_json(text.decode(), f"{url}/{MANIFEST}")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{url}/{MANIFEST}: not a text ({error.reason}): upload it again") from error
+    text, manifest = _fetch_manifest(file_system, f"{path}/{MANIFEST}", f"{url}/{MANIFEST}")
     folder = cache / "described" / hashlib.sha256(text).hexdigest()
     if split is not None and split in manifest.splits:
         catalog = folder / split / CATALOG
-        if not catalog.exists():
-            data = _fetch(file_system, f"{path}/{split}/{CATALOG}", url)
-            if hashlib.sha256(data).hexdigest() != manifest.splits[split].catalog_sha256:
-                raise InputError(f"{url}/{split}/{CATALOG}: not the one that {MANIFEST} declares: upload it again")
-            _write(catalog, data)
+        sha256 = manifest.splits[split].catalog_sha256
+        if not _has(catalog, sha256):
+            name = f"{url}/{split}/{CATALOG}"
+            _write(catalog, _fetch(file_system, f"{path}/{split}/{CATALOG}", name, sha256))
     _write(folder / MANIFEST, text)
     return RemoteDataset(folder, file_system, path)
 
 
-def _fetch(file_system: Any, path: str, url: str) -> bytes:
+class _OtherBytesError(Exception):
+    """What came is not what it should be: on its way, or in the store."""
+
+
+def _fetch_manifest(file_system: Any, path: str, name: str) -> tuple[bytes, Manifest]:
+    """dataset.json, which has its digest in itself: what is wrong twice in the same way is so in the store."""
+    before = None
+    while True:
+        text = _fetch(file_system, path, name)
+        try:
+            return text, from_json(text.decode(), name)
+        except InputError:
+            if text == before:
+                raise
+        except UnicodeDecodeError as error:
+            if text == before:
+                raise InputError(f"{name}: not a text ({error.reason}): upload it again") from error
+        _log.warning("%s: not a whole description: asked for again", name)
+        before = text
+
+
+def _fetch(file_system: Any, path: str, name: str, sha256: str | None = None) -> bytes:
+    """An object, asked for until it comes with the bytes that it should have."""
+
+    def attempt() -> bytes:
+        try:
+            data = bytes(file_system.cat_file(path))
+        except FileNotFoundError as error:
+            raise InputError(
+                f"{name.removesuffix('/' + MANIFEST)}: no dataset there ({path} is missing): see to the URL, or upload "
+                "it"
+            ) from error
+        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise _OtherBytesError(f"not the one that {MANIFEST} declares")
+        return data
+
+    return persist(attempt, name)
+
+
+def _has(path: Path, sha256: str) -> bool:
+    """Whether a copy is there, and whole."""
     try:
-        return bytes(file_system.cat_file(path))
-    except FileNotFoundError as error:
-        raise InputError(f"{url}: no dataset there ({path} is missing): see to the URL, or upload it") from error
-    except Exception as error:  # of any library that a file system is made of
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{url}: cannot be read ({why}): see to the network and the credentials") from error
+        with opened(path, sha256):
+            return True
+    except ChangedFileError:
+        _log.warning("%s: damaged: it is fetched again", path)
+    except OSError:
+        pass
+    return False
 
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or absent, however many processes write it at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: give a cache folder that can be written") from error

@@ -15,12 +15,14 @@ _QUIET = 500_000_000  # nanoseconds after which a file is taken for written
 class ShardFile:
     """An open file. Several threads may read from it; it is closed with the last reference to it."""
 
-    __slots__ = ("_descriptor", "_written")
+    __slots__ = ("_descriptor", "_written", "nbytes")
 
     def __init__(self, descriptor: int) -> None:
         """``descriptor``: of the operating system; from now on this object's to close."""
         self._descriptor = descriptor
-        self._written = os.fstat(descriptor).st_mtime_ns
+        status = os.fstat(descriptor)
+        self.nbytes = status.st_size  #: when it was opened
+        self._written = status.st_mtime_ns
 
     def fileno(self) -> int:
         """The descriptor, valid while this object is."""

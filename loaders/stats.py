@@ -24,6 +24,9 @@ class LoaderStats:
     fetched_bytes: int  #: bytes of these
     fetch_retries: int  #: attempts that failed and were made again
     fetch_wait: float  #: seconds the reading thread waited for remote shards: high, the network is the slow side
+    damaged_shards: (
+        int  #: cached shards thrown away and fetched again: their file was cut short or its bytes had changed
+    )
     bad_clips: int  #: different clips whose bytes were not those written
     substitutions: int  #: examples that took the place of bad ones
     decoder: str  #: of filmstrips: "gpu" or "cpu", DALI's on either, or "turbo", without it; "" before the first batch

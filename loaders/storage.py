@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from loaders.cache import RemoteShard, ShardCache
+from loaders.cache import FileSystem, RemoteShard, ShardCache
 from loaders.catalog import Catalog
 from loaders.errors import InputError
 from loaders.shardfile import ShardFile, read_into
@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _OPEN = 256  # shards kept open: of files a process may have a thousand
 _PATIENCE, _PAUSE = 10.0, 0.02  # seconds: that a shard's being written is waited for; between looks
+_RECHECKS = 2  # times that a shard with a wrong member may turn out a damaged copy, and is fetched again
 _IN_USE = 32  # that a thread has in use beside these, at most
 
 
@@ -47,6 +48,9 @@ class ShardSource(Protocol):
 
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """Say which shards are drawn from now, and which after them."""
+
+    def recheck(self, shard: int) -> bool:
+        """After a member without its checksum: whether the shard was a damaged copy, and reading it again may help."""
 
     def close(self) -> None:
         """Let the files go; those in use are closed when they no longer are."""
@@ -75,11 +79,21 @@ class Shards:
         if size == 0:
             return None
         shard = int(self._catalog.shard[clip])
-        file = self.source.open(shard)
         data = np.empty(size, np.uint8)
+        for attempt in range(_RECHECKS + 1):
+            why = self._read_patiently(shard, data, int(extent.offset[clip]), int(extent.xxh3[clip]))
+            if not why:
+                return data
+            if attempt == _RECHECKS or not self.source.recheck(shard):
+                break
+        raise CorruptMemberError(clip, member, self.source.name(shard), why)
+
+    def _read_patiently(self, shard: int, data: NDArray[np.uint8], offset: int, xxh3: int) -> str:
+        """Read a member, of a shard that is being written to when that is done; what is wrong with it, or nothing."""
+        file = self.source.open(shard)
         start = time.perf_counter()
         until, waited = start + _PATIENCE, False
-        while why := _fault(file, data, int(extent.offset[clip]), int(extent.xxh3[clip])):
+        while why := _fault(file, data, offset, xxh3):
             if time.perf_counter() > until or not file.being_written():
                 break
             if not waited:
@@ -87,9 +101,7 @@ class Shards:
             waited = True
             time.sleep(_PAUSE)
         self.check_seconds += time.perf_counter() - start
-        if why:
-            raise CorruptMemberError(clip, member, self.source.name(shard), why)
-        return data
+        return why
 
     def close(self) -> None:
         """Let the shards go."""
@@ -161,6 +173,10 @@ class LocalShards:
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """All are at hand."""
 
+    def recheck(self, shard: int) -> bool:
+        """No: it is the only one."""
+        return False
+
     def close(self) -> None:
         """Let the files go."""
         self._open.clear()
@@ -191,17 +207,18 @@ class LocalShards:
 class CachedShards:
     """Shards in an object store, by way of a cache on the local disk."""
 
-    def __init__(self, catalog: Catalog, folder: str, cache: ShardCache) -> None:
+    def __init__(self, catalog: Catalog, folder: str, cache: ShardCache, file_system: FileSystem | None = None) -> None:
         """
         Args:
             catalog: of the split, a local copy.
-            folder: of the split, as the cache's file system names it.
+            folder: of the split, as the file system names it.
             cache: which several splits and datasets may share.
+            file_system: of the shards; None: the cache's.
         """
         self._owner = folder
         self._cache = cache
         self._shards = [
-            RemoteShard(f"{folder}/{shard.name}", shard.bytes, shard.sha256)
+            RemoteShard(f"{folder}/{shard.name}", shard.bytes, shard.sha256, file_system)
             for shard in catalog.manifest.splits[catalog.split].shards
         ]
 
@@ -212,6 +229,10 @@ class CachedShards:
     def hold(self, now: Sequence[int], soon: Sequence[int]) -> None:
         """Have them fetched, and let go of all others."""
         self._cache.want(self._owner, [self._shards[n] for n in now], [self._shards[n] for n in soon])
+
+    def recheck(self, shard: int) -> bool:
+        """Whether the cached copy was damaged; it is then fetched again."""
+        return self._cache.recheck(self._shards[shard])
 
     def close(self) -> None:
         """Nothing: the cache outlives its sources, and who made it closes it."""

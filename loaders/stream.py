@@ -6,6 +6,7 @@ Both queues are bounded, so a slow side holds up the ones before it; each counts
 threads read, steps are drawn and handed on in their order.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -26,6 +27,9 @@ from loaders.reader import Loaded
 from loaders.turbo import TurboDecoder
 from loaders.turns import Turns
 from loaders.wav import first_sample, waveforms_into
+
+_log = logging.getLogger(__name__)
+_ENDING = 60.0  # seconds that `stop` waits for the threads: a batch takes less
 
 
 @dataclass(slots=True)
@@ -81,8 +85,8 @@ class Stream:
         self._waves: Buffers[np.float32] = Buffers((window_samples(clip, frames),), np.float32)
         self._clip, self._frames, self._settings = clip, frames, settings
         self._counts = counts
-        self._loaded: Handoff[Loaded] = Handoff(depth, counts.read)
-        self._decoded: Handoff[tuple[Loaded, Any, Any]] = Handoff(depth, counts.decoded)
+        self._loaded: Handoff[Loaded] = Handoff(depth, counts.read, "read batch")
+        self._decoded: Handoff[tuple[Loaded, Any, Any]] = Handoff(depth, counts.decoded, "decoded batch")
         # Daemons, so that a program that forgets to close its loader can still end; `stop` waits for them.
         self._threads = [
             *(
@@ -102,14 +106,17 @@ class Stream:
         return self._decoded.get()
 
     def stop(self) -> None:
-        """End the threads and drop what is queued."""
+        """End the threads and drop what is queued. One that hangs in the disk or a decoder is left behind, and said."""
         self._decoded.close()
         self._loaded.close()
         self._turns.end()
+        until = time.monotonic() + _ENDING
         for thread in self._threads:
             # The collector of cycles may find the loader in one of these very threads.
             if thread is not threading.current_thread():
-                thread.join()
+                thread.join(max(0.0, until - time.monotonic()))
+                if thread.is_alive():
+                    _log.warning("%s has not ended within %.0f s: it is left behind", thread.name, _ENDING)
 
     def _reading(self) -> None:
         number = 0

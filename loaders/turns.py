@@ -39,7 +39,7 @@ class Turns:
         """
         with self._changed:
             while self._turn != number and not self._ended:
-                self._changed.wait()
+                self._changed.wait(60)  # whoever is before this one ends by its own limits, or is waited for by nobody
             if self._ended:
                 raise ClosedError
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, ClipFormat, Member, Shard
+from loaders.tables import opened
 from sharding.faults import DROP, REMAKE, FaultList
 from sharding.members import can_decode, decode_member, largest
 from sharding.store import Store
@@ -344,7 +345,7 @@ def catalog_rows(folder: Path, first: int, count: int) -> pa.Table:
 
 def _slice(path: Path, first: int, count: int) -> pa.Table:
     """Rows of a parquet file, without reading much of the others."""
-    with pq.ParquetFile(path) as file:
+    with opened(path) as source, pq.ParquetFile(source) as file:
         parts = [file.schema_arrow.empty_table()]
         start = 0
         for group in range(file.num_row_groups):

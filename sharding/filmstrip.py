@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from loaders.dataset import LONGEST
+
 Subsampling = Literal["4:2:0", "4:4:4"]
 ROWS_OF_A_BLOCK = 16
-LONGEST = 65_500  # pixels: JPEG's limit is 65535, libjpeg's 65500
 
 
 def encode_filmstrip(frames: NDArray[np.uint8], *, quality: int, subsampling: Subsampling) -> bytes:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, write_manifest
 from loaders.errors import InputError
+from loaders.tables import read_table
 from sharding.corpora.utterance import Apart, Rejection
 from sharding.former import Former
 from sharding.plan import ShardJob
@@ -84,7 +85,7 @@ def finish_dataset(
                 part = facts["gaze"]
                 gaze.add(part["count"], np.array(part["mean"]), np.array(part["squares"]))
             if facts["clips"]:
-                parts.append(pq.read_table(path).replace_schema_metadata(None))
+                parts.append(read_table(path).replace_schema_metadata(None))
                 shards.append(
                     Shard(
                         name=f"{job.stem}.tar",

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.errors import InputError
+from loaders.tables import read_schema, read_table
 from sharding.examine import catalog_rows, index_path
 from sharding.writer import Moments, sha256_of
 
@@ -47,14 +47,17 @@ class Former:
 
     def rejected(self) -> list[dict[str, Any]]:
         """The rows of rejected.parquet."""
-        rows: list[dict[str, Any]] = pq.read_table(self.folder / REJECTED).to_pylist()
+        rows: list[dict[str, Any]] = read_table(
+            self.folder / REJECTED, sha256=self.manifest.rejected_sha256
+        ).to_pylist()
         return rows
 
     def utterances(self) -> dict[Names, dict[str, Any]]:
         """What the catalogs say of each utterance that has clips: ``split`` and `STATED`, by its names."""
         found: dict[Names, dict[str, Any]] = {}
-        for split in self.manifest.splits:
-            table = pq.read_table(self.folder / split / CATALOG, columns=[*_NAMES, *STATED])
+        for split, entry in self.manifest.splits.items():
+            columns = [*_NAMES, *STATED]
+            table = read_table(self.folder / split / CATALOG, columns, sha256=entry.catalog_sha256)
             for index, column in enumerate(table.schema):
                 if pa.types.is_dictionary(column.type):
                     table = table.set_column(index, column.name, table[index].cast(pa.string()))
@@ -67,7 +70,8 @@ class Former:
         moments = Moments(103)
         mean, deviation = self.manifest.gaze_mean, self.manifest.gaze_std
         if mean is not None and deviation is not None:
-            sizes = pq.read_table(self.folder / "train" / CATALOG, columns=["gaze_size"])["gaze_size"]
+            sha256 = self.manifest.splits["train"].catalog_sha256
+            sizes = read_table(self.folder / "train" / CATALOG, ["gaze_size"], sha256=sha256)["gaze_size"]
             count = pc.sum(pc.greater(pc.fill_null(sizes, 0), 0)).as_py()
             moments.add(count, np.array(mean), np.square(deviation) * count)
         return moments
@@ -92,7 +96,7 @@ def read_former(folder: Path) -> Former:
         _require((folder / path).is_file() and size in (None, (folder / path).stat().st_size), folder / path)
     for path, digest in digests.items():
         _require((folder / path).is_file() and sha256_of(folder / path) == digest, folder / path)
-        if "source_xxh3" not in pq.read_schema(folder / path).names:
+        if "source_xxh3" not in read_schema(folder / path).names:
             raise InputError(
                 f"{folder / path}: says nothing of its sources' files, an earlier version built it: build the dataset "
                 "again"

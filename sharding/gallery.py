@@ -43,6 +43,7 @@ from loaders.filesystem import local_path
 from loaders.order import permute
 from loaders.pairs import KINDS
 from loaders.storage import CorruptMemberError, Shards
+from loaders.tables import opened
 from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
 from sharding.spectrogram import spectrogram_png
 from sharding.waveform import decode_waveform
@@ -163,7 +164,7 @@ def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Wri
             "format": asdict(manifest.clip),
             "emotions": EMOTIONS,
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
-            "rejected": _rejected(dataset, None if not settings.split else set(names)),
+            "rejected": _rejected(dataset, manifest.rejected_sha256, None if not settings.split else set(names)),
             "clips": _write_clips(folder, catalogs, places, with_film={*shown, *(pair.clip for pair in pairs)}),
             "shown": [number[place] for place in shown],
             "pairs": [
@@ -265,14 +266,14 @@ def _about_split(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _rejected(dataset: Path, splits: set[str] | None) -> list[dict[str, Any]]:
+def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[str, Any]]:
     """The rejected utterances by reason, the commonest first: all counted, and the first of each listed."""
     counts: Counter[str] = Counter()
     listed: dict[str, list[dict[str, Any]]] = {}
     columns = ["split", "speaker", "video", "utterance", "reason", "detail"]
     path = dataset / REJECTED
     try:
-        with pq.ParquetFile(path) as file:
+        with opened(path, sha256) as source, pq.ParquetFile(source) as file:
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():
                     if splits is not None and row["split"] and row["split"] not in splits:

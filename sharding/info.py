@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import tyro
 from rich.columns import Columns
 from rich.console import Console
@@ -24,6 +23,7 @@ from loaders.catalog import schema
 from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
+from loaders.tables import read_table
 from sharding.description import copied_description
 from sharding.store import Store
 
@@ -82,7 +82,7 @@ def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
     path = dataset / name / CATALOG
     wanted = ["speaker", "video", "utterance", "padded", "emotion", *(f"{member}_size" for member in optional)]
     try:
-        table = pq.read_table(path, columns=wanted)
+        table = read_table(path, wanted, sha256=split.catalog_sha256)
         table = table.cast(pa.schema([schema(manifest.members).field(column) for column in wanted]))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as a catalog: run sharding/verify.py") from error

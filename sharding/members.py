@@ -13,8 +13,8 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.dataset import ClipFormat, Member
-from sharding.filmstrip import LONGEST, decode_filmstrip
+from loaders.dataset import LONGEST, ClipFormat, Member
+from sharding.filmstrip import decode_filmstrip
 from sharding.waveform import decode_waveform
 
 _MAP_BYTES = 1 << 16  # of a description; a real one has some 200

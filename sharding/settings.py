@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from loaders.dataset import ClipFormat, Member
+from loaders.dataset import LONGEST, ClipFormat, Member
 from loaders.errors import InputError
-from sharding.filmstrip import LONGEST, ROWS_OF_A_BLOCK, Subsampling
+from sharding.filmstrip import ROWS_OF_A_BLOCK, Subsampling
 from sharding.gaze import SIGNAL_NAMES
 from sharding.waveform import AudioFormat
 

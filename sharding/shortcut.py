@@ -1,8 +1,9 @@
 """Can a match be guessed without looking or listening?
 
 Pre-training asks a network whether frames and audio belong together. If loudness, brightness, bytes or padding answer
-that, the network will learn those instead. So a small classifier gets nothing but such cues, of pairs drawn as training
-draws them, and ought to be no better than a coin.
+that, the network will learn those instead; so it will where corpora of several sources are pooled, and colour and
+bandwidth tell which one picture and sound are of. So a small classifier gets nothing but such cues, of pairs drawn as
+training draws them, and ought to be no better than a coin. Nor ought who knows nothing but which video a sound is of.
 """
 
 import io
@@ -11,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from loaders.catalog import Catalog, open_catalog
 from loaders.errors import InputError
 from loaders.examples import Sampler
 from loaders.order import permute
+from loaders.pairs import Clips, Pairs
 from loaders.storage import CorruptMemberError, Shards
 from sharding.engine import run
 from sharding.waveform import decode_waveform
@@ -32,16 +35,20 @@ OTHER_VIDEO = {"other_video": 1.0}
 _Z = 1.959964  # of a 95 % interval
 _QUIET = 1e-5  # amplitude, −100 dB: what is below counts as this
 _FEWEST_VIDEOS = 4
+_SOUNDS_VIDEO = "the sound's video"
+_PAIRS = 200_000  # drawn for it, and as many to learn it from
 _PENALTY = 10.0  # on the squared weights of standardised features: they are many, and pairs may be few
 
 # What is measured of a clip, and the guesses that it goes into. Where a clip starts is not among them: it is the same
 # on both sides of every match by definition, and no network is shown it.
-_VIDEO_CUES = ("luminance", "filmstrip_bytes", "padding")
-_AUDIO_CUES = ("rms", "peak", "audio_bytes", "silent_end", "padding")
+_VIDEO_CUES = ("luminance", "blue", "red", "filmstrip_bytes", "padding")
+_AUDIO_CUES = ("rms", "peak", "bandwidth", "audio_bytes", "silent_end", "padding")
+_MEASURED = ("luminance", "blue", "red", "rms", "peak", "bandwidth", "silent_end")  # of the decoded clip
 _GUESSES: Mapping[str, tuple[str, ...]] = {
     "loudness and light": ("luminance", "rms", "peak"),
     "bytes": ("filmstrip_bytes", "audio_bytes"),
     "padding": ("padding", "silent_end"),
+    "source (colour, bandwidth)": ("blue", "red", "bandwidth"),
     "all of them": (*_VIDEO_CUES, *_AUDIO_CUES),
 }
 
@@ -117,6 +124,7 @@ def find_shortcuts(
             right.append(_predict(sides[train], pairs[train][2], sides[test]) == match)
             video.append(catalog.video[frames])
         guesses.append(_guess(name, np.concatenate(right), np.concatenate(video)))
+    guesses.append(_guess_from_the_sounds_video(catalog, negatives, seed))
     return Shortcuts(
         clips=len(rows),
         videos=len(np.unique(catalog.video[rows])),
@@ -158,6 +166,27 @@ def _pairs(
     return rows[examples.clip], rows[examples.audio_clip], examples.match
 
 
+def _guess_from_the_sounds_video(catalog: Catalog, negatives: Mapping[str, float], seed: int) -> Guess:
+    """Of all clips, as training draws them: whether a video's sounds come more often in matches, learnt from some
+    epochs and tested on as many others. Coins are independent from pair to pair, so every pair counts by itself."""
+    clips = Clips(catalog.speaker, catalog.video, catalog.utterance, catalog.start, catalog.manifest.clip.seconds)
+    pairs, n = Pairs(clips, negatives, seed), len(catalog)
+    _, video = np.unique(catalog.video, return_inverse=True)
+    positions = np.arange(n // 2 * 2)
+    learnt, right = np.zeros(int(video.max()) + 1), []
+    epochs = max(1, _PAIRS // n)
+    for epoch in range(2 * epochs):
+        frames = permute(positions, n, randomness.key(seed, "sound", epoch))
+        audio, match = pairs.draw(epoch, positions, frames)
+        of = video[audio]
+        if epoch < epochs:
+            learnt += np.bincount(of, np.where(match, 1.0, -1.0), minlength=len(learnt))
+        else:
+            right.append((learnt[of] > 0) == match)
+    alone = np.concatenate(right)
+    return _guess(_SOUNDS_VIDEO, alone, np.arange(len(alone), dtype=np.int32))
+
+
 # -- cues
 
 
@@ -180,17 +209,19 @@ def _decode(job: _Measuring) -> tuple[_Measuring, dict[str, list[float]]]:
     """What only the decoded clip tells."""
     catalog = open_catalog(job.dataset, job.split, ["filmstrip", "audio"])
     shards = Shards(catalog)
-    measured: dict[str, list[float]] = {name: [] for name in ("luminance", "rms", "peak", "silent_end")}
+    measured: dict[str, list[float]] = {name: [] for name in _MEASURED}
     try:
         for clip in job.clips:
             strip, sound = shards.read("filmstrip", clip), shards.read("audio", clip)
             if strip is None or sound is None:
                 raise ValueError(f"clip {clip} has no frames or no audio")
-            measured["luminance"].append(_luminance(strip.tobytes()))
+            for name, value in zip(("luminance", "blue", "red"), _light(strip.tobytes()), strict=True):
+                measured[name].append(value)
             waveform = decode_waveform(sound.tobytes(), samples=catalog.manifest.clip.samples)
             rms, peak = float(np.sqrt(np.mean(np.square(waveform)))), float(np.abs(waveform).max())
             measured["rms"].append(20 * math.log10(max(rms, _QUIET)))
             measured["peak"].append(20 * math.log10(max(peak, _QUIET)))
+            measured["bandwidth"].append(_bandwidth(waveform))
             heard = np.flatnonzero(waveform)
             silent = len(waveform) - (int(heard[-1]) + 1 if len(heard) else 0)
             measured["silent_end"].append(silent / catalog.manifest.clip.sample_rate)
@@ -201,11 +232,18 @@ def _decode(job: _Measuring) -> tuple[_Measuring, dict[str, list[float]]]:
     return job, measured
 
 
-def _luminance(strip: bytes) -> float:
-    """Mean brightness of a filmstrip, 0 … 255, from an eighth of its resolution."""
+def _light(strip: bytes) -> tuple[float, float, float]:
+    """Mean brightness and colour (Y, Cb, Cr) of a filmstrip, 0 … 255, from an eighth of its resolution."""
     with Image.open(io.BytesIO(strip), formats=("JPEG",)) as picture:
-        picture.draft("L", (picture.width // 8, picture.height // 8))
-        return float(ImageStat.Stat(picture.convert("L")).mean[0])
+        picture.draft("YCbCr", (picture.width // 8, picture.height // 8))
+        luminance, blue, red = ImageStat.Stat(picture.convert("YCbCr")).mean
+        return float(luminance), float(blue), float(red)
+
+
+def _bandwidth(waveform: NDArray[np.floating[Any]]) -> float:
+    """Share of the spectrum below which 99 % of the power lie, 0 … 1: what a codec has cut off stays cut off."""
+    power = np.cumsum(np.square(np.abs(np.fft.rfft(waveform))))
+    return float(np.searchsorted(power, 0.99 * power[-1]) / len(power))
 
 
 # -- the classifier

@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from loaders.errors import InputError
 from loaders.filesystem import file_system_of
+from loaders.retry import ATTEMPTS, PAUSE, persist
 from sharding.writer import sha256_of, whole_or_absent
 
 R = TypeVar("R")
 
 _BLOCK = 16 << 20  # bytes asked for at a time
 _PIECE = 128 << 10  # bytes, where only a part is looked into
-# What no patience mends: no such bucket, no right to it, a store that is only read.
-_LASTING = (FileNotFoundError, PermissionError, NotImplementedError)
-_LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 # Object stores have no folders, and asking for one may make a bucket.
 _WITHOUT_FOLDERS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"})
 
@@ -35,8 +32,8 @@ class Store:
     """The objects below a URL, by their names relative to it. It may be sent to other processes and machines."""
 
     url: str
-    attempts: int = 8  #: of every request, beside those that the file system makes itself
-    pause: float = 0.5  #: seconds after the first failure; each further one doubles it: about a minute in all
+    attempts: int = ATTEMPTS  #: of every request, see `loaders.retry`
+    pause: float = PAUSE  #: seconds after the first failure
 
     def sizes(self) -> dict[str, int]:
         """Every object's name and size in bytes."""
@@ -170,22 +167,9 @@ class Store:
         """What ``attempt`` returns, tried until it does not fail or it is time to give up."""
         file_system, root = file_system_of(self.url)
         what = f"{self.url}/{name}" if name else self.url
-        for number in range(self.attempts):
-            try:
-                return attempt(file_system, root)
-            except InputError:
-                raise
-            except Exception as error:  # of any library that a file system is made of
-                why = (str(error).splitlines() or [""])[0] or type(error).__name__
-                if isinstance(error, _LASTING) or type(error).__name__ in _LASTING_NAMES:
-                    raise InputError(f"{what}: {why}: see to the bucket, the endpoint and the credentials") from error
-                if number + 1 == self.attempts:
-                    raise InputError(
-                        f"{what}: failed {self.attempts} times, at last with: {why}: see to the store and the network, "
-                        "then run again"
-                    ) from error
-            time.sleep(self.pause * 2**number)
-        raise AssertionError("a store needs an attempt")
+        return persist(
+            lambda: attempt(file_system, root), what, attempts=self.attempts, first=self.pause, sleep=time.sleep
+        )
 
 
 def _blocks(file_system: Any, path: str) -> Iterable[bytes]:

@@ -21,7 +21,6 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
 from rich.console import Console
@@ -35,6 +34,7 @@ from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, read_m
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from loaders.order import permute
+from loaders.tables import read_metadata, read_schema, read_table
 from sharding.description import copied_description
 from sharding.engine import WorkerDiedError, default_workers, run
 from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, index_path, is_plain_file
@@ -234,7 +234,7 @@ def _check_rejected(dataset: Path, manifest: Manifest, faults: FaultList) -> Non
     if not _has_digest(dataset, REJECTED, manifest.rejected_sha256, mend, faults):
         return
     try:
-        reasons = Counter(pq.read_table(dataset / REJECTED, columns=["reason"])["reason"].to_pylist())
+        reasons = Counter(read_table(dataset / REJECTED, ["reason"])["reason"].to_pylist())
     except (OSError, pa.ArrowException) as error:
         faults.add("rejected", REJECTED, f"cannot be read ({_line(error)})", mend)
         return
@@ -251,20 +251,20 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
     if not _has_digest(dataset, path, entry.catalog_sha256, REMAKE, faults):
         return False
     try:
-        metadata = pq.read_metadata(dataset / path)
-        if not pq.read_schema(dataset / path).equals(schema(manifest.members)):
+        metadata = read_metadata(dataset / path)
+        if not read_schema(dataset / path).equals(schema(manifest.members)):
             faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members", REMAKE)
             return False
         if metadata.num_rows != entry.clips or entry.clips != sum(shard.clips for shard in entry.shards):
             what = f"{metadata.num_rows} rows where {MANIFEST} counts {entry.clips} clips"
             faults.add("catalog", path, f"{what}, {sum(shard.clips for shard in entry.shards)} in its shards", REMAKE)
             return False
-        names = pq.read_table(dataset / path, columns=["speaker", "video"])
+        names = read_table(dataset / path, ["speaker", "video"])
         for column, stated in (("speaker", entry.speakers), ("video", entry.videos)):
             count = pc.count_distinct(names[column].cast(pa.string())).as_py()
             if count != stated:
                 faults.add("catalog", path, f"{count} {column}s where {MANIFEST} counts {stated}", REMAKE)
-        values = pq.read_table(dataset / path, columns=["key", "start", "padded", "emotion"])
+        values = read_table(dataset / path, ["key", "start", "padded", "emotion"])
     except (OSError, pa.ArrowException) as error:
         faults.add("catalog", path, f"cannot be read ({_line(error)})", REMAKE)
         return False
@@ -336,7 +336,7 @@ def _check_apart(dataset: Path, manifest: Manifest, catalogs: frozenset[str], fa
     checksums = [f"{member.name}_xxh3" for member in manifest.members if member.required and member.name != DESCRIPTION]
     try:
         tables = {
-            split: pq.read_table(dataset / split / CATALOG, columns=columns + checksums)
+            split: read_table(dataset / split / CATALOG, columns + checksums)
             for split in manifest.splits
             if split in catalogs
         }

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from loaders.catalog import schema
 from loaders.dataset import Member
+from loaders.tables import read_schema
 from sharding.corpora.utterance import Utterance
 
 if TYPE_CHECKING:
@@ -172,5 +173,5 @@ def write_receipt(path: Path, rows: pa.Table, facts: Mapping[str, Any]) -> None:
 
 def read_receipt(path: Path) -> dict[str, Any]:
     """What a receipt says of its shard, beside the rows."""
-    facts: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"filmstrip"])
+    facts: dict[str, Any] = json.loads(read_schema(path).metadata[b"filmstrip"])
     return facts

@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
             start, end = int(first), min(int(last) + 1 if last else total, total)
             data = data[start:end]
             status, headers["Content-Range"] = 206, f"bytes {start}-{end - 1}/{total}"
-        misdeed = self.server.misdeed(key) if body and key.endswith(".tar") else None
+        misdeed = self.server.misdeed(key) if body and key.endswith(self.server.suffix) else None
         if misdeed == "503":
             self._send(503, b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>", {})
         elif misdeed == "reset":
@@ -74,10 +74,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, folder: Path, every: int, stall_seconds: float) -> None:
+    def __init__(self, folder: Path, every: int, stall_seconds: float, suffix: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
-        self.every = every
+        self.every, self.suffix = every, suffix
         self.stall_seconds = stall_seconds
         self.lock = threading.Lock()
         self.asked = 0
@@ -102,9 +102,12 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def s3_adversary(folder: Path, *, every: int, stall_seconds: float = 3.0) -> Iterator[_Server]:
-    """Serve ``folder``'s sub-folders as buckets; every so many requests for a shard goes wrong, 0: none does."""
-    server = _Server(folder, every, stall_seconds)
+def s3_adversary(folder: Path, *, every: int, stall_seconds: float = 3.0, suffix: str = "") -> Iterator[_Server]:
+    """Serve ``folder``'s sub-folders as buckets; every so many requests, for names of the suffix, goes wrong.
+
+    With ``every`` 0, none does.
+    """
+    server = _Server(folder, every, stall_seconds, suffix)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

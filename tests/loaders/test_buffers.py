@@ -1,12 +1,15 @@
 """Memory is lent to one borrower at a time, and comes back when nothing refers to it any more."""
 
 import gc
+import os
+from pathlib import Path
 
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders import buffers as buffers_module
 from loaders.buffers import Buffers
 
 
@@ -42,3 +45,33 @@ def test_memory_comes_back_when_the_last_part_of_it_is_dropped() -> None:
 @given(st.integers(0, 63), st.integers(1, 5000))
 def test_the_first_row_lies_where_it_was_asked_to(offset: int, rows: int) -> None:
     assert Buffers((2,), np.int16, offset=offset).lend(rows).ctypes.data % 64 == offset
+
+
+def test_what_was_held_at_once_and_is_needed_no_more_goes_back() -> None:
+    buffers = Buffers((1 << 20,), np.uint8)
+    held = [buffers.lend(4) for _ in range(50)]
+    for lent in held:
+        lent[:] = 1
+    before = resident()
+    del held, lent
+    gc.collect()
+    for _ in range(3 * buffers_module._WHILE):
+        some = [buffers.lend(4) for _ in range(3)]
+        del some
+    gc.collect()
+    assert len(buffers._free) <= 3 + 2
+    assert before - resident() > 0.8 * 45 * (4 << 20)
+
+
+def test_what_is_needed_again_and_again_is_kept() -> None:
+    buffers = Buffers((1 << 16,), np.uint8)
+    first = {lent.ctypes.data for lent in [buffers.lend(1) for _ in range(5)]}
+    gc.collect()
+    for _ in range(10 * buffers_module._WHILE):
+        some = [buffers.lend(1) for _ in range(5)]
+        assert {lent.ctypes.data for lent in some} == first
+        del some
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

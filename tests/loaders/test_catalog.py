@@ -10,7 +10,7 @@ import pytest
 from loaders.catalog import open_catalog, schema
 from loaders.dataset import CATALOG, read_manifest
 from loaders.errors import InputError
-from tests.damage import copy_of
+from tests.damage import copy_of, declare_catalog, edit_catalog
 
 MEMBERS = ("filmstrip", "audio", "gaze", "clip")
 
@@ -83,9 +83,8 @@ def test_what_the_dataset_does_not_have_is_refused_by_name(dataset: Path, tmp_pa
 
 def test_a_catalog_of_another_length_is_refused(dataset: Path, tmp_path: Path) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
-    path = copy / "train" / CATALOG
-    pq.write_table(pq.read_table(path).slice(1), path)
-    assert CATALOG in refusal(copy)
+    edit_catalog(copy, "train", lambda table: table.slice(1))
+    assert "clips where dataset.json counts" in refusal(copy)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "no table", "columns gone"])
@@ -95,10 +94,42 @@ def test_a_catalog_that_cannot_be_read_is_refused(dataset: Path, tmp_path: Path,
     if damage == "missing":
         path.unlink()
     elif damage == "columns gone":
-        pq.write_table(pq.read_table(path).drop_columns(["audio_xxh3"]), path)
+        edit_catalog(copy, "train", lambda table: table.drop_columns(["audio_xxh3"]))
     else:
         path.write_bytes({"empty": b"", "cut": path.read_bytes()[:-100], "no table": bytes(5000)}[damage])
-    assert CATALOG in refusal(copy)
+        assert "SHA-256" in refusal(copy)
+        declare_catalog(copy, "train")
+    assert "cannot be read as a catalog" in refusal(copy)
+
+
+def test_no_flipped_bit_of_a_catalog_is_used(dataset: Path, tmp_path: Path, full: bool) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    path = copy / "train" / CATALOG
+    whole = path.read_bytes()
+    draw = np.random.default_rng(0)
+    for at in draw.integers(0, 8 * len(whole), 1500 if full else 300).tolist():
+        flipped = bytearray(whole)
+        flipped[at // 8] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        assert CATALOG in refusal(copy)
+    path.write_bytes(whole)
+    open_catalog(copy, "train", MEMBERS)
+
+
+def test_strings_are_of_the_catalog_that_was_opened_or_none(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    catalog = open_catalog(copy, "train", MEMBERS)
+    path = copy / "train" / CATALOG
+    pq.write_table(pq.read_table(path).slice(1), path)
+    with pytest.raises(InputError, match=CATALOG):
+        catalog.table(["key"])
+
+
+def test_a_relative_path_with_a_colon_is_a_path(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy_of(dataset, tmp_path / "vox:1" / "ds")
+    monkeypatch.chdir(tmp_path)
+    catalog = open_catalog(Path("vox:1/ds"), "train", MEMBERS)
+    assert len(catalog.table(["key"])) == len(catalog)
 
 
 def test_numbers_agree_when_every_shard_has_a_dictionary_of_its_own(dataset: Path, tmp_path: Path) -> None:
@@ -111,6 +142,7 @@ def test_numbers_agree_when_every_shard_has_a_dictionary_of_its_own(dataset: Pat
     with pq.ParquetWriter(path, table.schema) as writer:
         for part in own:
             writer.write_table(part)
+    declare_catalog(copy, "train")
     again, catalog = open_catalog(copy, "train", []), open_catalog(dataset, "train", [])
     for name in ("speaker", "video", "utterance"):
         pairs = set(zip(getattr(again, name).tolist(), getattr(catalog, name).tolist(), strict=True))

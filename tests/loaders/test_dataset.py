@@ -168,3 +168,35 @@ def test_a_split_must_be_there_and_hold_a_clip(dataset: Path) -> None:
     empty = replace(manifest, splits={"train": replace(manifest.splits["train"], clips=0)})
     with pytest.raises(InputError, match="no clip"):
         require_split(empty, "train", dataset)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"frames": frames} for frames in (10**12, 0, -1, 8, 32)),
+        *({"size": size} for size in (10**9, 0, -32, 64)),
+        *({"samples": samples} for samples in (10**12, -1, 0, 16_000)),
+        *({"fps": fps} for fps in (0.0, float("nan"), float("inf"), 4.0)),
+        *({"seconds": seconds} for seconds in (0.0, float("nan"), 1.0)),
+        {"sample_rate": 1},
+        {"seconds": 1.0, "frames": 8, "samples": 16_000},  # consistent in itself, and not with the members
+        {"frames": 4, "size": 64},
+    ],
+)
+def test_a_format_that_no_clip_can_have_is_refused(dataset: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    manifest = read_manifest(dataset)
+    write_manifest(tmp_path, replace(manifest, clip=replace(manifest.clip, **changes)))
+    with pytest.raises(InputError, match=MANIFEST) as refused:
+        read_manifest(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 32, 32, 3), (16, 64, 64, 3), (16, 32, 32, 1), ()])
+def test_members_that_are_not_of_the_clips_format_are_refused(
+    dataset: Path, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    manifest = read_manifest(dataset)
+    members = tuple(replace(m, shape=shape) if m.name == "filmstrip" else m for m in manifest.members)
+    write_manifest(tmp_path, replace(manifest, members=members))
+    with pytest.raises(InputError, match="'filmstrip'"):
+        read_manifest(tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loaders import ClipLoader
 from loaders.errors import InputError
 from loaders.filesystem import file_system_of, local_path, url_of
 
@@ -22,6 +23,17 @@ def test_a_url_survives_being_a_path(scheme: str, names: list[str]) -> None:
 @given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["", "/", "./", "../", "c:/"]))
 def test_a_path_is_no_url(names: list[str], start: str) -> None:
     assert url_of(Path(start + "/".join(names))) is None
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4))
+def test_a_files_url_is_one_and_names_an_absolute_path(names: list[str]) -> None:
+    url = f"file:///{'/'.join(names)}"
+    assert url_of(url) == url_of(url + "/") == url_of(Path(url)) == url
+
+
+def test_a_dataset_may_be_given_by_its_files_url(dataset: Path, tmp_path: Path) -> None:
+    with ClipLoader(f"file://{dataset}", batch_size=8, cache=tmp_path) as loader:
+        assert sum(len(batch) for batch in loader) > 0
 
 
 @given(st.lists(NAMES, min_size=1, max_size=4), st.sampled_from(["/", "", "./"]))

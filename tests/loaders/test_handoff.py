@@ -188,3 +188,14 @@ def test_the_mean_depth_is_what_was_at_hand_when_asked() -> None:
     for _ in range(3):
         queue.get()
     assert counts.depth == (3 + 2 + 1) / 3
+
+
+def test_a_wait_for_an_item_is_said_and_ends(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("loaders.handoff._WORD", 0.02)
+    monkeypatch.setattr("loaders.handoff._PATIENCE", 0.1)
+    handoff: Handoff[int] = Handoff(1, QueueCounts(), "decoded batch")
+    with pytest.raises(TimeoutError, match="no decoded batch has come"):
+        handoff.get()
+    assert "no decoded batch has come for" in caplog.text
+    handoff.put(3)
+    assert handoff.get() == 3

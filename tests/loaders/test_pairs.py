@@ -1,7 +1,7 @@
 """Half match, nobody can tell which half, and a negative is exactly what its kind promises."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from loaders.dealing import Dealing
 from loaders.errors import InputError
 from loaders.pairs import KINDS, Clips, Pairs, matches
 
@@ -66,6 +67,25 @@ def small_corpora(draw: st.DrawFn) -> Clips:
     return Clips(speaker, video, utterance, number * seconds / 2, seconds)
 
 
+def drawn_by(pairs: Pairs, clips: int, epochs: int) -> NDArray[np.int64]:
+    """How often each clip's frames came with each audio in a negative, over epochs of every clip: (clips, clips)."""
+    counts = np.zeros((clips, clips), np.int64)
+    every = np.arange(clips)
+    for epoch in range(epochs):
+        frames, audio = negatives_of(pairs, every, every, epoch)
+        np.add.at(counts, (frames, audio), 1)
+    return counts
+
+
+def can_be_dealt_out(kind: str, clips: Clips) -> bool:
+    """Whether no run of clips that may not be paired has more than half of those to choose from."""
+    if kind == "shifted":
+        return False
+    group = clips.speaker if kind == "same_speaker" else np.zeros(len(clips), np.int64)
+    run = clips.speaker if kind == "other_speaker" else clips.video
+    return all(2 * np.unique(run[group == g], return_counts=True)[1].max() <= (group == g).sum() for g in group)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(corpus=small_corpora())
 @settings(max_examples=60)
@@ -76,25 +96,93 @@ def test_the_candidates_are_exactly_those_that_the_kind_allows(kind: str, corpus
         with pytest.raises(InputError, match=kind):
             Pairs(corpus, {kind: 1.0}, seed=0)
         return
-    frames, audio = negatives_of(Pairs(corpus, {kind: 1.0}, seed=0), np.repeat(every, 400), np.arange(400 * len(every)))
-    drawn = np.zeros_like(allowed)
-    drawn[frames, audio] = True
-    assert drawn.tolist() == allowed.tolist()
+    pairs = Pairs(corpus, {kind: 1.0}, seed=0)
+    drawn = drawn_by(pairs, len(corpus), 30)
+    assert not drawn[~allowed].any()
+    if not can_be_dealt_out(kind, corpus):
+        frames, audio = negatives_of(pairs, np.repeat(every, 400), np.arange(400 * len(every)))
+        drawn[frames, audio] += 1
+        assert not drawn[~allowed].any()
+        if kind != "same_speaker":  # where some speakers' clips may be dealt out
+            assert (drawn > 0).tolist() == allowed.tolist()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_candidate_is_equally_likely(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["other_video", "other_speaker", "same_speaker"])
+def test_every_candidate_is_about_equally_likely_where_videos_are_alike(kind: str) -> None:
+    speaker, video, number = (index.ravel() for index in np.indices((4, 5, 6)))
+    clips = Clips(speaker, speaker * 5 + video, np.zeros(120, np.int64), number * 2.0, 2.0)
+    every = np.arange(120)
+    counts = drawn_by(Pairs(clips, {kind: 1.0}, seed=1), 120, 6000)
+    allowed = ALLOWED[kind](clips, every[:, None], every[None, :])
+    assert not counts[~allowed].any()
+    expected = counts.sum() / allowed.sum()
+    assert ((counts[allowed] - expected) ** 2 / expected).mean() == pytest.approx(
+        1, abs=0.15
+    )  # as of independent draws
+
+
+def test_every_other_time_of_a_video_is_equally_likely() -> None:
     clips = corpus(4, 3, 2, 5)
     for own in (0, len(clips) // 2, len(clips) - 1):
         frames, audio = negatives_of(
-            Pairs(clips, {kind: 1.0}, seed=1), np.full(100_000, own), np.arange(100_000), epoch=2
+            Pairs(clips, {"shifted": 1.0}, seed=1), np.full(100_000, own), np.arange(100_000), epoch=2
         )
-        allowed = ALLOWED[kind](clips, frames[:1], np.arange(len(clips)))
+        allowed = ALLOWED["shifted"](clips, frames[:1], np.arange(len(clips)))
         counts = np.bincount(audio, minlength=len(clips))[allowed]
         assert counts.sum() == len(audio)
         expected = len(audio) / len(counts)
         statistic = ((counts - expected) ** 2 / expected).sum()
         assert statistic < len(counts) + 4 * np.sqrt(2 * len(counts)) + 4
+
+
+def best_guess(kind: str, clips: Clips, epochs: int = 400) -> float:
+    """Share of pairs that who knows the sound's video alone can tell, at best."""
+    pairs, every = Pairs(clips, {kind: 1.0}, seed=1), np.arange(len(clips))
+    own, other = np.zeros(len(clips)), np.zeros(len(clips))
+    for epoch in range(epochs):
+        audio, match = pairs.draw(epoch, every, np.roll(every, epoch))
+        own += np.bincount(audio[match], minlength=len(clips))
+        other += np.bincount(audio[~match], minlength=len(clips))
+    own, other = np.bincount(clips.video, own), np.bincount(clips.video, other)
+    return float(np.maximum(own, other).sum() / (own + other).sum())
+
+
+def of_videos(counts: Sequence[int], videos_a_speaker: int = 1) -> Clips:
+    """Videos of so many clips each."""
+    video = np.repeat(np.arange(len(counts)), counts)
+    start = np.concatenate([2.0 * np.arange(count) for count in counts])
+    return Clips(video // videos_a_speaker, video, np.zeros(len(video), np.int64), start, 2.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("counts", "speakers"),
+    [([190] + [10] * 19, 1), ([50, 50], 1), ([9, 5, 4, 7, 7, 3, 12, 6, 6], 3), (list(range(2, 13)) * 5, 5)],
+    ids=["one has half", "two", "three a speaker", "uneven"],
+)
+def test_a_sounds_video_tells_nothing_where_no_video_has_more_than_half(
+    kind: str, counts: list[int], speakers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = of_videos(counts, len(counts) if kind == "same_speaker" and speakers == 1 else speakers)
+    assert best_guess(kind, clips) < 0.52
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["other_video", "other_speaker", "same_speaker"])
+def test_where_a_video_has_more_than_half_that_is_said_and_how_well_it_tells(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clips = of_videos([70, 18, 12], 3 if kind == "same_speaker" else 1)
+    found = best_guess(kind, clips)
+    assert found > 0.6
+    assert f"alone tells {100 * Dealing(*groups_of(kind, clips)).guess()[0]:.0f} %" in caplog.text
+    assert Dealing(*groups_of(kind, clips)).guess()[0] == pytest.approx(found, abs=0.01)
+
+
+def groups_of(kind: str, clips: Clips) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if kind == "same_speaker":
+        return clips.speaker.astype(np.int64), clips.video.astype(np.int64)
+    return np.zeros(len(clips), np.int64), clips.video.astype(np.int64)
 
 
 @pytest.mark.parametrize("kind", KINDS)

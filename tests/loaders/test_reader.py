@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 from numpy.typing import NDArray
 
+from loaders import ClipLoader
 from loaders.catalog import open_catalog
+from loaders.dataset import CATALOG
 from loaders.errors import InputError
 from loaders.examples import Examples, Sampler
 from loaders.order import rank_positions, steps_per_epoch
@@ -22,7 +26,7 @@ from loaders.reader import Loaded, Reader, TooManyBadClipsError
 from loaders.storage import LocalShards, Shards
 from loaders.wav import HEADER, alike
 from sharding.waveform import encode_waveform
-from tests.damage import copy_of, flip_byte, shard_of
+from tests.damage import copy_of, edit_catalog, flip_byte, shard_of
 
 BATCH = 6
 EPOCHS = 4  # until every member of a clip has been wanted: half of the clips come with another's audio
@@ -319,3 +323,34 @@ def test_sound_of_uneven_length_comes_as_files(dataset: Path) -> None:
     assert alike([catalog], "audio")
     catalog.members["audio"].size[5] -= 2
     assert not alike([catalog], "audio")
+
+
+@pytest.mark.parametrize("decoder", ["dali", "turbo"])
+def test_a_picture_that_claims_another_size_is_a_bad_clip_and_is_not_decoded(
+    dataset: Path, tmp_path: Path, decoder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its right checksum: 30,000 × 30,000 pixels, of which a decoder would make gigabytes."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    row = pq.read_table(copy / "train" / CATALOG).to_pylist()[5]
+    offset, size = row["filmstrip_offset"], row["filmstrip_size"]
+    with shard_of(copy, "train", 5).open("r+b") as file:
+        file.seek(offset)
+        data = bytearray(file.read(size))
+        at = data.index(b"\xff\xc0")
+        data[at + 5 : at + 9] = (30_000).to_bytes(2, "big") * 2
+        file.seek(offset)
+        file.write(data)
+
+    def rehashed(table: pa.Table) -> pa.Table:
+        values = table["filmstrip_xxh3"].to_pylist()
+        values[5] = xxhash.xxh3_64_intdigest(data)
+        column = table.schema.get_field_index("filmstrip_xxh3")
+        return table.set_column(column, "filmstrip_xxh3", pa.array(values, pa.uint64()))
+
+    edit_catalog(copy, "train", rehashed)
+    with ClipLoader(copy, batch_size=8, threads=1, cpu_decoder=decoder, max_bad_fraction=0.1) as loader:
+        for batch in loader:
+            assert len(batch.video) == len(batch) == 8
+        assert loader.stats().bad_clips == 1
+    assert f"bad clip {row['key']}" in caplog.text
+    assert "a JPEG of 30000×30000 instead of 32×512" in caplog.text

@@ -12,9 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from loaders import Batch, ClipLoader
+from loaders import Batch, ClipLoader, InputError
 
 ROOT = Path(__file__).parents[2]
 GLOBAL_BATCH, STEPS_AN_EPOCH = 8, 7
@@ -108,3 +109,11 @@ def test_a_run_that_is_stopped_again_and_again_is_one_run(dataset: Path, full: b
     whole = list(islice(uninterrupted.steps(), len(found)))
     uninterrupted.close()
     assert found == whole
+
+
+def test_a_checkpoint_of_a_version_that_drew_other_pairs_is_refused_with_that_reason(dataset: Path) -> None:
+    with ClipLoader(dataset, batch_size=4) as loader:
+        state = loader.state_dict()
+        del state["fingerprint"]["draws"]
+        with pytest.raises(InputError, match="draws pairs in another way"):
+            loader.load_state_dict(state)

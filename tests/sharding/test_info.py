@@ -15,6 +15,7 @@ from loaders.dataset import EMOTIONS, read_manifest, write_manifest
 from loaders.errors import InputError
 from sharding.info import NO_LABEL, as_json, describe, render
 from sharding.store import Store
+from tests.damage import declare_catalog
 from tests.s3 import s3_server
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,9 @@ def test_what_cannot_be_read_is_told(dataset: Path, tmp_path: Path) -> None:
         describe(tmp_path)
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "clips.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"clips\.parquet: its SHA-256 is not"):
+        describe(tmp_path)
+    declare_catalog(tmp_path, "test")
     with pytest.raises(InputError, match=r"clips\.parquet: cannot be read"):
         describe(tmp_path)
 
@@ -92,5 +96,5 @@ def test_a_remote_dataset_is_described_without_its_shards(dataset: Path, tmp_pat
         assert not any(path.endswith((".tar", ".idx")) for _, path in s3.requests)
         (tmp_path / "wrong").write_bytes(b"no catalog")
         store.put(tmp_path / "wrong", "test/clips.parquet")
-        with pytest.raises(InputError, match=f"{url}/test/clips.parquet: cannot be read as a catalog"):
+        with pytest.raises(InputError, match=f"{url}/test/clips.parquet: its SHA-256 is not"):
             describe(Path(url))

@@ -18,6 +18,7 @@ from loaders.errors import InputError
 from sharding import shortcut
 from sharding.settings import BuildSettings
 from sharding.shortcut import find_shortcuts, report_shortcuts, wilson
+from tests.damage import declare_catalog, edit_catalog
 from tests.datasets import Contents, make_dataset
 
 SETTINGS = BuildSettings(size=16, clip_seconds=0.25)
@@ -40,6 +41,7 @@ def padded(dataset: Path, folder: Path, draw: Callable[[NDArray[np.int64]], NDAr
     _, video = np.unique(table["video"].to_pylist(), return_inverse=True)
     padding = pa.array(draw(video).astype(np.float32))
     pq.write_table(table.set_column(table.schema.get_field_index("padded"), "padded", padding), path)
+    declare_catalog(copy, "train")
     return copy
 
 
@@ -86,6 +88,52 @@ def test_loudness_that_goes_with_light_is_found(many: Path, monkeypatch: pytest.
     assert guesses["loudness and light"].accuracy > 0.65
     assert guesses["loudness and light"].beats_chance
     assert not guesses["bytes"].beats_chance
+
+
+def test_a_source_that_colour_and_bandwidth_tell_is_found(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pooled corpora: the one bluish and cut off at 4 kHz."""
+    measure = shortcut._measure
+
+    def pooled(
+        dataset: Path, catalog: Catalog, rows: NDArray[np.int64], workers: int
+    ) -> dict[str, NDArray[np.float64]]:
+        cues, draw = measure(dataset, catalog, rows, workers), np.random.default_rng(0)
+        of_one = catalog.video % 2 == 0
+        cues["blue"] = np.where(of_one, 140, 120) + draw.normal(0, 2, len(catalog))
+        cues["bandwidth"] = np.where(of_one, 0.5, 0.9) + draw.normal(0, 0.02, len(catalog))
+        return cues
+
+    monkeypatch.setattr(shortcut, "_measure", pooled)
+    guesses = {guess.cues: guess for guess in find_shortcuts(many).guesses}
+    assert guesses["source (colour, bandwidth)"].accuracy > 0.65
+    assert guesses["source (colour, bandwidth)"].beats_chance
+    assert not guesses["bytes"].beats_chance
+
+
+def test_a_video_of_most_clips_is_found_by_its_sound_alone(many: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(many, tmp_path / "uneven"))
+
+    def most_of_one(table: pa.Table) -> pa.Table:
+        names = table["video"].to_pylist()
+        others = set(sorted(set(names))[:8])
+        names = [name if name in others else "most" for name in names]
+        column = table.schema.get_field_index("video")
+        return table.set_column(column, table.schema.field(column), pa.array(names).dictionary_encode())
+
+    edit_catalog(copy, "train", most_of_one)
+    guesses = {guess.cues: guess for guess in find_shortcuts(copy, clips=10**6).guesses}
+    video = open_catalog(copy, "train", []).video
+    assert guesses["the sound's video"].accuracy == pytest.approx(np.bincount(video).max() / len(video), abs=0.03)
+    assert guesses["the sound's video"].beats_chance
+    alike = {guess.cues: guess for guess in find_shortcuts(many).guesses}
+    assert alike["the sound's video"].accuracy == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_bandwidth_is_the_share_of_the_spectrum_that_holds_the_power() -> None:
+    time = np.arange(16_000) / 16_000
+    for hertz in (500, 2000, 6000):
+        assert shortcut._bandwidth(np.sin(2 * np.pi * hertz * time)) == pytest.approx(hertz / 8000, abs=0.01)
+    assert shortcut._bandwidth(np.zeros(16_000)) == 0
 
 
 def test_the_halves_share_no_video_and_every_clip_is_tested_once(many: Path) -> None:

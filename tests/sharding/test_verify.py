@@ -35,6 +35,7 @@ from sharding.settings import BuildSettings
 from sharding.store import Store
 from sharding.verify import verify
 from sharding.writer import sha256_of
+from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
 from tests.s3 import s3_server
 
@@ -79,18 +80,6 @@ def with_shard(manifest: Manifest, split: str, number: int, **changes: Any) -> M
     shards = list(entry.shards)
     shards[number] = replace(shards[number], **changes)
     return replace(manifest, splits={**manifest.splits, split: replace(entry, shards=tuple(shards))})
-
-
-def edit_catalog(dataset: Path, split: str, change: Callable[[pa.Table], pa.Table]) -> None:
-    """A catalog that is wrong from the beginning: its SHA-256 is right."""
-    path = dataset / split / "clips.parquet"
-    pq.write_table(change(pq.read_table(path)), path)
-
-    def renewed(manifest: Manifest) -> Manifest:
-        entry = replace(manifest.splits[split], catalog_sha256=sha256_of(path))
-        return replace(manifest, splits={**manifest.splits, split: entry})
-
-    rewrite(dataset, renewed)
 
 
 def edit_tar(dataset: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
