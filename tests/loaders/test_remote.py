@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ import pytest
 from loaders import ClipLoader, InputError
 from loaders.dataset import read_manifest
 from loaders.filesystem import file_system_of
+from loaders.remote import _default_cache
 from tests.batches import digests
 from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
@@ -105,6 +107,7 @@ def test_what_is_cached_is_not_fetched_again(bucket: Path, tmp_path: Path) -> No
 
 _RANK = """
 import sys
+import tempfile
 from loaders import ClipLoader
 from tests.batches import digests
 from tests.s3_adversary import options_for
@@ -339,3 +342,19 @@ def test_a_wrong_url_is_one_line(bucket: Path, tmp_path: Path, url: str, named: 
         with pytest.raises(InputError, match=named) as error:
             ClipLoader(url, cache=tmp_path, storage_options=options)
     assert "\n" not in str(error.value)
+
+
+def test_a_user_without_a_home_has_a_cache_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert _default_cache() == Path(tempfile.gettempdir(), f"filmstrip-{os.getuid()}")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(bucket: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with s3_adversary(bucket, every=0) as server, pytest.raises(InputError, match="can be written") as refused:
+        ClipLoader("s3://bucket/vox", cache=tmp_path / "file" / "cache", storage_options=options_for(server))
+    assert "\n" not in str(refused.value)
