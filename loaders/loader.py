@@ -5,7 +5,7 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
@@ -37,7 +38,7 @@ from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource
 from loaders.stream import Steps, Stream, StreamCounts
-from loaders.turbo import obstacle
+from loaders.turbo import obstacle, strip_fault
 from loaders.wav import first_sample, waveforms_on
 
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
@@ -343,13 +344,25 @@ class ClipLoader(IterableDataset[Batch]):
         for _ in range(TRIAL_BATCHES):
             ahead[place] = self._reader.read(*place)
             place = (place[0], place[1] + 1) if place[1] + 1 < self._steps else (place[0] + 1, 0)
-        batches = [loaded.encoded for loaded in ahead.values() if len(loaded.examples)]
-        if batches:
-            self._choice = choose(self._wanted, Trial(self._clip, self._frames, self._settings, batches))
-        else:
-            self._choice = Choice("cpu", "no clips fell to this rank to try")
+        try:
+            self._choice = self._tried(ahead.values())
+        except Exception:  # decoders raise what their libraries do; the CPU's failed, too
+            fault = partial(strip_fault, clip=self._clip)
+            whole = {step: self._reader.without_undecodable(loaded, fault) for step, loaded in ahead.items()}
+            mended = {step: loaded for step, loaded in whole.items() if loaded is not None}
+            if not mended:
+                raise
+            ahead |= mended
+            self._choice = self._tried(ahead.values())
         self._settings = replace(self._settings, decoder=self._choice.decoder)
         return _ReadAhead(self._reader, ahead)
+
+    def _tried(self, steps: Iterable[Loaded]) -> Choice:
+        """What decodes, by trying it on some steps."""
+        batches = [loaded.encoded for loaded in steps if len(loaded.examples)]
+        if not batches:
+            return Choice("cpu", "no clips fell to this rank to try")
+        return choose(self._wanted, Trial(self._clip, self._frames, self._settings, batches))
 
     def _tensors(self, loaded: Loaded, frames: Any, waveform: Any) -> tuple[torch.Tensor, torch.Tensor]:
         clip, window, device = self._clip, self._frames, self._settings.device
@@ -520,6 +533,9 @@ class _ReadAhead:
 
     def finish(self, drawn: Drawn | Loaded) -> Loaded:
         return drawn if isinstance(drawn, Loaded) else self._reader.finish(drawn)
+
+    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
+        return self._reader.without_undecodable(loaded, fault)
 
 
 def _check(name: str, value: int, low: int, high: int) -> int:

@@ -228,12 +228,10 @@ class Reader:
         gaze[drawn.gaze_rows], gaze_valid[drawn.gaze_rows] = drawn.gaze_values, True
         emotion = self._emotion(examples.clip)
         for index in sorted(drawn.bad):
-            examples, picture, sound = self._replaced(drawn, examples, index)
+            examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
             drawn.strips[index] = picture.filmstrip
             if drawn.rows is not None and sound is not None:
-                samples = sound.view(np.int16)[: drawn.rows.count]
-                drawn.rows.samples[index, : len(samples)] = samples
-                drawn.rows.samples[index, len(samples) :] = 0
+                drawn.rows.put(index, sound)
             elif sound is not None:
                 drawn.sounds[index] = sound
             emotion[index], gaze_valid[index] = picture.emotion, picture.gaze is not None
@@ -246,19 +244,68 @@ class Reader:
         encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
         return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, emotion)
 
+    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
+        """A step that could not be decoded, with other examples in place of those whose filmstrips are at fault.
+
+        Their bytes are those that were written: they were written so. From then on they are bad clips like others, and
+        what takes their place is what would have if they had been found bad when they were read.
+
+        Args:
+            loaded: as `finish` returned it.
+            fault: what is wrong with a filmstrip, None where it can be decoded.
+
+        Returns:
+            The step, or None where no filmstrip is at fault.
+
+        Raises:
+            TooManyBadClipsError: more clips are bad than allowed.
+            InputError: a substitute's shard is missing or has another length than declared.
+        """
+        strips = list(loaded.encoded.filmstrips)
+        faults = {index: why for index, strip in enumerate(strips) if (why := fault(strip)) is not None}
+        if not faults:
+            return None
+        examples, sounds, rows = loaded.examples, list(loaded.encoded.audio), loaded.encoded.rows
+        gaze, gaze_valid, emotion = loaded.gaze.copy(), loaded.gaze_valid.copy(), loaded.emotion.copy()
+        positions = self._positions(loaded.step)
+        for index, why in faults.items():
+            with self._one_at_a_time:
+                self._report(_BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({why})"))
+            examples, picture, sound = self._replaced(loaded.epoch, positions, examples, index, fault)
+            strips[index] = picture.filmstrip
+            if rows is not None and sound is not None:
+                rows.put(index, sound)
+            elif sound is not None:
+                sounds[index] = sound
+            emotion[index], gaze_valid[index] = picture.emotion, picture.gaze is not None
+            gaze[index] = 0 if picture.gaze is None else picture.gaze
+        encoded = Encoded(strips, sounds, examples.first_frame, rows)
+        return Loaded(loaded.epoch, loaded.step, examples, encoded, gaze, gaze_valid, emotion)
+
     def _replaced(
-        self, drawn: Drawn, examples: Examples, index: int
+        self,
+        epoch: int,
+        positions: NDArray[np.int64],
+        examples: Examples,
+        index: int,
+        fault: Callable[[NDArray[np.uint8]], str | None] | None = None,
     ) -> tuple[Examples, _Picture, NDArray[np.uint8] | None]:
-        """An example that was found bad: read once more, then replaced until what takes its place is whole."""
-        for attempt in range(_ATTEMPTS):
+        """An example that was found bad: read once more, then replaced until what takes its place is whole.
+
+        With ``fault`` it is not read once more, and substitutes are decoded to see that they can be.
+        """
+        for attempt in range(0 if fault is None else 1, _ATTEMPTS):
             with self._one_at_a_time:
                 if attempt > 0:
-                    positions = drawn.positions[index : index + 1]
-                    examples = examples.replaced(index, self._sampler.examples(drawn.epoch, positions, attempt))
+                    substitute = self._sampler.examples(epoch, positions[index : index + 1], attempt)
+                    examples = examples.replaced(index, substitute)
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]))
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
+                    why = None if fault is None else fault(picture.filmstrip)
+                    if why is not None:
+                        raise _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({why})")
                 except _BadClipError as error:
                     self._report(error)
                     continue

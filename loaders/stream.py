@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,7 +24,7 @@ from loaders.dataset import ClipFormat
 from loaders.handoff import ClosedError, Handoff, QueueCounts
 from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings, window_samples
 from loaders.reader import Loaded
-from loaders.turbo import TurboDecoder
+from loaders.turbo import TurboDecoder, strip_fault
 from loaders.turns import Turns
 from loaders.wav import first_sample, waveforms_into
 
@@ -52,6 +52,9 @@ class Steps(Protocol):
 
     def finish(self, drawn: Any) -> Loaded:
         """In order, one thread at a time."""
+
+    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
+        """The step with substitutes for what cannot be decoded; None where all can be. Any thread."""
 
 
 class Stream:
@@ -143,12 +146,13 @@ class Stream:
 
     def _decoding(self) -> None:
         waiting: deque[Loaded] = deque()  # in DALI, and the empty ones behind those, in order
+        again: deque[Loaded] = deque()  # to be decoded once more, before what is read next
         failures: list[BaseException] = []
 
         def source() -> Encoded:
             try:
                 while True:
-                    loaded = self._loaded.get()
+                    loaded = again.popleft() if again else self._loaded.get()
                     if len(loaded.examples):
                         waiting.append(loaded)
                         return loaded.encoded
@@ -164,14 +168,20 @@ class Stream:
 
         pipeline: DecodePipeline | TurboDecoder | None = None
         try:
-            if self._settings.decoder == "turbo":
-                pipeline = TurboDecoder(self._clip, self._settings, source)
-            else:
-                pipeline = DecodePipeline(self._clip, self._frames, self._settings, source)
+            pipeline = self._pipeline(source)
             while True:
                 start = time.perf_counter()
                 try:
                     frames, waveform = pipeline.run()
+                except (StopIteration, ClosedError):
+                    raise
+                except Exception as error:  # decoders raise what their libraries do
+                    again.extend(self._decodable(waiting, error))
+                    waiting.clear()
+                    failures.clear()  # the end of the data, if it was seen, will be again
+                    pipeline.close()
+                    pipeline = self._pipeline(source)
+                    continue
                 finally:
                     self._counts.decode_seconds += time.perf_counter() - start
                 loaded = waiting.popleft()
@@ -188,8 +198,26 @@ class Stream:
         finally:
             failures.clear()  # their tracebacks lead back here, and would keep the last batches' files open
             waiting.clear()
+            again.clear()
             if pipeline is not None:
                 pipeline.close()
+
+    def _pipeline(self, source: Callable[[], Encoded]) -> DecodePipeline | TurboDecoder:
+        if self._settings.decoder == "turbo":
+            return TurboDecoder(self._clip, self._settings, source)
+        return DecodePipeline(self._clip, self._frames, self._settings, source)
+
+    def _decodable(self, steps: Iterable[Loaded], error: Exception) -> list[Loaded]:
+        """Steps of which one could not be decoded, with substitutes for the clips at fault.
+
+        Raises:
+            Exception: ``error``, where no clip is: then the decoder is.
+        """
+        fault = partial(strip_fault, clip=self._clip)
+        whole = [(step, self._read.without_undecodable(step, fault)) for step in steps]
+        if all(mended is None for _, mended in whole):
+            raise error
+        return [step if mended is None else mended for step, mended in whole]
 
     def _converted(self, loaded: Loaded) -> NDArray[np.float32] | None:
         """The waveforms of sound that came as rows; for a GPU they are made there, see `loaders.wav`."""

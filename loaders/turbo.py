@@ -146,6 +146,15 @@ def _decode_and_convert(
     waveforms_into(samples, np.zeros(len(samples), np.int64), waves)
 
 
+def strip_fault(data: NDArray[np.uint8], clip: ClipFormat) -> str | None:
+    """Why a filmstrip cannot be decoded, tried with libjpeg-turbo; None where it can."""
+    try:
+        decode_filmstrip_into(data, np.empty((clip.frames * clip.size, clip.size, 3), np.uint8))
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
 def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Decode a JPEG into ``out`` (T·H, W, 3) uint8 RGB.
 

@@ -61,6 +61,12 @@ class WavRows:
         """(B, samples), where they lie."""
         return self.memory.numpy()[:, HEADER // 2 : HEADER // 2 + self.count]
 
+    def put(self, row: int, samples: NDArray[np.uint8]) -> None:
+        """Fill a row with other samples, (bytes,); what is missing at the end is silent."""
+        given = samples.view(np.int16)[: self.count]
+        self.samples[row, : len(given)] = given
+        self.samples[row, len(given) :] = 0
+
     def odd(self, sample_rate: int) -> list[int]:
         """The rows that do not begin as a file of these samples at this rate does."""
         expected = np.frombuffer(header(self.count, sample_rate), np.uint8)

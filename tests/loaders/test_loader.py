@@ -4,6 +4,7 @@ import contextlib
 import gc
 import itertools
 import json
+import logging
 import os
 import resource
 import signal
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fsspec
 import numpy as np
@@ -28,6 +30,7 @@ from loaders import Batch, ClipLoader, InputError
 from loaders.catalog import open_catalog
 from loaders.reader import Reader, TooManyBadClipsError
 from loaders.storage import Shards
+from sharding.filmstrip import encode_filmstrip
 from sharding.settings import BuildSettings
 from tests.batches import digest, digests
 from tests.damage import copy_of, flip_byte, shard_of
@@ -1014,3 +1017,80 @@ def test_windows_of_frames_are_left_to_dali_and_the_reason_is_told(dataset: Path
     with loader_of(dataset, frames=5) as loader:
         take(loader, 1)
         assert (loader.stats().decoder, "frames is 5 of 16" in loader.stats().decoder_reason) == ("cpu", True)
+
+
+# -- clips that were written so that no decoder takes them
+
+
+@pytest.fixture(scope="module")
+def undecodable(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset as `dataset`, of which two training clips' filmstrips end after their header, with right checksums."""
+    folder = tmp_path_factory.mktemp("undecodable") / "dataset"
+    written = itertools.count()
+
+    def encode(*arguments: Any, **settings: Any) -> bytes:
+        whole = encode_filmstrip(*arguments, **settings)
+        return whole[: whole.index(b"\xff\xda") + 14] if next(written) in (4, 30) else whole
+
+    with mock.patch("sharding.clips.encode_filmstrip", encode):
+        make_dataset(folder)
+    return folder
+
+
+def differing(folder: Path, other: Path) -> set[int]:
+    """Rows of clips whose filmstrips are not the other dataset's."""
+    one, two = (open_catalog(path, "train", ["filmstrip"]).members["filmstrip"].xxh3 for path in (folder, other))
+    return set(np.flatnonzero(one != two).tolist())
+
+
+@pytest.mark.parametrize("decoder", ["turbo", "dali"])
+@pytest.mark.parametrize("readers", [1, 3])
+def test_a_clip_that_cannot_be_decoded_is_a_bad_clip_like_another(
+    decoder: str, readers: int, undecodable: Path, dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = differing(undecodable, dataset)
+    assert len(bad) == 2
+    settings: dict[str, Any] = {"batch_size": 8, "seed": 3, "cpu_decoder": decoder, "reading_threads": readers}
+
+    def batches(folder: Path, count: int = 16) -> tuple[list[Batch], Any]:
+        with ClipLoader(folder, max_bad_fraction=1.0, **settings) as loader:
+            found = [batch for _ in range(3) for batch in loader][:count]
+            return found, loader.stats()
+
+    with caplog.at_level(logging.WARNING):
+        found, stats = batches(undecodable)
+    named = [record.message for record in caplog.records if "cannot be decoded" in record.message]
+    assert len(named) == len(bad)  # each once
+    again, _ = batches(undecodable)
+    assert [digest(batch) for batch in found] == [digest(batch) for batch in again]
+    assert stats.bad_clips == len(bad)
+    whole, _ = batches(dataset)
+    replaced = 0
+    for ours, theirs in zip(found, whole, strict=True):
+        assert torch.equal(ours.match, theirs.match)
+        for index, clip in enumerate(theirs.clip.tolist()):
+            if clip in bad:
+                replaced += 1
+                assert int(ours.clip[index]) not in bad
+                assert (ours.clip[index] == ours.audio_clip[index]) == bool(ours.match[index])
+            else:
+                assert int(ours.clip[index]) == clip
+                assert torch.equal(ours.video[index], theirs.video[index])
+                assert torch.equal(ours.audio[index], theirs.audio[index])
+    assert 0 < replaced <= stats.substitutions  # of those that were decoded ahead, too
+
+
+def test_more_undecodable_clips_than_allowed_stop_the_run(undecodable: Path) -> None:
+    with ClipLoader(undecodable, batch_size=8, seed=3, max_bad_fraction=0.0) as loader:
+        batches = itertools.chain.from_iterable(itertools.repeat(loader))
+        with pytest.raises(TooManyBadClipsError, match=r"1 of \d+ clips"):
+            list(itertools.islice(batches, 16))
+
+
+def test_a_decoder_that_fails_on_whole_clips_stops_the_run_with_its_own_error(dataset: Path) -> None:
+    with (
+        mock.patch("loaders.turbo.decode_filmstrip_into", side_effect=[RuntimeError("out of order")] + [None] * 10_000),
+        ClipLoader(dataset, batch_size=8, threads=1) as loader,
+        pytest.raises(RuntimeError, match="out of order"),
+    ):
+        next(iter(loader))
