@@ -30,8 +30,11 @@ class ChangedFileError(InputError):
 
 
 @contextmanager
-def opened(path: Path, sha256: str | None = None) -> Iterator[BinaryIO]:
+def opened(path: Path, sha256: str | None = None) -> Iterator[pa.NativeFile]:
     """A file, open at its start, whose bytes are checked before any of them is used.
+
+    It is Arrow's own file over the descriptor that was checked: Arrow reads in threads, and one that still holds a
+    file of Python's when the interpreter ends takes the whole process down ("terminate called …", by SIGABRT).
 
     Args:
         path: of the file; never taken for a URI.
@@ -49,7 +52,8 @@ def opened(path: Path, sha256: str | None = None) -> Iterator[BinaryIO]:
                 raise ChangedFileError(f"{path}: its SHA-256 is not the one in dataset.json: {_MEND}")
             if settled:
                 _remember(before, sha256)
-        yield file
+        with pa.OSFile(f"/proc/self/fd/{file.fileno()}", "rb") as native:
+            yield native
         if sha256 is not None and _identity(file) != before:
             raise ChangedFileError(f"{path}: was written to while it was read: {_MEND}")
 

@@ -19,7 +19,8 @@ from tests.planes import needs_libturbojpeg
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
 TRAIN = ("train.py", "--mixed-precision", "no")
-SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "32", "--batch-size", "4")
+BATCH = ("--batch-size", "4")
+SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "32", *BATCH)
 SPLIT = ("--test-fraction", "0.4", "--size", "64")  # of nine videos, a fifth by hash may be none
 COLUMNS = ("link", "start", "end", "video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
@@ -83,7 +84,7 @@ def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_pa
     pretraining = ("--stage", "pretrain", "--data", voxceleb, "--output", before, "--model", model)
     run(*TRAIN, *pretraining, *SMALL, "--max-steps", "20")
     finetuning = ("--stage", "finetune", "--data", omg, "--output", after, "--init", before)
-    run(*TRAIN, *finetuning, *SMALL, "--max-steps", "3")
+    run(*TRAIN, *finetuning, *BATCH, "--max-steps", "3")  # sizes are those of the run that it begins with
     assert "emotion from joint" in run(*TRAIN, "--stage", "evaluate", "--checkpoint", after, "--data", omg)
     results = json.loads((after / "results.json").read_text())
     assert results["pretraining"]["pairs"] > 0
