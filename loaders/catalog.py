@@ -112,7 +112,8 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
                 raise InputError(
                     f"{path}: {len(columns)} clips where dataset.json counts {entry.clips}: build the split again"
                 )
-            return Catalog(
+            _require_types(file.schema_arrow, manifest.members, path)
+            catalog = Catalog(
                 folder=dataset / split,
                 manifest=manifest,
                 split=split,
@@ -131,11 +132,37 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
                     for name in members
                 },
             )
+            _require_within_shards(catalog, path)
+            return catalog
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         why = str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
     finally:
         pa.default_memory_pool().release_unused()
+
+
+def _require_types(found: pa.Schema, members: Sequence[Member], path: Path) -> None:
+    """Raise InputError where a column is of another type than it is written in."""
+    for field in schema(members):
+        place = found.get_field_index(field.name)
+        if place >= 0 and found.field(place).type != field.type:
+            kind = found.field(place).type
+            raise InputError(f"{path}: column {field.name!r} is of type {kind}, not {field.type}: build the split again")
+
+
+def _require_within_shards(catalog: Catalog, path: Path) -> None:
+    """Raise InputError where a member would lie outside its shard: memory is lent by what a catalog says of it."""
+    ends = np.array([shard.bytes for shard in catalog.manifest.splits[catalog.split].shards], np.int64)
+    wrong = (catalog.shard < 0) | (catalog.shard >= len(ends))
+    if not wrong.any():
+        ends = ends[catalog.shard]
+        for extent in catalog.members.values():
+            # Each by itself first: their sum may be more than 64 bits hold.
+            wrong |= (extent.offset < 0) | (extent.size < 0) | (extent.offset > ends)
+            wrong |= extent.size > ends - np.minimum(extent.offset, ends)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise InputError(f"{path}: what row {row} says of its members lies outside its shard: build the split again")
 
 
 class _Columns:

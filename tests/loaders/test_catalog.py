@@ -147,3 +147,57 @@ def test_numbers_agree_when_every_shard_has_a_dictionary_of_its_own(dataset: Pat
     for name in ("speaker", "video", "utterance"):
         pairs = set(zip(getattr(again, name).tolist(), getattr(catalog, name).tolist(), strict=True))
         assert len(pairs) == len(np.unique(getattr(catalog, name)))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("shard", -1),
+        ("shard", 99),
+        ("shard", 2_000_000_000),
+        ("filmstrip_size", -5),
+        ("filmstrip_size", 3_000_000_000),
+        ("filmstrip_size", 2**63 - 1),
+        ("audio_offset", -1),
+        ("audio_offset", 2**62),
+        ("gaze_size", 10**12),
+    ],
+)
+def test_members_outside_their_shards_are_refused_before_memory_is_lent_for_them(
+    column: str, value: int, dataset: Path, tmp_path: Path
+) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[7] = value
+        place = table.schema.get_field_index(column)
+        return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+
+    copy = copy_of(dataset, tmp_path / "copy")
+    edit_catalog(copy, "train", change)
+    with pytest.raises(InputError, match=r"row 7 .* outside its shard"):
+        open_catalog(copy, "train", ["filmstrip", "audio", "gaze"])
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("shard", pa.string()),
+        ("video", pa.string()),
+        ("filmstrip_size", pa.float64()),
+        ("start", pa.list_(pa.float64())),
+        ("emotion", pa.int64()),
+    ],
+)
+def test_columns_of_other_types_are_refused_by_name(
+    column: str, kind: pa.DataType, dataset: Path, tmp_path: Path
+) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values = [str(v) for v in values] if pa.types.is_string(kind) else values
+        values = [[v] for v in values] if pa.types.is_list(kind) else values
+        return table.set_column(table.schema.get_field_index(column), column, pa.array(values, kind))
+
+    copy = copy_of(dataset, tmp_path / "copy")
+    edit_catalog(copy, "train", change)
+    with pytest.raises(InputError, match=f"'{column}' is of type"):
+        open_catalog(copy, "train", ["filmstrip"])
