@@ -147,7 +147,7 @@ def _require_types(found: pa.Schema, members: Sequence[Member], path: Path) -> N
         place = found.get_field_index(field.name)
         if place >= 0 and found.field(place).type != field.type:
             kind = found.field(place).type
-            raise InputError(f"{path}: column {field.name!r} is of type {kind}, not {field.type}: build the split again")
+            raise InputError(f"{path}: column {field.name!r} is of type {kind}, not {field.type}: build it again")
 
 
 def _require_within_shards(catalog: Catalog, path: Path) -> None:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
-from loaders.errors import InputError, reported
+from loaders.errors import InputError, printable, reported
 from loaders.filesystem import url_of
 from loaders.tables import read_table
 from sharding.description import copied_description
@@ -135,7 +135,7 @@ def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
         Panel(
             f"[bold]{clips:,}[/] clips, [bold]{_duration(hours)}[/], [bold]{_size(size)}[/]\n{each}\n"
             f"splits that share no {_apart(manifest)}",
-            title=f"[bold]{escape(str(dataset))}[/] · {escape(manifest.corpus)}",
+            title=f"[bold]{_shown(str(dataset))}[/] · {_shown(manifest.corpus)}",
             title_align="left",
             expand=False,
         )
@@ -150,6 +150,11 @@ def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
     console.print(Columns(tables, padding=(0, 2)))
 
 
+def _shown(name: str) -> str:
+    """A name that a dataset gives, neither markup nor a terminal's escapes."""
+    return escape(printable(name))
+
+
 def _splits(info: DatasetInfo) -> Table:
     table = Table(title="splits", title_justify="left", title_style="bold")
     table.add_column("")
@@ -161,7 +166,7 @@ def _splits(info: DatasetInfo) -> Table:
     for name, split in info.splits.items():
         counts = (split.speakers, split.videos, split.utterances, split.shards)
         table.add_row(
-            escape(name),
+            _shown(name),
             f"{split.clips:,}",
             _duration(split.hours),
             *(f"{count:,}" for count in counts),
@@ -178,7 +183,7 @@ def _members(manifest: Manifest) -> Table:
         table.add_column(name)
     for member in manifest.members:
         shape = " × ".join(str(length) for length in member.shape)
-        table.add_row(escape(member.suffix), escape(member.dtype), shape, "yes" if member.required else "no")
+        table.add_row(_shown(member.suffix), _shown(member.dtype), shape, "yes" if member.required else "no")
     return table
 
 
@@ -186,7 +191,7 @@ def _emotions(info: DatasetInfo) -> Table:
     table = Table(title="emotions", title_justify="left", title_style="bold")
     table.add_column("")
     for name in info.splits:
-        table.add_column(escape(name), justify="right")
+        table.add_column(_shown(name), justify="right")
         table.add_column("")
     for emotion in (*EMOTIONS, NO_LABEL):
         row = []
@@ -202,7 +207,7 @@ def _pairs(key: str, value: str, content: Mapping[str, Any]) -> Table:
     table.add_column(key)
     table.add_column(value, justify="right")
     for name, given in content.items():
-        table.add_row(escape(name), escape(str(given)))
+        table.add_row(_shown(name), _shown(str(given)))
     return table
 
 

@@ -53,10 +53,11 @@ def test_the_json_can_be_read_and_holds_everything(dataset: Path) -> None:
 
 def test_the_tables_show_it(dataset: Path, tmp_path: Path) -> None:
     info = describe(dataset)
-    manifest = replace(info.manifest, rejected={"silent": 7, "[bold]": 1}, corpus="the [red]corpus")
+    manifest = replace(info.manifest, rejected={"silent": 7, "[bold]": 1, "\x1b[2J": 2}, corpus="the [red]corpus\x1b[H")
     console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
     render(replace(info, manifest=manifest), dataset, console)
     text = console.export_text()
+    assert "\x1b" not in text  # which would move the cursor
     for expected in ("the [red]corpus", "silent", "[bold]", "filmstrip.jpg", "16 × 32 × 32 × 3", "surprise", "quality"):
         assert expected in text
     for name, split in info.splits.items():
