@@ -336,12 +336,14 @@ def evaluate(settings: Settings, accelerator: Accelerator, given: frozenset[str]
     results: dict[str, Any]
     if run["stage"] == "pretrain":
         front_end, pairing = runs.load_correspondence(settings.checkpoint)
+        place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
         with _unseen(settings, accelerator, paired=True) as unseen, accelerator.autocast():
             pairs = score_match(accelerator, front_end, pairing, unseen, rounds=settings.evaluation_rounds)
         results = {"pretraining": pairs}
     else:
         options.refuse(given, options.OF_PAIRS, f"on {settings.checkpoint}, a run of stage finetune: pairs need it")
         front_end, network = runs.load_emotion(settings.checkpoint)
+        place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
         with _labelled(settings, _unseen(settings, accelerator, paired=False)) as unseen, accelerator.autocast():
             emotion = score_emotion(accelerator, front_end, network, unseen)
         results = ({} if run["init"] is None else run["init"]["results"]) | {"emotion": emotion}

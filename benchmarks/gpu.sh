@@ -13,10 +13,10 @@ usage: benchmarks/gpu.sh [--dry-run] [--list] [--only NAME[,NAME…]] [--budget 
   --only     these stages alone; all but "machine" and the tests need "prepare"
   --budget   seconds for all of it (540): a stage that finds none left is skipped
 
-A stage that fails or exceeds its limit does not stop the others. Records of a run on a GPU are copied to
+A stage that fails or exceeds its limit does not stop the others; what it has written goes to OUT/partial. Records of a run on a GPU are copied to
 benchmarks/results. Lines with WARNING, of which nvImageCodec prints some for every decoder, are counted and left out of
-the logs. $PYTHON is the interpreter (python3). Exit status: 0 if every stage that ran succeeded, otherwise 1; 2 for
-wrong usage.
+the logs. $PYTHON is the interpreter (python3). Exit status: 0 if every stage succeeded, 1 if
+one failed or was skipped; 2 for wrong usage.
 TEXT
 }
 
@@ -31,8 +31,11 @@ while [[ ${1:-} == -* ]]; do
     --help | -h) usage && exit 0 ;;
     --dry-run) dry=1 ;;
     --list) list=1 ;;
-    --only) only=${2:?} && shift ;;
-    --budget) budget=${2:?} && shift ;;
+    --only | --budget)
+        [[ -n ${2:-} ]] || wrong "$1: no value is given"
+        [[ $1 == --only ]] && only=$2 || budget=$2
+        shift
+        ;;
     *) wrong "$1: no such option" ;;
     esac
     shift
@@ -41,13 +44,14 @@ data=${1:-}
 out=${2:-${OUT:-}}
 [[ -n $data && -n $out && $# -le 2 ]] || wrong "DATA and OUT are needed"
 [[ $budget =~ ^[0-9]+$ ]] || wrong "--budget is $budget: give whole seconds"
-stages=(machine prepare train loaders tests tests-alone peers program train-large compiled compiled-test)
+stages=(machine prepare train loaders tests-kernels tests tests-alone peers program train-large compiled compiled-test)
 for name in ${only//,/ }; do
     [[ " ${stages[*]} " == *" $name "* ]] || wrong "--only $name: there are ${stages[*]}"
 done
 if [[ -z $list ]]; then
     [[ -f $data/dataset.json ]] || wrong "$data: no dataset there"
     mkdir -p "$out/results" || wrong "$out: cannot be made"
+    rm -f "$out"/results/*_gpu*.json # of an earlier run: only what is measured now becomes a record
     out=$(cd "$out" && pwd)
     data=$(cd "$data" && pwd)
     work=$(mktemp -d "${TMPDIR:-/tmp}/filmstrip-gpu.XXXXXX")
@@ -84,6 +88,7 @@ stage() {
     ((limit = limit < left ? limit : left))
     # An interrupt, for which every program here has an orderly end. Not through a pipe: what is left of a program that
     # was killed might hold it open.
+    touch "$out/.stage"
     timeout --signal=INT --kill-after=10 "$limit" "$@" >"$log.whole" 2>&1
     status=$?
     {
@@ -95,6 +100,9 @@ stage() {
         "$([[ $status == 124 ]] && echo "stopped at its limit of $limit s")"
     if [[ $status != 0 ]]; then
         failed=1
+        # What it has written so far is kept beside the records, and is none.
+        mkdir -p "$out/partial"
+        find "$out/results" -name '*.json' -newer "$out/.stage" -exec mv -t "$out/partial" {} +
         tail -n 12 "$log" | cut -c 1-300
     elif [[ -z $dry ]]; then
         find "$out/results" -name '*.json' -exec cp {} benchmarks/results/ \;
@@ -134,6 +142,8 @@ stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$w
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
+kernels=(tests/models/test_fused_norm.py tests/models/test_stem.py tests/models/test_tower.py)
+stage tests-kernels 60 "$python" -m pytest "${kernels[@]}" -n 5 --dist worksteal -rs
 stage tests 110 "$python" -m pytest tests/gpu -n 5 --dist worksteal -m 'not alone' -rs --durations=20 -k 'not compiled'
 stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
@@ -147,6 +157,7 @@ if [[ -n $list ]] || ! chosen peers || {
         --messages "$out/peers.messages" --json "$results/loaders_gpu_peers.json"
 else
     say peers 0 skipped "$(tail -n 1 "$out/peers.log")"
+    failed=1
 fi
 stage program 80 "$python" -m accelerate.commands.launch --num_processes 1 --num_machines 1 --dynamo_backend no \
     "${launch[@]}" train.py --stage pretrain --data "$clips" --evaluation-split train --output "$work/run" "${program[@]}"

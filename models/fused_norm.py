@@ -15,6 +15,7 @@ map's type. Maps are channels last: a row is a position, its channels lie side b
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,15 +39,37 @@ _PROGRAMS = 1024  # that share the rows of a sum: several for each of a large GP
 _JOINED, _JOINED_CHANNELS = 256, 16  # of the sums that are joined at a time
 
 
-def obstacle(norm: nn.Module) -> str | None:
-    """Why the kernels cannot stand in for a batch norm; None where they can."""
+def obstacle(norm: nn.Module, device: torch.device) -> str | None:
+    """Why the kernels cannot stand in for a batch norm on a device; None where they can."""
     if MISSING is not None:
         return MISSING
     if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d):
         return f"{type(norm).__name__} is not torch's own batch norm"  # such as one whose sums are over all ranks
+    if not norm.training:
+        return "the batch norm is in evaluation mode"
     if norm.momentum is None or not (norm.affine and norm.track_running_stats):
         return "the batch norm has no weights, no running statistics, or no momentum"
-    return None
+    return _why_not(device)
+
+
+@cache
+def _why_not(device: torch.device) -> str | None:
+    """Why kernels cannot be built and run on a device: Triton wants a C compiler, whatever it was installed with."""
+    try:
+        one = torch.zeros(1, device=device)
+        with torch.cuda.device_of(one):  # type: ignore[no-untyped-call]
+            kernels.answer[(1,)](one)
+        works = float(one) == 1.0
+    except Exception as error:  # whatever compilers and drivers raise
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        return f"Triton cannot run here: {first}"
+    return None if works else "Triton runs here and computes nothing"
+
+
+def require_variance(rows: int, shape: tuple[int, ...]) -> None:
+    """Raise ValueError, as torch does, where a channel has a single value or none."""
+    if rows < 2:
+        raise ValueError(f"a batch norm in training needs more than one value a channel (got {shape}).")
 
 
 def norm_relu_pool(x: Tensor, norm: Norm, window: tuple[int, ...]) -> Tensor:
@@ -60,7 +83,8 @@ def norm_relu_pool(x: Tensor, norm: Norm, window: tuple[int, ...]) -> Tensor:
     Returns:
         The map, pooled with ``ceil_mode``, in the type of ``x``, channels last.
     """
-    pooled: Tensor = _NormReluPool.apply(x, norm.weight, norm.bias, norm, window)  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]  # where kernels start, whatever their tensors lie on
+        pooled: Tensor = _NormReluPool.apply(x, norm.weight, norm.bias, norm, window)  # type: ignore[no-untyped-call]
     return pooled
 
 
@@ -68,6 +92,7 @@ class _NormReluPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Norm, window: tuple[int, ...]) -> Tensor:
         x = x.contiguous(memory_format=_layout(x))
+        require_variance(positions(x), tuple(x.shape))
         mean, deviation = _statistics(x, norm)
         if max(window) == 1:
             y = affine_relu(x, mean, deviation, weight, bias)
@@ -116,7 +141,7 @@ def _layout(x: Tensor) -> torch.memory_format:
 
 def positions(x: Tensor) -> int:
     """Rows of a map: its values a channel."""
-    return x.numel() // x.shape[1]
+    return x.numel() // x.shape[1] if x.shape[1] else 0
 
 
 def _three(window: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models.fused_norm import MISSING, affine_relu, ceil_divide, gradient_sums, join_statistics, positions
+from models.fused_norm import (
+    MISSING,
+    affine_relu,
+    ceil_divide,
+    gradient_sums,
+    join_statistics,
+    positions,
+    require_variance,
+)
 
 if MISSING is None:
     from models.kernels import stem as kernels
@@ -43,9 +51,10 @@ def norm_relu_stem(frames: Tensor, convolution: nn.Conv3d, norm: nn.BatchNorm3d)
     device = frames.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else convolution.weight.dtype
     settings = norm, convolution.stride[1], dtype
-    out: Tensor = _Stem.apply(  # type: ignore[no-untyped-call]
-        frames, convolution.weight, norm.weight, norm.bias, *settings
-    )
+    with torch.cuda.device_of(frames):  # type: ignore[no-untyped-call]  # where kernels start
+        out: Tensor = _Stem.apply(  # type: ignore[no-untyped-call]
+            frames, convolution.weight, norm.weight, norm.bias, *settings
+        )
     return out
 
 
@@ -82,6 +91,7 @@ class _Stem(torch.autograd.Function):
         shape = batch, len(kernel), time, *space
         z = torch.empty(shape, dtype=dtype, device=frames.device, memory_format=torch.channels_last_3d)
         rows, channels = positions(z), len(kernel)
+        require_variance(rows, shape)
         block = max(16, min(64, 1 << (channels - 1).bit_length()))
         share = ceil_divide(ceil_divide(rows, _ROWS), _PROGRAMS) * _ROWS
         grid = ceil_divide(rows, share), ceil_divide(channels, block)

@@ -109,7 +109,7 @@ class ConvTower(Tower):
         """Whether the kernels of `models.fused_norm` take over what follows the convolutions."""
         if not (self.fuse and self.training and self._on_gpu(x)):
             return False
-        obstacle = next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm))), None)
+        obstacle = next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm, x.device))), None)
         if obstacle is not None and not self._said:
             self._said = True
             _log.warning("batch norm, ReLU and pooling run one after the other, and steps take longer: %s", obstacle)

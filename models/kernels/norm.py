@@ -11,10 +11,24 @@ import triton.language as tl
 
 
 @triton.jit
+def answer(x):
+    """Write a one: what shows that kernels can be built and run here."""
+    tl.store(x, 1.0)
+
+
+@triton.jit
+def centre_of(shift, channel, here):
+    """What values are counted from: the running mean, or nought where that is not finite. One batch of which a value
+    was not finite spoils the running mean for ever, but not the batches after it."""
+    centre = tl.load(shift + channel, mask=here, other=0)
+    return tl.where(tl.abs(centre) < 3e38, centre, 0)
+
+
+@triton.jit
 def partial_statistics(x, shift, parts, rows, channels, share, R: tl.constexpr, C: tl.constexpr):
     part, channel = tl.program_id(0), tl.program_id(1) * C + tl.arange(0, C)
     has_channel = channel < channels
-    middle = tl.load(shift + channel, mask=has_channel, other=0)
+    middle = centre_of(shift, channel, has_channel)
     total = tl.zeros((R, C), tl.float32)
     squares = tl.zeros((R, C), tl.float32)
     start = part.to(tl.int64) * share
@@ -46,11 +60,13 @@ def join_statistics(
         total += tl.load(place, mask=both, other=0)
         squares += tl.load(place + count * channels, mask=both, other=0)
     shift = tl.sum(total, 0) / rows
-    variance = tl.maximum(tl.sum(squares, 0) / rows - shift * shift, 0)
-    before = tl.load(running_mean + channel, mask=here, other=0)
-    tl.store(mean + channel, before + shift, mask=here)
+    variance = tl.sum(squares, 0) / rows - shift * shift
+    variance = tl.where(variance < 0, 0, variance)  # a maximum would make a number of what is none
+    middle = centre_of(running_mean, channel, here) + shift
+    tl.store(mean + channel, middle, mask=here)
     tl.store(deviation + channel, 1 / tl.sqrt(variance + eps), mask=here)
-    tl.store(running_mean + channel, before + momentum * shift, mask=here)
+    before = tl.load(running_mean + channel, mask=here, other=0)
+    tl.store(running_mean + channel, before + momentum * (middle - before), mask=here)
     before = tl.load(running_var + channel, mask=here, other=0)
     unbiased = variance * (rows / (rows - 1.0))
     tl.store(running_var + channel, before + momentum * (unbiased - before), mask=here)
@@ -71,8 +87,9 @@ def affine_relu(x, y, mean, deviation, weight, bias, rows, channels, R: tl.const
     here = (row < rows)[:, None] & (channel < channels)[None, :]
     place = row[:, None] * channels + channel[None, :]
     value = tl.load(x + place, mask=here, other=0).to(tl.float32)
-    value = tl.maximum(value * scale[None, :] + shift[None, :], 0)
-    tl.store(y + place, value.to(y.dtype.element_ty), mask=here)
+    value = value * scale[None, :] + shift[None, :]
+    # Not a maximum: on a GPU that is nought where a value is none, and nobody would see that it is.
+    tl.store(y + place, tl.where(value <= 0, 0, value).to(y.dtype.element_ty), mask=here)
 
 
 @triton.jit
@@ -97,13 +114,15 @@ def pool(
                 place = (first + (dt * H + dh) * W + dw).to(tl.int64)[:, None] * channels + channel[None, :]
                 raw = tl.load(x + place, mask=here, other=0).to(tl.float32)
                 value = tl.where(here, raw * scale[None, :] + shift[None, :], float("-inf"))
-                better = value > best  # the first of equals wins, as in torch
+                better = (value > best) | (
+                    value != value
+                )  # the first of equals wins, and what is no number, as in torch
                 best = tl.where(better, value, best)
                 won = tl.where(better, raw, won)
                 number = tl.where(better, (dt * WH + dh) * WW + dw, number)
     here = (row < rows)[:, None] & has_channel[None, :]
     place = row.to(tl.int64)[:, None] * channels + channel[None, :]
-    tl.store(y + place, tl.maximum(best, 0).to(y.dtype.element_ty), mask=here)
+    tl.store(y + place, tl.where(best <= 0, 0, best).to(y.dtype.element_ty), mask=here)
     tl.store(winner + place, won.to(winner.dtype.element_ty), mask=here)
     tl.store(where + place, number.to(tl.uint8), mask=here)
 

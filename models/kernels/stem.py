@@ -10,7 +10,7 @@ value costs more than to multiply it.
 import triton
 import triton.language as tl
 
-from models.kernels.norm import scale_of, through_norm
+from models.kernels.norm import centre_of, scale_of, through_norm
 
 
 @triton.jit
@@ -49,7 +49,7 @@ def convolve(
 ):  # fmt: skip
     part, channel = tl.program_id(0), tl.program_id(1) * C + tl.arange(0, C)
     has_channel = channel < channels
-    middle = tl.load(shift + channel, mask=has_channel, other=0)  # see `models.fused_norm.join_statistics`
+    middle = centre_of(shift, channel, has_channel)  # see `models.fused_norm.join_statistics`
     place = taps + tl.arange(0, K)[:, None] * channels + channel[None, :]
     tap = tl.load(place, mask=has_channel[None, :], other=0)
     place = taps + (K + tl.arange(0, L))[:, None] * channels + channel[None, :]

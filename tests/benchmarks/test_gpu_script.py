@@ -71,7 +71,7 @@ def test_every_program_takes_its_arguments(options: tuple[str, ...]) -> None:
         assert 0 < limit < 540, name
         program = next((word for word in command if word in SETTINGS), None)
         if program is None:
-            assert name in ("machine", "tests", "tests-alone", "compiled-test")
+            assert name in ("machine", "tests-kernels", "tests", "tests-alone", "compiled-test")
             continue
         seen.add(program)
         settings = tyro.cli(SETTINGS[program], args=command[command.index(program) + 1 :])

@@ -124,8 +124,50 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 @needs_triton
 def test_what_is_no_plain_batch_norm_is_left_to_torch_with_a_reason() -> None:
-    assert obstacle(nn.BatchNorm3d(4)) is None
-    assert "SyncBatchNorm" in str(obstacle(nn.SyncBatchNorm(4)))
-    assert "GroupNorm" in str(obstacle(nn.GroupNorm(2, 4)))
+    device = torch.device(DEVICE)
+    assert obstacle(nn.BatchNorm3d(4), device) is None
+    assert "SyncBatchNorm" in str(obstacle(nn.SyncBatchNorm(4), device))
+    assert "GroupNorm" in str(obstacle(nn.GroupNorm(2, 4), device))
+    assert "evaluation mode" in str(obstacle(nn.BatchNorm3d(4).eval(), device))  # frozen within a tower that trains
     for setting in ({"momentum": None}, {"affine": False}, {"track_running_stats": False}):
-        assert obstacle(nn.BatchNorm2d(4, **setting)) is not None  # type: ignore[arg-type]
+        assert obstacle(nn.BatchNorm2d(4, **setting), device) is not None  # type: ignore[arg-type]
+
+
+@needs_triton
+@pytest.mark.parametrize("window", [(2, 2), (1, 1)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_seen_and_forgotten(window: tuple[int, ...], value: float) -> None:
+    """As with torch's own: a spoilt batch gives spoilt values, and the batch after it none."""
+    torch.manual_seed(0)
+    sound = torch.randn(2, 3, 6, 6, device=DEVICE)
+    norm = norm_over(sound)
+    spoilt = sound.clone()
+    spoilt[1, 1, 2, 3] = value
+    found, expected = (f(spoilt, copy.deepcopy(norm), window) for f in (norm_relu_pool, in_turn))
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert found.isnan().any()
+    norm_relu_pool(spoilt, norm, window)
+    assert not norm.running_mean.isfinite().all()  # type: ignore[union-attr]
+    assert (norm_relu_pool(sound, norm, window) - in_turn(sound, copy.deepcopy(norm), window)).abs().max() < 1e-4
+
+
+@needs_triton
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (0, 3, 4, 4)])
+def test_a_single_value_a_channel_has_no_variance_and_is_refused(shape: tuple[int, ...]) -> None:
+    norm = nn.BatchNorm2d(3).to(DEVICE)
+    with pytest.raises(ValueError, match="more than one value"):
+        norm_relu_pool(torch.zeros(shape, device=DEVICE), norm, (1, 1))
+    assert norm.running_var.eq(1).all()  # type: ignore[union-attr]
+
+
+@needs_triton
+def test_where_kernels_cannot_be_built_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC")
+
+    monkeypatch.setattr(fused_norm.kernels, "answer", {(1,): broken})
+    fused_norm._why_not.cache_clear()
+    try:
+        assert obstacle(nn.BatchNorm2d(3), torch.device(DEVICE)) == "Triton cannot run here: Failed to find C compiler."
+    finally:
+        fused_norm._why_not.cache_clear()

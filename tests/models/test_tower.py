@@ -136,18 +136,34 @@ def test_by_transpose_is_the_convolution() -> None:
 def test_a_step_by_fused_kernels_is_a_step_without(
     kind: type[VideoTower | AudioTower], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole tower as on a GPU, in float32 by Triton's interpreter: same weights in, same weights out."""
+    """The whole tower as on a GPU, in float32; without one by Triton's interpreter: same weights in, same weights out."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
-    plain = kind(ConvTowerConfig(width=4))
+    plain = kind(ConvTowerConfig(width=4)).to(device)
     fused = copy.deepcopy(plain)
+    plain.fuse = False
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
-    x = torch.randn(shape)
+    x = torch.randn(shape, device=device)
     for tower in (plain, fused):
         optimizer = torch.optim.SGD(tower.parameters(), lr=0.1)
-        (tower(x) * torch.linspace(-1, 1, tower.embedding_dim)).sum().backward()
+        (tower(x) * torch.linspace(-1, 1, tower.embedding_dim, device=device)).sum().backward()
         optimizer.step()
     for name, tensor in plain.state_dict().items():
         torch.testing.assert_close(fused.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
+def test_a_frozen_batch_norm_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = AudioTower(SMALL)
+    monkeypatch.setattr(tower, "_on_gpu", lambda x: True)
+    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.eval()
+    x = torch.randn(2, 1, 16, 16)
+    expected = copy.deepcopy(tower).eval()(x)
+    torch.testing.assert_close(tower(x), expected)
+    assert all(norm.running_mean.eq(0).all() for norm in norms)
 
 
 def test_where_kernels_cannot_run_that_is_said_once(
