@@ -136,7 +136,7 @@ def test_by_transpose_is_the_convolution() -> None:
 def test_a_step_by_fused_kernels_is_a_step_without(
     kind: type[VideoTower | AudioTower], shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The whole tower as on a GPU, in float32; without one by Triton's interpreter: same weights in, same weights out."""
+    """The whole tower as on a GPU, in float32, without one by the interpreter: same weights in, same weights out."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     torch.manual_seed(0)
