@@ -77,7 +77,7 @@ class CacheCounts:
     fetched_bytes: int = 0  #: bytes of these
     retries: int = 0  #: attempts that failed: refused, reset, stalled, cut short, or other bytes than declared
     damaged: int = 0  #: shards thrown away because their file was cut short or its bytes had changed
-    wait: float = 0.0  #: seconds the reading thread waited for a shard: high means that the network is the slow side
+    wait: float = 0.0  #: seconds that reading threads waited for a shard: high means that the network is the slow side
 
 
 @dataclass(slots=True)

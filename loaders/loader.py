@@ -15,7 +15,6 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
@@ -23,6 +22,7 @@ from loaders.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.catalog import Catalog, open_catalog
 from loaders.columns import to_device
 from loaders.dataset import Manifest, read_manifest
+from loaders.decodable import faults
 from loaders.errors import InputError
 from loaders.examples import Sampler
 from loaders.filesystem import url_of
@@ -30,7 +30,7 @@ from loaders.handoff import ClosedError
 from loaders.mixture import DatasetSize, MixedOrder
 from loaders.order import rank_positions
 from loaders.pairs import DRAWS
-from loaders.pipeline import Decoder, PipelineSettings, to_torch, window_samples
+from loaders.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.planes import check_pixels
 from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
@@ -38,7 +38,7 @@ from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource
 from loaders.stream import Steps, Stream, StreamCounts
-from loaders.turbo import obstacle, strip_fault
+from loaders.turbo import obstacle
 from loaders.wav import first_sample, waveforms_on
 
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
@@ -347,8 +347,8 @@ class ClipLoader(IterableDataset[Batch]):
         try:
             self._choice = self._tried(ahead.values())
         except Exception:  # decoders raise what their libraries do; the CPU's failed, too
-            fault = partial(strip_fault, clip=self._clip)
-            whole = {step: self._reader.without_undecodable(loaded, fault) for step, loaded in ahead.items()}
+            with faults(self._clip, self._frames, replace(self._settings, decoder="cpu")) as fault:
+                whole = {step: self._reader.without_undecodable(loaded, fault) for step, loaded in ahead.items()}
             mended = {step: loaded for step, loaded in whole.items() if loaded is not None}
             if not mended:
                 raise
@@ -534,7 +534,7 @@ class _ReadAhead:
     def finish(self, drawn: Drawn | Loaded) -> Loaded:
         return drawn if isinstance(drawn, Loaded) else self._reader.finish(drawn)
 
-    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
+    def without_undecodable(self, loaded: Loaded, fault: Fault) -> Loaded | None:
         return self._reader.without_undecodable(loaded, fault)
 
 

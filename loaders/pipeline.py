@@ -26,6 +26,9 @@ from loaders.wav import WavRows, first_sample
 #: this file's but `loaders.turbo`'s.
 Decoder = Literal["cpu", "gpu", "turbo"]
 
+#: Of an example's filmstrip, audio file or None, and first frame: why they cannot be decoded, None where they can.
+Fault = Callable[[NDArray[np.uint8], NDArray[np.uint8] | None, int], str | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineSettings:

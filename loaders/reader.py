@@ -23,7 +23,7 @@ from loaders.catalog import Catalog
 from loaders.examples import Examples, Sampler
 from loaders.jpeg_header import SizeCheck
 from loaders.mixture import Stretch
-from loaders.pipeline import Encoded
+from loaders.pipeline import Encoded, Fault
 from loaders.shardfile import ShardFile
 from loaders.storage import CorruptMemberError, Places, Shards, ShardSource, read_members
 from loaders.wav import HEADER, WavRows, alike, row_bytes, wav_samples
@@ -244,33 +244,38 @@ class Reader:
         encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
         return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, emotion)
 
-    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
-        """A step that could not be decoded, with other examples in place of those whose filmstrips are at fault.
+    def without_undecodable(self, loaded: Loaded, fault: Fault) -> Loaded | None:
+        """A step that could not be decoded, with other examples in place of those that are at fault.
 
         Their bytes are those that were written: they were written so. From then on they are bad clips like others, and
         what takes their place is what would have if they had been found bad when they were read.
 
         Args:
             loaded: as `finish` returned it.
-            fault: what is wrong with a filmstrip, None where it can be decoded.
+            fault: what is wrong with an example, None where it can be decoded.
 
         Returns:
-            The step, or None where no filmstrip is at fault.
+            The step, or None where no example is at fault.
 
         Raises:
             TooManyBadClipsError: more clips are bad than allowed.
             InputError: a substitute's shard is missing or has another length than declared.
         """
-        strips = list(loaded.encoded.filmstrips)
-        faults = {index: why for index, strip in enumerate(strips) if (why := fault(strip)) is not None}
-        if not faults:
+        examples, rows = loaded.examples, loaded.encoded.rows
+        strips, sounds = list(loaded.encoded.filmstrips), list(loaded.encoded.audio)
+        # Sound that comes as rows needs no decoder.
+        errors = {}
+        for index, strip in enumerate(strips):
+            error = _undecodable(examples, index, strip, sounds[index] if sounds else None, fault)
+            if error is not None:
+                errors[index] = error
+        if not errors:
             return None
-        examples, sounds, rows = loaded.examples, list(loaded.encoded.audio), loaded.encoded.rows
         gaze, gaze_valid, emotion = loaded.gaze.copy(), loaded.gaze_valid.copy(), loaded.emotion.copy()
         positions = self._positions(loaded.step)
-        for index, why in faults.items():
+        for index, error in errors.items():
             with self._one_at_a_time:
-                self._report(_BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({why})"))
+                self._report(error)
             examples, picture, sound = self._replaced(loaded.epoch, positions, examples, index, fault)
             strips[index] = picture.filmstrip
             if rows is not None and sound is not None:
@@ -288,7 +293,7 @@ class Reader:
         positions: NDArray[np.int64],
         examples: Examples,
         index: int,
-        fault: Callable[[NDArray[np.uint8]], str | None] | None = None,
+        fault: Fault | None = None,
     ) -> tuple[Examples, _Picture, NDArray[np.uint8] | None]:
         """An example that was found bad: read once more, then replaced until what takes its place is whole.
 
@@ -303,9 +308,11 @@ class Reader:
                 try:
                     picture = self._picture(int(examples.clip[index]))
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
-                    why = None if fault is None else fault(picture.filmstrip)
-                    if why is not None:
-                        raise _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({why})")
+                    if fault is not None:
+                        file = None if self.wav_rows else sound
+                        problem = _undecodable(examples, index, picture.filmstrip, file, fault)
+                        if problem is not None:
+                            raise problem
                 except _BadClipError as error:
                     self._report(error)
                     continue
@@ -476,3 +483,17 @@ class Reader:
                 f"{len(self.bad)} of {self._ends[-1]} clips of {catalog.folder} are bad, the last {key}: "
                 "run sharding/verify.py --repair, or raise max_bad_fraction"
             )
+
+
+def _undecodable(
+    examples: Examples, index: int, filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, fault: Fault
+) -> _BadClipError | None:
+    """Which clip of an example is at fault, that which is seen or that which is heard, and why; None where neither."""
+    first_frame = int(examples.first_frame[index])
+    why = fault(filmstrip, audio, first_frame)
+    if why is None:
+        return None
+    of_picture = why if audio is None else fault(filmstrip, None, first_frame)
+    if of_picture is not None:
+        return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
+    return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")

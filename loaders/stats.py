@@ -13,9 +13,9 @@ class LoaderStats:
     data_wait: float  #: seconds of these the consumer waited for a batch: over 1 %, the run is bound by data
     decoded_depth: float  #: decoded batches at hand when one was asked for, mean: close to 0, decoding is the slow side
     read_depth: float  #: read batches at hand when the decoder asked, mean: close to 0, reading is the slow side
-    read_seconds: float  #: the reading thread's time in drawing, reading and checking
-    check_seconds: float  #: of these, checking hashes; bytes are first touched here: high, the disk is the slow side
-    read_blocked: float  #: seconds the reading thread waited for room: high is good, it runs ahead
+    read_seconds: float  #: all reading threads' time together in drawing, reading, checking and replacing
+    check_seconds: float  #: of these, reading and checking, waits for remote shards included: high, the disk is slow
+    read_blocked: float  #: seconds a read batch waited for room, later ones behind it: high is good, reading runs ahead
     decode_seconds: float  #: the decoding thread's time in the decoder, waiting for input included
     decode_blocked: float  #: seconds the decoding thread waited for room: high is good, the consumer is the slow side
     bytes: int  #: bytes of clips read and checked
@@ -23,7 +23,7 @@ class LoaderStats:
     fetched_shards: int  #: remote shards fetched by this rank
     fetched_bytes: int  #: bytes of these
     fetch_retries: int  #: attempts that failed and were made again
-    fetch_wait: float  #: seconds the reading thread waited for remote shards: high, the network is the slow side
+    fetch_wait: float  #: seconds that reading threads waited for remote shards: high, the network is the slow side
     damaged_shards: (
         int  #: cached shards thrown away and fetched again: their file was cut short or its bytes had changed
     )

@@ -63,7 +63,6 @@ class Shards:
         """``source``: by default the catalog's own folder."""
         self._catalog = catalog
         self.source: ShardSource = source or LocalShards(catalog)
-        self.check_seconds = 0.0  #: spent on reading members and their checksums
 
     def read(self, member: str, clip: int) -> NDArray[np.uint8] | None:
         """A member's bytes, checked, in memory of their own. None where the clip has no such member.
@@ -91,8 +90,7 @@ class Shards:
     def _read_patiently(self, shard: int, data: NDArray[np.uint8], offset: int, xxh3: int) -> str:
         """Read a member, of a shard that is being written to when that is done; what is wrong with it, or nothing."""
         file = self.source.open(shard)
-        start = time.perf_counter()
-        until, waited = start + _PATIENCE, False
+        until, waited = time.perf_counter() + _PATIENCE, False
         while why := _fault(file, data, offset, xxh3):
             if time.perf_counter() > until or not file.being_written():
                 break
@@ -100,7 +98,6 @@ class Shards:
                 _log.warning("%s is being written to: waiting %g s at most", self.source.name(shard), _PATIENCE)
             waited = True
             time.sleep(_PAUSE)
-        self.check_seconds += time.perf_counter() - start
         return why
 
     def close(self) -> None:

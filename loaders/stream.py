@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat
+from loaders.decodable import faults
 from loaders.handoff import ClosedError, Handoff, QueueCounts
-from loaders.pipeline import DecodePipeline, Encoded, PipelineSettings, window_samples
+from loaders.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, window_samples
 from loaders.reader import Loaded
-from loaders.turbo import TurboDecoder, strip_fault
+from loaders.turbo import TurboDecoder
 from loaders.turns import Turns
 from loaders.wav import first_sample, waveforms_into
 
@@ -53,7 +54,7 @@ class Steps(Protocol):
     def finish(self, drawn: Any) -> Loaded:
         """In order, one thread at a time."""
 
-    def without_undecodable(self, loaded: Loaded, fault: Callable[[NDArray[np.uint8]], str | None]) -> Loaded | None:
+    def without_undecodable(self, loaded: Loaded, fault: Fault) -> Loaded | None:
         """The step with substitutes for what cannot be decoded; None where all can be. Any thread."""
 
 
@@ -210,11 +211,13 @@ class Stream:
     def _decodable(self, steps: Iterable[Loaded], error: Exception) -> list[Loaded]:
         """Steps of which one could not be decoded, with substitutes for the clips at fault.
 
+        All are looked through, also those behind it: they would fail by themselves.
+
         Raises:
             Exception: ``error``, where no clip is: then the decoder is.
         """
-        fault = partial(strip_fault, clip=self._clip)
-        whole = [(step, self._read.without_undecodable(step, fault)) for step in steps]
+        with faults(self._clip, self._frames, self._settings) as fault:
+            whole = [(step, self._read.without_undecodable(step, fault)) for step in steps]
         if all(mended is None for _, mended in whole):
             raise error
         return [step if mended is None else mended for step, mended in whole]

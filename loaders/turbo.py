@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loaders.buffers import Buffers
 from loaders.dataset import ClipFormat, Manifest
 from loaders.pipeline import Encoded, PipelineSettings
-from loaders.planes import PlaneDecoder, frame_shape
+from loaders.planes import Pixels, PlaneDecoder, frame_shape
 from loaders.reader import AUDIO
 from loaders.wav import decode_wav_into, waveforms_into
 
@@ -67,9 +67,7 @@ class TurboDecoder:
         self._audio = settings.audio
         rows, *rest = frame_shape(clip.size, settings.pixels)
         self._frames = Buffers((clip.frames * rows, *rest), np.uint8, offset=_OFFSET)
-        self._into: _Into = decode_filmstrip_into
-        if settings.pixels == "yuv420":
-            self._into = PlaneDecoder(clip.frames, clip.size).decode_into
+        self._into = filmstrip_decoder(clip, settings.pixels)
         self._waves = Buffers((clip.samples,), np.float32)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
         self._flying: deque[_Flying] = deque()
@@ -146,13 +144,9 @@ def _decode_and_convert(
     waveforms_into(samples, np.zeros(len(samples), np.int64), waves)
 
 
-def strip_fault(data: NDArray[np.uint8], clip: ClipFormat) -> str | None:
-    """Why a filmstrip cannot be decoded, tried with libjpeg-turbo; None where it can."""
-    try:
-        decode_filmstrip_into(data, np.empty((clip.frames * clip.size, clip.size, 3), np.uint8))
-    except RuntimeError as error:
-        return str(error)
-    return None
+def filmstrip_decoder(clip: ClipFormat, pixels: Pixels) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]:
+    """What decodes a filmstrip into memory, to RGB or planes; it raises RuntimeError where it cannot."""
+    return decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(clip.frames, clip.size).decode_into
 
 
 def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

@@ -22,6 +22,7 @@ from unittest import mock
 import fsspec
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -30,12 +31,14 @@ from loaders import Batch, ClipLoader, InputError
 from loaders.catalog import open_catalog
 from loaders.reader import Reader, TooManyBadClipsError
 from loaders.storage import Shards
-from sharding.filmstrip import encode_filmstrip
+from sharding.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.settings import BuildSettings
+from sharding.waveform import AudioFormat, encode_waveform
 from tests.batches import digest, digests
 from tests.damage import copy_of, flip_byte, shard_of
-from tests.datasets import Contents, make_dataset
+from tests.datasets import SETTINGS, Contents, make_dataset
 from tests.limits import at_most_open_files, open_files
+from tests.planes import needs_libturbojpeg
 
 ROOT = Path(__file__).parents[2]
 CLIPS = {"train": 62, "test": 38}
@@ -1026,20 +1029,45 @@ def test_windows_of_frames_are_left_to_dali_and_the_reason_is_told(dataset: Path
 def undecodable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset as `dataset`, of which two training clips' filmstrips end after their header, with right checksums."""
     folder = tmp_path_factory.mktemp("undecodable") / "dataset"
+    return made_otherwise(folder, encode_filmstrip, {4: header_alone, 30: header_alone})
+
+
+def made_otherwise(
+    folder: Path,
+    encode: Callable[..., bytes],
+    otherwise: Mapping[int, Callable[[bytes], bytes]],
+    settings: BuildSettings = SETTINGS,
+) -> Path:
+    """A dataset of which some clips' files are written otherwise than ``encode`` made them, with right checksums."""
     written = itertools.count()
 
-    def encode(*arguments: Any, **settings: Any) -> bytes:
-        whole = encode_filmstrip(*arguments, **settings)
-        return whole[: whole.index(b"\xff\xda") + 14] if next(written) in (4, 30) else whole
+    def encode_otherwise(*arguments: Any, **options: Any) -> bytes:
+        return otherwise.get(next(written), lambda whole: whole)(encode(*arguments, **options))
 
-    with mock.patch("sharding.clips.encode_filmstrip", encode):
-        make_dataset(folder)
+    with mock.patch(f"sharding.clips.{encode.__name__}", encode_otherwise):
+        make_dataset(folder, settings=settings)
     return folder
 
 
-def differing(folder: Path, other: Path) -> set[int]:
-    """Rows of clips whose filmstrips are not the other dataset's."""
-    one, two = (open_catalog(path, "train", ["filmstrip"]).members["filmstrip"].xxh3 for path in (folder, other))
+def header_alone(jpeg: bytes) -> bytes:
+    return jpeg[: jpeg.index(b"\xff\xda") + 14]
+
+
+def scrambled(jpeg: bytes) -> bytes:
+    """With other bytes within the scan, about its middle, so that libjpeg decodes it and warns."""
+    middle = (jpeg.index(b"\xff\xda") + len(jpeg)) // 2
+    for start in range(middle, len(jpeg) - 100):
+        changed = jpeg[:start] + bytes(37 * n % 255 for n in range(64)) + jpeg[start + 64 :]
+        try:
+            simplejpeg.decode_jpeg(changed)
+        except ValueError:
+            return changed
+    raise AssertionError("no place where other bytes are noticed")
+
+
+def differing(folder: Path, other: Path, member: str = "filmstrip") -> set[int]:
+    """Rows of clips of which a member is not the other dataset's."""
+    one, two = (open_catalog(path, "train", [member]).members[member].xxh3 for path in (folder, other))
     return set(np.flatnonzero(one != two).tolist())
 
 
@@ -1078,6 +1106,92 @@ def test_a_clip_that_cannot_be_decoded_is_a_bad_clip_like_another(
                 assert torch.equal(ours.video[index], theirs.video[index])
                 assert torch.equal(ours.audio[index], theirs.audio[index])
     assert 0 < replaced <= stats.substitutions  # of those that were decoded ahead, too
+
+
+def test_whether_a_clip_is_bad_does_not_depend_on_what_is_decoded_beside_it(
+    undecodable: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a scrambled clip libjpeg makes a picture and warns: DALI takes it, simplejpeg does not."""
+    monkeypatch.setattr("loaders.placement._SECONDS", 0.01)
+    damage = dict.fromkeys((4, 30), header_alone) | dict.fromkeys((3, 5, 12, 20, 31, 40), scrambled)
+    folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, damage)
+    bad = differing(undecodable, dataset)
+    warning = differing(folder, dataset) - bad
+    assert len(warning) == 6
+    runs = []
+    for prefetch, is_tried in ((1, False), (4, False), (2, True)):
+        settings: dict[str, Any] = {"cpu_decoder": "dali", "prefetch": prefetch, "max_bad_fraction": 1.0}
+        with loader_of(folder, **settings) as loader:
+            if is_tried:  # as for a GPU, which is not here
+                loader._placement, loader._choice = "auto", None
+                loader._wanted = "auto"
+            batches = take(loader, 21)
+            assert loader.stats().bad_clips == len(bad)
+        drawn = {row for batch in batches for row in batch.clip.tolist()}
+        assert warning <= drawn
+        assert not bad & drawn
+        runs.append(digests(batches))
+    assert runs[0] == runs[1] == runs[2]
+    with loader_of(folder, cpu_decoder="turbo", max_bad_fraction=1.0) as loader:
+        drawn = {row for batch in take(loader, 21) for row in batch.clip.tolist()}
+        assert loader.stats().bad_clips == len(bad | warning)
+    assert not (bad | warning) & drawn
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "decoder", "frames"),
+    [("flac", "dali", 16), ("flac", "dali", 5), ("wav", "dali", 16), ("wav", "turbo", 16)],
+)
+def test_sound_that_cannot_be_decoded_is_a_bad_clip_like_another(
+    audio_format: AudioFormat, decoder: str, frames: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A WAV file that was cut is not as long as the others: then they do not come as rows."""
+    settings = BuildSettings(size=32, audio_format=audio_format)
+    cut = {4: lambda file: file[: len(file) // 2 if audio_format == "flac" else 20]}
+    folder = made_otherwise(tmp_path / "cut", encode_waveform, cut, settings)
+    make_dataset(tmp_path / "whole", settings=settings)
+    [bad] = differing(folder, tmp_path / "whole", "audio")
+    options: dict[str, Any] = {"cpu_decoder": decoder, "frames": frames, "max_bad_fraction": 1.0}
+    with loader_of(folder, **options) as loader, caplog.at_level(logging.WARNING):
+        found = take(loader, 21)
+        assert loader.stats().bad_clips == 1
+    key = open_catalog(folder, "train", []).table(["key"])["key"][bad]
+    [named] = [record.message for record in caplog.records if "its audio cannot be decoded" in record.message]
+    assert named.startswith(f"bad clip {key} ")
+    assert "\n" not in named
+    with loader_of(tmp_path / "whole", **options) as loader:
+        whole = take(loader, 21)
+    replaced = 0
+    for ours, theirs in zip(found, whole, strict=True):
+        is_bad = theirs.audio_clip == bad
+        replaced += int(is_bad.sum())
+        assert bad not in ours.audio_clip
+        assert torch.equal(ours.audio_clip[~is_bad], theirs.audio_clip[~is_bad])
+        assert torch.equal(ours.video[~is_bad], theirs.video[~is_bad])
+        assert torch.equal(ours.audio[~is_bad], theirs.audio[~is_bad])
+    assert replaced
+
+
+@needs_libturbojpeg
+def test_a_filmstrip_without_planes_is_a_bad_clip_where_planes_are_wanted(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def whole_chroma(jpeg: bytes) -> bytes:
+        frames = decode_filmstrip(jpeg, 16)
+        return encode_filmstrip(frames, quality=90, subsampling="4:4:4")
+
+    folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, {4: whole_chroma})
+    [bad] = differing(folder, dataset)
+    with loader_of(folder, pixels="yuv420", max_bad_fraction=1.0) as loader, caplog.at_level(logging.WARNING):
+        assert all(bad not in batch.clip for batch in take(loader, 14))
+        assert loader.stats().bad_clips == 1
+    key = open_catalog(folder, "train", []).table(["key"])["key"][bad]
+    [named] = [record.message for record in caplog.records if "its filmstrip cannot be decoded" in record.message]
+    assert named.startswith(f"bad clip {key} ")
+    assert "4:2:0" in named
+    with loader_of(folder) as loader:  # whose RGB can be had
+        assert any(bad in batch.clip for batch in take(loader, 14))
+        assert loader.stats().bad_clips == 0
 
 
 def test_more_undecodable_clips_than_allowed_stop_the_run(undecodable: Path) -> None:
