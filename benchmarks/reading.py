@@ -143,7 +143,8 @@ def measure(settings: Settings, folder: Path) -> Record:
                 ratios[f"{one} / mapped: {figure}"] = median_ratio(rounds, figure, one, other)
     size = sum(int(extent.size.sum()) for extent in catalog.members.values()) / len(catalog)
     facts = {"clips": len(catalog), "bytes_a_clip": size}
-    return Record(benchmark="reading", settings=asdict(settings), rounds=rounds, ratios=ratios, facts=facts)
+    described = {**asdict(settings), "data": settings.data.name}  # where it lies is nobody else's affair
+    return Record(benchmark="reading", settings=described, rounds=rounds, ratios=ratios, facts=facts)
 
 
 def _threads(number: int) -> str:
