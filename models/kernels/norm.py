@@ -45,22 +45,29 @@ def partial_statistics(x, shift, parts, rows, channels, share, R: tl.constexpr, 
 
 
 @triton.jit
+def joined(parts, channel, here, channels, count, P: tl.constexpr, C: tl.constexpr):
+    """Both sums of each channel over all ``count`` parts, which lie one sum after the other: two of (C,)."""
+    one = tl.zeros((P, C), tl.float32)
+    other = tl.zeros((P, C), tl.float32)
+    for first in range(0, count, P):
+        part = first + tl.arange(0, P)
+        both = (part < count)[:, None] & here[None, :]
+        place = parts + part[:, None] * channels + channel[None, :]
+        one += tl.load(place, mask=both, other=0)
+        other += tl.load(place + count * channels, mask=both, other=0)
+    return tl.sum(one, 0), tl.sum(other, 0)
+
+
+@triton.jit
 def join_statistics(
     parts, mean, deviation, running_mean, running_var, rows, channels, count, momentum, eps,
     P: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     channel = tl.program_id(0) * C + tl.arange(0, C)
     here = channel < channels
-    total = tl.zeros((P, C), tl.float32)
-    squares = tl.zeros((P, C), tl.float32)
-    for first in range(0, count, P):
-        part = first + tl.arange(0, P)
-        both = (part < count)[:, None] & here[None, :]
-        place = parts + part[:, None] * channels + channel[None, :]
-        total += tl.load(place, mask=both, other=0)
-        squares += tl.load(place + count * channels, mask=both, other=0)
-    shift = tl.sum(total, 0) / rows
-    variance = tl.sum(squares, 0) / rows - shift * shift
+    total, squares = joined(parts, channel, here, channels, count, P, C)
+    shift = total / rows
+    variance = squares / rows - shift * shift
     variance = tl.where(variance < 0, 0, variance)  # a maximum would make a number of what is none
     middle = centre_of(running_mean, channel, here) + shift
     tl.store(mean + channel, middle, mask=here)
@@ -157,16 +164,9 @@ def partial_gradients(
 def join_gradients(parts, dweight, dbias, channels, count, P: tl.constexpr, C: tl.constexpr):
     channel = tl.program_id(0) * C + tl.arange(0, C)
     here = channel < channels
-    products = tl.zeros((P, C), tl.float32)
-    total = tl.zeros((P, C), tl.float32)
-    for first in range(0, count, P):
-        part = first + tl.arange(0, P)
-        both = (part < count)[:, None] & here[None, :]
-        place = parts + part[:, None] * channels + channel[None, :]
-        products += tl.load(place, mask=both, other=0)
-        total += tl.load(place + count * channels, mask=both, other=0)
-    tl.store(dweight + channel, tl.sum(products, 0), mask=here)
-    tl.store(dbias + channel, tl.sum(total, 0), mask=here)
+    products, total = joined(parts, channel, here, channels, count, P, C)
+    tl.store(dweight + channel, products, mask=here)
+    tl.store(dbias + channel, total, mask=here)
 
 
 @triton.jit
