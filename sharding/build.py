@@ -134,6 +134,9 @@ class Omg:
     """The dataset's folder, or a URL such as s3://bucket/vox."""
     openface: Path | None = None
     """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of these folders, to files and folders. Unless told otherwise what they lead
+    to is rejected."""
     on_leak: OnLeak = "refuse"
     """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
     workers: int = field(default_factory=default_workers)
@@ -150,7 +153,11 @@ class Omg:
     def read(self) -> Corpus:
         """The corpus that these arguments name."""
         return read_omg(
-            self.source, train_csv=self.train_csv, validation_csv=self.validation_csv, openface=self.openface
+            self.source,
+            train_csv=self.train_csv,
+            validation_csv=self.validation_csv,
+            openface=self.openface,
+            follow_links=self.follow_links,
         )
 
 
@@ -226,7 +233,7 @@ def build(
         raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
     corpus = settle_leaks(corpus, on_leak)
     for note in corpus.notes:
-        console.print(f"{corpus.name}: {note}")
+        console.print(f"{corpus.name}: {note}", markup=False)
     began = time.perf_counter()
     work = _Work(corpus, settings, workers, engine or LocalEngine(workers=workers))
     if url is not None:

@@ -30,6 +30,7 @@ import tyro
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.regular import open_regular
 
 Floats = NDArray[np.float64]
 
@@ -142,7 +143,8 @@ def read_table(path: Path) -> GazeTable:
     faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate.
     """
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         raise GazeError("gaze_missing", "no such file") from None
     except OSError as error:

@@ -8,6 +8,7 @@ import av
 from loaders.filesystem import url_of
 from sharding.corpora.boxes import BoxesError, read_boxes
 from sharding.corpora.utterance import Utterance
+from sharding.regular import require_regular
 from sharding.sources import looked_into
 
 
@@ -22,6 +23,7 @@ def probe_seconds(utterance: Utterance) -> float:
     if url_of(utterance.video_path) is not None:
         return looked_into(utterance.video_path, _stated) or 0.0
     try:
+        require_regular(utterance.video_path)
         return _stated(utterance.video_path)
     except OSError:
         return 0.0

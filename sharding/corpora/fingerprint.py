@@ -8,6 +8,7 @@ import xxhash
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import Utterance
+from sharding.regular import open_regular
 from sharding.sources import looked_into
 
 # A film's header, with the size of every frame in it, is at one of its ends; most tables of gaze are shorter than both.
@@ -35,7 +36,7 @@ def _ends(path: Path | None) -> bytes:
     try:
         if url_of(path) is not None:
             return looked_into(path, _ends_of) or b"absent"
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _ends_of(file)
     except OSError:
         return b"absent"

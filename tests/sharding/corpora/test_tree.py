@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sharding.corpora.tree import leads_out, read_tree
+from sharding.corpora.tree import read_tree, refusal
 
 
 def touch(path: Path) -> Path:
@@ -42,9 +42,13 @@ def test_links_out_of_the_tree_are_not_followed_and_told(tmp_path: Path) -> None
         (("s", "v", "2"), False, "outside_source"),
         (("s", "v", "3"), False, "outside_source"),
         (("t",), True, "outside_source"),
+        (("loop",), True, "link_loop"),
     }
-    assert leads_out(root / "s/v/2.mp4", root)
-    assert not leads_out(root / "s/v/4.mp4", root)
+    refused = refusal(root / "s/v/2.mp4", root, follow_links=False)
+    assert refused is not None
+    assert refused[0] == "outside_source"
+    assert refusal(root / "s/v/2.mp4", root, follow_links=True) is None
+    assert refusal(root / "s/v/4.mp4", root, follow_links=False) is None
 
 
 def test_the_root_may_be_a_link_itself(tmp_path: Path) -> None:
