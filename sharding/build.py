@@ -24,6 +24,7 @@ from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from sharding.corpora.demo import DemoSettings, make_demo
+from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
@@ -106,6 +107,10 @@ class Voxceleb:
     on_leak: OnLeak = "refuse"
     """Where a speaker or video is on both sides of the split: refuse to build, or reject its utterances from all splits
     but one: test keeps its own, then validation."""
+    on_duplicate: OnDuplicate = "warn"
+    """Where utterances have the same sources under several names: say so when the dataset is built, as far as their
+    sizes and ends tell; reject all but one (test keeps its own, then validation), which reads the ends of all sources
+    before anything is built, and those that are alike whole; or say nothing."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
@@ -139,6 +144,10 @@ class Omg:
     to is rejected."""
     on_leak: OnLeak = "refuse"
     """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
+    on_duplicate: OnDuplicate = "warn"
+    """Where utterances have the same sources under several names: say so when the dataset is built, as far as their
+    sizes and ends tell; reject all but one (test keeps its own, then validation), which reads the ends of all sources
+    before anything is built, and those that are alike whole; or say nothing."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
@@ -191,6 +200,7 @@ def main() -> None:
                 remote=command.remote,
                 engine=engine,
                 extend=command.extend,
+                on_duplicate=command.on_duplicate,
             )
 
 
@@ -204,6 +214,7 @@ def build(
     engine: Engine | None = None,
     extend: bool = False,
     remote: RemoteOptions | None = None,
+    on_duplicate: OnDuplicate = "warn",
 ) -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
 
@@ -216,6 +227,7 @@ def build(
         engine: where shards are built; None: in ``workers`` processes here. The bytes are the same.
         extend: ``output`` is a finished dataset of a part of the corpus: add the rest, in new shards.
         remote: for an ``output`` that is a URL.
+        on_duplicate: what to do about utterances with the same sources.
 
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
@@ -232,6 +244,8 @@ def build(
     if url is not None and extend:
         raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
     corpus = settle_leaks(corpus, on_leak)
+    if on_duplicate == "reject":
+        corpus = _without_duplicates(corpus, workers)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}", markup=False)
     began = time.perf_counter()
@@ -244,7 +258,16 @@ def build(
         manifest, outcome = _build_here(work, output)
     if outcome is not None:
         _summarise(manifest, url or str(output), *outcome, time.perf_counter() - began)
+        for line in outcome[0].alike.warnings() if on_duplicate == "warn" else ():
+            console.print(line, style="bold red" if line.startswith("WARNING") else None, markup=False)
     return manifest
+
+
+def _without_duplicates(corpus: Corpus, workers: int) -> Corpus:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("looking for duplicates", total=len(corpus.utterances))
+        return reject_duplicates(corpus, 4 * workers, lambda: progress.advance(task))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from loaders.catalog import schema
 from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, write_manifest
 from loaders.errors import InputError
 from loaders.tables import read_table
+from sharding.corpora.duplicates import Alike, alike
 from sharding.corpora.utterance import Apart, Rejection
 from sharding.former import Former
 from sharding.plan import ShardJob
@@ -34,10 +35,11 @@ class NothingBuiltError(InputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacks:
-    """What the utterances that are in the dataset lack, by reason."""
+    """What the utterances that are in the dataset lack, by reason, and which may be copies of others."""
 
     clips: Counter[str] = field(default_factory=Counter)  #: clips left out of them
     gaze: Counter[str] = field(default_factory=Counter)  #: clips without gaze
+    alike: Alike = field(default_factory=Alike)
 
 
 def finish_dataset(
@@ -71,6 +73,7 @@ def finish_dataset(
     rows: list[dict[str, Any]] = former.rejected() if former else []
     rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
+    catalogs: dict[str, list[pa.Table]] = {}
     gaze = former.gaze() if former else Moments(103)
     for split in sorted({*(former.manifest.splits if former else ()), *(job.split for job in jobs)}):
         shards: list[Shard] = former.shards(split) if former else []
@@ -95,6 +98,7 @@ def finish_dataset(
                         index_sha256=facts["index_sha256"],
                     )
                 )
+        catalogs[split] = parts
         splits[split] = finish_split(output / split, shards, parts, settings.members)
     reasons = dict(sorted(Counter(row["reason"] for row in rows).items()))
     if not any(split.clips for split in splits.values()):
@@ -116,7 +120,7 @@ def finish_dataset(
         settings=asdict(settings),
     )
     write_manifest(output, manifest)
-    return manifest, lacks
+    return manifest, replace(lacks, alike=alike(catalogs))
 
 
 def finish_split(folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], members: Sequence[Member]) -> Split:
