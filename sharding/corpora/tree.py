@@ -31,7 +31,7 @@ SYSTEM_NAMES = frozenset(
 
 FOLLOW = ": --follow-links follows links that lead out"  #: what to do about "outside_source"
 
-_DEEPEST = 5  # followed links to folders within each other: those that lead to each other would otherwise never end
+_DEEPEST = 4  # followed links to folders within each other: those that lead to each other would otherwise never end
 _SHOWN = 8  # suffixes that a note counts one by one
 
 
