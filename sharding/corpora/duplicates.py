@@ -48,7 +48,7 @@ class Alike:
             one, other = self.first_across
             lines.append(
                 f"WARNING: {self.across} utterances have the same sources as one in another split, such as {one} and "
-                f"{other}: what is trained on is tested on too: {_MEND}"
+                f"{other}: what is trained on may be tested on too: {_MEND}"
             )
         if self.first_within is not None:
             one, other = self.first_within

@@ -29,6 +29,7 @@ from sharding.gaze import read_table, statistics
 from sharding.media import read_media
 from sharding.settings import BuildSettings
 from tests.films import shades, tone, write_film, write_table
+from tests.pipes import pipe, without_waiting
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/real"
@@ -185,6 +186,60 @@ def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: py
 
 
 # Sources --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_that_takes_a_sources_place_after_the_corpus_was_read(tmp_path: Path) -> None:
+    for name in "1234":
+        write_film(tmp_path / f"mp4/s/v/{name}.mp4", 2, fps=5, sound=None if name == "2" else "tone")
+        write_film(tmp_path / f"wav/s/v/{name}.m4a", 2, fps=5)
+        write_table(tmp_path / f"csv/s/v/{name}.csv", 50)
+    corpus = vox(tmp_path / "mp4", audio=tmp_path / "wav", openface=tmp_path / "csv")
+    pipes = [pipe(tmp_path / name) for name in ("mp4/s/v/1.mp4", "wav/s/v/2.m4a", "csv/s/v/3.csv")]
+    # One worker builds in a process of its own; what waits there waits for ever.
+    without_waiting(pipes, lambda: built(corpus, tmp_path / "out"), patience=60)
+    assert reasons(tmp_path / "out") == {"1": "missing", "2": "missing"}
+    assert set(column(tmp_path / "out", "utterance")) == {"3", "4"}
+
+
+def test_copies_are_told_or_rejected_and_the_rest_keeps_its_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "mp4"
+    for number in range(6):
+        write_film(source / f"s{number}/v{number}/1.mp4", 2 + number / 5, fps=5)
+    plain = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
+    split = {u.speaker: u.split for u in plain.utterances}
+    test, train = (sorted(name for name in split if split[name] == side) for side in ("test", "train"))
+    build(plain, tmp_path / "plain", SMALL, 1)
+    assert "the same sources" not in capsys.readouterr().out
+    # A copy of test's in train, and one of train's in train.
+    for number, (of, to) in enumerate(((test[0], train[0]), (train[0], train[1]))):
+        shutil.copy(source / f"{of}/v{of[1:]}/1.mp4", source / f"{to}/v{to[1:]}/copy{number}.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
+    build(corpus, tmp_path / "warned", SMALL, 1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"WARNING: 1 utterances have the same sources as one in another split, such as train: {train[0]}" in told
+    assert "1 utterances have the same sources as another of their split" in told
+    build(corpus, tmp_path / "allowed", SMALL, 1, on_duplicate="allow")
+    assert "the same sources" not in capsys.readouterr().out
+    assert digests(tmp_path / "warned") == digests(tmp_path / "allowed")
+    manifest = build(corpus, tmp_path / "rejected", SMALL, 1, on_duplicate="reject")
+    assert "the same sources" not in capsys.readouterr().out
+    assert dict(manifest.rejected) == {"duplicate": 2}
+    assert {row["utterance"] for row in rejections(tmp_path / "rejected")} == {"copy0", "copy1"}
+    for side in ("test", "train"):
+        kept = digests(tmp_path / "rejected" / side)
+        assert kept == digests(tmp_path / "plain" / side)
+
+
+def test_following_links_builds_what_the_files_themselves_build(tmp_path: Path) -> None:
+    for name in ("s/v/1", "s/w/2", "t/x/1"):
+        write_film(tmp_path / f"mp4/{name}.mp4", 2, fps=5)
+        (tmp_path / f"links/{name}.mp4").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"links/{name}.mp4").symlink_to(tmp_path / f"mp4/{name}.mp4")
+    built(vox(tmp_path / "mp4"), tmp_path / "files")
+    built(vox(tmp_path / "links", follow_links=True), tmp_path / "followed")
+    assert digests(tmp_path / "files") == digests(tmp_path / "followed")
 
 
 def test_audio_apart_and_missing(tmp_path: Path) -> None:
