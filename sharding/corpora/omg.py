@@ -67,6 +67,7 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
         ),
         notes=tuple(notes),
         apart="video",
+        video_names="corpus",  # the video is who is known
     )
 
 

@@ -51,6 +51,20 @@ def test_any_folder_above_the_speakers_will_do(tmp_path: Path, below: str) -> No
     assert names(read_voxceleb(VoxcelebSources(source=source / below))) == [("id1", "v", "00001")]
 
 
+def test_two_speakers_videos_of_one_name_are_two_and_youtube_ids_one(tmp_path: Path) -> None:
+    actors = tree(tmp_path / "actors", "actor_1/interview/1.mp4", "actor_2/interview/1.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=actors))
+    assert corpus.video_names == "speaker"
+    assert any("the first interview: each is taken for one of each speaker" in note for note in corpus.notes)
+    assert settle_leaks(corpus, "refuse") == corpus
+    assert read_voxceleb(VoxcelebSources(source=actors, video_names="corpus")).video_names == "corpus"
+    vox = tree(tmp_path / "vox", "id1/21Uxsk56VDQ/1.mp4", "id2/21Uxsk56VDQ/1.mp4")
+    assert read_voxceleb(VoxcelebSources(source=vox)).video_names == "corpus"
+    films = tree(tmp_path / "films", "interview.mp4")
+    boxes = tree(tmp_path / "boxes", "a/interview/1.txt", "b/interview/1.txt")
+    assert read_voxceleb(VoxcelebSources(source=films, boxes=boxes)).video_names == "corpus"  # one file, one video
+
+
 def test_audio_that_lies_apart(tmp_path: Path) -> None:
     source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4", "id1/v/3.avi")
     audio = tree(tmp_path / "wav", "deep/id1/v/1.wav", "deep/id1/v/2.m4a", "deep/id1/v/9.wav")
@@ -106,7 +120,7 @@ def test_a_published_split_with_a_video_on_both_sides_is_a_leak(tmp_path: Path) 
     split = tmp_path / "iden_split.txt"
     split.write_text("1 id1/u/1.wav\n3 id1/u/2.wav\n")
     corpus = read_voxceleb(VoxcelebSources(source=source, iden_split=split))
-    with pytest.raises(InputError, match="video 'u'"):
+    with pytest.raises(InputError, match="video 'id1/u'"):
         settle_leaks(corpus, "refuse")
 
 
