@@ -15,6 +15,7 @@ from rich.text import Text
 
 from loaders import ClipLoader
 from loaders.catalog import Catalog
+from loaders.catalog import utterances as of_catalog
 from loaders.dataset import EMOTIONS
 from loaders.errors import printable
 from models.correspondence import AVENet, L3Net
@@ -77,9 +78,8 @@ def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     numbers: list[NDArray[np.int64]] = []
     first = 0
     for catalog in catalogs:
-        names = np.stack([catalog.video, catalog.utterance], axis=1)
-        _, of_clip = np.unique(names, axis=0, return_inverse=True)
-        numbers.append(of_clip.ravel() + first)
+        of_clip = of_catalog(catalog).astype(np.int64)
+        numbers.append(of_clip + first)
         first += int(of_clip.max(initial=-1)) + 1
     return np.concatenate(numbers)
 

@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -25,7 +26,7 @@ from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
-from sharding.corpora.leaks import OnLeak, settle_leaks
+from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
@@ -243,11 +244,13 @@ def build(
     url = url_of(output)
     if url is not None and extend:
         raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
-    corpus = settle_leaks(corpus, on_leak)
-    if on_duplicate == "reject":
-        corpus = _without_duplicates(corpus, workers)
+    whole, corpus = corpus, settle_leaks(corpus, on_leak)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}", markup=False)
+    for split in emptied(whole, corpus):
+        console.print(f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks")
+    if on_duplicate == "reject":
+        corpus = _without_duplicates(corpus, workers)
     began = time.perf_counter()
     work = _Work(corpus, settings, workers, engine or LocalEngine(workers=workers))
     if url is not None:
@@ -307,7 +310,13 @@ def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
             _require_visible(missing)
             corpus = work.corpus
             manifest, lacks = finish_dataset(
-                output, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                output,
+                corpus.name,
+                jobs,
+                work.settings,
+                corpus.rejected,
+                apart=corpus.apart,
+                video_names=corpus.video_names,
             )
             remove_work_folder(output)
     return manifest, (lacks, speed)
@@ -343,7 +352,13 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Mani
             corpus = work.corpus
             try:
                 manifest, lacks = finish_dataset(
-                    place.folder, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                    place.folder,
+                    corpus.name,
+                    jobs,
+                    work.settings,
+                    corpus.rejected,
+                    apart=corpus.apart,
+                    video_names=corpus.video_names,
                 )
             except NothingBuiltError as error:
                 place.remove_work()  # nothing is left where nothing came of it
@@ -466,6 +481,9 @@ def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seco
         console.print(f"clips left out, {reason}: {count}")
     for reason, count in sorted(lacks.gaze.items()):
         console.print(f"clips without gaze, {reason}: {count}")
+    for name, reasons in sorted(lacks.splits.items()):
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        console.print(f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}")
 
 
 if __name__ == "__main__":

@@ -59,13 +59,20 @@ class Alike:
         return lines
 
 
-def alike(splits: Mapping[str, Sequence[pa.Table]]) -> Alike:
+def sources_of(part: pa.Table, split: str) -> pa.Table:
+    """A row an utterance of a part of a catalog: its split, names and fingerprint."""
+    names = {name: part[name].cast(pa.string()) for name in _NAMES}
+    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*_NAMES, "source_xxh3"]).aggregate([])
+    rows = rows.filter(pc.is_valid(rows["source_xxh3"]))
+    return rows.append_column("split", pa.repeat(pa.scalar(split), len(rows)))
+
+
+def alike(parts: Sequence[pa.Table]) -> Alike:
     """Which utterances of a dataset may be copies.
 
     Args:
-        splits: each split's catalog in parts, with a row a clip; an utterance's clips are in one part.
+        parts: of `sources_of`, of all splits; an utterance is in one of them.
     """
-    parts = [_utterances(part, split) for split, tables in splits.items() for part in tables]
     if not parts:
         return Alike()
     table = pa.concat_tables(parts)
@@ -122,14 +129,6 @@ def reject_duplicates(corpus: Corpus, threads: int, on_read: Callable[[], None])
         utterances=tuple(utterance for place, utterance in enumerate(utterances) if place not in rejected),
         rejected=(*corpus.rejected, *(rejected[place] for place in sorted(rejected))),
     )
-
-
-def _utterances(part: pa.Table, split: str) -> pa.Table:
-    """A row an utterance: its split, names and fingerprint."""
-    names = {name: part[name].cast(pa.string()) for name in _NAMES}
-    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*_NAMES, "source_xxh3"]).aggregate([])
-    rows = rows.filter(pc.is_valid(rows["source_xxh3"]))
-    return rows.append_column("split", pa.repeat(pa.scalar(split), len(rows)))
 
 
 def _groups(pairs: Iterable[tuple[Hashable, T]]) -> list[list[T]]:

@@ -94,6 +94,7 @@ def read_omg(
         rejected=tuple(rejected),
         notes=tuple(notes),
         apart="video",
+        video_names="corpus",  # the video is who is known
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from loaders.errors import InputError
 from loaders.filesystem import url_of
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
+from sharding.corpora.naming import Naming, settle_names
 from sharding.corpora.split import hashed_split
 from sharding.corpora.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES, is_usual
 from sharding.corpora.tree import Entry, LeftOut, Tree, by_suffix, read_tree, refusal
@@ -58,6 +59,11 @@ class VoxcelebSources:
     iden_split: Path | None = None
     """VoxCeleb1's iden_split.txt: splits "train", "validation" and "test" as it lists them, which share speakers but no
     video. --split-by and --test-fraction do not count then."""
+    video_names: Naming = "auto"
+    """Whether two speakers' videos of one name are one video (corpus), as of a YouTube id, or two (speaker), as of
+    actor_1/interview and actor_2/interview: no sound of a video is a negative for its own pictures, and no video is on
+    both sides of the split. auto: corpus where all names might be YouTube ids, 11 letters, digits, - and _, or where a
+    file has two speakers; otherwise speaker."""
     meta: tuple[Path, ...] = ()
     """vox1_meta.csv, vox2_meta.csv or both: gender and nationality go into the catalog."""
     follow_links: bool = False
@@ -94,11 +100,13 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     if sources.openface is not None:
         utterances, more = _with_tables(utterances, sources.openface, sources.follow_links)
         notes += more
+    video_names, note_on_names = settle_names(utterances, sources.video_names, sources.split_by)
     return Corpus(
         name="voxceleb",
         utterances=tuple(utterances),
         rejected=tuple(rejected),
-        notes=tuple(notes),
+        notes=(*notes, *note_on_names),
+        video_names=video_names,
         apart=sources.split_by if sources.iden_split is None else "video",
     )
 

@@ -22,21 +22,23 @@ from tests.presets import SMALLEST
 
 @pytest.fixture(scope="module")
 def both(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The second one's speakers all have videos and utterances of the same names."""
     other = tmp_path_factory.mktemp("datasets") / "other"
-    make_dataset(other, dataclasses.replace(CONTENTS, seed=1))
+    make_dataset(other, dataclasses.replace(CONTENTS, seed=1, each_speakers_own=True))
     return [dataset, other]
 
 
-def named(dataset: Path) -> list[tuple[str, str, int]]:
-    """Video, utterance and emotion of each test clip, as a reader of the catalog finds them."""
-    table = pq.read_table(dataset / "test" / "clips.parquet", columns=["video", "utterance", "emotion"]).to_pylist()
-    return [(row["video"], row["utterance"], row["emotion"]) for row in table]
+def named(dataset: Path) -> list[tuple[str, str, str, int]]:
+    """Speaker, video, utterance and emotion of each test clip, as a reader of the catalog finds them."""
+    columns = ["speaker", "video", "utterance", "emotion"]
+    table = pq.read_table(dataset / "test" / "clips.parquet", columns=columns).to_pylist()
+    return [(row["speaker"], row["video"], row["utterance"], row["emotion"]) for row in table]
 
 
 def test_utterances_are_numbered_through_the_datasets(both: list[Path]) -> None:
     with ClipLoader({str(folder): 1.0 for folder in both}, "test", batch_size=4, negatives=None) as loader:
         numbers = utterances(loader.catalogs)
-    names = [(number, video, utterance) for number, of in enumerate(map(named, both)) for video, utterance, _ in of]
+    names = [(number, *row[:3]) for number, of in enumerate(map(named, both)) for row in of]
     assert len(numbers) == len(names)
     assert len(set(zip(numbers, names, strict=True))) == len(set(names)) == len(set(numbers))
 
@@ -45,12 +47,13 @@ def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Pat
     torch.manual_seed(0)
     with ClipLoader({str(folder): 1.0 for folder in both}, "test", batch_size=4, negatives=None) as loader:
         scores = score_emotion(Accelerator(), FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST), loader)
-    labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[2] >= 0}
+    labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[3] >= 0}
+    assert len(labelled) > len({row[2:] for row in labelled})  # without their speakers some would be one
     assert scores["split"] == "test"
     assert scores["utterances"] == len(labelled)
     for modality in MODALITIES:
         truths = [sum(row) for row in scores[modality]["confusion"]]
-        assert truths == [sum(row[3] == emotion for row in labelled) for emotion in range(7)]
+        assert truths == [sum(row[4] == emotion for row in labelled) for emotion in range(7)]
     assert scores["majority"] == pytest.approx(max(truths) / len(labelled))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from loaders.catalog import open_catalog, utterances
 from loaders.dataset import CATALOG, REJECTED, Manifest
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
@@ -28,6 +29,7 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze import read_table, statistics
 from sharding.media import read_media
 from sharding.settings import BuildSettings
+from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
 from tests.pipes import pipe, without_waiting
 
@@ -556,6 +558,60 @@ def test_a_leak_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     manifest = built(corpus, tmp_path / "out", BuildSettings(size=32, pad_short=True), on_leak="reject")
     assert manifest.rejected == {"leak": 1}
+
+
+def actors(folder: Path) -> Path:
+    """Eight speakers whose films all have the same names: s0 … s7/interview, song/take."""
+    for speaker in range(8):
+        for video in ("interview", "song"):
+            level = 0.1 + 0.02 * speaker + 0.005 * (video == "song")
+            write_film(
+                folder / f"s{speaker}/{video}/take.mp4", 1, fps=8, picture=shades(16, 16), sound=tone(1, level=level)
+            )
+    return folder
+
+
+def test_speakers_may_share_names_of_videos(tmp_path: Path) -> None:
+    """From the tree to the pairs: each speaker's is a video of its own, in the plan, on both sides, in every count."""
+    tree, output = actors(tmp_path / "tree"), tmp_path / "out"
+    corpus = read_voxceleb(VoxcelebSources(source=tree, test_fraction=0.4))
+    manifest = built(corpus, output, BuildSettings(size=16, fps=8, clip_seconds=0.5))
+    speakers = {split: set(column(output, "speaker", split)) for split in manifest.splits}
+    assert {split: entry.videos for split, entry in manifest.splits.items()} == {
+        split: 2 * len(names) for split, names in speakers.items()
+    }
+    assert not speakers["train"] & speakers["test"]
+    assert (manifest.video_names, manifest.rejected) == ("speaker", {})
+    report = verify(output, decode=True)
+    assert report.is_whole, report.faults
+    named = open_catalog(output, "train", []).table(["speaker", "video", "utterance"]).to_pylist()
+    relations = set()
+    with ClipLoader(output, batch_size=4, negatives={"other_video": 1.0}) as loader:
+        for _ in range(10):
+            for batch in loader:
+                for clip, audio, match in zip(batch.clip, batch.audio_clip, batch.match.tolist(), strict=True):
+                    one, other = named[clip], named[audio]
+                    assert match == (one["speaker"] == other["speaker"] and one["video"] == other["video"])
+                    relations.add((one["speaker"] == other["speaker"], one["video"] == other["video"]))
+        assert len(np.unique(utterances(loader.catalogs[0]))) == 2 * len(speakers["train"])
+    assert relations == {(True, True), (True, False), (False, True), (False, False)}
+
+
+def test_a_split_that_leaks_whole_is_told_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = actors(tmp_path / "tree")
+    corpus = read_voxceleb(VoxcelebSources(source=tree, video_names="corpus", test_fraction=0.4))
+    counts = Counter(u.split for u in corpus.utterances)
+    left = f"0 of {counts['train']} in train, {counts['test']} of {counts['test']} in test"
+    settings = BuildSettings(size=16, fps=8, clip_seconds=0.5)
+    with pytest.raises(InputError, match=left):
+        build(corpus, tmp_path / "out", settings, 1)
+    manifest = built(corpus, tmp_path / "out", settings, on_leak="reject")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert left in shown
+    assert "warning: train will be empty: every utterance of it leaks" in shown
+    assert f"warning: train holds no clip: its utterances were rejected, {counts['train']} leak" in shown
+    assert manifest.rejected == {"leak": counts["train"]}
+    assert manifest.splits["test"].videos == 2
 
 
 def test_a_corpus_that_gives_nothing_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -52,6 +52,20 @@ def test_any_folder_above_the_speakers_will_do(tmp_path: Path, below: str) -> No
     assert names(read_voxceleb(VoxcelebSources(source=source / below))) == [("id1", "v", "00001")]
 
 
+def test_two_speakers_videos_of_one_name_are_two_and_youtube_ids_one(tmp_path: Path) -> None:
+    actors = tree(tmp_path / "actors", "actor_1/interview/1.mp4", "actor_2/interview/1.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=actors))
+    assert corpus.video_names == "speaker"
+    assert any("the first interview: each is taken for one of each speaker" in note for note in corpus.notes)
+    assert settle_leaks(corpus, "refuse") == corpus
+    assert read_voxceleb(VoxcelebSources(source=actors, video_names="corpus")).video_names == "corpus"
+    vox = tree(tmp_path / "vox", "id1/21Uxsk56VDQ/1.mp4", "id2/21Uxsk56VDQ/1.mp4")
+    assert read_voxceleb(VoxcelebSources(source=vox)).video_names == "corpus"
+    films = tree(tmp_path / "films", "interview.mp4")
+    boxes = tree(tmp_path / "boxes", "a/interview/1.txt", "b/interview/1.txt")
+    assert read_voxceleb(VoxcelebSources(source=films, boxes=boxes)).video_names == "corpus"  # one file, one video
+
+
 def test_audio_that_lies_apart(tmp_path: Path) -> None:
     source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4", "id1/v/3.avi")
     audio = tree(tmp_path / "wav", "deep/id1/v/1.wav", "deep/id1/v/2.m4a", "deep/id1/v/9.wav")
@@ -107,7 +121,7 @@ def test_a_published_split_with_a_video_on_both_sides_is_a_leak(tmp_path: Path) 
     split = tmp_path / "iden_split.txt"
     split.write_text("1 id1/u/1.wav\n3 id1/u/2.wav\n")
     corpus = read_voxceleb(VoxcelebSources(source=source, iden_split=split))
-    with pytest.raises(InputError, match="video 'u'"):
+    with pytest.raises(InputError, match="video 'id1/u'"):
         settle_leaks(corpus, "refuse")
 
 
@@ -259,7 +273,7 @@ def test_hidden_entries_are_no_speakers(tmp_path: Path) -> None:
 
 def test_every_suffix_of_a_film_is_an_utterance_and_the_rest_is_counted(tmp_path: Path) -> None:
     suffixes = (".mp4", ".flv", ".ts", ".MTS", ".wmv", ".ogv", ".3gp", ".f4v", ".vob", ".m2ts")
-    films = [f"id{number}/v/1{suffix}" for number, suffix in enumerate(suffixes)]
+    films = [f"id{number}/v{number}/1{suffix}" for number, suffix in enumerate(suffixes)]
     source = tree(
         tmp_path, *films, "id1/v/1.jpg", "id1/v/2.jpg", "id1/v/1.txt", "id1/v/1.wav", "a.zip", "vox2_meta.csv"
     )
