@@ -24,17 +24,17 @@ from loaders.dataset import Manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import local_path, url_of
 from loaders.remote import CACHE, describe
-from models import options, runs
-from models.augmentation import Augmentation
-from models.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
-from models.emotion import EmotionNet
-from models.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
-from models.frontend import FrontEnd, FrontEndConfig
-from models.gaze import GazeTower
-from models.losses import EmotionLossConfig, correspondence_loss, emotion_loss
-from models.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
-from models.provenance import EXECUTION, SETTINGS, Change, as_json, changes, versions
-from models.scores import plain, results_table, score_emotion, score_match
+from models.frontend.augmentation import Augmentation
+from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.objectives.losses import EmotionLossConfig, correspondence_loss, emotion_loss
+from models.systems.emotion import EmotionNet
+from models.systems.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
+from models.towers.gaze import GazeTower
+from models.training import options, runs
+from models.training.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
+from models.training.execution import Tf32, adam, compile_towers, place, place_front_end, set_tf32
+from models.training.provenance import EXECUTION, SETTINGS, Change, as_json, changes, versions
+from models.training.scores import plain, results_table, score_emotion, score_match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -610,7 +610,7 @@ def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change]
 
 
 def _trained_with(settings: Settings, accelerator: Accelerator, loader: ClipLoader, stage: str) -> dict[str, Any]:
-    """What run.json says of how a run was trained: see `models.provenance`."""
+    """What run.json says of how a run was trained: see `models.training.provenance`."""
     on_gpu = accelerator.device.type == "cuda"
     order = loader.state_dict()["fingerprint"]
     split = order["split"]

@@ -46,10 +46,10 @@ from benchmarks.record import Figures, Record, machine, median_ratio, show_ratio
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
 from loaders.errors import InputError, reported
-from models.execution import Tf32, place_front_end, set_tf32
-from models.frontend import FrontEnd, Inputs
-from models.presets import correspondence_net
-from models.tower import ConvTower
+from models.frontend.front_end import FrontEnd, Inputs
+from models.systems.presets import correspondence_net
+from models.towers.convolutional import ConvTower
+from models.training.execution import Tf32, place_front_end, set_tf32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from loaders import ClipLoader
-from models.checkpoint import checkpoints
-from models.runlock import locked
-from models.runs import load_emotion
-from models.scores import score_emotion
+from models.training.checkpoint import checkpoints
+from models.training.runlock import locked
+from models.training.runs import load_emotion
+from models.training.scores import score_emotion
 from tests.datasets import CONTENTS, make_dataset
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary

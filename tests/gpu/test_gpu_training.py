@@ -18,12 +18,12 @@ from torch import nn
 
 import train
 from loaders import Batch, ClipLoader
-from models.augmentation import Augmentation
-from models.emotion import EmotionNet
-from models.execution import adam, place, set_tf32
-from models.frontend import FrontEnd, FrontEndConfig
-from models.losses import correspondence_loss, emotion_loss
-from models.presets import FULL, correspondence_net, emotion_net
+from models.frontend.augmentation import Augmentation
+from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.objectives.losses import correspondence_loss, emotion_loss
+from models.systems.emotion import EmotionNet
+from models.systems.presets import FULL, correspondence_net, emotion_net
+from models.training.execution import adam, place, set_tf32
 
 ROOT = Path(__file__).parents[2]
 CARD = torch.device("cuda", 0)
