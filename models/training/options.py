@@ -1,32 +1,11 @@
-"""Which options of train.py do something, and where: one that has no effect is an error, not a surprise."""
+"""Options of train.py: one that has no effect is an error, not a surprise."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from loaders.errors import InputError
-
-_TRAINING = ("pretrain", "finetune")
-_EVERYWHERE = (*_TRAINING, "evaluate")
-
-#: The stages at which an option has an effect.
-STAGES: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(("stage", "data", "batch_size", "window", "seed", "mixed_precision", "tf32"), _EVERYWHERE),
-    **dict.fromkeys(("evaluation_split", "loader_threads", "placement", "hw_decoder_load", "cpu_decoder"), _EVERYWHERE),
-    **dict.fromkeys(("shard_window", "cache", "cache_gb", "pixels", "reading_threads"), _EVERYWHERE),
-    "evaluation_rounds": ("pretrain", "evaluate"),
-    **dict.fromkeys(("output", "resume", "change", "weights", "lanes"), _TRAINING),
-    **dict.fromkeys(("preset", "gaze", "width", "frame_size", "frames", "gaze_dropout"), _TRAINING),
-    **dict.fromkeys(("epochs", "max_steps", "learning_rate", "weight_decay", "warmup_steps", "schedule"), _TRAINING),
-    **dict.fromkeys(("checkpoint_every", "log_every", "compile"), _TRAINING),
-    "model": ("pretrain",),
-    **dict.fromkeys(("init", "alpha", "margin", "triplet_reduction"), ("finetune",)),
-    "checkpoint": ("evaluate",),
-}
-#: Of evaluation, what only the scoring of pairs draws from or repeats.
-OF_PAIRS = ("evaluation_rounds", "seed")
-#: What the run of --init decides.
-OF_INIT = ("preset", "width", "frame_size", "frames")
 
 
 def given(arguments: Sequence[str], names: Collection[str]) -> frozenset[str]:
@@ -39,11 +18,17 @@ def given(arguments: Sequence[str], names: Collection[str]) -> frozenset[str]:
     return frozenset(found & set(names))
 
 
-def require_effect(stage: str, options: Iterable[str]) -> None:
-    """Raise InputError where an option that was given does nothing at a stage."""
+def require_effect(stage: str, options: Iterable[str], stages: Mapping[Any, Collection[str]]) -> None:
+    """Raise InputError where an option that was given does nothing at a stage.
+
+    Args:
+        stage: which is run.
+        options: that were given.
+        stages: the options of every stage.
+    """
     for name in sorted(options):
-        if stage not in STAGES[name]:
-            there = " and ".join(STAGES[name])
+        if name not in stages[stage]:
+            there = " and ".join(other for other, names in stages.items() if name in names)
             raise InputError(f"{spelt(name)} has no effect at --stage {stage}, only at {there}: leave it away")
 
 

@@ -1,8 +1,9 @@
 """What a run was trained with, and what became of that when it was resumed.
 
-run.json says in ``settings`` what decides the outcome, under the names of train.py's options, in ``execution`` what
-changes rounding alone (versions, devices, decoders), and in ``changes`` what differed when the run was resumed. What
-decides the outcome is only changed by who says so.
+run.json says in ``config`` all settings as they were given, which ``--config run.json`` reads again; in ``settings``
+what decides the outcome, under the names of train.py's options and as it came out (the dataset by its contents), in
+``execution`` what changes rounding alone (versions, devices, decoders), and in ``changes`` what differed when the run
+was resumed. What decides the outcome is only changed by who says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from loaders.errors import InputError
 
-SETTINGS, EXECUTION, CHANGES = "settings", "execution", "changes"
+CONFIG, SETTINGS, EXECUTION, CHANGES = "config", "settings", "execution", "changes"
 _PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", "nvidia-dali-cuda130", "simplejpeg")
 #: What makes the network: no checkpoint of one fits another.
 _NETWORK = ("stage", "model", "gaze", "sizes", "init")

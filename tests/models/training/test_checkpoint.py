@@ -280,7 +280,7 @@ import torch
 from accelerate import Accelerator
 from loaders.errors import InputError
 from models.training import checkpoint
-from tests.models.test_checkpoint import Trainee, save
+from tests.models.training.test_checkpoint import Trainee, save
 accelerator = Accelerator(cpu=True)
 folder, rank = Path(sys.argv[1]), accelerator.process_index
 trainee = Trainee()
