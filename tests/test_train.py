@@ -290,9 +290,9 @@ def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_mea
     after = json.loads((folder / "run.json").read_text())
     assert after["settings"] == described["settings"] | {"learning_rate": 1e-5, "seed": 3, "max_steps": 10}
     assert [(change["step"], change["option"]) for change in after["changes"]] == [
-        (8, "max_steps"),
-        (8, "learning_rate"),
         (8, "seed"),
+        (8, "learning_rate"),
+        (8, "max_steps"),
         (8, "folders"),
     ]
 
