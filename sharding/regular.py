@@ -20,7 +20,10 @@ _KINDS = {
 
 
 class NotRegularError(OSError):
-    """Neither a regular file nor a link to one; ``strerror`` says what it is."""
+    """Neither a regular file nor a link to one; ``strerror`` says what it is.
+
+    ``errno`` is ENXIO, which is what opening such things without waiting gives: it says something of this file alone.
+    """
 
 
 def not_regular(mode: int) -> str:
@@ -54,4 +57,4 @@ def _require(mode: int, path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
-        raise NotRegularError(errno.EINVAL, not_regular(mode), str(path))
+        raise NotRegularError(errno.ENXIO, not_regular(mode), str(path))

@@ -1,5 +1,6 @@
 """Nothing but regular files is read, and nobody waits: whatever lies among the sources."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -75,8 +76,9 @@ def test_devices_sockets_and_folders(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "socket"))
     for name, kind in (("zero", "a device"), ("socket", "a socket")):
-        with pytest.raises(NotRegularError, match=kind):
+        with pytest.raises(NotRegularError, match=kind) as raised:
             read_bytes(tmp_path / name)
+        assert raised.value.errno == errno.ENXIO  # of this file, not of its file system
     with pytest.raises(IsADirectoryError):
         read_bytes(tmp_path)
     with pytest.raises(FileNotFoundError):
