@@ -71,7 +71,7 @@ def test_the_constraints_can_be_met_on_every_supported_python(pythons: list[str]
     here = {name for name, number in pinned.items() if _installed(name) == number}
     refused = []
     for name in here:
-        takes = SpecifierSet(distribution(name).metadata["Requires-Python"] or "")
+        takes = SpecifierSet(distribution(name).metadata.json.get("requires_python", ""))
         refused += [f"{name} {pinned[name]} on Python {python}" for python in pythons if f"{python}.9" not in takes]
     assert not refused
     if not here:
