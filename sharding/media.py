@@ -308,7 +308,7 @@ class _Film:
                     raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
                 if self.width == 0:
                     self.start = self.stop = max(start, first)
-                    self._see(picture, stream.sample_aspect_ratio or Fraction(1))
+                    self._see(picture, Fraction(stream.sample_aspect_ratio or 1))
                 # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
                 start, stop = max(start, first), min(stop, last)
                 self.count += stop > first
