@@ -1,10 +1,11 @@
-# Everything runs in .venv, which the first command sets up and the others find ready.
+# Everything runs in .venv, which the first command sets up and the others find ready; test-python has its own.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
+EXTRAS := dev,faces,ray,s3,plots,planes,interop
 # accelerate would give a CPU process one thread.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     --num_cpu_threads_per_process $(JOBS)
@@ -19,7 +20,7 @@ FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo bench-setup test format clean
+.PHONY: help setup demo bench-setup test test-python format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -29,7 +30,7 @@ setup: $(STAMP)  ## make .venv with everything the demo and the tests need
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
-	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[dev,faces,ray,s3,plots,planes,interop]'
+	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (minutes on two cores)
@@ -55,9 +56,21 @@ test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/mypy -n $(JOBS)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
+# What `pip install filmstrip` brings today, on a Python that may be newer than that of .venv. TESTS: others than the whole
+# way in small, such as tests/loaders.
+test-python: TESTS ?= tests/test_pythons.py --full
+test-python: BIN = $(VENV)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/bin
+test-python:  ## make .venv-3.13 with the newest packages, and build, load and train there: PYTHON=python3.13
+	test -x $(BIN)/python || $(PYTHON) -m venv $(BIN:/bin=)
+	$(BIN)/python -m pip install -q --upgrade setuptools wheel
+	$(BIN)/python -m pip install -q --upgrade --upgrade-strategy eager --no-compile --no-build-isolation -e '.[$(EXTRAS)]'
+	$(BIN)/python -VV
+	$(BIN)/python -m pip list --format=freeze --exclude-editable
+	$(BIN)/python -m pytest $(TESTS)
+
 format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove what the demo made (not .venv)
+clean:  ## remove what the demo made (no environment)
 	rm -rf $(DEMO)

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loaders.errors import InputError
@@ -45,7 +45,7 @@ class Holder:
             machine=_machine(),
             process=os.getpid(),
             started=_started(os.getpid()) or "",
-            since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
             token=secrets.token_hex(16),
         )
 

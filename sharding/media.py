@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import av
 import numpy as np
@@ -51,6 +51,9 @@ _AUDIO_LEAD = 0.5  # seconds: decoders of sound need a few frames after a seek u
 # processor's instruction set; the bytes of a dataset must not. Planes (gbrp) come faster than pixels. The flags stand
 # in libswscale/swscale.h: bilinear, full chroma interpolation, accurate rounding, bit-exact; PyAV 17 names not all.
 _TO_RGB = 0x2 | 0x2000 | 0x40000 | 0x80000
+
+# PyAV up to 18 refuses a file whose titles are not UTF-8, unless it is told otherwise. PyAV 19 keeps such bytes itself.
+_ANY_TITLES: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
 
 class MediaError(Exception):
@@ -305,7 +308,7 @@ class _Film:
                     raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
                 if self.width == 0:
                     self.start = self.stop = max(start, first)
-                    self._see(picture, stream.sample_aspect_ratio or Fraction(1))
+                    self._see(picture, Fraction(stream.sample_aspect_ratio or 1))
                 # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
                 start, stop = max(start, first), min(stop, last)
                 self.count += stop > first
@@ -463,7 +466,7 @@ def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
         raise MediaError("missing", str(path))
     with _blamed("it does not open"):
         # Absolute, because FFmpeg takes what stands before a colon for a protocol.
-        container = av.open(str(path.absolute()), metadata_errors="replace")
+        container = av.open(str(path.absolute()), **_ANY_TITLES)
     with container:
         _limit((container.duration or 0) / av.time_base, max_seconds)
         yield container

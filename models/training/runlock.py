@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from loaders.errors import InputError
@@ -37,7 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:  # some network file systems have no locks
             _log.warning("%s: cannot be locked (%s): see that no other process trains there", folder, error.strerror)
         else:
-            since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            since = datetime.now(UTC).isoformat(timespec="seconds")
             file.truncate()
             file.write(f"process {os.getpid()} on {socket.gethostname()}, since {since},")
             file.flush()
