@@ -123,6 +123,18 @@ class Store:
 
         return self._persist(name, attempt)
 
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of an object from ``start`` to before ``end``; fewer where it ends before.
+
+        Raises:
+            InputError: there is no such object, or the store fails.
+        """
+
+        def attempt(file_system: Any, root: str) -> bytes:
+            return bytes(file_system.cat_file(f"{root}/{name}", start=start, end=end))
+
+        return self._persist(name, attempt)
+
     def fetch(self, name: str, file: Path) -> bool:
         """Copy an object to a file that is whole or absent; whether there is such an object."""
 
