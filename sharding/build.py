@@ -303,7 +303,9 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
 
 def _build_remotely(work: _Work, url: str, options: RemoteOptions, *, extend: bool) -> tuple[Manifest, _Outcome]:
     with remote_output(url, options.scratch, options.break_lock) as place:
-        former, first_numbers = place.former(), None
+        first_numbers = None
+        with _mendable(options.scratch):
+            former = place.former()
         if former is None and extend:
             raise InputError(f"{url}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
         if former is not None:
