@@ -8,6 +8,10 @@ DATASET/
     rejected.parquet        the utterances left out, and why
 
 dataset.json holds the SHA-256 of every other file, and a digest of itself: no byte of a dataset is unprotected.
+
+In a store, where several objects cannot be exchanged in one step, an extension puts the new tables under `staged` names
+first, then exchanges dataset.json, and then the tables under their own names. Whoever finds another table than the one
+that dataset.json declares looks for it there; whoever does not find it there either reads dataset.json again.
 """
 
 import dataclasses
@@ -111,9 +115,22 @@ class Manifest:
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
     video_names: str = "corpus"  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
 
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """SHA-256 of each table, the catalogs and rejected.parquet, by its path within the dataset."""
+        return {
+            **{f"{name}/{CATALOG}": split.catalog_sha256 for name, split in self.splits.items()},
+            REJECTED: self.rejected_sha256,
+        }
+
     def member(self, name: str) -> Member | None:
         """The declaration of a member, None where the dataset has none of that name."""
         return next((member for member in self.members if member.name == name), None)
+
+
+def staged(sha256: str) -> str:
+    """Where a table that an extension makes stands in a store until it has its own name."""
+    return f".build/tables/{sha256}.parquet"
 
 
 def to_json(manifest: Manifest) -> str:

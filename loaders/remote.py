@@ -1,7 +1,7 @@
 """A dataset in an object store: its description here, its shards by way of the cache.
 
 dataset.json and the splits' catalogs are small and are copied whole; of shards only those that are drawn from are
-fetched, see `loaders.cache`.
+fetched, see `loaders.cache`. A dataset may be extended at any moment: what is copied are catalogs of one dataset.json.
 """
 
 import hashlib
@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from loaders.cache import FileSystem
-from loaders.dataset import CATALOG, MANIFEST, Manifest, from_json, read_manifest
+from loaders.dataset import CATALOG, MANIFEST, Manifest, from_json, read_manifest, staged
 from loaders.errors import InputError
 from loaders.filesystem import file_system_of, url_of
 from loaders.retry import persist
 from loaders.tables import ChangedFileError, opened
 
 _log = logging.getLogger(__name__)
+_EXCHANGES = 8  # of dataset.json while a dataset is opened: one that changes more often is not extended but unstable
 
 
 def _default_cache() -> Path:
@@ -66,20 +67,29 @@ def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, 
         InputError: a scheme without its package, a store that cannot be reached, or no dataset there.
     """
     file_system, path = file_system_of(url, options)
-    text, manifest = _fetch_manifest(file_system, f"{path}/{MANIFEST}", f"{url}/{MANIFEST}")
-    folder = cache / "described" / hashlib.sha256(text).hexdigest()
-    if split is not None and split in manifest.splits:
-        catalog = folder / split / CATALOG
-        sha256 = manifest.splits[split].catalog_sha256
-        if not _has(catalog, sha256):
-            name = f"{url}/{split}/{CATALOG}"
-            _write(catalog, _fetch(file_system, f"{path}/{split}/{CATALOG}", name, sha256))
-    _write(folder / MANIFEST, text)
-    return RemoteDataset(folder, file_system, path)
+    for _ in range(_EXCHANGES):
+        text, manifest = _fetch_manifest(file_system, f"{path}/{MANIFEST}", f"{url}/{MANIFEST}")
+        folder = cache / "described" / hashlib.sha256(text).hexdigest()
+        try:
+            if split is not None and split in manifest.splits:
+                catalog = folder / split / CATALOG
+                sha256 = manifest.splits[split].catalog_sha256
+                if not _has(catalog, sha256):
+                    _write(catalog, _fetch_table(file_system, path, f"{split}/{CATALOG}", sha256, url, text))
+        except _ExchangedError:
+            _log.warning("%s: is another one now: read again", f"{url}/{MANIFEST}")
+            continue
+        _write(folder / MANIFEST, text)
+        return RemoteDataset(folder, file_system, path)
+    raise InputError(f"{url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there")
 
 
 class _OtherBytesError(Exception):
     """What came is not what it should be: on its way, or in the store."""
+
+
+class _ExchangedError(InputError):
+    """dataset.json is another one than the one that was read: never worth asking again for what that one declares."""
 
 
 def _fetch_manifest(file_system: Any, path: str, name: str) -> tuple[bytes, Manifest]:
@@ -99,22 +109,58 @@ def _fetch_manifest(file_system: Any, path: str, name: str) -> tuple[bytes, Mani
         before = text
 
 
-def _fetch(file_system: Any, path: str, name: str, sha256: str | None = None) -> bytes:
-    """An object, asked for until it comes with the bytes that it should have."""
+def _fetch(file_system: Any, path: str, name: str) -> bytes:
+    """An object, asked for until it comes."""
 
     def attempt() -> bytes:
         try:
-            data = bytes(file_system.cat_file(path))
+            return bytes(file_system.cat_file(path))
         except FileNotFoundError as error:
-            raise InputError(
-                f"{name.removesuffix('/' + MANIFEST)}: no dataset there ({path} is missing): see to the URL, or upload "
-                "it"
-            ) from error
-        if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise _OtherBytesError(f"not the one that {MANIFEST} declares")
-        return data
+            raise _missing(name.removesuffix("/" + MANIFEST), path) from error
 
     return persist(attempt, name)
+
+
+def _fetch_table(file_system: Any, root: str, table: str, sha256: str, url: str, text: bytes) -> bytes:
+    """A table, asked for until it comes with the bytes that dataset.json declares.
+
+    Args:
+        file_system: of the store.
+        root: of the dataset, as the file system names it.
+        table: its path within the dataset.
+        sha256: that it must have.
+        url: of the dataset.
+        text: of the dataset.json that says so.
+
+    Raises:
+        _ExchangedError: dataset.json is another one now.
+        InputError: there is no such table.
+    """
+
+    def attempt() -> bytes:
+        absent = None
+        for place in (table, staged(sha256)):
+            try:
+                data = bytes(file_system.cat_file(f"{root}/{place}"))
+            except (FileNotFoundError, PermissionError) as error:
+                # To one who may not list a bucket, S3 says of what is not there that it is forbidden.
+                if place == table and isinstance(error, PermissionError):
+                    raise
+                absent = absent or (error if place == table else None)
+                continue
+            if hashlib.sha256(data).hexdigest() == sha256:
+                return data
+        if bytes(file_system.cat_file(f"{root}/{MANIFEST}")) != text:
+            raise _ExchangedError(f"{url}/{MANIFEST}: was exchanged while the dataset was opened: open it again")
+        if absent is not None:
+            raise _missing(url, f"{root}/{table}") from absent
+        raise _OtherBytesError(f"not the one that {MANIFEST} declares")
+
+    return persist(attempt, f"{url}/{table}")
+
+
+def _missing(url: str, path: str) -> InputError:
+    return InputError(f"{url}: no dataset there ({path} is missing): see to the URL, or upload it")
 
 
 def _has(path: Path, sha256: str) -> bool:

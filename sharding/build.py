@@ -242,8 +242,6 @@ def build(
     if settings.openface_bin is not None:
         require_openface(settings.openface_bin)
     url = url_of(output)
-    if url is not None and extend:
-        raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}", markup=False)
@@ -254,7 +252,7 @@ def build(
     began = time.perf_counter()
     work = _Work(corpus, settings, workers, engine or LocalEngine(workers=workers))
     if url is not None:
-        manifest, outcome = _build_remotely(work, url, remote or RemoteOptions())
+        manifest, outcome = _build_remotely(work, url, remote or RemoteOptions(), extend=extend)
     elif extend:
         manifest, outcome = _extend(work, output)
     else:
@@ -342,10 +340,25 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
     return manifest, (lacks, speed)
 
 
-def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Manifest, _Outcome]:
+def _build_remotely(work: _Work, url: str, options: RemoteOptions, *, extend: bool) -> tuple[Manifest, _Outcome]:
     with remote_output(url, options.scratch, options.break_lock) as place:
-        jobs = work.plan(place.folder)
-        missing = place.missing(jobs)
+        first_numbers = None
+        with _mendable(options.scratch):
+            former = place.former()
+        if former is None and extend:
+            raise InputError(f"{url}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
+        if former is not None:
+            extension = plan_extension(work.corpus, url, work.settings, work.workers, former)
+            if extension.is_empty:
+                console.print(f"{url}: holds all of these utterances already")
+                place.remove_work()
+                return former.manifest, None
+            if not extend:
+                more = f"{len(extension.corpus.utterances)} utterances and {len(extension.corpus.rejected)} rejected"
+                raise InputError(f"{url}: a finished dataset is there, without {more} of these: --extend it")
+            work, first_numbers = replace(work, corpus=extension.corpus), extension.first_numbers
+        jobs = work.plan(place.folder, first_numbers)
+        missing = place.missing(jobs, former)
         with _mendable(options.scratch):
             speed = work.build(missing, jobs)
             place.fetch_receipts(jobs)
@@ -359,11 +372,12 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Mani
                     corpus.rejected,
                     apart=corpus.apart,
                     video_names=corpus.video_names,
+                    former=former,
                 )
             except NothingBuiltError as error:
                 place.remove_work()  # nothing is left where nothing came of it
                 raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
-        place.publish(manifest)
+        place.publish(manifest, former)
     return manifest, (lacks, speed)
 
 

@@ -296,9 +296,10 @@ class _Examination:
         table = catalog_rows(check.dataset / check.split, check.first_row, check.shard.clips)
         rows = {}
         for place, row in enumerate(table.to_pylist()):
-            if row["key"] in rows:
-                self._catalog_fault("the key has two rows", where=row["key"])
-            rows[row["key"]] = {**row, "place": place}
+            key = row["key"] or ""  # a row without a key is no clip's
+            if key in rows:
+                self._catalog_fault("the key has two rows", where=key)
+            rows[key] = {**row, "place": place}
         return rows
 
     def _require_all_rows(self) -> None:

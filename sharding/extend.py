@@ -1,9 +1,9 @@
 """More utterances for a finished dataset: its shards stay as they are, the new utterances get new ones.
 
-All that is new is made in a folder beside the dataset, ``.<name>.extension``: first the shards, then the dataset as it
-will be, with the shards of both (as hard links, nothing is copied) and new catalogs. Then the two datasets change
-places in one step. Until then the dataset is what it was, from then on it is the new one, and no reader ever meets
-catalogs of the one with a dataset.json of the other.
+In a folder, all that is new is made in a folder beside the dataset, ``.<name>.extension``: first the shards, then the
+dataset as it will be, with the shards of both (as hard links, nothing is copied) and new catalogs. Then the two
+datasets change places in one step. Until then the dataset is what it was, from then on it is the new one, and no reader
+ever meets catalogs of the one with a dataset.json of the other. How it is done in a store, `sharding.remote` says.
 """
 
 import errno
@@ -75,20 +75,23 @@ def untouched_unless_begun(folder: Path) -> Iterator[None]:
         raise
 
 
-def plan_extension(corpus: Corpus, dataset: Path, settings: BuildSettings, workers: int) -> Extension:
+def plan_extension(
+    corpus: Corpus, dataset: Path | str, settings: BuildSettings, workers: int, former: Former | None = None
+) -> Extension:
     """Hold a corpus against a dataset that was built from a part of it.
 
     Args:
         corpus: all of it: what the dataset has, as it was, and what is new. Leaks are settled.
-        dataset: its folder.
+        dataset: its folder, or its URL.
         settings: of the dataset's build.
         workers: sources are looked at by four times as many threads.
+        former: the dataset, where it has been read already, as one of a store has.
 
     Raises:
         InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, or the
             dataset is faulty; the message names the first.
     """
-    former = read_former(dataset.resolve())
+    former = former or read_former(Path(dataset).resolve())
     require_same_build(former.manifest, corpus, settings, dataset)
     require_distinct(corpus.utterances)
     clips, refusals = former.utterances(), former.rejected()
@@ -122,7 +125,7 @@ def plan_extension(corpus: Corpus, dataset: Path, settings: BuildSettings, worke
     return Extension(former=former, corpus=fresh)
 
 
-def _require_unshared_names(clips: Iterable[Names], manifest: Manifest, corpus: Corpus, dataset: Path) -> None:
+def _require_unshared_names(clips: Iterable[Names], manifest: Manifest, corpus: Corpus, dataset: Path | str) -> None:
     """Raise InputError where two speakers of a dataset have videos of one name, which it takes for one video and the
     corpus for two, or the other way round."""
     speakers: dict[str, str] = {}
@@ -149,7 +152,7 @@ def _with_fingerprint(utterance: Utterance) -> Utterance:
     return replace(utterance, source_xxh3=fingerprint(utterance))
 
 
-def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettings, dataset: Path) -> None:
+def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettings, dataset: Path | str) -> None:
     """Raise InputError where a dataset is not of this corpus, built with these settings."""
     if manifest.corpus != corpus.name:
         raise InputError(f"{dataset}: was built from {manifest.corpus}, not from {corpus.name}: {_AGAIN}")

@@ -24,7 +24,7 @@ _NAMES = ("speaker", "video", "utterance")
 class Former:
     """The dataset that is extended."""
 
-    folder: Path
+    folder: Path  #: with its tables: its own, or a copy of them where it lies in a store
     manifest: Manifest
 
     def shards(self, split: str) -> list[Shard]:
@@ -77,25 +77,31 @@ class Former:
         return moments
 
 
-def read_former(folder: Path) -> Former:
+def read_former(folder: Path, objects: Mapping[str, int] | None = None) -> Former:
     """The dataset in ``folder``, if its files are there; that every byte of the shards is right, verify tells.
+
+    Args:
+        folder: the dataset's, or of the copy of its description.
+        objects: names and bytes of what the store has, where its shards lie in one.
 
     Raises:
         InputError: there is no dataset, one that was built before utterances had fingerprints, or a file of it is
             missing or is not as dataset.json says.
     """
     manifest = read_manifest(folder)
-    digests = {REJECTED: manifest.rejected_sha256}
+    mend = "run sharding/verify.py --repair, then extend"
+    if objects is not None:
+        mend = "upload it again as it was built; sharding/verify.py tells what else is wrong"
     sizes: dict[str, int | None] = {}
     for name, split in manifest.splits.items():
-        digests[f"{name}/{CATALOG}"] = split.catalog_sha256
         for shard in split.shards:
             sizes[f"{name}/{shard.name}"] = shard.bytes
             sizes[index_path(f"{name}/{shard.name}")] = None
     for path, size in sizes.items():
-        _require((folder / path).is_file() and size in (None, (folder / path).stat().st_size), folder / path)
-    for path, digest in digests.items():
-        _require((folder / path).is_file() and sha256_of(folder / path) == digest, folder / path)
+        found = _size(folder / path) if objects is None else objects.get(path)
+        _require(found is not None and size in (None, found), folder / path, mend)
+    for path, digest in manifest.tables.items():
+        _require((folder / path).is_file() and sha256_of(folder / path) == digest, folder / path, mend)
         if "source_xxh3" not in read_schema(folder / path).names:
             raise InputError(
                 f"{folder / path}: says nothing of its sources' files, an earlier version built it: build the dataset "
@@ -104,9 +110,13 @@ def read_former(folder: Path) -> Former:
     return Former(folder=folder, manifest=manifest)
 
 
-def _require(holds: bool, path: Path) -> None:
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _require(holds: bool, path: Path, mend: str) -> None:
     if not holds:
-        raise InputError(f"{path}: is not as {MANIFEST} says: run sharding/verify.py --repair, then extend")
+        raise InputError(f"{path}: is not as {MANIFEST} says: {mend}")
 
 
 def same_statement(stated: Mapping[str, Any], name: str, value: Any) -> bool:

@@ -1,7 +1,8 @@
 """A page to look at a dataset: ``python sharding/gallery.py DATASET --output DIR``, then open DIR/index.html.
 
 Clips as moving pictures with their sound, spectrogram, gaze and label; what was rejected, and why; and pairs of the
-training's own order, to guess which belong together. The page is static: it needs no server and no network.
+training's own order, to guess which belong together. The page is static: it needs no server and no network. DATASET may
+be a URL: of its shards only the clips that are shown are fetched.
 
 DIR/
     index.html              the page, with everything but the media
@@ -22,11 +23,12 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -36,22 +38,30 @@ from numpy.typing import NDArray
 
 from loaders import randomness
 from loaders.catalog import Catalog, open_catalog
-from loaders.dataset import EMOTIONS, REJECTED, Manifest, read_manifest, require_split
+from loaders.dataset import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
 from loaders.errors import InputError, reported
 from loaders.examples import Sampler
-from loaders.filesystem import local_path
+from loaders.filesystem import local_path, url_of
 from loaders.order import permute
 from loaders.pairs import KINDS
 from loaders.storage import CorruptMemberError, Shards
 from loaders.tables import opened
+from sharding.description import copied_description
 from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
+from sharding.members import declared_badly, largest
+from sharding.ranges import fetch_members
 from sharding.spectrogram import spectrogram_png
+from sharding.store import Store
 from sharding.waveform import decode_waveform
+
+R = TypeVar("R")
 
 INDEX = "index.html"
 MEDIA = "media"
 MOST = 2000  #: clips or pairs on one page
 MOST_REJECTED = 200  #: rejected utterances listed for one reason; all are counted
+
+_AT_ONCE = 16  # clips that are fetched from a store at a time
 
 _TEMPLATE = Path(__file__).with_name("gallery_page.html")
 _GENERATOR = '<meta name="generator" content="filmstrip gallery">'  # by which an older gallery is known
@@ -138,21 +148,36 @@ def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Wri
     """Write the page about a dataset. It appears when it is whole, and then takes an older gallery's place.
 
     Args:
-        dataset: a built dataset's folder.
+        dataset: a built dataset's folder, or its URL as a path.
         output: a folder that is not there, is empty, or holds a gallery.
         settings: what to show. The page depends on these and the dataset, on nothing else.
 
     Raises:
         InputError: a setting is out of range; no such dataset or split; the split cannot offer the negatives; a member
-            that is shown is damaged; the output holds something else or cannot be written.
+            that is shown is damaged; the output holds something else or cannot be written; a store fails.
     """
     settings.check()
+    url = url_of(dataset)
+    if url is None:
+        return _write_gallery(dataset, output, settings, None)
+    store = Store(url=url, attempts=4)
+    with copied_description(store) as copy:
+        return _write_gallery(copy, output, settings, store)
+
+
+def _write_gallery(dataset: Path, output: Path, settings: GallerySettings, store: Store | None) -> Written:
+    """``store``: where the shards are; None: beside the catalogs."""
     manifest = read_manifest(dataset)
     names = settings.split or tuple(name for name, split in sorted(manifest.splits.items()) if split.clips)
     for name in names:
         require_split(manifest, name, dataset)
+    for declared in manifest.members:
+        if (problem := declared_badly(declared)) is not None:
+            raise InputError(f"{dataset / MANIFEST}: {problem}: build the dataset again")
     members = ["filmstrip", "audio", *(name for name in ("gaze", "gaze_frames") if manifest.member(name) is not None)]
     catalogs = {name: open_catalog(dataset, name, members) for name in names}
+    for catalog in catalogs.values():
+        _require_labels(catalog)
     shown = choose_clips(catalogs, settings.clips, settings.seed)
     pairs = draw_pairs(catalogs["train" if "train" in catalogs else names[0]], settings)
     places = list(dict.fromkeys([*shown, *(pair.clip for pair in pairs), *(pair.audio_clip for pair in pairs)]))
@@ -165,7 +190,7 @@ def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Wri
             "emotions": EMOTIONS,
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
             "rejected": _rejected(dataset, manifest.rejected_sha256, None if not settings.split else set(names)),
-            "clips": _write_clips(folder, catalogs, places, with_film={*shown, *(pair.clip for pair in pairs)}),
+            "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, store),
             "shown": [number[place] for place in shown],
             "pairs": [
                 {
@@ -254,6 +279,16 @@ def draw_pairs(catalog: Catalog, settings: GallerySettings) -> list[Pair]:
     ]
 
 
+def _require_labels(catalog: Catalog) -> None:
+    """Raise InputError where a label is not one of `EMOTIONS`."""
+    wrong = np.flatnonzero((catalog.emotion < -1) | (catalog.emotion >= len(EMOTIONS)))
+    if len(wrong):
+        raise InputError(
+            f"{catalog.folder / CATALOG}: row {wrong[0]} has the emotion {catalog.emotion[wrong[0]]}, which is none: "
+            "build the split again"
+        )
+
+
 def _about_split(catalog: Catalog) -> dict[str, Any]:
     entry = catalog.manifest.splits[catalog.split]
     labels = np.bincount(catalog.emotion.astype(np.int64) + 1, minlength=len(EMOTIONS) + 1)
@@ -274,6 +309,9 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
     path = dataset / REJECTED
     try:
         with opened(path, sha256) as source, pq.ParquetFile(source) as file:
+            for name in columns:
+                if not pa.types.is_string(file.schema_arrow.field(name).type):
+                    raise ValueError(f"column {name!r} holds no texts")
             for batch in file.iter_batches(columns=columns):
                 for row in batch.to_pylist():
                     if splits is not None and row["split"] and row["split"] not in splits:
@@ -282,8 +320,9 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
                     counts[reason] += 1
                     if counts[reason] <= MOST_REJECTED:
                         listed.setdefault(reason, []).append(row)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(f"{path}: cannot be read ({error}): run sharding/verify.py") from error
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: cannot be read ({why}): run sharding/verify.py") from error
     return [{"reason": reason, "count": count, "rows": listed[reason]} for reason, count in counts.most_common()]
 
 
@@ -291,20 +330,36 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
 
 
 def _write_clips(
-    folder: Path, catalogs: Mapping[str, Catalog], places: Sequence[Place], with_film: set[Place]
+    folder: Path,
+    catalogs: Mapping[str, Catalog],
+    places: Sequence[Place],
+    with_film: set[Place],
+    store: Store | None,
 ) -> list[dict[str, Any]]:
     """What the page says of each clip, in the order given; their media are written on the way, one clip at a time."""
     about = _names(catalogs, places)
     clips = []
     shards = {name: Shards(catalog) for name, catalog in catalogs.items()}
-    for number, place in enumerate(places):
-        manifest = catalogs[place.split].manifest
+
+    def read(place: Place) -> dict[str, bytes] | CorruptMemberError | ValueError:
+        catalog = catalogs[place.split]
         try:
-            members = {
+            _require_credible(catalog, place.row)
+            if store is not None:
+                return fetch_members(store, catalog, place.row)
+            return {
                 name: bytes(data)
-                for name in catalogs[place.split].members
+                for name in catalog.members
                 if (data := shards[place.split].read(name, place.row)) is not None
             }
+        except (CorruptMemberError, ValueError) as error:
+            return error
+
+    for number, (place, members) in enumerate(zip(places, _read_ahead(read, places, store), strict=True)):
+        manifest = catalogs[place.split].manifest
+        try:
+            if not isinstance(members, dict):
+                raise members
             media = _write_media(folder / MEDIA, number, members, manifest, film=place in with_film)
             gaze = _gaze(members["gaze"], manifest) if "gaze" in members else None
             curves = _curves(members["gaze_frames"]) if "gaze_frames" in members else None
@@ -317,13 +372,36 @@ def _write_clips(
     return clips
 
 
+def _require_credible(catalog: Catalog, row: int) -> None:
+    """Raise ValueError for a member that is longer than what it holds can be, before memory is taken for it."""
+    for name, extent in catalog.members.items():
+        member = catalog.manifest.member(name)
+        if member is not None and extent.size[row] > largest(member):
+            raise ValueError(f"{name}: {extent.size[row]} bytes are too many for it")
+
+
+def _read_ahead(read: Callable[[Place], R], places: Sequence[Place], store: Store | None) -> Iterator[R]:
+    """What is read of each place, in their order; of a store, several at a time."""
+    if store is None:
+        yield from map(read, places)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for first in range(0, len(places), _AT_ONCE):
+            yield from pool.map(read, places[first : first + _AT_ONCE])
+
+
 def _names(catalogs: Mapping[str, Catalog], places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
     """Each clip's strings and numbers from its catalog."""
     columns = ["key", "speaker", "video", "utterance", "start", "padded", "emotion", "arousal", "valence"]
     about = {}
     for split, catalog in catalogs.items():
         chosen = [place for place in places if place.split == split]
-        rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
+        path = catalog.folder / CATALOG
+        try:
+            rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            why = str(error).splitlines()[0]
+            raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
         for place, row in zip(chosen, rows, strict=True):
             about[place] = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
     return about
@@ -472,7 +550,7 @@ class _Arguments:
     """Make a page to look at a dataset: its clips, what was rejected, and pairs to guess. No server, no network."""
 
     dataset: Annotated[Path, tyro.conf.Positional]
-    """Folder of a built dataset."""
+    """Folder of a built dataset, or its URL."""
     output: Path
     """Folder to make: not there, empty, or an older gallery, which is replaced."""
     settings: Annotated[GallerySettings, tyro.conf.arg(name="")] = field(default_factory=GallerySettings)

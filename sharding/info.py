@@ -66,10 +66,7 @@ def describe(dataset: Path) -> DatasetInfo:
     url = url_of(dataset)
     if url is not None:
         with copied_description(Store(url=url, attempts=4)) as folder:
-            try:
-                return describe(folder)
-            except InputError as error:
-                raise InputError(str(error).replace(str(folder), url)) from error
+            return describe(folder)
     manifest = read_manifest(dataset)
     return DatasetInfo(
         manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}

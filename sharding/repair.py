@@ -1,8 +1,9 @@
 """What can be mended of a dataset without its sources.
 
 Catalogs and indices are made again from the shards: a clip's tar entries hold all that they say. A shard that is faulty
-itself is taken out. Nothing is deleted: what is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``.
-dataset.json changes last; a repair that is killed before is finished by the next one.
+itself is taken out. Nothing is deleted: what is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``,
+and what other tools have put there, see `sharding.sidecars`, stays where it is. dataset.json changes last; a repair
+that is killed before is finished by the next one.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from sharding.examine import ShardReport, catalog_rows, index_path
 from sharding.faults import REMAKE
 from sharding.finish import finish_split, write_rejected
 from sharding.report import Report, gaze_moments
+from sharding.sidecars import FILE_SYSTEM
 from sharding.writer import WORK_FOLDER, whole_or_absent
 
 QUARANTINE = ".quarantine"
@@ -75,6 +77,12 @@ class _Repair:
                 gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
             )
         write_manifest(self._dataset, manifest)
+        if splits != self._manifest.splits:
+            for tool in set(self._report.beside) - {FILE_SYSTEM}:
+                paths = self._report.beside[tool]
+                self._done.append(
+                    f"{self._dataset / paths[0]}: is {tool}'s, and tells of the dataset as it was: make it again"
+                )
         return [*self._done, f"{self._dataset / MANIFEST}: written; the former one is in {self._quarantine}"]
 
     def _repair_split(self, name: str) -> Split:

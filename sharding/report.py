@@ -1,6 +1,6 @@
 """What a verification found, and what a repair goes by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class Report:
     seconds: float
     catalogs: frozenset[str]  #: splits whose catalog has its SHA-256
     shards: tuple[ShardReport, ...]  #: by split and number
+    beside: Mapping[str, tuple[str, ...]]  #: files and folders of other tools that lie there, by tool, see `sidecars`
 
     @property
     def is_whole(self) -> bool:

@@ -54,14 +54,21 @@ class Store:
 
         return self._persist("", attempt)
 
-    def put(self, file: Path, name: str) -> None:
+    def put(self, file: Path, name: str, *, in_place: bool = False) -> None:
         """Upload a file, read it back, and compare size and SHA-256.
 
         Reading back costs as much again as the upload, and trusts nothing: neither what the store says of itself, nor
         that its checksums are of the bytes, which holds for some of its ways to encrypt and to join parts only.
 
+        Args:
+            file: to upload.
+            name: of the object.
+            in_place: there is such an object, which must not be gone for a moment: where what comes back is wrong, the
+                file is uploaded again and nothing is removed.
+
         Raises:
-            InputError: it cannot be done, or what comes back is wrong time and again. No such object is left then.
+            InputError: it cannot be done, or what comes back is wrong time and again. No such object is left then,
+                unless it is ``in_place``.
         """
         size, sha256 = file.stat().st_size, sha256_of(file)
 
@@ -74,8 +81,9 @@ class Store:
                 digest.update(block)
                 length += len(block)
             if (length, digest.hexdigest()) != (size, sha256):
-                with suppress(Exception):  # what counts is that the upload failed; it is made again or reported
-                    file_system.rm_file(path)
+                if not in_place:
+                    with suppress(Exception):  # what counts is that the upload failed; it is made again or reported
+                        file_system.rm_file(path)
                 raise DamagedUploadError(f"read back {length} bytes that are not the {size} uploaded")
 
         self._persist(name, attempt)
@@ -112,6 +120,18 @@ class Store:
                 return bytes(file_system.cat_file(f"{root}/{name}"))
             except FileNotFoundError:
                 return None
+
+        return self._persist(name, attempt)
+
+    def read(self, name: str, start: int, end: int) -> bytes:
+        """The bytes of an object from ``start`` to before ``end``; fewer where it ends before.
+
+        Raises:
+            InputError: there is no such object, or the store fails.
+        """
+
+        def attempt(file_system: Any, root: str) -> bytes:
+            return bytes(file_system.cat_file(f"{root}/{name}", start=start, end=end))
 
         return self._persist(name, attempt)
 

@@ -2,8 +2,8 @@
 
 Everything that dataset.json promises is held against the files: every byte is covered by a SHA-256, the shards' tar
 structure, catalogs, indices and checksums must agree, members must decode to what is declared, and the splits must
-share nothing that they must not. Exit status 0: whole; 1: a fault was found; 2: wrong usage. DATASET may be a URL: its
-shards are fetched one a worker.
+share nothing that they must not. What other tools have put beside it is noted, and left alone. Exit status 0: whole;
+1: a fault was found; 2: wrong usage. DATASET may be a URL: its shards are fetched one a worker.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ from rich.table import Table
 from loaders import randomness
 from loaders.catalog import schema
 from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
-from loaders.errors import InputError, reported
+from loaders.errors import InputError, printable, reported
 from loaders.filesystem import url_of
 from loaders.order import permute
 from loaders.tables import read_metadata, read_schema, read_table
@@ -44,11 +44,13 @@ from sharding.names import distinct
 from sharding.repair import QUARANTINE, repair
 from sharding.report import Report, gaze_moments
 from sharding.shortcut import find_shortcuts, report_shortcuts
+from sharding.sidecars import owner_of
 from sharding.store import Store
 from sharding.writer import WORK_FOLDER, sha256_of
 
 _REBUILD = "build the dataset again"
 _BETWEEN = "\0"
+_NAMED = 4  # files of another tool's
 _SMALL = 64e6  # bytes: below, starting processes takes longer than reading
 
 
@@ -70,13 +72,16 @@ def verify(
         progress: called for each shard that is done.
 
     Raises:
-        InputError: there is no such folder, one of it may not be read, a worker process died, or a store fails.
+        InputError: there is no such folder, one of it may not be read, a worker process died, a store fails, or the
+            dataset in it was exchanged for another meanwhile.
     """
     url = url_of(dataset)
     if url is not None:
         store = Store(url=url)
         with copied_description(store) as copy:
             report = _verify(copy, decode=decode, sample=sample, workers=workers, progress=progress, store=store)
+            if store.get(MANIFEST) != (copy / MANIFEST).read_bytes():
+                raise InputError(f"{url}: was changed while it was verified: verify it again")
             faults = tuple(_for_a_store(fault) for fault in report.faults)
             return dataclasses.replace(report, dataset=dataset, faults=faults)
     if not dataset.is_dir():
@@ -105,9 +110,10 @@ def _verify(
     manifest = _manifest(dataset, faults)
     shards: list[ShardReport] = []
     catalogs: frozenset[str] = frozenset()
+    beside: dict[str, tuple[str, ...]] = {}
     if manifest is not None:
         found = _files(dataset, manifest, faults) if store is None else _objects(store, faults)
-        _check_folder(dict(found), manifest, faults)
+        beside = _check_folder(dict(found), manifest, faults)
         _check_rejected(dataset, manifest, faults)
         catalogs = frozenset(split for split in manifest.splits if _check_catalog(dataset, manifest, split, faults))
         checks = [
@@ -137,6 +143,7 @@ def _verify(
         seconds=time.perf_counter() - began,
         catalogs=catalogs,
         shards=tuple(shards),
+        beside=beside,
     )
 
 
@@ -170,8 +177,12 @@ def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
 # -- the folder
 
 
-def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultList) -> None:
-    """What dataset.json names is ``found`` as plain files, and nothing else is."""
+def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultList) -> dict[str, tuple[str, ...]]:
+    """What dataset.json names is ``found`` as plain files, and nothing else is but what other tools put there.
+
+    Returns:
+        That, by tool.
+    """
     expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"}
     for name, split in manifest.splits.items():
         expected[f"{name}/{CATALOG}"] = REMAKE
@@ -186,8 +197,14 @@ def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultLi
             faults.add("missing", path, "is not there", mend)
         elif not found[path]:
             faults.add("missing", path, "is no plain file but a link or a folder", "put the file itself there")
+    beside: dict[str, list[str]] = {}
     for path in sorted(set(found) - set(expected)):
+        tool = owner_of(path)
+        if tool is not None:
+            beside.setdefault(tool, []).append(path)
+            continue
         faults.add("extra", path, f"is not in {MANIFEST}", f"--repair moves it to {QUARANTINE}")
+    return {tool: tuple(paths) for tool, paths in beside.items()}
 
 
 def _files(dataset: Path, manifest: Manifest, faults: FaultList) -> Iterator[tuple[str, bool]]:
@@ -236,8 +253,8 @@ def _check_rejected(dataset: Path, manifest: Manifest, faults: FaultList) -> Non
     if not _has_digest(dataset, REJECTED, manifest.rejected_sha256, mend, faults):
         return
     try:
-        reasons = Counter(read_table(dataset / REJECTED, ["reason"])["reason"].to_pylist())
-    except (OSError, pa.ArrowException) as error:
+        reasons = Counter(read_table(dataset / REJECTED, ["reason"])["reason"].cast(pa.string()).to_pylist())
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         faults.add("rejected", REJECTED, f"cannot be read ({_line(error)})", mend)
         return
     if reasons != Counter(manifest.rejected):
@@ -489,6 +506,7 @@ def _summary(report: Report, done: list[str]) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "faults": [dataclasses.asdict(fault) for fault in report.faults],
         "more_faults": report.more,
+        "beside": report.beside,
         "repaired": done,
     }
 
@@ -499,6 +517,7 @@ def _print(report: Report, done: list[str], console: Console) -> None:
     name = escape(url_of(report.dataset) or str(report.dataset))
     if report.is_whole:
         console.print(f"[green]{name}: whole[/]: {what}", soft_wrap=True)
+        _print_beside(report, console)
         return
     table = Table(title=f"{name}: {len(report.faults) + report.more} faults", title_style="bold red", show_lines=True)
     for column in ("file", "where", "what is wrong", "mend"):
@@ -509,8 +528,16 @@ def _print(report: Report, done: list[str], console: Console) -> None:
     if report.more:
         console.print(f"and {report.more} more of the same files")
     console.print(f"{name}: {what}", soft_wrap=True)
+    _print_beside(report, console)
     for line in done:
         console.print(escape(line), soft_wrap=True)
+
+
+def _print_beside(report: Report, console: Console) -> None:
+    for tool, paths in report.beside.items():
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        names = printable(", ".join(paths[:_NAMED]))
+        console.print(escape(f"beside it, of {tool}: {names}{more}"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ class S3:
     endpoint: str
     misdeeds: list[Misdeed] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)  #: method and path, of all requests
+    ranges: list[str] = field(default_factory=list)  #: of the requests for a part of an object, as "bytes=0-99"
     done: int = 0  #: misdeeds
 
     @property
@@ -58,6 +59,8 @@ class _Application:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"].encode("latin-1").decode()
         with self._lock:
             self._s3.requests.append((method, path))
+            if "HTTP_RANGE" in environ:
+                self._s3.ranges.append(environ["HTTP_RANGE"])
             misdeed = next((m for m in self._s3.misdeeds if self._is_meant(m, method, path)), None)
             if misdeed is not None:
                 misdeed.times -= 1

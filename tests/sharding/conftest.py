@@ -19,5 +19,6 @@ def s3(server: S3) -> S3:
     """The module's server, well-behaved and with nothing counted yet."""
     server.misdeeds.clear()
     server.requests.clear()
+    server.ranges.clear()
     server.done = 0
     return server

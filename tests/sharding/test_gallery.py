@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -34,6 +35,10 @@ from sharding.corpora.utterance import Corpus, Utterance
 from sharding.gallery import GallerySettings, Written, choose_clips, write_gallery
 from sharding.gaze import GAZE_NAMES
 from sharding.settings import BuildSettings
+from sharding.store import Store
+from sharding.verify import verify
+from tests.damage import copy_of, edit_catalog
+from tests.s3 import S3
 
 FPS, SIZE, SECONDS = 8, 64, 2.0
 MARKUP = '<img src=x onerror="window.hacked = 1">'
@@ -476,6 +481,89 @@ def test_a_damaged_clip_is_named_and_the_older_gallery_stays(dataset: Path, tmp_
         write_gallery(copy, output, GallerySettings(clips=99, pairs=0))
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset", "page"]
+
+
+def test_of_a_dataset_in_a_store_it_is_the_same_and_only_what_is_shown_is_fetched(
+    dataset: Path, page: Path, tmp_path: Path, s3: S3
+) -> None:
+    url = "s3://bucket/gallery/Größe 1"
+    store = Store(url=url)
+    for path in dataset.rglob("*"):
+        if path.is_file():
+            store.put(path, path.relative_to(dataset).as_posix())
+    for number, given_settings in enumerate((GALLERY, GallerySettings(clips=2, pairs=1, split=("test",)))):
+        write_gallery(dataset, tmp_path / f"local{number}", given_settings)
+        s3.ranges.clear()
+        s3.requests.clear()
+        write_gallery(Path(url), tmp_path / f"remote{number}", given_settings)
+        files = [
+            {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+            for folder in (tmp_path / f"local{number}", tmp_path / f"remote{number}")
+        ]
+        assert files[0] == files[1]
+        asked = [path for method, path in s3.requests if method == "GET" and path.endswith(".tar")]
+        assert len(asked) == len(s3.ranges) - sum(m == "GET" and p.endswith(".parquet") for m, p in s3.requests)
+        assert len(asked) == len(data_of(tmp_path / f"remote{number}")["clips"])
+    with pytest.raises(InputError, match=f"{url}/none: no dataset there"):
+        write_gallery(Path(f"{url}/none"), tmp_path / "none", GALLERY)
+    row = pq.read_table(dataset / "test/clips.parquet").to_pylist()[0]
+    content = bytearray((dataset / "test/000000.tar").read_bytes())
+    content[row["audio_offset"] + 100] ^= 1
+    (tmp_path / "damaged").write_bytes(content)
+    store.put(tmp_path / "damaged", "test/000000.tar")
+    with pytest.raises(InputError, match=rf"{url}/test: clip 0 .* audio in {url}/test/000000.tar does not have its"):
+        write_gallery(Path(url), tmp_path / "none", GallerySettings(clips=99, pairs=0, split=("test",)))
+    assert not (tmp_path / "none").exists()
+
+
+HOSTILE: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "a shard that is none": lambda table: table_with(table, "shard", 7),
+    "an offset beyond the shard": lambda table: table_with(table, "audio_offset", 1 << 40),
+    "a size beyond the shard": lambda table: table_with(table, "filmstrip_size", 1 << 62),
+    "no offset": lambda table: table_with(table, "filmstrip_offset", None),
+    "no key": lambda table: table_with(table, "key", None),
+    "a key with a path": lambda table: table_with(table, "key", "../../etc/passwd"),
+    "a time that is none": lambda table: table_with(table, "start", math.nan),
+    "no time": lambda table: table_with(table, "start", None),
+    "padding without end": lambda table: table_with(table, "padded", math.inf),
+    "an emotion that is none": lambda table: table_with(table, "emotion", 100),
+    "a negative emotion": lambda table: table_with(table, "emotion", -128),
+    "no speaker": lambda table: table_with(table, "speaker", None),
+    "no column": lambda table: table.drop_columns(["valence"]),
+    "another column": lambda table: table.set_column(0, "key", pa.array([[1]] * len(table))),
+}
+
+
+def table_with(table: pa.Table, name: str, value: Any) -> pa.Table:
+    place = table.schema.get_field_index(name)
+    kind = table.schema.field(place).type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    column = pa.array([value] * len(table), plain)
+    return table.set_column(
+        place, table.schema.field(place), column.cast(kind) if plain == kind else column.dictionary_encode()
+    )
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_catalog_that_lies_is_a_line_or_a_page_of_what_it_says(dataset: Path, tmp_path: Path, name: str) -> None:
+    """Its SHA-256 is right: whoever wrote it wrote dataset.json too."""
+    copy, output = copy_of(dataset, tmp_path / "dataset"), tmp_path / "page"
+    edit_catalog(copy, "train", HOSTILE[name])
+    refusal = None
+    try:
+        write_gallery(copy, output, GALLERY)
+    except InputError as error:
+        refusal = str(error)
+    if refusal is None:
+        assert data_of(output)["clips"]
+    else:
+        assert "\n" not in refusal
+        assert str(copy) in refusal
+        assert not output.exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"dataset", "page"}
+    report = verify(copy)
+    assert not report.is_whole
+    json.dumps([str(fault) for fault in report.faults])
 
 
 def test_an_array_is_as_long_as_its_data_whatever_its_header_says() -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,21 @@ def test_its_objects_are_the_local_builds_files(
     assert s3.requests.index(("PUT", f"{url.removeprefix('s3:/')}/dataset.json")) == max(
         number for number, (method, _) in enumerate(s3.requests) if method == "PUT"
     )
-    with pytest.raises(InputError, match=f"{url}: a finished dataset is there"):
-        build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path))
+
+
+def test_what_is_built_already_is_not_built_again(
+    films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path
+) -> None:
+    """Also where the build was killed between dataset.json and clearing up."""
+    manifest = build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path))
+    (tmp_path / "left").write_bytes(b"a receipt")
+    Store(url=url).put(tmp_path / "left", ".build/train-000000.parquet")
+    s3.requests.clear()
+    assert build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path)) == manifest
+    assert digests(url) == local
+    assert {path for method, path in s3.requests if method == "PUT"} == {f"{url.removeprefix('s3:/')}/{LOCK}"}
+    with pytest.raises(InputError, match=f"{url}: was built with --quality 90, not 80"):
+        build(corpus_of(films), Path(url), replace(SETTINGS, quality=80), 1, remote=RemoteOptions(scratch=tmp_path))
     assert digests(url) == local
 
 

@@ -660,6 +660,61 @@ def test_shards_are_described_by_more_than_their_tar(tiny: Path) -> None:
             assert sha256_of((tiny / split / shard.name).with_suffix(".idx")) == shard.index_sha256
 
 
+# Of other tools -------------------------------------------------------------------------------------------------------
+
+
+SIDECARS = {
+    "Energon": (
+        ".nv-meta/.info.json",
+        ".nv-meta/index.sqlite",
+        ".nv-meta/split.yaml",
+        "train/000000.tar.idx",
+        "test/.nv-meta/x",
+    ),
+    "wids": ("shardindex.json",),
+    "the Hugging Face Hub": (".gitattributes", "README.md", ".cache/huggingface/download/x.metadata"),
+    "a file system": (".DS_Store", "train/._000000.tar", "train/.nfs0000000002a4b1d300000001", "test/Thumbs.db"),
+}
+
+
+def with_sidecars(dataset: Path) -> dict[str, bytes]:
+    for name in (name for names in SIDECARS.values() for name in names):
+        (dataset / name).parent.mkdir(parents=True, exist_ok=True)
+        (dataset / name).write_bytes(name.encode())
+    return {name: (dataset / name).read_bytes() for names in SIDECARS.values() for name in names}
+
+
+def test_what_other_tools_put_there_is_noted_and_no_fault(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_sidecars(copy)
+    report = verify(copy)
+    assert report.is_whole, report.faults
+    assert set(report.beside) == set(SIDECARS)
+    assert report.beside["Energon"] == (".nv-meta", "test/.nv-meta", "train/000000.tar.idx")
+    monkeypatch.setattr(sys, "argv", ["verify.py", str(copy)])
+    command.main()
+    printed = capsys.readouterr().out
+    assert "beside it, of Energon: .nv-meta, test/.nv-meta, train/000000.tar.idx\n" in printed
+    monkeypatch.setattr(sys, "argv", ["verify.py", str(copy), "--json"])
+    command.main()
+    assert json.loads(capsys.readouterr().out)["beside"]["wids"] == ["shardindex.json"]
+
+
+def test_a_repair_leaves_them_where_they_are(copy: Path) -> None:
+    sidecars = with_sidecars(copy)
+    (copy / "train/000000.tar").write_bytes(b"cut short")
+    (copy / "train/notes.txt").write_text("not of any tool")
+    done = repair(verify(copy))
+    assert {name: (copy / name).read_bytes() for name in sidecars} == sidecars
+    assert not (copy / "train/notes.txt").exists()
+    told = [line for line in done if "tells of the dataset as it was" in line]
+    assert sorted(line.split(": ")[0] for line in told) == [
+        str(copy / name) for name in (".cache", ".nv-meta", "shardindex.json")
+    ]
+    assert verify(copy).is_whole
+
+
 # In an object store ---------------------------------------------------------------------------------------------------
 
 
@@ -689,6 +744,16 @@ def test_a_remote_dataset_is_held_to_the_same(tiny: Path, tmp_path: Path, monkey
 
         upload()
         assert compared() == []
+        shutil.copytree(copy, tmp_path / "without")
+        with_sidecars(copy)
+        upload()
+        assert compared() == []
+        found = verify(Path(url)).beside
+        assert set(found) == set(SIDECARS)
+        assert found["wids"] == ("shardindex.json",)
+        assert found["a file system"] == verify(copy).beside["a file system"]
+        shutil.rmtree(copy)
+        (tmp_path / "without").rename(copy)
         for name, at in (("train/000001.tar", 5000), ("test/000000.idx", 20), ("test/clips.parquet", 300)):
             data = bytearray((copy / name).read_bytes())
             data[at] ^= 4
