@@ -102,7 +102,7 @@ def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) 
     except MediaError as error:
         raise RejectedError(error.reason, error.detail) from error
     except BoxesError as error:
-        raise RejectedError("boxes_unreadable", str(error)) from error
+        raise RejectedError(error.reason, str(error)) from error
     except NoFaceError as error:
         raise RejectedError("no_face", str(error)) from error
     except OSError as error:  # a folder that may not be entered, a network file system that is gone

@@ -33,9 +33,11 @@ def media(frames: int, *, fps: float = 8.0, size: int = 16, level: int = 3000) -
     return Media(
         frames=np.broadcast_to(shade[:, None, None, None], (frames, size, size, 3)).copy(),
         audio=(np.arange(samples) % level).astype(np.int16),
+        changes=np.ones(frames, bool),
         fps=fps,
         sample_rate=SAMPLE_RATE,
         source_fps=25.0,
+        source_starts=np.arange(round(25 * frames / fps)) / 25,
         source_seconds=frames / fps,
         width=size,
         height=size,
