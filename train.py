@@ -139,6 +139,9 @@ class Settings:
     """What these may take, in 10⁹ bytes."""
 
 
+#: Share of the clips with gaze below which a gaze tower is warned of.
+_LITTLE_GAZE = 0.1
+
 #: Settings of a run that the order of its clips depends on.
 _ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "lanes", "shard_window")
 
@@ -277,6 +280,7 @@ def pretrain(settings: Settings, accelerator: Accelerator) -> None:
     sizes = sizes_of(settings)
     front_end = front_end_of(sizes, manifests)
     network = correspondence_net(sizes, settings.model, gaze=settings.gaze)
+    _warn_of_gaze(accelerator, settings, loader, network.gaze)
 
     run = {"stage": "pretrain", "model": settings.model, "gaze": settings.gaze, "sizes": asdict(sizes)}
     with _run_of(settings, accelerator):
@@ -305,6 +309,7 @@ def finetune(settings: Settings, accelerator: Accelerator) -> None:
         fresh = GazeTower(sizes.gaze) if settings.gaze and towers.gaze is None else None
         network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
         sizes = replace(sizes, front_end=_augmented(sizes.front_end, settings))
+    _warn_of_gaze(accelerator, settings, loader, network.gaze)
     front_end = front_end_of(sizes, manifests)
     losses = EmotionLossConfig(alpha=settings.alpha, margin=settings.margin, reduction=settings.triplet_reduction)
 
@@ -743,6 +748,15 @@ def _labelled(settings: Settings, loader: ClipLoader) -> ClipLoader:
             f"{_names(settings)}: no clip of the split {split!r} has a label: give a dataset with emotions"
         )
     return loader
+
+
+def _warn_of_gaze(accelerator: Accelerator, settings: Settings, loader: ClipLoader, tower: nn.Module | None) -> None:
+    """Say so where a gaze tower has nothing, or hardly anything, to learn from."""
+    have = [int((c.members["gaze"].size > 0).sum()) for c in loader.catalogs if "gaze" in c.members]
+    clips = sum(map(len, loader.catalogs))
+    if tower is not None and sum(have) < _LITTLE_GAZE * clips and accelerator.is_main_process:
+        text = f"{_names(settings)}: {sum(have)} of {clips} clips have gaze: without it, --no-gaze leaves out its tower"
+        print(f"warning: {plain(text)}", file=sys.stderr)
 
 
 def _manifests(settings: Settings) -> list[Manifest]:

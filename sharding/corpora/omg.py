@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
+from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.tree import leads_out
 from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
 from sharding.sources import existence, is_folder, read_bytes
@@ -54,8 +55,7 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
     if missing:
         notes.append(f"{missing} of {len(utterances)} utterances have no file below {readable(source)}")
     if openface is not None:
-        tables = sum(utterance.gaze_path is not None for utterance in utterances)
-        notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+        notes.append(count_tables(utterances, openface, ["<video>/<utterance>.csv", "<video>_<utterance>.csv"]))
     outside = {utterance.key for utterance in utterances if leads_out(utterance.video_path, source)}
     return Corpus(
         name="omg",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.errors import InputError
+from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
 from sharding.corpora.split import hashed_split
 from sharding.corpora.tree import Entry, LeftOut, read_tree
@@ -84,8 +85,8 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         notes += [f"{without_sound} utterances have no file below {readable(sources.audio)}"] if without_sound else []
     if sources.openface is not None:
         utterances = _with_tables(utterances, sources.openface)
-        tables = sum(utterance.gaze_path is not None for utterance in utterances)
-        notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+        names = ["<speaker>/<video>/<utterance>.csv below any folders", "<speaker>_<video>_<utterance>.csv"]
+        notes.append(count_tables(utterances, sources.openface, names))
     return Corpus(
         name="voxceleb",
         utterances=tuple(utterances),
