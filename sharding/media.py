@@ -387,8 +387,8 @@ class _Film:
         """`pictures`, each with the width of its pixels over their height; notes when each picture starts."""
         for start, stop, picture in self.pictures():
             self.starts.append(start)
-            # What the container says of all pictures holds until the decoder meets pixels of another shape. That is at a
-            # key picture; those that still come out of the decoder before it are of the old shape.
+            # What the container says of all pictures holds until the decoder meets pixels of another shape, at a key
+            # picture; those that still come out of the decoder before it are of the old shape.
             if picture.key_frame and self.decoder is not None:
                 decoded = self.decoder.sample_aspect_ratio
                 if decoded and decoded != self.decoded_aspect:
