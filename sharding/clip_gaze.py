@@ -6,13 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.corpora.utterance import Utterance
-from sharding.gaze import SIGNAL_NAMES, GazeError, GazeTable, read_table, signals, statistics, window
+from sharding.gaze import (
+    SIGNAL_NAMES,
+    GazeError,
+    GazeTable,
+    on_pictures,
+    read_table,
+    require_half,
+    signals,
+    statistics,
+    window,
+)
 from sharding.media import Media, read_media
 from sharding.openface import MOST_FPS, SIZE, run_openface
 from sharding.settings import BuildSettings
 from sharding.views import View
 
 _LENGTHS_APART = (0.2, 0.01)  # a table may differ from its video by so many seconds, and by this share of it
+_CLOCKS_APART = 0.1  # seconds, and no less than a picture lasts: further from evenly spaced, the frame rate varies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,9 +53,14 @@ class UtteranceGaze:
         self._whole: NDArray[np.float32] | None = None
         self._failed: GazeError | None = None
         try:
-            self._table = _table(utterance, media, view, settings)
+            table = self._table = _table(utterance, media, view, settings)
             if settings.gaze_window == "utterance":
-                self._whole = statistics(self._table).astype(np.float32)
+                if table.lasting is None:
+                    # Rows that are missing at the start, where the table alone does not say that they should be there.
+                    require_half(table, table.frames + round(float(table.timestamp[0]) * table.fps))
+                else:
+                    table = window(table, 0.0, media.source_seconds)
+                self._whole = statistics(table).astype(np.float32)
         except GazeError as error:
             self._failed = error
 
@@ -67,31 +83,54 @@ class UtteranceGaze:
 def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray[np.float32]:
     """A clip's gaze signals on a clock: (steps, 13), row i of them at ``start`` + i / fps seconds.
 
-    The first twelve columns are `sharding.gaze.SIGNAL_NAMES`, from the table's row that is nearest in time; the last is
-    1 where there is such a row and OpenFace succeeded on it. Where it is 0, so are the others.
+    The first twelve columns are `sharding.gaze.SIGNAL_NAMES`, from the table's row that is nearest in time, or, where
+    the frame rate varies, that of the picture on screen; the last is 1 where there is such a row and OpenFace succeeded
+    on it. Where it is 0, so are the others.
     """
     at = start + np.arange(steps) / fps
-    after = np.clip(np.searchsorted(table.timestamp, at), 1, len(table) - 1)
-    is_before_nearer = at - table.timestamp[after - 1] <= table.timestamp[after] - at
-    nearest = np.where(is_before_nearer, after - 1, after)
     # Half a millisecond more: OpenFace rounds its timestamps to milliseconds.
-    is_near = np.abs(table.timestamp[nearest] - at) <= 0.5 / min(fps, table.fps) + 0.0005
-    is_valid = is_near & table.success[nearest]
+    if table.lasting is None:
+        after = np.clip(np.searchsorted(table.timestamp, at), 1, len(table) - 1)
+        is_before_nearer = at - table.timestamp[after - 1] <= table.timestamp[after] - at
+        row = np.where(is_before_nearer, after - 1, after)
+        is_there = np.abs(table.timestamp[row] - at) <= 0.5 / min(fps, table.fps) + 0.0005
+    else:
+        row = np.maximum(np.searchsorted(table.timestamp, at + 0.0005, side="right") - 1, 0)
+        since = at - table.timestamp[row]
+        is_there = (since >= -0.0005) & (since < table.lasting[row] - 0.0005)
+    is_valid = is_there & table.success[row]
     result = np.zeros((steps, len(SIGNAL_NAMES) + 1), np.float32)
-    result[is_valid, :-1] = signals(table)[nearest[is_valid]]
+    result[is_valid, :-1] = signals(table)[row[is_valid]]
     result[:, -1] = is_valid
     return result
 
 
 def _table(utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> GazeTable:
     if utterance.gaze_path is not None:
-        table = read_table(utterance.gaze_path)
+        table = _placed(read_table(utterance.gaze_path), media)
     elif settings.openface_bin is not None:
         table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
     else:
         raise GazeError("gaze_missing", "no OpenFace table was given")
-    _require_fit(table, media.source_seconds)
+    if table.lasting is None:
+        _require_fit(table, media.source_seconds)
     return table
+
+
+def _placed(table: GazeTable, media: Media) -> GazeTable:
+    """The table, where the video's frame rate varies and it is of that very video: with the times of its pictures.
+
+    OpenFace counts every picture that is decoded, and makes timestamps of the count. A table that has as many frames as
+    the video has pictures, give or take one, or rows left out at its end, is of these; another is of a copy with a
+    fixed rate, whose timestamps are right.
+    """
+    starts, seconds = media.source_starts, media.source_seconds
+    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
+    if np.abs(starts - evenly).max() <= max(_CLOCKS_APART, seconds / len(starts)):
+        return table
+    missing = len(starts) - int(table.frame.max())
+    allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds) * len(starts) / seconds
+    return on_pictures(table, starts, seconds) if -1 <= missing <= max(1.0, allowed) else table
 
 
 def _run(binary: str, utterance: Utterance, media: Media, view: View, max_seconds: float) -> GazeTable:

@@ -21,6 +21,9 @@ from sharding.stages import Stopwatch
 from sharding.views import NoFaceError, View, view_of
 from sharding.waveform import encode_waveform
 
+STILL_SECONDS = 1.0
+"""A picture that stands so long, where the others do not, shows nobody who speaks."""
+
 
 class RejectedError(Exception):
     """The utterance gives no clip: ``reason`` is a word to count by, ``detail`` a line for a person."""
@@ -60,11 +63,12 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
     Raises:
         RejectedError: with the reason, where there are none.
     """
-    view, media = _looked_at(utterance, settings, watch)
-    _require_sound(media.audio, settings.min_loudness)
+    view, source = _looked_at(utterance, settings, watch)
+    _require_sound(source.audio, settings.min_loudness)
+    still = still_frames(source.changes, source.fps)
     with watch.stage("gaze"):
-        gaze = UtteranceGaze(utterance, media, view, settings)
-    media, padded = _whole_clips(media, settings)
+        gaze = UtteranceGaze(utterance, source, view, settings)
+    media, padded = _whole_clips(source, settings)
     clip = settings.clip
     clips: list[EncodedClip] = []
     left_out: list[tuple[str, str]] = []
@@ -72,7 +76,11 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
         start, end = number * clip.seconds, (number + 1) * clip.seconds - padded
         with watch.stage("gaze"):
             own_gaze = gaze.of(start, end)
-        problem = _problem(view, own_gaze, start, end, settings)
+        # What was there is judged, not what was added to it.
+        heard = source.audio[number * clip.samples : (number + 1) * clip.samples]
+        first, last = number * clip.frames, min((number + 1) * clip.frames, len(still)) - 1
+        is_still = bool(still[first] and not source.changes[first + 1 : last + 1].any())
+        problem = _problem(view, own_gaze, heard, is_still, start, end, settings)
         if problem is not None:
             left_out.append(problem)
             continue
@@ -102,7 +110,7 @@ def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) 
     except MediaError as error:
         raise RejectedError(error.reason, error.detail) from error
     except BoxesError as error:
-        raise RejectedError("boxes_unreadable", str(error)) from error
+        raise RejectedError(error.reason, str(error)) from error
     except NoFaceError as error:
         raise RejectedError("no_face", str(error)) from error
     except OSError as error:  # a folder that may not be entered, a network file system that is gone
@@ -112,12 +120,37 @@ def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) 
 
 def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
     """Reject where no tenth of a second is as loud as ``min_loudness`` (dB of full scale, RMS)."""
+    loudness = _loudness(audio)
+    if loudness < min_loudness:
+        raise RejectedError("silent", f"its loudest tenth of a second has {loudness:.0f} dB of full scale")
+
+
+def _loudness(audio: NDArray[np.int16]) -> float:
+    """Of the loudest tenth of a second, in dB of full scale, RMS."""
     block = SAMPLE_RATE // 10
     whole = audio[: len(audio) // block * block] if len(audio) >= block else audio
     power = np.square(whole.reshape(-1, min(block, max(len(whole), 1))).astype(np.float64)).mean(axis=1)
-    loudness = 10 * math.log10(power.max() / 32768.0**2 + 1e-12) if power.size else -120.0
-    if loudness < min_loudness:
-        raise RejectedError("silent", f"its loudest tenth of a second has {loudness:.0f} dB of full scale")
+    return 10 * math.log10(power.max() / 32768.0**2 + 1e-12) if power.size else -120.0
+
+
+def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
+    """Which frames lie in a stretch in which nothing moves, of an utterance that otherwise does.
+
+    Such a stretch is one picture, the same in every pixel, that stands for `STILL_SECONDS` and more, and at least twice
+    as long as pictures of this utterance usually do (the median). So an utterance of one photograph has none, nor has
+    one with a picture every few seconds: there a still picture is the rule, and the corpus' own choice.
+
+    Args:
+        changes: (N,) whether a frame shows another picture than the one before.
+        fps: of the frames.
+
+    Returns:
+        (N,).
+    """
+    starts = np.flatnonzero(changes | (np.arange(len(changes)) == 0))
+    lasting = np.diff(starts, append=len(changes))
+    least = max(STILL_SECONDS * fps, 2 * float(np.median(lasting)))
+    return np.repeat(lasting >= least, lasting)
 
 
 def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
@@ -134,10 +167,23 @@ def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
     return padded, missing / clip.fps
 
 
-def _problem(view: View, gaze: ClipGaze, start: float, end: float, settings: BuildSettings) -> tuple[str, str] | None:
+def _problem(
+    view: View,
+    gaze: ClipGaze,
+    audio: NDArray[np.int16],
+    is_still: bool,
+    start: float,
+    end: float,
+    settings: BuildSettings,
+) -> tuple[str, str] | None:
     """Why a clip is left out: reason and detail."""
     if view.face is not None and view.face.coverage(start, end) < MINIMUM_COVERAGE:
         return "no_face", f"no face in enough frames from {start:g} s on"
+    loudness = _loudness(audio)
+    if loudness < settings.min_loudness:
+        return "silent", f"from {start:g} s on, its loudest tenth of a second has {loudness:.0f} dB of full scale"
+    if is_still:
+        return "still", f"from {start:g} s on it shows one and the same picture"
     if settings.require_gaze and gaze.problem is not None:
         return gaze.problem, gaze.detail
     return None

@@ -197,33 +197,56 @@ def link(detections: Sequence[Detections]) -> list[list[tuple[int, int]]]:
     return faces
 
 
-def track(detections: Sequence[Detections], times: NDArray[np.float64], at: NDArray[np.float64]) -> Track | None:
+def track(
+    detections: Sequence[Detections],
+    times: NDArray[np.float64],
+    at: NDArray[np.float64],
+    *,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Track | None:
     """The path of the main face: the one with the largest sum of area times score.
 
     Args:
         detections: what was found in each frame that was looked at, (S,).
         times: seconds of those frames, (S,), increasing.
         at: seconds of the output frames, (N,), for which boxes are wanted.
+        sizes: width and height of each frame that was looked at, (S,), where they are not all alike.
+        size: those of the output frames; the first frame's unless told otherwise.
 
     Returns:
         The face's boxes at `at`, or None where no face was found at all. Where the face was not seen its box runs
         straight from the last to the next sighting, and stays where it was before the first and after the last. The
         path is freed of single outliers by a median of three and smoothed by a Gaussian, without lag, each shot by
-        itself.
+        itself. Where the size of the frames changes, so may what they show: a box in frames of one size is read off
+        the sightings in frames of that size alone, if there are any.
     """
-    faces = link(detections)
+    shapes = np.ones((len(detections), 2)) if sizes is None else np.array(sizes, np.float64).reshape(-1, 2)
+    alike = [_stretched(found, shapes[0] / shape) for found, shape in zip(detections, shapes, strict=True)]
+    faces = link(alike)
     if not faces:
         return None
 
     def weight(face: list[tuple[int, int]]) -> float:
-        return float(sum(detections[f].boxes[d, 2:].prod() * detections[f].scores[d] for f, d in face))
+        return float(sum(alike[f].boxes[d, 2:].prod() * alike[f].scores[d] for f, d in face))
 
     main = max(faces, key=weight)
     frames = np.array([frame for frame, _ in main])
+    wanted = shapes[0] if size is None else np.array(size, np.float64)
     boxes = np.array([detections[frame].boxes[detection] for frame, detection in main])
+    boxes = boxes * np.tile(wanted / shapes[frames], 2)
+    of_size = (shapes[frames] == wanted).all(1)
+    used = of_size if of_size.any() else np.ones_like(of_size)
     seen = np.zeros(len(detections), np.bool_)
     seen[frames] = True
-    return Track(boxes=_steady_path(times[frames], boxes, at), times=times, seen=seen)
+    return Track(boxes=_steady_path(times[frames][used], boxes[used], at), times=times, seen=seen)
+
+
+def _stretched(found: Detections, ratio: NDArray[np.float64]) -> Detections:
+    """What was found in a frame, had its sides been `ratio` (2,) times as long."""
+    if (ratio == 1).all():
+        return found
+    return Detections(boxes=found.boxes * np.tile(ratio, 2), scores=found.scores, landmarks=found.landmarks * ratio)
 
 
 def crop_boxes(

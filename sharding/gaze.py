@@ -6,7 +6,11 @@ published R code departs from its own comments, the documented meaning is comput
 inverted, a run still open at the last frame counts, and the distance is read from both eyes.
 
 Every number is float64. Frames on which OpenFace did not succeed are left out before anything is computed: a difference
-is then taken to the last frame that succeeded, and a run goes on across the gap.
+is then taken to the last frame that succeeded, and a run goes on across the gap. It makes no difference whether their
+rows are in the table or were taken out of it: frames are counted by their numbers.
+
+OpenFace's timestamps are its frame numbers over one rate for the whole video. Where the rate varies they are no times,
+and a row is placed by its number instead, at the picture that it is of (`on_pictures`).
 
     python -m sharding.gaze TABLE.csv [--rows A:B] [--json]
 """
@@ -112,6 +116,8 @@ class GazeTable:
 
     `fps` is the frame rate of the whole video and stays with any part cut from it: worked out anew from the few rounded
     timestamps of a short part, it would not be the same.
+
+    `lasting` is how many seconds each row's picture stays, where that varies; None: 1 / fps, all of them.
     """
 
     frame: Floats
@@ -127,13 +133,20 @@ class GazeTable:
     blink_intensity: Floats
     eyes_closed: Floats
     fps: float
+    lasting: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.frame)
 
+    @property
+    def frames(self) -> int:
+        """How many frames there are from the first row to the last, with those whose rows have been left out."""
+        return max(len(self), round(np.ptp(self.frame)) + 1) if len(self) else 0
+
     def rows(self, selection: slice | NDArray[np.bool_]) -> GazeTable:
         """The rows of a slice or a mask, as they are."""
-        return replace(self, **{field: getattr(self, field)[selection] for field in _COLUMNS})
+        lasting = None if self.lasting is None else self.lasting[selection]
+        return replace(self, lasting=lasting, **{field: getattr(self, field)[selection] for field in _COLUMNS})
 
 
 def read_table(path: Path) -> GazeTable:
@@ -158,10 +171,36 @@ def read_table(path: Path) -> GazeTable:
     _require_numbers(columns)
     succeeded = columns["success"] == 1
     if np.count_nonzero(succeeded) < 2:
-        raise _few_frames(int(np.count_nonzero(succeeded)), len(succeeded))
+        raise _few_frames(int(np.count_nonzero(succeeded)), round(np.ptp(columns["frame"])) + 1)
     fps = _frame_rate(columns["frame"][succeeded], columns["timestamp"][succeeded])
     numbers = {field: columns[name] for field, name in _COLUMNS.items() if field != "success"}
     return GazeTable(success=succeeded, fps=fps, **numbers)
+
+
+def on_pictures(table: GazeTable, starts: Floats, seconds: float) -> GazeTable:
+    """The table with every row at the time of the picture that its frame number, counted from 1, stands for.
+
+    Args:
+        table: of all pictures of a video, some of which may be left out.
+        starts: seconds at which its pictures appear, (pictures,), from 0 on.
+        seconds: that the video lasts.
+
+    Returns:
+        The table; frames that the video does not have, and those whose picture is never on screen (it comes late, when
+        the next one has appeared), count as failed.
+    """
+    starts = np.maximum.accumulate(starts)
+    picture = table.frame.astype(int) - 1
+    is_there = (picture >= 0) & (picture < len(starts))
+    picture = np.clip(picture, 0, len(starts) - 1)
+    lasting = np.diff(starts, append=max(seconds, float(starts[-1])))[picture]
+    return replace(
+        table,
+        timestamp=starts[picture],
+        success=table.success & is_there & (lasting > 0),
+        lasting=lasting,
+        fps=len(starts) / seconds,
+    )
 
 
 def window(table: GazeTable, start_seconds: float, end_seconds: float) -> GazeTable:
@@ -170,14 +209,20 @@ def window(table: GazeTable, start_seconds: float, end_seconds: float) -> GazeTa
     So the statistics of a clip do not depend on where in its video the clip lies; a regression's intercept is the value
     at the start of the clip, not one extrapolated to the start of the video. Bounds are compared to within the rounding
     of the timestamps. Raises `GazeError` (`gaze_few_frames`) where under half of the frames that the window should have
-    are in the table and succeeded.
+    are in the table and succeeded; where the frames' rate varies, those of under half of its time.
     """
     if not start_seconds < end_seconds:
         raise ValueError(f"a window must end after it starts, not last from {start_seconds} to {end_seconds} s")
     first, last = start_seconds - _HALF_TIMESTAMP_STEP, end_seconds - _HALF_TIMESTAMP_STEP
     part = table.rows((table.timestamp >= first) & (table.timestamp < last))
-    _require_half(part, round((end_seconds - start_seconds) * table.fps))
-    return replace(part, timestamp=part.timestamp - start_seconds)
+    if part.lasting is None:
+        require_half(part, round((end_seconds - start_seconds) * table.fps))
+        return replace(part, timestamp=part.timestamp - start_seconds)
+    lasting = np.minimum(part.lasting, end_seconds - part.timestamp)
+    seen, whole = float(lasting[part.success].sum()), end_seconds - start_seconds
+    if 2 * seen < whole - 2 * _HALF_TIMESTAMP_STEP:
+        raise GazeError("gaze_few_frames", f"OpenFace succeeded on {seen:.2f} s of {whole:g} s; half of it is needed")
+    return replace(part, timestamp=part.timestamp - start_seconds, lasting=lasting)
 
 
 def signals(table: GazeTable, *, fixation_degrees_per_second: float = FIXATION_DEGREES_PER_SECOND) -> Floats:
@@ -196,12 +241,15 @@ def signals(table: GazeTable, *, fixation_degrees_per_second: float = FIXATION_D
     """
     seen = table.rows(table.success)
     if len(seen) < 2:
-        raise _few_frames(len(seen), len(table))
+        raise _few_frames(len(seen), table.frames)
     turn_x, turn_y = _change(seen.gaze_angle_x), _change(seen.gaze_angle_y)
     diameter = np.abs(seen.pupil_x_55 - seen.pupil_x_51)
     growth = _change(diameter)
     approach = _change((seen.corner_z_8 + seen.corner_z_42) / 2) <= 0
-    fixation = np.hypot(turn_x, turn_y) <= math.radians(fixation_degrees_per_second) / table.fps
+    allowed: Floats | float = math.radians(fixation_degrees_per_second) / table.fps
+    if seen.lasting is not None:  # a turn takes as long as the picture before stayed
+        allowed = math.radians(fixation_degrees_per_second) * np.concatenate([seen.lasting[:1], seen.lasting[:-1]])
+    fixation = np.hypot(turn_x, turn_y) <= allowed
     approach[0], fixation[0] = approach[1], fixation[1]
 
     result = np.full((len(table), len(SIGNAL_NAMES)), np.nan)
@@ -218,16 +266,20 @@ def signals(table: GazeTable, *, fixation_degrees_per_second: float = FIXATION_D
 def statistics(table: GazeTable, *, fixation_degrees_per_second: float = FIXATION_DEGREES_PER_SECOND) -> Floats:
     """The 103 statistics, (103,), in the order of `GAZE_NAMES`.
 
-    Angles are in radians, diameters in millimetres, `time_secs_…` in seconds, slopes per second. Raises `GazeError`
-    (`gaze_few_frames`) where under half of the frames succeeded, or fewer than two.
+    Angles are in radians, diameters in millimetres, `time_secs_…` in seconds, slopes per second. Distributions are over
+    frames, whether or not all stay equally long; durations and shares of time are of time.
+
+    Raises `GazeError` (`gaze_few_frames`) where under half of the frames succeeded, or fewer than two; frames whose
+    rows have been left out between the first row and the last count as failed.
     """
-    _require_half(table, len(table))
+    require_half(table, table.frames)
     frames = signals(table, fixation_degrees_per_second=fixation_degrees_per_second)[table.success]
     split = len(_VARYING)
-    distribution = _distribution(frames[:, :split], table.timestamp[table.success])
+    seen = table.rows(table.success)
+    distribution = _distribution(frames[:, :split], seen.timestamp)
     values = [distribution[name][column] for column, kept in enumerate(_VARYING.values()) for name in kept]
     for column, kept in enumerate(_ON_OFF.values(), start=split):
-        durations = _durations(frames[:, column] > 0, table.fps)
+        durations = _durations(frames[:, column] > 0, table.fps if seen.lasting is None else seen.lasting)
         values.extend(durations[name] for name in kept)
     return np.array(values)
 
@@ -257,14 +309,22 @@ def _distribution(values: Floats, seconds: Floats) -> dict[str, Floats]:
     }
 
 
-def _durations(is_on: NDArray[np.bool_], fps: float) -> dict[str, float]:
-    """Of a 0/1 signal: the share of ones, and how long its runs of ones last, in seconds (0 where there are none)."""
+def _durations(is_on: NDArray[np.bool_], clock: float | Floats) -> dict[str, float]:
+    """Of a 0/1 signal: the share of ones, and how long its runs of ones last, in seconds (0 where there are none).
+
+    ``clock`` is frames a second, or the seconds of each.
+    """
     edges = np.diff(np.concatenate(([0], is_on.astype(np.int8), [0])))
-    runs = (np.flatnonzero(edges < 0) - np.flatnonzero(edges > 0)) / fps
+    begin, end = np.flatnonzero(edges > 0), np.flatnonzero(edges < 0)
+    if isinstance(clock, np.ndarray):
+        passed = np.concatenate(([0.0], np.cumsum(clock)))
+        runs, ratio = passed[end] - passed[begin], float(clock @ is_on / passed[-1])
+    else:
+        runs, ratio = (end - begin) / clock, float(is_on.mean())
     if not len(runs):
         runs = np.zeros(1)
     return {
-        "time_ratio": float(is_on.mean()),
+        "time_ratio": ratio,
         "time_secs_min": float(runs.min()),
         "time_secs_max": float(runs.max()),
         "time_secs_mean": float(runs.mean()),
@@ -329,6 +389,7 @@ def _require_numbers(columns: dict[str, Floats]) -> None:
     for name, values in columns.items():
         left_out = ~succeeded & (name not in ("frame", "timestamp"))
         _require_all(np.isfinite(values) | left_out, f"{name} is not a finite number")
+    _require_all(columns["frame"] % 1 == 0, "frame is not a whole number")
     _require_all(np.isin(columns["AU45_c"], (0, 1)) | ~succeeded, "AU45_c is neither 0 nor 1")
     for name, hint in (("frame", "one row a frame and one face a table are needed"), ("timestamp", "time must go on")):
         if not (np.diff(columns[name][succeeded]) > 0).all():
@@ -340,8 +401,11 @@ def _require_all(is_fine: NDArray[np.bool_], complaint: str) -> None:
         raise GazeError("gaze_unreadable", f"line {np.argmin(is_fine) + 2}: {complaint}")
 
 
-def _require_half(table: GazeTable, frames: int) -> None:
-    """Refuse a table where under half succeeded, of its rows or of the `frames` there should be, whichever is more."""
+def require_half(table: GazeTable, frames: int) -> None:
+    """Refuse a table where under half succeeded, of its rows or of the `frames` there should be, whichever is more.
+
+    Raises `GazeError` (`gaze_few_frames`).
+    """
     succeeded, frames = int(np.count_nonzero(table.success)), max(frames, len(table))
     if 2 * succeeded < frames:
         raise _few_frames(succeeded, frames)
@@ -391,7 +455,7 @@ def _show(
     from rich.console import Console
     from rich.table import Table
 
-    print(f"{table}: {np.count_nonzero(part.success)} of {len(part)} frames, {part.fps:g} a second")
+    print(f"{table}: {np.count_nonzero(part.success)} of {part.frames} frames, {part.fps:g} a second")
     grid = Table()
     grid.add_column("statistic")
     grid.add_column("value", justify="right")

@@ -8,7 +8,7 @@ Two passes over a clip (find the faces, then crop them) are `read_frames`, then 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,6 +22,7 @@ from av.buffer import Buffer
 from av.container import InputContainer
 from av.filter import Graph
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
@@ -30,6 +31,7 @@ from PIL import Image
 
 Reason = Literal["missing", "undecodable", "no_video", "no_audio", "too_short", "too_long"]
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright source, fractions allowed
+Boxes = NDArray[np.floating] | Callable[[int, int], NDArray[np.floating]]  # see `read_media`
 Orientation = tuple[bool, bool, bool]  # swap rows with columns, then reverse the rows, then reverse the columns
 T = TypeVar("T")
 
@@ -73,18 +75,22 @@ class Media:
     """N ≥ 1 frames and exactly the sound under them.
 
     frames: (N, size, size, 3) uint8 RGB; frame k was on screen k / fps seconds after the first picture appeared.
+    changes: (N,) whether frame k is of a picture that looks different, in any pixel of the source, from frame k − 1's.
     audio: (round(N / fps · sample_rate),) int16, mono; sample 0 sounds as frame 0 appears.
     source_fps: pictures a second in the source, on average.
+    source_starts: (pictures,) when each picture of the source appeared, in seconds after the first, as decoded.
     source_seconds: how long the source's video lasts; where that is far more than `seconds`, its sound ended first.
     width, height: of the source's first picture, upright, in pixels.
     rotated: the source asked for its pictures to be turned or mirrored, and they were.
     """
 
     frames: NDArray[np.uint8]
+    changes: NDArray[np.bool_]
     audio: NDArray[np.int16]
     fps: float
     sample_rate: int
     source_fps: float
+    source_starts: NDArray[np.float64]
     source_seconds: float
     width: int
     height: int
@@ -104,7 +110,7 @@ def read_media(
     audio_path: Path | None = None,
     sample_rate: int = 16000,
     max_seconds: float = 600.0,
-    boxes: NDArray[np.floating] | None = None,
+    boxes: Boxes | None = None,
     start: float = 0.0,
     stop: float = math.inf,
 ) -> Media:
@@ -116,7 +122,9 @@ def read_media(
 
     audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears.
     boxes: (rows, 4), each row a `Box`: row k is the crop of frame k, and the last row that of all frames beyond. Boxes
-        that reach over an edge are moved inside (`inside`). Default: the centred square.
+        that reach over an edge are moved inside (`inside`). As an array they are of pictures of the first one's size,
+        and where the size changes in mid-file the same shares of the picture are cropped; as a function of a picture's
+        width and height they are of pictures of that size. Default: the centred square.
     max_seconds: what lasts longer is refused: at once where the container says so, otherwise while decoding.
     start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
         before it is decoded. Audio that lies apart is that of the part.
@@ -125,8 +133,8 @@ def read_media(
     there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole frame); "too_long".
     """
     _check(fps)
-    if boxes is not None and (boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0):
-        raise ValueError(f"boxes: (rows, 4) with a row or more, not {boxes.shape}")
+    if isinstance(boxes, np.ndarray):
+        _check_boxes(boxes)
     part = _part(path, start, stop) if start > 0 or stop < math.inf else None
     # The sound first: it is decoded in no time, and the lack of it spares decoding the pictures.
     if audio_path is None:
@@ -135,12 +143,12 @@ def read_media(
         sound = _listen(audio_path, sample_rate, max_seconds)
     film = _Film(path, max_seconds, part)
     frames = _Frames(size)
-    for ticks, picture in on_clock(film.pictures(), fps):
-        image = film.upright_rgb(picture)
-        square = centre_square(image.shape[1], image.shape[0], film.pixel_aspect)
+    crops = _Crops(boxes)
+    for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
+        image, pixel_aspect = film.upright(picture, coded_aspect)
+        crop = crops.of(image, pixel_aspect, (film.width, film.height))
         for k in ticks:
-            box = square if boxes is None else cast(Box, tuple(boxes[min(k, len(boxes) - 1)].tolist()))
-            frames.add(_crop(image, box, size))
+            frames.add(_crop(image, crop(k), size), shows=image)
 
     heard_from = film.start if audio_path is None else sound.start
     lasts = min(film.seconds, sound.stop - heard_from)
@@ -151,10 +159,12 @@ def read_media(
         raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
     return Media(
         frames=frames.first(count),
+        changes=np.array(frames.changes[:count], np.bool_),
         audio=sound.cut(heard_from, round(count / fps * sample_rate)),
         fps=fps,
         sample_rate=sample_rate,
         source_fps=film.count / film.seconds,
+        source_starts=np.array(film.starts) - film.start,
         source_seconds=film.seconds,
         width=film.width,
         height=film.height,
@@ -165,13 +175,14 @@ def read_media(
 def read_frames(path: Path, *, fps: float, max_seconds: float = 600.0) -> Iterator[NDArray[np.uint8]]:
     """Frames k = 0, 1, 2, … of `read_media`, upright, whole and in the source's own size, one at a time.
 
-    Yields (height, width, 3) uint8 RGB. The same array comes again while the same picture is on screen. There may be
-    more frames than `read_media` gives, never fewer: here the sound sets no limit. Raises MediaError, while it is read.
+    Yields (height, width, 3) uint8 RGB, of another size where the source's changes in mid-file. The same array comes
+    again while the same picture is on screen. There may be more frames than `read_media` gives, never fewer: here the
+    sound sets no limit. Raises MediaError, while it is read.
     """
     _check(fps)
     film = _Film(path, max_seconds)
     for ticks, picture in on_clock(film.pictures(), fps):
-        image = film.upright_rgb(picture)
+        image, _ = film.upright(picture)
         for _ in ticks:
             yield image
 
@@ -254,14 +265,58 @@ def _crop(frame: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+class _Crops:
+    """The crop of each frame, in pictures of every size that a file has."""
+
+    def __init__(self, boxes: Boxes | None) -> None:
+        self._boxes = boxes
+        self._by_size: dict[tuple[int, int], NDArray[np.floating]] = {}
+
+    def of(self, image: NDArray[np.uint8], pixel_aspect: Fraction, first: tuple[int, int]) -> Callable[[int], Box]:
+        """The box of frame k in this picture, of a film whose first one has ``first``'s width and height."""
+        height, width, _ = image.shape
+        if self._boxes is None:
+            square = centre_square(width, height, pixel_aspect)
+            return lambda _: square
+        rows = self._by_size.get((width, height))
+        if rows is None:
+            rows = self._by_size[width, height] = self._rows(self._boxes, width, height, first)
+        return lambda k: cast(Box, tuple(rows[min(k, len(rows) - 1)].tolist()))
+
+    @staticmethod
+    def _rows(boxes: Boxes, width: int, height: int, first: tuple[int, int]) -> NDArray[np.floating]:
+        if not isinstance(boxes, np.ndarray):
+            rows = boxes(width, height)
+            _check_boxes(rows)
+            return rows
+        return boxes if (width, height) == first else boxes * np.tile(np.array((width, height)) / first, 2)
+
+
+def _check_boxes(boxes: NDArray[np.floating]) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
+        raise ValueError(f"boxes: (rows, 4) with a row or more, not {boxes.shape}")
+
+
+def _same(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
+    """Whether two pictures are alike in every pixel; a look at few of them settles it nearly always."""
+    if one is other:
+        return True
+    return np.array_equal(one[::16, ::16], other[::16, ::16]) and np.array_equal(one, other)
+
+
 class _Frames:
     """Frames, laid one after the other into one array as they come: stacking them in the end would copy them all."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
+        self.changes: list[bool] = []
         self._room = np.empty((0, size, size, 3), np.uint8)
+        self._shown: NDArray[np.uint8] | None = None
 
-    def add(self, frame: NDArray[np.uint8]) -> None:
+    def add(self, frame: NDArray[np.uint8], *, shows: NDArray[np.uint8]) -> None:
+        """A frame, cropped from the picture that it ``shows``."""
+        self.changes.append(self._shown is None or not _same(self._shown, shows))
+        self._shown = shows
         if self.count == len(self._room):
             wider = np.empty((max(2 * self.count, 128), *self._room.shape[1:]), np.uint8)
             wider[: self.count] = self._room
@@ -286,7 +341,10 @@ class _Film:
     width: int = 0
     height: int = 0
     orientation: Orientation = (False, False, False)
-    pixel_aspect: Fraction = Fraction(1)
+    pixel_aspect: Fraction = Fraction(1)  # of the latest picture, as coded
+    decoded_aspect: Fraction | None = None  # the same as the decoder says
+    decoder: VideoCodecContext | None = None
+    starts: list[float] = field(default_factory=list)  # of the pictures, in seconds on the container's clock
     to_rgb: VideoReformatter = field(default_factory=VideoReformatter)
 
     @property
@@ -308,7 +366,7 @@ class _Film:
                     raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
                 if self.width == 0:
                     self.start = self.stop = max(start, first)
-                    self._see(picture, Fraction(stream.sample_aspect_ratio or 1))
+                    self._see(picture, stream)
                 # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
                 start, stop = max(start, first), min(stop, last)
                 self.count += stop > first
@@ -320,20 +378,34 @@ class _Film:
         if self.count == 0:
             raise MediaError("too_short", "its video ends before its part")
 
-    def _see(self, first: VideoFrame, pixel_aspect: Fraction) -> None:
-        self.width, self.height, self.pixel_aspect = first.width, first.height, pixel_aspect
+    def _see(self, first: VideoFrame, stream: VideoStream) -> None:
+        self.width, self.height = first.width, first.height
         self.orientation = _orientation(first)
         if self.orientation[0]:
-            self.width, self.height, self.pixel_aspect = self.height, self.width, 1 / pixel_aspect
+            self.width, self.height = self.height, self.width
+        self.decoder, self.decoded_aspect = stream.codec_context, stream.codec_context.sample_aspect_ratio
+        self.pixel_aspect = Fraction(stream.sample_aspect_ratio or 1)
 
-    def upright_rgb(self, picture: VideoFrame) -> NDArray[np.uint8]:
-        """(height, width, 3) uint8."""
+    def looked_at(self) -> Iterator[tuple[float, float, tuple[VideoFrame, Fraction]]]:
+        """`pictures`, each with the width of its pixels over their height; notes when each picture starts."""
+        for start, stop, picture in self.pictures():
+            self.starts.append(start)
+            # What the container says of all pictures holds until the decoder meets pixels of another shape, at a key
+            # picture; those that still come out of the decoder before it are of the old shape.
+            if picture.key_frame and self.decoder is not None:
+                decoded = self.decoder.sample_aspect_ratio
+                if decoded and decoded != self.decoded_aspect:
+                    self.decoded_aspect = self.pixel_aspect = Fraction(decoded)
+            yield start, stop, (picture, self.pixel_aspect)
+
+    def upright(self, picture: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> tuple[NDArray[np.uint8], Fraction]:
+        """(height, width, 3) uint8 RGB, and the shape of its pixels: each picture says itself which way is up."""
         with _blamed("its pictures do not convert to RGB"):
             image = exact_rgb(picture, self.to_rgb)
-        swap, reverse_rows, reverse_columns = self.orientation
+        swap, reverse_rows, reverse_columns = _orientation(picture)
         if swap:
-            image = image.swapaxes(0, 1)
-        return image[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1]
+            image, pixel_aspect = image.swapaxes(0, 1), 1 / pixel_aspect
+        return image[:: -1 if reverse_rows else 1, :: -1 if reverse_columns else 1], pixel_aspect
 
 
 @dataclass(slots=True)

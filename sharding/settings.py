@@ -37,7 +37,8 @@ class BuildSettings:
     max_seconds: float = 600.0
     """Longer utterances are rejected."""
     min_loudness: float = -60.0
-    """Utterances whose loudest tenth of a second stays below, in dB of full scale, are rejected as silent."""
+    """Clips whose loudest tenth of a second stays below, in dB of full scale, are left out as silent, and so are
+    utterances."""
     pad_short: bool = False
     """Pad utterances shorter than a clip with their last frame and silence, instead of rejecting them."""
     gaze_window: GazeWindow = "utterance"

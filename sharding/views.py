@@ -17,6 +17,8 @@ from sharding.settings import BuildSettings
 from sharding.stages import Stopwatch
 
 Floats = NDArray[np.float64]
+Squares = Callable[[Floats, int, int], Floats]
+"""Seconds after a view's ``start`` (N,), a picture's width and height -> boxes (N, 4) in its pixels."""
 
 
 class NoFaceError(Exception):
@@ -29,22 +31,27 @@ class View:
 
     start: float = 0.0  #: seconds after the video's first picture
     stop: float = math.inf
-    squares: Callable[[Floats], Floats] | None = None  #: seconds after ``start`` (N,) -> boxes (N, 4); None: the centre
+    squares: Squares | None = None  #: None: the centre
     seconds: float = 0.0  #: that ``squares`` tell apart; after that they stay as they are
     face: Track | None = None  #: where a face was looked for
 
-    def boxes(self, fps: float) -> Floats | None:
-        """The squares of the frames of a clock, (N, 4), the last one for all frames beyond; None: the centre."""
-        if self.squares is None:
+    def boxes(self, fps: float) -> Callable[[int, int], Floats] | None:
+        """The squares of the frames of a clock, (N, 4), the last one for all frames beyond; None: the centre.
+
+        They are a function of the picture's width and height, for both may change in mid-file.
+        """
+        squares = self.squares
+        if squares is None:
             return None
-        return self.squares(np.arange(math.ceil(self.seconds * fps) + 1) / fps)
+        at = np.arange(math.ceil(self.seconds * fps) + 1) / fps
+        return lambda width, height: squares(at, width, height)
 
 
 def view_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> View:
     """How an utterance is looked at: as its boxes say, or its main face, or the centre of every picture.
 
     Raises:
-        BoxesError: its boxes cannot be read.
+        BoxesError: its boxes cannot be read, or lie outside the picture.
         MediaError: its video cannot.
         NoFaceError: ``settings.crop`` is "face" and there is none.
     """
@@ -58,10 +65,12 @@ def view_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> 
 def _boxed(utterance: Utterance, file: BoxesFile) -> View:
     found = read_boxes(file.path)
     height, width, _ = next(read_frames(utterance.video_path, fps=1, max_seconds=math.inf)).shape
+    first = width, height
+    found.squares(np.zeros(1), *first, file, first)  # what lies outside is refused before anything is decoded
     return View(
         start=found.start,
         stop=found.stop,
-        squares=lambda at: found.squares(at, width, height, file),
+        squares=lambda at, width, height: found.squares(at, width, height, file, first),
         seconds=found.stop - found.start,
     )
 
@@ -71,24 +80,25 @@ def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -
     rate = settings.fps / max(1, round(settings.fps / DETECTIONS_PER_SECOND))
     frames = read_frames(utterance.video_path, fps=rate, max_seconds=settings.max_seconds)
     looked: list[Detections] = []
-    size = (0, 0)
+    sizes: list[tuple[int, int]] = []
     while True:
         with watch.stage("decode"):
             frame = next(frames, None)
         if frame is None:
             break
         with watch.stage("detect"):
-            size = frame.shape[1], frame.shape[0]
+            sizes.append((frame.shape[1], frame.shape[0]))
             looked.append(face_detector().detect(frame))
     times = np.arange(len(looked)) / rate
-    face = track(looked, times, times)
+    face = track(looked, times, times, sizes=sizes)
     if face is None:
         raise NoFaceError(f"no face in any of {len(looked)} frames looked at")
-    return View(
-        squares=lambda at: crop_boxes(cast(Track, track(looked, times, at)).boxes, *size),
-        seconds=len(looked) / rate,
-        face=face,
-    )
+
+    def squares(at: Floats, width: int, height: int) -> Floats:
+        found = cast(Track, track(looked, times, at, sizes=sizes, size=(width, height)))
+        return crop_boxes(found.boxes, width, height)
+
+    return View(squares=squares, seconds=len(looked) / rate, face=face)
 
 
 @functools.cache

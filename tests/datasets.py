@@ -108,9 +108,11 @@ def _draw_media(path: Path, *, fps: float, size: int, sample_rate: int, **_: Any
     return Media(
         frames=_draw_frames(draw, round(seconds * fps), size),
         audio=_draw_samples(draw, round(seconds * sample_rate), sample_rate),
+        changes=np.ones(round(seconds * fps), bool),
         fps=fps,
         sample_rate=sample_rate,
         source_fps=25.0,
+        source_starts=np.arange(round(25 * seconds)) / 25,
         source_seconds=seconds,
         width=size,
         height=size,

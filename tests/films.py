@@ -1,5 +1,7 @@
 """Small video files and OpenFace tables for tests, made with PyAV."""
 
+import io
+import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import cast
 import av
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Picture = NDArray[np.uint8]
 
@@ -105,3 +108,51 @@ def write_table(
         lines.append(", ".join(str(value) for value in values))
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def write_changing_film(
+    path: Path,
+    pictures: Sequence[Picture],
+    *,
+    fps: int = 10,
+    rotations: Sequence[int] | None = None,
+    aspects: Sequence[Fraction] | None = None,
+) -> Path:
+    """A film of JPEG pictures that need not be of one size, with a tone; its folders are made.
+
+    Each picture may say for itself how it is to be turned, as EXIF's orientation 1 … 8, and how wide its pixels are for
+    their height.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = tone(len(pictures) / fps)
+    with av.open(str(path), "w") as container:
+        video = cast(av.VideoStream, container.add_stream("mjpeg", rate=fps))
+        video.height, video.width, video.pix_fmt = *pictures[0].shape[:2], "yuvj444p"
+        audio = cast(av.AudioStream, container.add_stream("pcm_s16le", rate=16000, layout="mono"))
+        for number, picture in enumerate(pictures):
+            packet = av.Packet(
+                _jpeg(
+                    picture, 1 if rotations is None else rotations[number], None if aspects is None else aspects[number]
+                )
+            )
+            packet.stream, packet.time_base, packet.pts, packet.dts = video, Fraction(1, fps), number, number
+            packet.duration, packet.is_keyframe = 1, True
+            container.mux(packet)
+        sound = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], "s16", "mono")
+        sound.sample_rate, sound.time_base, sound.pts = 16000, Fraction(1, 16000), 0
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    return path
+
+
+def _jpeg(picture: Picture, orientation: int, aspect: Fraction | None) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    out = io.BytesIO()
+    more = {} if orientation == 1 else {"exif": exif.tobytes()}
+    Image.fromarray(picture).save(out, "JPEG", quality=95, subsampling=0, **more)
+    data = out.getvalue()
+    if aspect is not None:  # JFIF's densities, without a unit
+        at = data.index(b"JFIF\0") + 7
+        data = data[:at] + struct.pack(">BHH", 0, aspect.numerator, aspect.denominator) + data[at + 5 :]
+    return data

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from loaders import ClipLoader
-from models.training import tasks
+from models.training import stages, tasks
 from models.training.checkpoint import checkpoints
 from models.training.config import (
     CorrespondenceNetworkConfig,
@@ -35,7 +37,7 @@ from models.training.runlock import locked
 from models.training.runs import load_emotion
 from models.training.scores import score_emotion
 from models.training.stages import evaluate
-from tests.datasets import CONTENTS, make_dataset
+from tests.datasets import CONTENTS, Contents, make_dataset
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
 
@@ -248,6 +250,34 @@ def test_without_gaze_a_run_with_gaze_is_fine_tuned_without_it(
     evaluation = ("--stage", "evaluate", "--data", dataset, "--checkpoint", tuned)
     assert "--evaluation-rounds has no effect on" in refused(*evaluation, "--evaluation-rounds", "2")
     assert "gaze was false and is true" in refused(*finetuning, *STEPS, "--max-steps", "1", "--resume")
+
+
+def test_a_gaze_tower_that_has_no_gaze_to_learn_from_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    contents = Contents(speakers={"train": 4, "test": 2}, shards={"train": 2, "test": 1})
+    for name, share in (("half", 0.5), ("few", 0.95), ("none", 1.0)):
+        make_dataset(tmp_path / name, replace(contents, without_gaze=share))
+
+    def told(name: str, stage: str, *more: str) -> str:
+        """What training says on standard error, here in this process, before its first step."""
+        arguments = ("--stage", stage, "--data", tmp_path / name, *SMALL, "--max-steps", "1", *more)
+        output = ("--output", tmp_path / f"{name}-{stage}{''.join(more)}")
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, (*arguments, *output))])
+        with pytest.raises(FirstStep):
+            train.main()
+        return capfd.readouterr().err
+
+    class FirstStep(BaseException):
+        pass
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(stages, "fit", Mock(side_effect=FirstStep))
+    for stage in ("pretrain", "finetune"):
+        assert re.search(r"^warning: .*none: 0 of \d+ clips have gaze: .*--no-gaze", told("none", stage), re.MULTILINE)
+    assert re.search(r"^warning: .*few: [1-9]\d* of \d+ clips have gaze", told("few", "pretrain"), re.MULTILINE)
+    assert "have gaze" not in told("half", "pretrain")
+    assert "have gaze" not in told("none", "pretrain", "--no-gaze")
 
 
 def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_means_it(

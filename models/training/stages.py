@@ -8,17 +8,22 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, set_seed
+from torch import nn
 
+from loaders import ClipLoader
 from loaders.errors import InputError
 from models.training import runs
 from models.training.config import OF_PAIRS, EvaluateConfig, FinetuneConfig, PretrainConfig, RunConfig, StageConfig
-from models.training.curves import console
+from models.training.curves import console, warn
 from models.training.data import manifests, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
 from models.training.loop import fit
 from models.training.options import refuse
 from models.training.scores import results_table
 from models.training.tasks import Correspondence, Emotion, Task, load, task_of
+
+#: Share of the clips with gaze below which a gaze tower is warned of.
+_LITTLE_GAZE = 0.1
 
 
 def task(config: PretrainConfig | FinetuneConfig) -> Task:
@@ -39,6 +44,7 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> 
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(of_datasets)
+    _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
         with unseen:
@@ -77,6 +83,14 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
         refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
+
+
+def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:
+    """Say so where a gaze tower has nothing, or hardly anything, to learn from."""
+    have = sum(int((c.members["gaze"].size > 0).sum()) for c in loader.catalogs if "gaze" in c.members)
+    clips = sum(map(len, loader.catalogs))
+    if getattr(network, "gaze", None) is not None and have < _LITTLE_GAZE * clips:
+        warn(accelerator, f"{name}: {have} of {clips} clips have gaze: without it, --no-gaze leaves out its tower")
 
 
 @contextmanager

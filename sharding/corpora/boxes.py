@@ -21,6 +21,14 @@ BOXES_PER_SECOND = 25
 class BoxesError(Exception):
     """A file that holds no boxes; the message is a line for a person."""
 
+    reason = "boxes_unreadable"  #: a word to count by
+
+
+class BoxesOutsideError(BoxesError):
+    """A box that lies outside the picture."""
+
+    reason = "boxes_outside"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FaceBoxes:
@@ -40,18 +48,56 @@ class FaceBoxes:
         """Seconds from the start of the video; the last picture lasts until then."""
         return float((self.frame[-1] + 1) / BOXES_PER_SECOND)
 
-    def squares(self, at: Floats, width: int, height: int, file: BoxesFile) -> Floats:
+    def squares(
+        self, at: Floats, width: int, height: int, file: BoxesFile, first: tuple[int, int] | None = None
+    ) -> Floats:
         """Square crops (N, 4) in pixels of a width×height picture, ``at`` (N,) seconds after ``start``.
 
         Between two pictures the box moves in a straight line. The side is the box' longer one times ``file.margin``.
+
+        Args:
+            at: seconds.
+            width, height: of the picture.
+            file: how boxes are to be taken.
+            first: width and height of the video's first picture, which boxes in pixels are of; where the size changes
+                in mid-file, the boxes are the same shares of the other pictures. None: this picture's.
+
+        Raises:
+            BoxesOutsideError: the centre of a box, at ``at`` or not, is not in the picture. Boxes may reach over its
+                edges, and are moved inside when they are cropped; but of a face in the picture the centre is there.
         """
         reach = np.array([width, height, width, height], np.float64)
-        scale = reach if self.is_fraction else np.full(4, 1.0 if file.height is None else height / file.height)
+        if self.is_fraction:
+            scale = reach
+        else:
+            across, down = first or (width, height)
+            scale = np.full(4, 1.0 if file.height is None else down / file.height) * (
+                reach / np.tile((across, down), 2)
+            )
         boxes = self.boxes * scale
+        self._require_inside(boxes, width, height, file)
         number = self.frame[0] + at * BOXES_PER_SECOND
         x, y, w, h = (np.interp(number, self.frame, column) for column in boxes.T)
         side = np.maximum(w, h) * file.margin
         return np.stack([x + (w - side) / 2, y + (h - side) / 2, side, side], 1)
+
+    def _require_inside(self, boxes: Floats, width: int, height: int, file: BoxesFile) -> None:
+        centres = boxes[:, :2] + boxes[:, 2:] / 2
+        is_inside = ((centres >= 0) & (centres <= (width, height))).all(1)
+        if is_inside.all():
+            return
+        row = int(np.argmin(is_inside))
+        if self.is_fraction:
+            hint = "fractions of a picture lie between 0 and 1"
+        elif file.height is None:
+            hint = "boxes in pixels of a picture of another size need --boxes-height, that picture's rows"
+        else:
+            hint = f"are they in pixels of a picture of --boxes-height {file.height} rows?"
+        x, y = centres[row]
+        raise BoxesOutsideError(
+            f"{file.path.name}: the box at FRAME {self.frame[row]:.0f}, around ({x:.0f}, {y:.0f}), lies outside the "
+            f"picture of {width}×{height}: {hint}"
+        )
 
 
 def read_boxes(path: Path) -> FaceBoxes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
 from loaders.filesystem import url_of
+from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.tree import FOLLOW, refusal
 from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
 from sharding.sources import existence, is_folder, read_bytes
@@ -70,8 +71,7 @@ def read_omg(
     if openface is not None:
         utterances, refused = _without_refused_tables(utterances, openface, follow_links)
         notes += refused
-        tables = sum(utterance.gaze_path is not None for utterance in utterances)
-        notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+        notes.append(count_tables(utterances, openface, ["<video>/<utterance>.csv", "<video>_<utterance>.csv"]))
     kept: list[Utterance] = []
     rejected: list[Rejection] = []
     for utterance in utterances:

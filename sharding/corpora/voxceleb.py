@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loaders.errors import InputError
 from loaders.filesystem import url_of
+from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
 from sharding.corpora.naming import Naming, settle_names
 from sharding.corpora.split import hashed_split
@@ -380,8 +381,8 @@ def _with_tables(
     ]
     notes = tree.notes(f"--openface {readable(openface)}", _LAYOUT["openface"])
     notes += _several_notes(files, openface, "tables")
-    tables = sum(utterance.gaze_path is not None for utterance in with_tables)
-    notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+    names = ["<speaker>/<video>/<utterance>.csv below any folders", "<speaker>_<video>_<utterance>.csv"]
+    notes.append(count_tables(with_tables, openface, names))
     return with_tables, notes
 
 

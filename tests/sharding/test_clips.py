@@ -2,6 +2,7 @@
 
 import io
 import wave
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,11 @@ def media(frames: int, *, fps: float = 8.0, size: int = 16, level: int = 3000) -
     return Media(
         frames=np.broadcast_to(shade[:, None, None, None], (frames, size, size, 3)).copy(),
         audio=(np.arange(samples) % level).astype(np.int16),
+        changes=np.ones(frames, bool),
         fps=fps,
         sample_rate=SAMPLE_RATE,
         source_fps=25.0,
+        source_starts=np.arange(round(25 * frames / fps)) / 25,
         source_seconds=frames / fps,
         width=size,
         height=size,
@@ -112,6 +115,60 @@ def test_silence_is_rejected_and_one_loud_moment_is_enough(monkeypatch: pytest.M
     assert len(encode(monkeypatch, silent).clips) == 1
     with pytest.raises(RejectedError, match="silent"):
         encode(monkeypatch, silent, min_loudness=-20)
+
+
+def test_a_clip_of_silence_is_left_out_and_the_others_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    partly = media(48)
+    partly.audio[32_000:64_000] = 0
+    encoded = encode(monkeypatch, partly)
+    assert [clip.start for clip in encoded.clips] == [0.0, 4.0]
+    assert encoded.left_out == {"silent": 1}
+    # As loud as --min-loudness somewhere is loud enough, and what lies below the least that there is counts as sound.
+    partly.audio[40_000:42_000] = 60 * (-1) ** np.arange(2000)
+    assert len(encode(monkeypatch, partly).clips) == 3
+    assert encode(monkeypatch, partly, min_loudness=-50).left_out == {"silent": 1}
+    partly.audio[32_000:64_000] = 0
+    assert len(encode(monkeypatch, partly, min_loudness=-130).clips) == 3
+
+
+def showing(pattern: str) -> Media:
+    """Eight frames a second, each of another picture than the one before (+) or of the same (.)."""
+    return replace(media(len(pattern)), changes=np.array([sign == "+" for sign in pattern]))
+
+
+def test_a_clip_of_one_still_picture_is_left_out_where_the_others_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = encode(monkeypatch, showing("+" * 20 + "." * 28 + "+" * 16))
+    assert [clip.start for clip in encoded.clips] == [0.0, 2.0, 6.0]
+    assert encoded.left_out == {"still": 1}
+    # One more picture in it, and it is not still.
+    assert len(encode(monkeypatch, showing("+" * 20 + "." * 20 + "+" + "." * 7 + "+" * 16)).clips) == 4
+    with pytest.raises(RejectedError, match="one and the same picture") as raised:
+        encode(monkeypatch, showing("+" + "." * 17 + "+" * 10))
+    assert raised.value.reason == "still"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["+" + 63 * ".", "+.......++......" * 4, ("+" + 31 * ".") * 2, "+..." * 16],
+    ids=["a photograph", "a picture a second", "two photographs", "two pictures a second"],
+)
+@pytest.mark.parametrize("clip_seconds", [0.125, 0.5, 2.0])
+def test_where_still_pictures_are_the_rule_they_stay(
+    monkeypatch: pytest.MonkeyPatch, pattern: str, clip_seconds: float
+) -> None:
+    assert len(encode(monkeypatch, showing(pattern), clip_seconds=clip_seconds).clips) == 8 / clip_seconds
+
+
+def test_a_picture_held_for_less_than_a_second_is_no_stillness(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = showing("+" * 9 + "." * 6 + "+" * 17)
+    assert len(encode(monkeypatch, held, clip_seconds=0.5).clips) == 8
+    encoded = encode(monkeypatch, showing("+" * 8 + "." * 8 + "+" * 16), clip_seconds=0.5)
+    assert [clip.start for clip in encoded.clips] == [0.0, 0.5, 2.0, 2.5, 3.0, 3.5]
+
+
+def test_what_was_added_to_a_short_utterance_is_neither_silent_nor_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(encode(monkeypatch, media(3), pad_short=True).clips) == 1
+    assert len(encode(monkeypatch, showing("++.++"), pad_short=True).clips) == 1
 
 
 def face(seen: list[int]) -> View:

@@ -259,6 +259,29 @@ class TestTrack:
         assert path.coverage() == 1.0
         assert set(path.boxes[:, 0].round(6)) == {100.0, 165.0}
 
+    def test_boxes_are_in_pixels_of_the_size_that_is_asked_for(self) -> None:
+        """The second half of the frames is half as large, and shows the face a little further left."""
+        large, small = (300.0, 100.0, 80.0, 100.0), (140.0, 50.0, 40.0, 50.0)
+        looked = [found(large)] * 8 + [found(small)] * 8
+        sizes = [(640, 360)] * 8 + [(320, 180)] * 8
+        at = clock(16)
+        for size, box in (((640, 360), large), ((320, 180), small)):
+            path = track(looked, at, at, sizes=sizes, size=size)
+            assert path is not None
+            assert path.coverage() == 1.0
+            np.testing.assert_allclose(path.boxes, np.tile(box, (16, 1)))
+        # Of a size in which the face was never seen, the same share.
+        path = track([*looked[:8], *[found()] * 8], at, at, sizes=sizes, size=(320, 180))
+        assert path is not None
+        np.testing.assert_allclose(path.boxes, np.tile(np.array(large) / 2, (16, 1)))
+
+    def test_a_face_is_not_larger_for_having_more_pixels(self) -> None:
+        speaker, passer_by = (20.0, 20.0, 60.0, 80.0), (600.0, 180.0, 90.0, 120.0)
+        looked = [found(speaker)] * 9 + [found(passer_by)] * 6
+        path = track(looked, clock(15), clock(15), sizes=[(320, 180)] * 9 + [(960, 540)] * 6)
+        assert path is not None
+        np.testing.assert_allclose(path.boxes, np.tile(speaker, (15, 1)))
+
 
 class TestCrop:
     @staticmethod

@@ -23,7 +23,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from sharding import gaze
-from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES, GazeError, GazeTable, read_table, signals, statistics, window
+from sharding.gaze import (
+    GAZE_NAMES,
+    SIGNAL_NAMES,
+    GazeError,
+    GazeTable,
+    on_pictures,
+    read_table,
+    signals,
+    statistics,
+    window,
+)
 
 SHARED = Path(__file__).parents[2] / "../shared"
 REAL = SHARED / "real/openface/openface2_30fps_600frames.csv"
@@ -377,7 +387,8 @@ def test_a_higher_threshold_never_makes_less_fixation(table: GazeTable, one: flo
 def test_frames_that_failed_count_for_nothing(table: GazeTable, seed: int) -> None:
     noise = np.random.default_rng(seed).normal(scale=1e6, size=(9, len(table)))
     noise[:, ::3] = np.nan
-    measured = [name for name in GazeTable.__slots__ if name not in ("frame", "timestamp", "success", "fps")]
+    kept = ("frame", "timestamp", "success", "fps", "lasting")
+    measured = [name for name in GazeTable.__slots__ if name not in kept]
     garbled = {
         name: np.where(table.success, getattr(table, name), junk) for name, junk in zip(measured, noise, strict=True)
     }
@@ -397,6 +408,34 @@ def test_too_few_frames_give_no_gaze(succeeded: int, frames: int) -> None:
     with pytest.raises(GazeError, match=f"{succeeded} of {frames}") as refusal:
         statistics(table)
     assert refusal.value.reason == "gaze_few_frames"
+
+
+@holds
+@given(st.lists(st.booleans(), max_size=60))
+def test_rows_that_were_left_out_count_like_rows_that_are_marked(success: list[bool]) -> None:
+    success = [True, *success, True]  # what is missing before the first row and after the last, no table can tell
+    marked = table_of(len(success), success=success)
+    left_out = marked.rows(marked.success)
+    assert left_out.frames == marked.frames == len(marked)
+    if 2 * sum(success) >= len(success):
+        assert_array_equal(statistics(left_out), statistics(marked))
+        return
+    for table in (marked, left_out):
+        with pytest.raises(GazeError, match=f"{sum(success)} of {len(success)} frames"):
+            statistics(table)
+
+
+def test_a_table_of_too_few_rows_says_how_many_there_should_be(tmp_path: Path, command: Any) -> None:
+    marked = table_of(75, success=[row < 20 or row >= 73 for row in range(75)])
+    for table in (marked, marked.rows(marked.success)):
+        path = written(tmp_path / "table.csv", openface_csv(table))
+        status, output, complaint = command(path)
+        assert (status, output) == (2, "")
+        assert "22 of 75 frames" in complaint
+    one = written(tmp_path / "table.csv", openface_csv(marked.rows(np.array([0, 74])), without=[]))
+    one.write_text(cell(1, "success", "0")(one.read_text()))
+    with pytest.raises(GazeError, match="1 of 75"):
+        read_table(one)
 
 
 @pytest.mark.parametrize(("succeeded", "frames"), [(2, 2), (2, 4), (50, 99), (50, 100)])
@@ -438,6 +477,55 @@ def test_a_window_that_the_table_hardly_covers_has_no_gaze() -> None:
         assert refusal.value.reason == "gaze_few_frames"
     with pytest.raises(ValueError, match="end after it starts"):
         window(table, 1, 1)
+
+
+# Pictures that do not all stay equally long --------------------------------------------------------------------------
+
+
+def test_rows_stand_at_their_pictures_times() -> None:
+    """Two seconds at 16 pictures a second, then two at 4: OpenFace counts 40 rows at 10 a second."""
+    starts = np.concatenate([np.arange(32) / 16, 2 + np.arange(8) / 4])
+    closed = starts < 2
+    turn = np.where(closed, np.arange(40) * 0.003, np.arange(40) * 0.012)  # by 0.048 radians a second, first and last
+    table = on_pictures(table_of(40, fps=10.0, eyes_closed=closed, gaze_angle_x=turn), starts, 4.0)
+    assert_array_equal(table.timestamp, starts)
+    for start in (0, 1, 2, 3):
+        part = named(window(table, start, start + 1))
+        for kind in ("min", "max", "mean", "median"):
+            assert part[f"eyes_closed_time_secs_{kind}"] == (start < 2)
+        assert part["eyes_closed_time_ratio"] == (start < 2)
+        assert part["gaze_fixation_time_ratio"] == 1  # 2.75 degrees a second, at either rate
+        assert part["gaze_angle_x_LR_slope"] == pytest.approx(0.048)
+    whole = named(table)
+    assert (whole["eyes_closed_time_ratio"], whole["eyes_closed_time_secs_max"]) == (0.5, 2.0)
+
+
+def test_evenly_spaced_pictures_change_nothing() -> None:
+    table = table_of(64, eyes_closed=np.arange(64) % 5 < 2, gaze_angle_x=np.sin(np.arange(64)))
+    placed = on_pictures(table, table.timestamp, 2.0)
+    assert statistics(placed) == pytest.approx(statistics(table))
+    assert statistics(window(placed, 0.5, 1.5)) == pytest.approx(statistics(window(table, 0.5, 1.5)))
+
+
+@pytest.mark.parametrize(("failed", "is_enough"), [(range(32), False), (range(32, 40), True), (range(12), True)])
+def test_half_of_a_windows_time_is_enough(failed: range, is_enough: bool) -> None:
+    starts = np.concatenate([np.arange(32) / 16, 2 + np.arange(2) / 1, 4 + np.arange(6) / 4])
+    table = table_of(40, fps=10.0, success=[row not in failed for row in range(40)])
+    for part in (table, table.rows(table.success)):
+        placed = on_pictures(part, starts, 5.5)
+        if is_enough:
+            assert np.isfinite(statistics(window(placed, 0, 4))).all()
+        else:
+            with pytest.raises(GazeError, match=r"0\.00 s of 2 s") as refusal:
+                window(placed, 0, 2)
+            assert refusal.value.reason == "gaze_few_frames"
+
+
+def test_frames_that_are_never_on_screen_count_as_failed() -> None:
+    """The third comes late, as late as the fourth; the video has no sixth."""
+    table = on_pictures(table_of(6), np.array([0.0, 0.2, 0.1, 0.2, 0.5]), 1.0)
+    assert table.success.tolist() == [True, False, False, True, True, False]
+    assert np.isfinite(statistics(window(table, 0, 1))).all()
 
 
 # Reading -------------------------------------------------------------------------------------------------------------
@@ -516,6 +604,7 @@ def cell(row: int, column: str, value: str) -> Callable[[str], str]:
         (cell(4, "AU45_c", "0.5"), "line 6: AU45_c is neither 0 nor 1"),
         (cell(4, "success", "2"), "line 6: success is neither 0 nor 1"),
         (cell(4, "success", "nan"), "line 6: success is neither 0 nor 1"),
+        (cell(4, "frame", "4.5"), "line 6: frame is not a whole number"),
         (cell(4, "frame", "4"), "frame does not increase .*one face a table"),
         (cell(4, "timestamp", "0"), "timestamp does not increase"),
         (cell(1, "timestamp", "nan"), "line 3: timestamp is not a finite number"),

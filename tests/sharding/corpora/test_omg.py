@@ -97,6 +97,15 @@ def test_tables_by_path_and_flat(tmp_path: Path) -> None:
     assert (one, two, three) == (tmp_path / "csv/a1/utterance_1.csv", tmp_path / "csv/a1_utterance_2.csv", None)
 
 
+def test_tables_of_another_corpus_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, [row("a1", 1)], [row("b2", 1)])
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv/utterance_1.csv").touch()
+    told = rf"--openface {tmp_path / 'csv'}: none of 2 .* <video>/<utterance>\.csv or <video>_<utterance>\.csv"
+    with pytest.raises(InputError, match=told):
+        read(tmp_path, tmp_path / "csv")
+
+
 def test_a_link_out_of_the_source_is_rejected(tmp_path: Path) -> None:
     write(tmp_path, [row("a1", 1), row("a1", 2)], [row("b2", 1)])
     (tmp_path / "elsewhere.mp4").touch()

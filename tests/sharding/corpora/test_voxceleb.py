@@ -85,6 +85,16 @@ def test_tables_by_path_and_flat(tmp_path: Path) -> None:
     assert "2 of 3 utterances have an OpenFace table" in corpus.notes
 
 
+def test_tables_of_another_corpus_are_refused(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4")
+    openface = tree(tmp_path / "csv", "id2/v/1.csv", "1.csv", "v_1.csv")
+    told = (
+        rf"--openface {openface}: none of 2 .* <speaker>/<video>/<utterance>\.csv .* <speaker>_<video>_<utterance>\.csv"
+    )
+    with pytest.raises(InputError, match=told):
+        read_voxceleb(VoxcelebSources(source=source, openface=openface))
+
+
 def test_whole_videos_with_boxes(tmp_path: Path) -> None:
     source = tree(tmp_path / "videos", "id1/abc.mp4", "id2/abc.mp4", "flat.mkv", "unused.mp4")
     texts = ("id1/abc/00001.txt", "id1/abc/00002.txt", "id2/abc/00001.txt", "id3/flat/00001.txt", "id3/gone/00001.txt")
