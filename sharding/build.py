@@ -8,8 +8,7 @@ import fcntl
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,12 +38,12 @@ from sharding.extend import (
 from sharding.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
-from sharding.probe import probe_seconds
 from sharding.ray_engine import RayEngine, require_ray
 from sharding.remote import default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
+from sharding.survey import LENGTHS, require_all_unchanged, survey
 from sharding.views import face_detector
 from sharding.writer import WORK_FOLDER
 
@@ -175,8 +174,11 @@ def main() -> None:
             )
         else:
             engine = command.running.make(command.workers)
+            console.print("listing the sources")
+            with _mendable(command.output):
+                corpus = command.read()
             build(
-                command.read(),
+                corpus,
                 command.output,
                 command.settings,
                 command.workers,
@@ -225,6 +227,7 @@ def build(
     if url is not None and extend:
         raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
     corpus = settle_leaks(corpus, on_leak)
+    console.print(f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}")
     began = time.perf_counter()
@@ -250,16 +253,25 @@ class _Work:
     engine: Engine
 
     def plan(self, folder: Path, first_numbers: Mapping[str, int] | None = None) -> list[ShardJob]:
-        """The shards of the corpus."""
-        with ThreadPoolExecutor(4 * self.workers) as pool:
-            seconds = list(pool.map(probe_seconds, self.corpus.utterances))
-        return plan_shards(self.corpus.utterances, seconds, self.settings, folder, first_numbers)
+        """The shards of the corpus, as its sources are now."""
+        with _counted("looking at the sources", len(self.corpus.utterances)) as tell:
+            found = survey(self.corpus, folder, self.engine, tell)
+        return plan_shards(found.utterances, found.seconds, self.settings, folder, first_numbers)
 
     def build(self, missing: Sequence[ShardJob], jobs: Sequence[ShardJob]) -> "Speed":
-        """Build the shards that are missing of all these."""
+        """Build the shards that are missing of all these.
+
+        Raises:
+            SourceError: a source of any of them, built or missing, is not what it was when they were planned.
+        """
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
-        return _build_shards(missing, self.engine)
+        speed = _build_shards(missing, self.engine)
+        if missing:
+            utterances = [utterance for job in jobs for utterance in job.utterances]
+            with _counted("looking at the sources again", len(utterances)) as tell:
+                require_all_unchanged(utterances, self.engine, tell)
+        return speed
 
 
 _Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
@@ -269,7 +281,8 @@ def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
     with _sole_builder(output):
         if (output / MANIFEST).exists():
             return _clear_up(work.corpus, output, work.settings), None
-        jobs = work.plan(output)
+        with _mendable(output):
+            jobs = work.plan(output)
         clean_work_folder(output, jobs)
         missing = [job for job in jobs if not is_built(job)]
         with _mendable(output):
@@ -293,7 +306,8 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
             shutil.rmtree(folder)
             return extension.former.manifest, None
         work = replace(work, corpus=extension.corpus)
-        jobs = work.plan(folder, extension.first_numbers)
+        with _mendable(output):
+            jobs = work.plan(folder, extension.first_numbers)
         clean_work_folder(folder, jobs)
         missing = [job for job in jobs if not is_built(job)]
         with _mendable(output):
@@ -305,7 +319,8 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
 
 def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Manifest, _Outcome]:
     with remote_output(url, options.scratch, options.break_lock) as place:
-        jobs = work.plan(place.folder)
+        with _mendable(options.scratch), place.kept(LENGTHS):
+            jobs = work.plan(place.folder)
         missing = place.missing(jobs)
         with _mendable(options.scratch):
             speed = work.build(missing, jobs)
@@ -346,6 +361,15 @@ class Speed:
             return "nothing was left to build"
         shares = ", ".join(f"{stage} {spent / total:.0%}" for stage, spent in self.seconds.items())
         return f"{self.clips / total:.1f} clips/s a process: {shares}"
+
+
+@contextmanager
+def _counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar; what it gives is told of each further number of utterances."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("utterances"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda number: progress.advance(task, number)
 
 
 def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:

@@ -30,6 +30,7 @@ import tyro
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.read_errors import failures_named
 
 Floats = NDArray[np.float64]
 
@@ -139,10 +140,12 @@ def read_table(path: Path) -> GazeTable:
     """Read a `FeatureExtraction` table of OpenFace 2, with or without spaces after its commas.
 
     Raises `GazeError`: `gaze_missing`, `gaze_unreadable` (columns missing, cut short, empty, not numbers, several
-    faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate.
+    faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate;
+    `SourceError` where its file system fails.
     """
     try:
-        content = path.read_bytes()
+        with failures_named(path):
+            content = path.read_bytes()
     except FileNotFoundError:
         raise GazeError("gaze_missing", "no such file") from None
     except OSError as error:

@@ -46,7 +46,8 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
             notes.append(f"{table.name}: {blank} of {blank + len(rows)} rows name no utterance and were dropped")
         utterances += [_utterance(row, line, table, split, source, openface, has_table) for line, row in rows]
     is_there = existence(source)
-    missing = sum(not is_there(utterance.video_path) for utterance in utterances)
+    absent = frozenset(u.video_path for u in utterances if not is_there(u.video_path))
+    missing = sum(utterance.video_path in absent for utterance in utterances)
     if missing == len(utterances):
         raise InputError(
             f"--source {readable(source)}: none of the {len(utterances)} utterances of the tables is there"
@@ -67,6 +68,7 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
         ),
         notes=tuple(notes),
         apart="video",
+        absent=absent,
     )
 
 

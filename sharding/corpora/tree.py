@@ -6,6 +6,7 @@ from pathlib import Path
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import readable
+from sharding.read_errors import failures_named
 from sharding.sources import listed
 
 
@@ -51,7 +52,7 @@ def read_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
     while folders:
         folder = folders.pop()
         try:
-            with os.scandir(folder) as listing:
+            with failures_named(folder), os.scandir(folder) as listing:
                 found = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             detail = f"a folder that cannot be listed: {error.strerror}"

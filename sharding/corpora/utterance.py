@@ -104,3 +104,6 @@ class Corpus:
     rejected: tuple[Rejection, ...] = ()  #: what it holds beside them and cannot be built
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
+    absent: frozenset[Path] | None = None
+    """Files that utterances name and that were not there when the sources were listed. All others were: where one is
+    gone when the build is planned, the build stops. None: nobody has looked, and what is not there is rejected."""

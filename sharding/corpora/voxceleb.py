@@ -68,6 +68,8 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     """
     _check(sources)
     utterances, rejected, notes = (_whole_videos if sources.boxes else _cut_videos)(sources)
+    is_film = existence(sources.source) if sources.boxes else None  # a file an utterance is one that was found
+    absent = {u.video_path for u in utterances if is_film is not None and not is_film(u.video_path)}
     if sources.iden_split is not None:
         utterances, unlisted, note = _by_list(utterances, sources.iden_split)
         rejected, notes = [*rejected, *unlisted], [*notes, note]
@@ -80,8 +82,10 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     if sources.audio is not None:
         utterances = _with_audio(utterances, sources.audio)
         is_there = existence(sources.audio)
-        without_sound = sum(not (u.audio_path and is_there(u.audio_path)) for u in utterances)
-        notes += [f"{without_sound} utterances have no file below {readable(sources.audio)}"] if without_sound else []
+        without_sound = [u.audio_path for u in utterances if u.audio_path and not is_there(u.audio_path)]
+        absent.update(without_sound)
+        count = len(without_sound)
+        notes += [f"{count} utterances have no file below {readable(sources.audio)}"] if count else []
     if sources.openface is not None:
         utterances = _with_tables(utterances, sources.openface)
         tables = sum(utterance.gaze_path is not None for utterance in utterances)
@@ -92,6 +96,7 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         rejected=tuple(rejected),
         notes=tuple(notes),
         apart=sources.split_by if sources.iden_split is None else "video",
+        absent=frozenset(absent),
     )
 
 
