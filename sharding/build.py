@@ -17,12 +17,12 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
+from loaders.progress import progress
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
@@ -349,24 +349,15 @@ class Speed:
 
 
 def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("utterances, {task.fields[clips]} clips, {task.fields[rejected]} rejected"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        total = sum(len(job.utterances) for job in jobs)
-        task = progress.add_task("building", total=total, clips=0, rejected=0)
+    total = sum(len(job.utterances) for job in jobs)
+    with progress("building", total, "utterances", console=console, text="0 clips, 0 rejected") as bar:
         clips = rejected = 0
         seconds: Counter[Stage] = Counter()
         for result in engine.run(build_shard, jobs):
             clips += result.clips
             rejected += result.rejected
             seconds.update(result.seconds)
-            progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
+            bar.advance(result.utterances, f"{clips} clips, {rejected} rejected")
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 
