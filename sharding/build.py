@@ -45,6 +45,7 @@ from sharding.remote import default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
+from sharding.stopping import stopped_in_order
 from sharding.views import face_detector
 from sharding.writer import WORK_FOLDER
 
@@ -162,7 +163,8 @@ def main() -> None:
         | Annotated[Omg, tyro.conf.subcommand("omg")],
         description=__doc__,
     )
-    with reported():
+    mend = "run it again, from the beginning" if isinstance(command, Demo) else "run it again, it goes on from here"
+    with reported(), stopped_in_order(mend):
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):

@@ -48,6 +48,7 @@ from loaders.storage import CorruptMemberError, Shards
 from loaders.tables import opened
 from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
 from sharding.spectrogram import spectrogram_png
+from sharding.stopping import stopped_in_order
 from sharding.waveform import decode_waveform
 
 INDEX = "index.html"
@@ -496,7 +497,7 @@ class _Arguments:
 def main() -> None:
     """The command line."""
     arguments = tyro.cli(_Arguments)
-    with reported():
+    with reported(), stopped_in_order("run it again"):
         output = local_path(arguments.output, "--output")
         with ExitStack() as stack:
             bars: list[Bar] = []

@@ -43,6 +43,7 @@ from sharding.members import declared_badly
 from sharding.repair import QUARANTINE, repair
 from sharding.report import Report, gaze_moments
 from sharding.shortcut import find_shortcuts, report_shortcuts
+from sharding.stopping import stopped_in_order
 from sharding.store import Store
 from sharding.writer import WORK_FOLDER, sha256_of
 
@@ -428,7 +429,7 @@ class Arguments:
 def main() -> None:
     """The command line."""
     arguments = tyro.cli(Arguments)
-    with reported():
+    with reported(), stopped_in_order("run it again"):
         if arguments.workers < 1:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")
         if arguments.sample < 0:
