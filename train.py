@@ -3,7 +3,6 @@
 import hashlib
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,13 +15,13 @@ import tyro
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, ProjectConfiguration, set_seed
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
 from loaders.dataset import Manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import local_path, url_of
+from loaders.progress import progress
 from loaders.remote import CACHE, describe
 from models import options, runs
 from models.augmentation import Augmentation
@@ -519,28 +518,11 @@ class _Curves:
 def _progress(
     accelerator: Accelerator, stage: str, done: int, total: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A bar on the main process; the yielded function moves it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[line]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    screen = console()
-    with Progress(*columns, console=screen, disable=not accelerator.is_main_process) as progress:
-        task = progress.add_task(stage, total=total, completed=done, line="")
-        said = time.monotonic()
+    """A bar on the main process, or lines in its log; the yielded function moves it."""
+    with progress(stage, total, "steps", console=console(), done=done, shown=accelerator.is_main_process) as bar:
 
         def show(step: int, line: Mapping[str, float]) -> None:
-            nonlocal said
-            text = ", ".join(f"{name} {value:.3g}" for name, value in line.items())
-            progress.update(task, completed=step, line=text)
-            # A log file shows no bar before it ends.
-            if accelerator.is_main_process and not screen.is_terminal and time.monotonic() - said > 30:
-                said = time.monotonic()
-                print(f"{stage} {step}/{total}: {text}", flush=True)
+            bar.move(step, ", ".join(f"{name} {value:.3g}" for name, value in line.items()))
 
         yield show
 

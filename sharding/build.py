@@ -8,7 +8,7 @@ import fcntl
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
+from loaders.progress import progress
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.leaks import OnLeak, settle_leaks
 from sharding.corpora.omg import read_omg
@@ -43,6 +43,7 @@ from sharding.remote import default_scratch, remote_output
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
 from sharding.stages import STAGES, Stage
+from sharding.stopping import stopped_in_order
 from sharding.survey import LENGTHS, require_all_unchanged, survey
 from sharding.views import face_detector
 from sharding.writer import WORK_FOLDER
@@ -161,7 +162,8 @@ def main() -> None:
         | Annotated[Omg, tyro.conf.subcommand("omg")],
         description=__doc__,
     )
-    with reported():
+    mend = "run it again, from the beginning" if isinstance(command, Demo) else "run it again, it goes on from here"
+    with reported(), stopped_in_order(mend):
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):
@@ -254,8 +256,10 @@ class _Work:
 
     def plan(self, folder: Path, first_numbers: Mapping[str, int] | None = None) -> list[ShardJob]:
         """The shards of the corpus, as its sources are now."""
-        with _counted("looking at the sources", len(self.corpus.utterances)) as tell:
-            found = survey(self.corpus, folder, self.engine, tell)
+        with progress(
+            "looking at the sources", len(self.corpus.utterances), "utterances", console=console, transient=True
+        ) as bar:
+            found = survey(self.corpus, folder, self.engine, bar.advance)
         return plan_shards(found.utterances, found.seconds, self.settings, folder, first_numbers)
 
     def build(self, missing: Sequence[ShardJob], jobs: Sequence[ShardJob]) -> "Speed":
@@ -269,8 +273,9 @@ class _Work:
         speed = _build_shards(missing, self.engine)
         if missing:
             utterances = [utterance for job in jobs for utterance in job.utterances]
-            with _counted("looking at the sources again", len(utterances)) as tell:
-                require_all_unchanged(utterances, self.engine, tell)
+            what = "looking at the sources again"
+            with progress(what, len(utterances), "utterances", console=console, transient=True) as bar:
+                require_all_unchanged(utterances, self.engine, bar.advance)
         return speed
 
 
@@ -363,34 +368,16 @@ class Speed:
         return f"{self.clips / total:.1f} clips/s a process: {shares}"
 
 
-@contextmanager
-def _counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar; what it gives is told of each further number of utterances."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("utterances"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda number: progress.advance(task, number)
-
-
 def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("utterances, {task.fields[clips]} clips, {task.fields[rejected]} rejected"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        total = sum(len(job.utterances) for job in jobs)
-        task = progress.add_task("building", total=total, clips=0, rejected=0)
+    total = sum(len(job.utterances) for job in jobs)
+    with progress("building", total, "utterances", console=console, text="0 clips, 0 rejected") as bar:
         clips = rejected = 0
         seconds: Counter[Stage] = Counter()
         for result in engine.run(build_shard, jobs):
             clips += result.clips
             rejected += result.rejected
             seconds.update(result.seconds)
-            progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
+            bar.advance(result.utterances, f"{clips} clips, {rejected} rejected")
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 

@@ -22,8 +22,8 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
+from rich.console import Console
 
 from loaders import randomness
 from loaders.catalog import Catalog, open_catalog
@@ -42,10 +43,12 @@ from loaders.examples import Sampler
 from loaders.filesystem import local_path
 from loaders.order import permute
 from loaders.pairs import KINDS
+from loaders.progress import Bar, progress
 from loaders.storage import CorruptMemberError, Shards
 from loaders.tables import opened
 from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
 from sharding.spectrogram import spectrogram_png
+from sharding.stopping import stopped_in_order
 from sharding.waveform import decode_waveform
 
 INDEX = "index.html"
@@ -134,13 +137,20 @@ class Written:
     bytes: int
 
 
-def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Written:
+def write_gallery(
+    dataset: Path,
+    output: Path,
+    settings: GallerySettings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Written:
     """Write the page about a dataset. It appears when it is whole, and then takes an older gallery's place.
 
     Args:
         dataset: a built dataset's folder.
         output: a folder that is not there, is empty, or holds a gallery.
         settings: what to show. The page depends on these and the dataset, on nothing else.
+        progress: called with how many clips are written, and of how many.
 
     Raises:
         InputError: a setting is out of range; no such dataset or split; the split cannot offer the negatives; a member
@@ -165,7 +175,7 @@ def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Wri
             "emotions": EMOTIONS,
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
             "rejected": _rejected(dataset, manifest.rejected_sha256, None if not settings.split else set(names)),
-            "clips": _write_clips(folder, catalogs, places, with_film={*shown, *(pair.clip for pair in pairs)}),
+            "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, progress),
             "shown": [number[place] for place in shown],
             "pairs": [
                 {
@@ -291,11 +301,16 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
 
 
 def _write_clips(
-    folder: Path, catalogs: Mapping[str, Catalog], places: Sequence[Place], with_film: set[Place]
+    folder: Path,
+    catalogs: Mapping[str, Catalog],
+    places: Sequence[Place],
+    with_film: set[Place],
+    progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """What the page says of each clip, in the order given; their media are written on the way, one clip at a time."""
     about = _names(catalogs, places)
-    clips = []
+    clips: list[dict[str, Any]] = []
+    progress(0, len(places))
     shards = {name: Shards(catalog) for name, catalog in catalogs.items()}
     for number, place in enumerate(places):
         manifest = catalogs[place.split].manifest
@@ -314,6 +329,7 @@ def _write_clips(
                 "run sharding/verify.py --repair"
             ) from error
         clips.append({"split": place.split, **about[place], **media, "gaze": gaze, "curves": curves})
+        progress(len(clips), len(places))
     return clips
 
 
@@ -481,9 +497,20 @@ class _Arguments:
 def main() -> None:
     """The command line."""
     arguments = tyro.cli(_Arguments)
-    with reported():
+    with reported(), stopped_in_order("run it again"):
         output = local_path(arguments.output, "--output")
-        written = write_gallery(arguments.dataset, output, arguments.settings)
+        with ExitStack() as stack:
+            bars: list[Bar] = []
+
+            def move(done: int, total: int) -> None:
+                if not bars:  # what is refused is told by its one line alone
+                    screen = Console(stderr=True)
+                    bars.append(
+                        stack.enter_context(progress("gallery", total, "clips", console=screen, transient=True))
+                    )
+                bars[0].move(done)
+
+            written = write_gallery(arguments.dataset, output, arguments.settings, progress=move)
         print(f"{written.index}: {written.clips} clips and {written.pairs} pairs, {written.bytes / 1e6:.1f} MB")
 
 

@@ -472,7 +472,7 @@ def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
         raise MediaError("undecodable", f"it does not open: {error.strerror}") from error
     with file:
         with _blamed("it does not open"):
-            container = av.open(file, metadata_errors="replace")
+            container = av.open(file, "r", metadata_errors="replace")
         with container:
             _limit((container.duration or 0) / av.time_base, max_seconds)
             yield container

@@ -138,7 +138,8 @@ def _take(
             result = Rejection.of(utterance, error.reason, local.told(error.detail))
             is_in_doubt = _is_of_reading(error)
         else:
-            is_in_doubt = any(clip.gaze_problem == "gaze_missing" for clip in result.clips) and planned.gaze_path
+            has_lost_gaze = any(clip.gaze_problem == "gaze_missing" for clip in result.clips)
+            is_in_doubt = has_lost_gaze and planned.gaze_path is not None
         # What was read in between, or could not be, may have been something else.
         require_unchanged(replace(local.utterance, source_xxh3=known))
         if is_in_doubt and all(is_open_to_us(path) for path in files_of(local.utterance)):

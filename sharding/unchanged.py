@@ -18,9 +18,7 @@ def change_of(utterance: Utterance) -> SourceError:
     """What to raise where an utterance's files have become others, or none."""
     for path in files_of(utterance):
         if is_gone(path):
-            return SourceError(
-                f"{readable(path)}: was there when the build began and is gone: put it back, or {_AGAIN}"
-            )
+            return SourceError(f"{readable(path)}: was there when the build began, is gone: put it back and {_AGAIN}")
     path = utterance.video_path
     return SourceError(
         f"{readable(path)}: it, its sound, gaze or boxes changed while the dataset was built, or may not be read any "

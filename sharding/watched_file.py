@@ -9,9 +9,9 @@ R = TypeVar("R")
 
 
 class WatchedFile:
-    """A file open for reading. Leaving it as a context raises the first error of reading, whatever became of it within.
+    """A file open for reading. Leaving it as a context raises the first error of reading, whatever became of it.
 
-    To FFmpeg a failed read looks like the end: what came of it is a shorter film, or a broken one, and is not to be used.
+    To FFmpeg a failed read looks like the end: what comes of it is a shorter film, or a broken one, and not to be used.
     """
 
     def __init__(self, path: Path) -> None:
