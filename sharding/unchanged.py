@@ -5,7 +5,7 @@ from sharding.corpora.utterance import Utterance, readable
 from sharding.read_errors import SourceError
 from sharding.sources import files_of, is_gone
 
-_AGAIN = "run the build again, it goes on from here"
+_AGAIN = "and run the build again, it goes on from here"
 
 
 def require_unchanged(utterance: Utterance) -> None:
@@ -18,9 +18,9 @@ def change_of(utterance: Utterance) -> SourceError:
     """What to raise where an utterance's files have become others, or none."""
     for path in files_of(utterance):
         if is_gone(path):
-            return SourceError(f"{readable(path)}: was there when the build began, is gone: put it back and {_AGAIN}")
+            return SourceError(f"{readable(path)}: is gone since the build began: put it back, or go without, {_AGAIN}")
     path = utterance.video_path
     return SourceError(
         f"{readable(path)}: it, its sound, gaze or boxes changed while the dataset was built, or may not be read any "
-        f"more: see to it and {_AGAIN}"
+        f"more: see to it {_AGAIN}"
     )

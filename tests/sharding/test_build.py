@@ -540,7 +540,7 @@ def test_bad_input_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("link,video,utterance,arousal,valence\n")
     done = run("omg", "--source", tmp_path / "files", "--train-csv", tmp_path / "train.csv",
                "--validation-csv", tmp_path / "validation.csv", "--output", tmp_path / "out")  # fmt: skip
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "listing the sources\n", 1)
     assert "EmotionMaxVote" in done.stderr
     assert "train.csv" in done.stderr
 
