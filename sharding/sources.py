@@ -149,9 +149,9 @@ def is_gone(path: Path) -> bool:
         try:
             path.lstat()
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            if not is_of_one_file(error):
                 raise
-            return True
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)  # otherwise it is not for us to see
     return False
 
 

@@ -184,6 +184,8 @@ def _read(file: BinaryIO) -> tuple[dict[int, float], int]:
     for line in file:
         try:
             content = json.loads(line)
+            if not isinstance(content, list):
+                break
             if whole == 0 and content != _WRITTEN_BY:
                 return {}, 0
             if whole > 0:
