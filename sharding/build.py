@@ -4,12 +4,11 @@ A killed build, run again with the same settings, goes on where it was; nothing 
 is there. With --extend, a finished dataset gets the utterances that its corpus has gained since.
 """
 
-import fcntl
-import shutil
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,24 +30,30 @@ from sharding.engine import Engine, LocalEngine, WorkerDiedError, default_worker
 from sharding.extend import (
     extension_folder,
     finish_extension,
+    is_leftover,
     plan_extension,
+    put_right,
+    remove_extension,
     require_same_build,
     untouched_unless_begun,
 )
 from sharding.finish import Lacks, NothingBuiltError, finish_dataset
+from sharding.former import read_former
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.ray_engine import RayEngine, require_ray
 from sharding.remote import default_scratch, remote_output
+from sharding.same import require_same
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
+from sharding.shard import build_shard, is_built
 from sharding.stages import STAGES, Stage
 from sharding.stopping import stopped_in_order
-from sharding.survey import LENGTHS, require_all_unchanged, survey
+from sharding.survey import require_all_unchanged, survey
 from sharding.views import face_detector
-from sharding.writer import WORK_FOLDER
+from sharding.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
+from sharding.writer import LENGTHS, WORK_FOLDER
 
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays in one piece, whatever it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +275,12 @@ class _Work:
         """
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
-        speed = _build_shards(missing, self.engine)
+        try:
+            speed = _build_shards(missing, self.engine)
+        except BaseException:
+            with suppress(OSError):  # the disk may be gone; what is left, the next build removes
+                remove_half_written([job for job in missing if job.upload is None])
+            raise
         if missing:
             utterances = [utterance for job in jobs for utterance in job.utterances]
             what = "looking at the sources again"
@@ -283,39 +293,47 @@ _Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
 
 
 def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
-    with _sole_builder(output):
+    put_right(output)
+    if (output / MANIFEST).exists() and not os.path.lexists(output / WORK_FOLDER):
+        former = read_former(output)
+        require_same(former, work.corpus, work.settings, str(output))
+        console.print(f"{output}: is built already, nothing to do")
+        return former.manifest, None
+    with sole_builder(output):
         if (output / MANIFEST).exists():
             return _clear_up(work.corpus, output, work.settings), None
-        with _mendable(output):
-            jobs = work.plan(output)
-        clean_work_folder(output, jobs)
-        missing = [job for job in jobs if not is_built(job)]
-        with _mendable(output):
-            speed = work.build(missing, jobs)
-            _require_visible(missing)
-            corpus = work.corpus
-            manifest, lacks = finish_dataset(
-                output, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
-            )
-            remove_work_folder(output)
+        try:
+            with _mendable(output):
+                jobs = work.plan(output)
+                clean_work_folder(output, jobs)
+                missing = [job for job in jobs if not is_built(job)]
+                speed = work.build(missing, jobs)
+                _require_visible(missing)
+                corpus = work.corpus
+                manifest, lacks = finish_dataset(
+                    output, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                )
+                remove_work_folder(output)
+        except NothingBuiltError:
+            undo(output)  # nothing is left where nothing came of it
+            raise
     return manifest, (lacks, speed)
 
 
 def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
     folder = extension_folder(output)
-    with _sole_builder(folder):
+    with sole_builder(folder, lambda: is_leftover(folder, output)):
         with untouched_unless_begun(folder):
             extension = plan_extension(work.corpus, output, work.settings, work.workers)
         if extension.is_empty:
             console.print(f"{output}: holds all of these utterances already")
-            shutil.rmtree(folder)
+            remove_extension(folder)
             return extension.former.manifest, None
         work = replace(work, corpus=extension.corpus)
         with _mendable(output):
             jobs = work.plan(folder, extension.first_numbers)
-        clean_work_folder(folder, jobs)
-        missing = [job for job in jobs if not is_built(job)]
-        with _mendable(output):
+            clean_work_folder(folder, jobs)
+            missing = [job for job in jobs if not is_built(job)]
             speed = work.build(missing, jobs)
             _require_visible(missing)
             manifest, lacks = finish_extension(extension, folder, jobs, work.settings)
@@ -324,7 +342,7 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
 
 def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Manifest, _Outcome]:
     with remote_output(url, options.scratch, options.break_lock) as place:
-        with _mendable(options.scratch), place.kept(LENGTHS):
+        with _mendable(options.scratch), place.kept(f"{WORK_FOLDER}/{LENGTHS}"):
             jobs = work.plan(place.folder)
         missing = place.missing(jobs)
         with _mendable(options.scratch):
@@ -398,35 +416,6 @@ def _require_visible(jobs: Sequence[ShardJob]) -> None:
             f"{unseen.output / unseen.split / unseen.stem}.tar: was built and is not here: give an --output on a file "
             "system that all machines of the cluster share"
         )
-
-
-@contextmanager
-def _sole_builder(output: Path) -> Iterator[None]:
-    """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
-    work = output / WORK_FOLDER
-    if (output / MANIFEST).exists() and not work.exists():
-        raise InputError(f"{output}: a finished dataset is there: --extend it, remove it, or give another --output")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: not a folder: give another --output")
-    if output.exists() and any(output.iterdir()) and not work.exists():
-        raise InputError(f"{output}: holds other files: give an --output that is empty or not there")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
-    except OSError as error:
-        raise InputError(f"{output}: {error.strerror}: give an --output that can be written") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"{output}: another build is at work there: wait for it, or give another --output"
-            ) from error
-        try:
-            yield
-        except NothingBuiltError:
-            shutil.rmtree(output)
-            raise
 
 
 def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seconds: float) -> None:

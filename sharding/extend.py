@@ -17,16 +17,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loaders.dataset import Manifest, read_manifest
+from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Corpus, Utterance
-from sharding.exchange import exchange, recover
+from sharding.examine import index_path
+from sharding.exchange import ASIDE, exchange, recover
 from sharding.finish import Lacks, finish_dataset
 from sharding.former import STATED, Former, Names, read_former, same_statement
 from sharding.plan import ShardJob, require_distinct
 from sharding.settings import BuildSettings
-from sharding.writer import WORK_FOLDER
+from sharding.workfolder import is_builds, remove_all
+from sharding.writer import WORK_FOLDER, sha256_of
 
 _WHOLE = ".dataset"  # in the extension's folder: the dataset as it will be
 _AGAIN = "build the dataset again, into another --output"
@@ -58,10 +60,48 @@ def extension_folder(dataset: Path) -> Path:
     Raises:
         InputError: there is no finished dataset.
     """
-    dataset = dataset.resolve()
-    recover(dataset)
+    folder = put_right(dataset)
     read_manifest(dataset)
-    return dataset.with_name(f".{dataset.name}.extension")
+    return folder
+
+
+def put_right(dataset: Path) -> Path:
+    """Where the extension of a dataset is made; a dataset that its extension was about to replace is there again."""
+    dataset = dataset.resolve()
+    folder = dataset.with_name(f".{dataset.name}.extension")
+    if is_builds(folder / WORK_FOLDER):
+        recover(dataset, folder / _WHOLE)
+    return folder
+
+
+def is_leftover(folder: Path, dataset: Path) -> bool:
+    """Whether an extension's folder holds nothing that the dataset does not hold.
+
+    Its clearing up was killed, by a version that removed first what would have told whose it is.
+    """
+    manifest = read_manifest(dataset)
+    digests: dict[str, str | None] = {MANIFEST: None, REJECTED: None}  # a former catalog says less than the present one
+    for split, entry in manifest.splits.items():
+        digests[f"{split}/{CATALOG}"] = None
+        for shard in entry.shards:
+            digests[f"{split}/{shard.name}"] = shard.sha256
+            digests[index_path(f"{split}/{shard.name}")] = shard.index_sha256
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix().removeprefix(f"{_WHOLE}/")
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if path.is_symlink() or not path.is_file() or name not in digests:
+            return False
+        digest = digests[name]
+        there = (dataset / name).is_file()
+        if not there or (digest is not None and not path.samefile(dataset / name) and sha256_of(path) != digest):
+            return False
+    return True
+
+
+def remove_extension(folder: Path) -> None:
+    """Remove an extension's folder, what tells whose it is last."""
+    remove_all(folder, (_WHOLE, ASIDE))
 
 
 @contextmanager
@@ -71,7 +111,7 @@ def untouched_unless_begun(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if not any((folder / WORK_FOLDER).glob("*.parquet")):
-            shutil.rmtree(folder)
+            remove_extension(folder)
         raise
 
 
@@ -135,7 +175,7 @@ def _with_fingerprint(utterance: Utterance) -> Utterance:
     return replace(utterance, source_xxh3=fingerprint(utterance))
 
 
-def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettings, dataset: Path) -> None:
+def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettings, dataset: Path | str) -> None:
     """Raise InputError where a dataset is not of this corpus, built with these settings."""
     if manifest.corpus != corpus.name:
         raise InputError(f"{dataset}: was built from {manifest.corpus}, not from {corpus.name}: {_AGAIN}")
@@ -204,5 +244,5 @@ def finish_extension(
     if read_manifest(former.folder) != former.manifest:
         raise InputError(f"{former.folder}: was changed while it was extended: run the extension again")
     exchange(former.folder, whole)
-    shutil.rmtree(folder)
+    remove_extension(folder)
     return manifest, lacks

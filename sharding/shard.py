@@ -1,17 +1,15 @@
 """One shard, from its utterances to its receipt: the unit of a build's work."""
 
 import hashlib
-import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
 
-from loaders.dataset import MANIFEST, REJECTED
 from sharding.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Rejection, Utterance
@@ -154,25 +152,3 @@ def _is_of_reading(error: BaseException | None) -> bool:
     if error is None or isinstance(error, av.FFmpegError):  # FFmpeg's are of what it read
         return False
     return isinstance(error, OSError) or _is_of_reading(error.__cause__)
-
-
-def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
-    """Remove what killed builds left half-written, and shards that the plan no longer holds."""
-    planned = {(job.split, job.stem) for job in jobs}
-    for folder in (path for path in output.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in folder.iterdir():
-            unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
-            if path.name.startswith(".") or unplanned:
-                path.unlink()
-    for name in (MANIFEST, REJECTED):
-        for path in output.glob(f".{name}.*"):
-            path.unlink()
-    for path in (output / WORK_FOLDER).iterdir():
-        split, _, stem = path.stem.rpartition("-")
-        if path.suffix == ".parquet" and (path.name.startswith(".") or (split, stem) not in planned):
-            path.unlink()
-
-
-def remove_work_folder(output: Path) -> None:
-    """The receipts are in the catalogs: let them go."""
-    shutil.rmtree(output / WORK_FOLDER)

@@ -6,6 +6,7 @@ at every file's ends alone, and takes none for what it was before.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +24,8 @@ from sharding.engine import Engine, LocalEngine
 from sharding.probe import probe_seconds
 from sharding.sources import is_gone
 from sharding.unchanged import change_of, require_unchanged
-from sharding.writer import WORK_FOLDER
+from sharding.writer import LENGTHS, WORK_FOLDER
 
-LENGTHS = f"{WORK_FOLDER}/lengths.jsonl"  #: of a dataset that is being built; a line a chunk
 _CHUNK = 128  # utterances that are looked at as one job
 _FEW = 512  # utterances that are looked at sooner than processes start
 _THREADS = 4  # a worker: what is waited for is a disk
@@ -73,7 +73,7 @@ def survey(corpus: Corpus, folder: Path, engine: Engine, tell: Callable[[int], N
     utterances = corpus.utterances
     if len(utterances) <= _FEW:
         engine = LocalEngine(workers=1)
-    with _kept(folder / LENGTHS) as (known, keep):
+    with _kept(folder / WORK_FOLDER / LENGTHS) as (known, keep):
         prints = [0] * len(utterances)
 
         def look(places: Sequence[int], *, needs_seconds: bool) -> None:
@@ -161,7 +161,8 @@ def _kept(file: Path) -> Iterator[tuple[dict[int, float], Callable[[Iterable[_Se
     if not file.parent.is_dir():
         yield {}, lambda _: None
         return
-    with file.open("a+b") as opened:
+    # No link is followed: what it leads to is not ours to write to.
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666), "a+b") as opened:
         known, whole = _read(opened)
         opened.truncate(whole)
         if whole == 0:

@@ -524,9 +524,9 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     assert "utterances rejected, too_short: 1" in done.stdout
     assert "clips/s a process: decode" in done.stdout
     assert (tmp_path / "out/dataset.json").is_file()
-    again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32)
+    again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 16)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
-    assert "a finished dataset is there" in again.stderr
+    assert "was built with --size 32, not 16" in again.stderr
 
 
 def test_a_demo_corpus_is_made_in_a_folder_alone() -> None:

@@ -15,7 +15,8 @@ from sharding.corpora.utterance import Corpus, Utterance
 from sharding.engine import LocalEngine
 from sharding.probe import probe_seconds
 from sharding.read_errors import SourceError
-from sharding.survey import LENGTHS, require_all_unchanged, survey
+from sharding.survey import require_all_unchanged, survey
+from sharding.writer import LENGTHS, WORK_FOLDER
 from tests.films import shades, tone, write_film
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "out" / LENGTHS).parent.mkdir(parents=True)
+    (tmp_path / "out" / WORK_FOLDER / LENGTHS).parent.mkdir(parents=True)
     return tmp_path / "out"
 
 
@@ -50,7 +51,7 @@ def test_what_is_seen_of_each_does_not_depend_on_who_looks(
     monkeypatch.setattr("sharding.survey._FEW", 0)
     monkeypatch.setattr("sharding.survey._CHUNK", 2)
     told: list[int] = []
-    (folder / LENGTHS).unlink()
+    (folder / WORK_FOLDER / LENGTHS).unlink()
     assert survey(corpus, folder, LocalEngine(workers=2), told.append) == seen
     assert sum(told) == len(corpus.utterances)
     require_all_unchanged(seen.utterances, LocalEngine(workers=2))
@@ -72,12 +73,12 @@ def test_lengths_are_read_once_and_again_where_a_source_has_changed(corpus: Corp
 @pytest.mark.parametrize("left", [b"", b"[[12, 0.5], [13, 0.", b"[[12, 0.5]]", b"null\n", b"{}\nnull\n", b"\x00\xff\n"])
 def test_what_a_kill_leaves_of_the_kept_lengths_is_not_believed(corpus: Corpus, folder: Path, left: bytes) -> None:
     first = survey(corpus, folder, ONE)
-    whole = (folder / LENGTHS).read_bytes()
+    whole = (folder / WORK_FOLDER / LENGTHS).read_bytes()
     for content in (whole + left, whole[:-3], left):
-        (folder / LENGTHS).write_bytes(content)
+        (folder / WORK_FOLDER / LENGTHS).write_bytes(content)
         for _ in range(2):
             assert survey(corpus, folder, ONE) == first
-        for line in (folder / LENGTHS).read_bytes().splitlines():
+        for line in (folder / WORK_FOLDER / LENGTHS).read_bytes().splitlines():
             assert line.startswith(b"[")
 
 
@@ -98,7 +99,7 @@ def test_no_length_is_kept_for_a_file_that_changed_while_it_was_read(corpus: Cor
 
     with mock.patch("sharding.survey.probe_seconds", side_effect=replaced), pytest.raises(SourceError, match="changed"):
         survey(corpus, folder, ONE)
-    assert len((folder / LENGTHS).read_text().splitlines()) == 1
+    assert len((folder / WORK_FOLDER / LENGTHS).read_text().splitlines()) == 1
 
 
 def test_twenty_thousand_utterances_are_begun_with_soon(tmp_path: Path, full: bool) -> None:
