@@ -324,7 +324,9 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
     folder = extension_folder(output)
     with sole_builder(folder, lambda: is_leftover(folder, output)):
         with untouched_unless_begun(folder):
-            extension = plan_extension(work.corpus, output, work.settings, work.workers)
+            what = "looking at the dataset's sources"
+            with progress(what, None, "utterances", console=console, transient=True) as bar:
+                extension = plan_extension(work.corpus, output, work.settings, work.workers, bar.advance)
         if extension.is_empty:
             console.print(f"{output}: holds all of these utterances already")
             remove_extension(folder)

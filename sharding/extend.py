@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -115,7 +115,13 @@ def untouched_unless_begun(folder: Path) -> Iterator[None]:
         raise
 
 
-def plan_extension(corpus: Corpus, dataset: Path, settings: BuildSettings, workers: int) -> Extension:
+def plan_extension(
+    corpus: Corpus,
+    dataset: Path,
+    settings: BuildSettings,
+    workers: int,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Extension:
     """Hold a corpus against a dataset that was built from a part of it.
 
     Args:
@@ -123,10 +129,11 @@ def plan_extension(corpus: Corpus, dataset: Path, settings: BuildSettings, worke
         dataset: its folder.
         settings: of the dataset's build.
         workers: sources are looked at by four times as many threads.
+        tell: is called with a number of utterances when so many have been looked at.
 
     Raises:
-        InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, or the
-            dataset is faulty; the message names the first.
+        InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, a file
+            system fails, or the dataset is faulty; the message names the first.
     """
     former = read_former(dataset.resolve())
     require_same_build(former.manifest, corpus, settings, dataset)
@@ -152,6 +159,7 @@ def plan_extension(corpus: Corpus, dataset: Path, settings: BuildSettings, worke
         for utterance in pool.map(_with_fingerprint, known):
             names = _names(utterance)
             _require_unchanged(utterance, clips.get(names) or rejected[names], _AGAIN)
+            tell(1)
     fresh = replace(
         corpus,
         utterances=tuple(u for names, u in given.items() if names not in clips and names not in rejected),

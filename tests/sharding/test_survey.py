@@ -108,7 +108,7 @@ def test_twenty_thousand_utterances_are_begun_with_soon(tmp_path: Path, full: bo
         pytest.skip("twenty thousand films take minutes: --full")
     film = write_film(tmp_path / "a.mp4", 0.5, fps=8, picture=shades(16, 16), sound=tone(0.5)).read_bytes()
     for number in range(20_000):
-        path = tmp_path / f"mp4/s{number % 100}/v{number // 10}/{number}.mp4"
+        path = tmp_path / f"mp4/s{number // 10 % 100}/v{number // 10}/{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(film + struct.pack(">I4sI", 12, b"free", number))  # each one its own file
     output = tmp_path / "dataset"
