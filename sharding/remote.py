@@ -60,8 +60,8 @@ class Upload:
         require_held(self.store, self.token)
         names = (f"{split}/{stem}.tar", f"{split}/{stem}.idx", _receipt(split, stem))
         there = [name for name in names if (folder / name).exists()]  # of a shard without a clip only the receipt
-        # What it was while its sources were others goes first: no receipt is ever of files that are not its own.
-        self.store.remove(name for name in names if name not in there)
+        # The shard as it was while its sources were others goes first: no receipt vouches for files not its own.
+        self.store.remove([names[-1], *(name for name in names if name not in there)])
         for name in there:
             self.store.put(folder / name, name)
         return time.perf_counter() - began

@@ -69,6 +69,8 @@ def _write_shard(job: ShardJob) -> ShardResult:
     folder = job.output / job.split
     folder.mkdir(parents=True, exist_ok=True)
     settings = job.settings
+    # Of the shard as it was while its sources were others: should they be so again, it must not vouch for this one.
+    receipt_path(job.output, job.split, job.stem).unlink(missing_ok=True)
     began, watch = time.perf_counter(), Stopwatch()
     rejected: list[Rejection] = []
     left_out: Counter[str] = Counter()

@@ -1,12 +1,13 @@
 """The files of a corpus' tree: all of them, and nothing from outside it."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import readable
-from sharding.read_errors import failures_named
+from sharding.read_errors import SourceError, failures_named
 from sharding.sources import listed
 
 
@@ -41,7 +42,11 @@ def read_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
 
     Symbolic links that lead to a file within the root are files. Links that lead out of it are left out, as
     "outside_source"; links to folders within it are passed by, for what they lead to is found where it lies. Folders
-    that cannot be listed are left out as "unreadable", as are objects of a store whose names are no paths.
+    that may not be listed are left out as "unreadable", as are objects of a store whose names are no paths.
+
+    Raises:
+        SourceError: a folder goes away while the tree is read, or its file system fails.
+        InputError: a store does.
     """
     if url_of(root) is not None:
         return _read_remote_tree(root, suffixes)
@@ -55,6 +60,8 @@ def read_tree(root: Path, suffixes: tuple[str, ...]) -> Tree:
             with failures_named(folder), os.scandir(folder) as listing:
                 found = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):  # it was there when the folder above was listed
+                raise SourceError(f"{readable(folder)}: is gone since it was listed: run the build again") from error
             detail = f"a folder that cannot be listed: {error.strerror}"
             entry = _entry(root, folder, is_folder=True)
             left_out.append(LeftOut(entry=entry, is_folder=True, reason="unreadable", detail=detail))

@@ -173,6 +173,38 @@ def test_a_shard_that_has_no_clip_any_more_leaves_no_index(
     assert not (output / "train/000000.idx").exists()
 
 
+def test_a_receipt_vouches_for_its_own_shard_alone(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sources become others, the shard is built anew and its receipt never written; then they are again what they were.
+
+    Tars are padded: the lengths of both are the same.
+    """
+    output = tmp_path / "dataset"
+    jobs: list[ShardJob] = []
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    before_shard(monkeypatch, 0, jobs.append)
+    monkeypatch.setattr("sharding.build.finish_dataset", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(corpus_of(source), output, SETTINGS, 1)
+    path = next(u.video_path for u in jobs[0].utterances if u.video != "v0")
+    before, shard = path.read_bytes(), output / "train/000000.tar"
+    length, content = shard.stat().st_size, shard.read_bytes()
+    film(path, 50)
+    monkeypatch.setattr("sharding.shard.write_receipt", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(corpus_of(source), output, SETTINGS, 1)
+    assert shard.stat().st_size == length
+    assert shard.read_bytes() != content
+    monkeypatch.undo()
+    path.write_bytes(before)
+    build(corpus_of(source), output, SETTINGS, 1)
+    assert digests(output) == fresh(source, tmp_path / "fresh")
+
+
 def test_a_build_into_a_store_is_resumed_with_the_sources_as_they_are_now(
     source: Path, tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -488,14 +520,17 @@ def test_an_error_in_the_middle_of_a_shard_stops_the_build(
         build(corpus_of(source), tmp_path / "dataset", SETTINGS, 1)
 
 
-def test_a_folder_that_cannot_be_listed_for_now_is_no_rejection(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "what"), [(errno.ESTALE, "Stale file handle"), (errno.ENOENT, "is gone")])
+def test_a_folder_that_cannot_be_listed_for_now_is_no_rejection(
+    films: Path, monkeypatch: pytest.MonkeyPatch, number: int, what: str
+) -> None:
     scandir = os.scandir
 
     def fail(path: Path) -> Iterator[Any]:
         if str(path).endswith("s3"):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+            raise OSError(number, os.strerror(number), str(path))
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", fail)
-    with pytest.raises(SourceError, match="s3: Stale file handle"):
-        read_tree(source / "mp4", (".mp4",))
+    with pytest.raises(SourceError, match=f"s3: {what}"):
+        read_tree(films / "mp4", (".mp4",))
