@@ -340,7 +340,9 @@ def _build(corpus: Corpus, settings: BuildSettings, workers: int, output: Path) 
         clips += result.clips
         for stage, seconds in result.seconds.items():
             stages[stage] += seconds
-    finish_dataset(output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart)
+    finish_dataset(
+        output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart, video_names=corpus.video_names
+    )
     return clips, {stage: seconds for stage, seconds in stages.items() if seconds}
 
 

@@ -30,9 +30,10 @@ from loaders.errors import InputError, reported
 from loaders.progress import progress
 from loaders.storage import Shards
 from sharding.build import build
+from sharding.corpora.suffixes import VIDEO_SUFFIXES
 from sharding.corpora.tree import read_tree
 from sharding.corpora.utterance import Corpus, Utterance
-from sharding.corpora.voxceleb import VIDEO_SUFFIXES, VoxcelebSources, read_voxceleb
+from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import default_workers
 from sharding.faces import Detections, face_share
 from sharding.filmstrip import decode_filmstrip

@@ -142,7 +142,7 @@ stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$w
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
-kernels=(tests/models/test_fused_norm.py tests/models/test_stem.py tests/models/test_tower.py)
+kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
 stage tests-kernels 60 "$python" -m pytest "${kernels[@]}" -n 5 --dist worksteal -rs
 stage tests 110 "$python" -m pytest tests/gpu -n 5 --dist worksteal -m 'not alone' -rs --durations=20 -k 'not compiled'
 stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10

@@ -3,10 +3,10 @@
     python benchmarks/train.py --data DATASET --preset tiny --device cpu --json FILE --plot FILE
     python benchmarks/train.py --data DATASET --preset full --device cuda --batch-size 0 --mixed-precision bf16 …
 
-Both sides run the very step that train.py runs (`train.pretrain_step`, `train.advance`) on a network and an optimiser
-of their own, in turn. The share of time lost to data is told twice: by the clock, as what a step takes longer with the
-loader than without, and by the loader's own count of seconds in which the training waited. The first includes what its
-threads take from the training's cores; the second does not.
+Both sides run the very step that train.py runs (`models.training.loop.advance`) on a network and an optimiser of their
+own, in turn. The share of time lost to data is told twice: by the clock, as what a step takes longer with the loader
+than without, and by the loader's own count of seconds in which the training waited. The first includes what its threads
+take from the training's cores; the second does not.
 
 The step's two parts are measured on the same batches too: the front end alone, and the network alone, which is the step
 with the front end's answer already there. On a GPU the front end alone is bound by the host that starts its many small
@@ -38,7 +38,6 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.flop_counter import FlopCounterMode
 
-import train
 from benchmarks import kernels
 from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
@@ -46,10 +45,12 @@ from benchmarks.record import Figures, Record, machine, median_ratio, show_ratio
 from loaders import Batch, ClipLoader
 from loaders.dataset import read_manifest
 from loaders.errors import InputError, reported
-from models.execution import Tf32, place_front_end, set_tf32
-from models.frontend import FrontEnd, Inputs
-from models.presets import correspondence_net
-from models.tower import ConvTower
+from models.frontend.front_end import FrontEnd, Inputs
+from models.towers.convolutional import ConvTower
+from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
+from models.training.execution import Tf32, place_front_end, set_tf32
+from models.training.loop import advance, put_in_place
+from models.training.tasks import Correspondence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,21 +123,13 @@ def main() -> None:
             plot(record, settings.plot)
 
 
-def parts(settings: Settings, device: torch.device) -> tuple[train.Settings, torch.nn.Module, FrontEnd]:
-    """The settings of train.py that say the same, its network, not yet in place, and its front end."""
-    of_run = train.Settings(
-        stage="pretrain",
-        data=(str(settings.data),),
-        preset=settings.preset,
-        model=settings.model,
-        compile=settings.compile,
-        tf32=settings.tf32,
-    )
+def parts(settings: Settings, device: torch.device) -> tuple[Correspondence, torch.nn.Module, FrontEnd]:
+    """What train.py would train, its network not yet in place."""
+    task = Correspondence(CorrespondenceNetworkConfig(preset=settings.preset, model=settings.model))
     set_seed(0)
-    sizes = train.sizes_of(of_run)
-    front_end = train.front_end_of(sizes, [read_manifest(settings.data)])
-    place_front_end(front_end, device, half=settings.mixed_precision != "no")
-    return of_run, correspondence_net(sizes, settings.model), front_end.train()
+    model = task.model([read_manifest(settings.data)])
+    place_front_end(model.front_end, device, half=settings.mixed_precision != "no")
+    return task, model.network, model.front_end.train()
 
 
 class Trainee:
@@ -145,8 +138,10 @@ class Trainee:
     def __init__(self, settings: Settings) -> None:
         self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.mixed_precision)
         set_tf32(settings.tf32)
-        of_run, network, self._front_end = parts(settings, self.accelerator.device)
-        self._optimizer = train.put_in_place(of_run, network, self.accelerator.device)
+        self._task, network, self._front_end = parts(settings, self.accelerator.device)
+        self._optimizer: Any = put_in_place(
+            network, self.accelerator.device, OptimizerConfig(), compiled=settings.compile
+        )
         self._network, self._optimizer = self.accelerator.prepare(network, self._optimizer)
         self._network.train()
 
@@ -165,7 +160,7 @@ class Trainee:
         return self._timed(partial(self._advance, front_end=ready), itertools.repeat(batch), steps)
 
     def _advance(self, batch: Batch, front_end: FrontEnd) -> None:
-        train.advance(self.accelerator, self._optimizer, train.pretrain_step, batch, self._network, front_end)
+        advance(self.accelerator, self._optimizer, self._task.step, batch, self._network, front_end)
 
     def _prepare(self, batch: Batch) -> Inputs:
         return self._front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)  # type: ignore[no-any-return]
@@ -326,13 +321,13 @@ def largest_batch(trainee: Trainee, loader: Callable[..., ClipLoader]) -> int:
 def operations_a_clip(settings: Settings, batch: Batch) -> float:
     """Operations of a step a clip, forwards and backwards, of a network that is neither compiled nor cast."""
     few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
-    _, network, front_end = parts(settings, few.video.device)
+    task, network, front_end = parts(settings, few.video.device)
     front_end.frame_dtype = torch.float32
     for module in network.modules():
         if isinstance(module, ConvTower):
             module.fuse = False  # whose kernels the counter does not know
     with FlopCounterMode(display=False) as counter:
-        loss = train.pretrain_step(few, network.to(few.video.device).train(), front_end).loss
+        loss = task.step(few, network.to(few.video.device).train(), front_end).loss
         torch.autograd.backward(loss)
     return float(counter.get_total_flops()) / len(few)
 

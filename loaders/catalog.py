@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from loaders.dataset import CATALOG, Manifest, Member, read_manifest, require_split
+from loaders.dataset import CATALOG, VIDEO_NAMES, Manifest, Member, read_manifest, require_split
 from loaders.errors import InputError
+from loaders.numbering import numbered
 from loaders.tables import opened, read_table
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -67,8 +68,8 @@ class Catalog:
     split: str
     shard: NDArray[np.int32]
     speaker: NDArray[np.int32]  #: equal numbers, equal speakers
-    video: NDArray[np.int32]
-    utterance: NDArray[np.int32]
+    video: NDArray[np.int32]  #: equal numbers, equal videos: of one name, and of one speaker where the manifest says so
+    utterance: NDArray[np.int32]  #: equal numbers, equal names: `utterances` tells which are the same
     start: NDArray[np.float64]
     emotion: NDArray[np.int8]
     members: Mapping[str, Extent]
@@ -113,13 +114,16 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
                     f"{path}: {len(columns)} clips where dataset.json counts {entry.clips}: build the split again"
                 )
             _require_types(file.schema_arrow, manifest.members, path)
+            speaker, video = columns.codes("speaker"), columns.codes("video")
+            if VIDEO_NAMES[manifest.video_names] != ("video",):
+                video = numbered(video, speaker)
             catalog = Catalog(
                 folder=dataset / split,
                 manifest=manifest,
                 split=split,
                 shard=columns.numbers("shard"),
-                speaker=columns.codes("speaker"),
-                video=columns.codes("video"),
+                speaker=speaker,
+                video=video,
                 utterance=columns.codes("utterance"),
                 start=columns.numbers("start"),
                 emotion=columns.numbers("emotion"),
@@ -139,6 +143,12 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
         raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
     finally:
         pa.default_memory_pool().release_unused()
+
+
+def utterances(catalog: Catalog) -> NDArray[np.int32]:
+    """Which utterance each clip is of: equal numbers, equal utterances. An utterance's name is one within its speaker's
+    part of a video."""
+    return numbered(catalog.video, catalog.speaker, catalog.utterance)
 
 
 def _require_types(found: pa.Schema, members: Sequence[Member], path: Path) -> None:

@@ -25,7 +25,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from loaders.errors import InputError
 
 FORMAT = "filmstrip"
-VERSION = 1
+VERSION = 2  #: the newest that is read and written
 MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
@@ -34,6 +34,15 @@ EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  
 
 # By what a split was made, and what its sides then must not have in common, as columns of the catalog.
 APART: Mapping[str, tuple[str, ...]] = {"speaker": ("speaker", "video"), "video": ("video",), "utterance": ()}
+
+# Within what a video's name is unique, and the columns that therefore name a video: one of the whole corpus, or one of
+# its speaker, as in actor_1/interview and actor_2/interview.
+VIDEO_NAMES: Mapping[str, tuple[str, ...]] = {"corpus": ("video",), "speaker": ("speaker", "video")}
+
+
+def naming_columns(kind: str, video_names: str) -> tuple[str, ...]:
+    """The columns that together name a ``kind`` of `APART`: a "speaker" or a "video"."""
+    return VIDEO_NAMES[video_names] if kind == "video" else (kind,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +109,7 @@ class Manifest:
     rejected: Mapping[str, int]  #: utterances left out, by reason
     rejected_sha256: str  #: of rejected.parquet
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
+    video_names: str = "corpus"  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
 
     def member(self, name: str) -> Member | None:
         """The declaration of a member, None where the dataset has none of that name."""
@@ -109,9 +119,15 @@ class Manifest:
 def to_json(manifest: Manifest) -> str:
     """dataset.json's text: stable, for the bytes of a dataset depend on its inputs alone.
 
-    Its ``digest`` is the SHA-256 of the text as it is without it.
+    Its ``digest`` is the SHA-256 of the text as it is without it. What version 1 can say is said in version 1, which
+    has no ``video_names``: a program that knows no other would take two speakers' videos of one name for one.
     """
-    body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}
+    described = dataclasses.asdict(manifest)
+    version = VERSION
+    if manifest.video_names == "corpus":
+        version = 1
+        del described["video_names"]
+    body = {"format": FORMAT, "version": version, **described}
     return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
 
 
@@ -160,10 +176,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
         hints = _hints(kind)
-        missing = [name for name in hints if name not in value]
+        missing = [name for name in hints if name not in value and name not in _optional(kind)]
         if missing:
             raise TypeError(f"{where} has no {missing[0]!r}")
-        return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in hints.items()})
+        stated = {name: hint for name, hint in hints.items() if name in value}
+        return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in stated.items()})
     if kind is float and type(value) is int:
         return value
     if kind not in (int, float, str, bool) or type(value) is not kind:
@@ -174,6 +191,11 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 @cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)  # slow, and a dataset may have 10⁵ shards
+
+
+@cache
+def _optional(kind: type) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
 
 
 def _require_plain_names(manifest: Manifest, name: str) -> None:
@@ -239,6 +261,8 @@ def impossible(manifest: Manifest) -> str | None:
             return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
         if any(not 0 < length < 1 << 31 for length in member.shape):
             return f"the member {member.name!r} is declared with the shape {member.shape}"
+    if manifest.video_names not in VIDEO_NAMES:
+        return f"names of videos by {manifest.video_names!r}, not by {' or '.join(VIDEO_NAMES)}"
     return None
 
 

@@ -1,5 +1,6 @@
 """ClipLoader: batches of audio-video pairs, in an order that is a function of (seed, epoch, position)."""
 
+import atexit
 import hashlib
 import operator
 import os
@@ -315,6 +316,7 @@ class ClipLoader(IterableDataset[Batch]):
                 self._counts,
             )
             self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
+            _unclosed.add(self)
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._stream.next()
@@ -517,6 +519,23 @@ def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
     stream.stop()
     if cache is not None:
         cache.close()
+
+
+_unclosed: "weakref.WeakSet[ClipLoader]" = weakref.WeakSet()
+
+
+def _close_before_dali_ends() -> None:
+    """End the loaders that a program leaves open at its exit, before DALI ends the pipelines under their threads.
+
+    A decoding thread takes a pipeline that was ended for a fault of a clip, and makes another. Functions that run at
+    exit run last come, first served: this one is registered after DALI's. That of `weakref.finalize`, which would do
+    the same, is registered by the first object of any library that has a finalizer, as a rule before DALI's.
+    """
+    for loader in list(_unclosed):
+        loader.close()
+
+
+atexit.register(_close_before_dali_ends)
 
 
 class _ReadAhead:

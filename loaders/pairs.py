@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from loaders import randomness
 from loaders.dealing import Dealing, index_type
 from loaders.errors import InputError
+from loaders.numbering import numbered_in_order
 
 _log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ class Clips:
     """What pairing has to know of clips: one entry a clip in each array."""
 
     speaker: NDArray[np.int32]
-    video: NDArray[np.int32]
-    utterance: NDArray[np.int32]
+    video: NDArray[np.int32]  #: equal numbers, equal videos, whoever speaks in them
+    utterance: NDArray[np.int32]  #: equal numbers, equal utterances, if of one video and one speaker
     start: NDArray[np.float64]  #: seconds from the start of the utterance
     seconds: float  #: length of a clip
 
@@ -96,7 +97,7 @@ def _unsort(order: NDArray[np.integer[Any]], values: NDArray[np.integer[Any]]) -
 def _candidates(kind: str, clips: Clips) -> "Dealing | _Shifted":
     n = len(clips)
     if kind == "shifted":
-        order = np.lexsort((clips.start, clips.utterance, clips.video))
+        order = np.lexsort((clips.start, clips.utterance, clips.speaker, clips.video))
         outer_begin, outer_length = _runs_of(clips.video[order].astype(np.int64))
         begin, length = _overlapping(clips, order)
         return _Shifted(
@@ -113,16 +114,14 @@ def _candidates(kind: str, clips: Clips) -> "Dealing | _Shifted":
 
 
 def _overlapping(clips: Clips, order: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each place of the list sorted by video, utterance and start: the run of clips that overlap it.
+    """For each place of the list sorted by video, speaker, utterance and start: the run of clips that overlap it.
 
     Two clips of an utterance overlap when they begin less than a clip apart. Utterances are laid end to end on one
     time line, far enough apart that none overlaps the next.
     """
     start = clips.start[order]
-    _, utterance = np.unique(
-        np.stack([clips.video[order], clips.utterance[order]], axis=1), axis=0, return_inverse=True
-    )
-    line = start + utterance.ravel() * (float(start.max()) + 2 * clips.seconds)
+    utterance = numbered_in_order(order, (clips.video, clips.speaker, clips.utterance))
+    line = start + utterance * (float(start.max()) + 2 * clips.seconds)
     tolerance = 1e-6 * clips.seconds
     first = np.searchsorted(line, line - clips.seconds + tolerance, side="left")
     last = np.searchsorted(line, line + clips.seconds - tolerance, side="right")

@@ -2,7 +2,7 @@
 
 These planes are what libjpeg-turbo's inverse transform gives; for RGB it doubles the chroma, weighs three samples for
 every pixel and writes twice as many bytes. A front end that resamples and colours by matrices anyway does all that in
-them (`models.frontend`), and batches are half as large.
+them (`models.frontend.front_end`), and batches are half as large.
 
 A frame is H·W samples of Y, H/2·W/2 of Cb and as many of Cr, one behind the other, all of them 0 … 255 (JFIF): what is
 called I420, as an array (3·H/2, W).

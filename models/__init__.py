@@ -1,10 +1,10 @@
 """From a batch of uint8 frames, waveforms and gaze to correspondence and emotion. Nothing here knows files."""
 
-from models.correspondence import AVENet, L3Net
-from models.emotion import EmotionNet
-from models.frontend import FrontEnd, FrontEndConfig
+from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.predict import predict_emotion, predict_match
-from models.presets import PRESETS, Preset
+from models.systems.correspondence import AVENet, L3Net
+from models.systems.emotion import EmotionNet
+from models.systems.presets import PRESETS, Preset
 
 __all__ = [
     "PRESETS",

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.correspondence import AVENet, L3Net
-from models.emotion import EmotionNet
-from models.frontend import FrontEnd
+from models.frontend.front_end import FrontEnd
+from models.systems.correspondence import AVENet, L3Net
+from models.systems.emotion import EmotionNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

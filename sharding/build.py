@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from loaders.dataset import MANIFEST, Manifest, read_manifest
@@ -22,7 +23,8 @@ from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from loaders.progress import progress
 from sharding.corpora.demo import DemoSettings, make_demo
-from sharding.corpora.leaks import OnLeak, settle_leaks
+from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
+from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
@@ -111,6 +113,10 @@ class Voxceleb:
     on_leak: OnLeak = "refuse"
     """Where a speaker or video is on both sides of the split: refuse to build, or reject its utterances from all splits
     but one: test keeps its own, then validation."""
+    on_duplicate: OnDuplicate = "warn"
+    """Where utterances have the same sources under several names: say so when the dataset is built, as far as their
+    sizes and ends tell; reject all but one (test keeps its own, then validation), which reads the ends of all sources
+    before anything is built, and those that are alike whole; or say nothing."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
@@ -139,8 +145,15 @@ class Omg:
     """The dataset's folder, or a URL such as s3://bucket/vox."""
     openface: Path | None = None
     """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of these folders, to files and folders. Unless told otherwise what they lead
+    to is rejected."""
     on_leak: OnLeak = "refuse"
     """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
+    on_duplicate: OnDuplicate = "warn"
+    """Where utterances have the same sources under several names: say so when the dataset is built, as far as their
+    sizes and ends tell; reject all but one (test keeps its own, then validation), which reads the ends of all sources
+    before anything is built, and those that are alike whole; or say nothing."""
     workers: int = field(default_factory=default_workers)
     """Processes that build shards."""
     remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
@@ -155,7 +168,11 @@ class Omg:
     def read(self) -> Corpus:
         """The corpus that these arguments name."""
         return read_omg(
-            self.source, train_csv=self.train_csv, validation_csv=self.validation_csv, openface=self.openface
+            self.source,
+            train_csv=self.train_csv,
+            validation_csv=self.validation_csv,
+            openface=self.openface,
+            follow_links=self.follow_links,
         )
 
 
@@ -193,6 +210,7 @@ def main() -> None:
                 remote=command.remote,
                 engine=engine,
                 extend=command.extend,
+                on_duplicate=command.on_duplicate,
             )
 
 
@@ -206,6 +224,7 @@ def build(
     engine: Engine | None = None,
     extend: bool = False,
     remote: RemoteOptions | None = None,
+    on_duplicate: OnDuplicate = "warn",
 ) -> Manifest:
     """Build a corpus into a dataset, with a progress bar and a table at the end.
 
@@ -218,6 +237,7 @@ def build(
         engine: where shards are built; None: in ``workers`` processes here. The bytes are the same.
         extend: ``output`` is a finished dataset of a part of the corpus: add the rest, in new shards.
         remote: for an ``output`` that is a URL.
+        on_duplicate: what to do about utterances with the same sources.
 
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
@@ -233,10 +253,14 @@ def build(
     url = url_of(output)
     if url is not None and extend:
         raise InputError(f"--extend: {url} is a URL, and a dataset is extended in a folder: extend a copy, upload that")
-    corpus = settle_leaks(corpus, on_leak)
+    whole, corpus = corpus, settle_leaks(corpus, on_leak)
     console.print(f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:
-        console.print(f"{corpus.name}: {note}")
+        console.print(f"{corpus.name}: {note}", markup=False)
+    for split in emptied(whole, corpus):
+        console.print(f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks", markup=True)
+    if on_duplicate == "reject":
+        corpus = _without_duplicates(corpus, workers)
     began = time.perf_counter()
     work = _Work(corpus, settings, workers, engine or LocalEngine(workers=workers))
     if url is not None:
@@ -247,7 +271,14 @@ def build(
         manifest, outcome = _build_here(work, output)
     if outcome is not None:
         _summarise(manifest, url or str(output), *outcome, time.perf_counter() - began)
+        for line in outcome[0].alike.warnings() if on_duplicate == "warn" else ():
+            console.print(line, style="bold red" if line.startswith("WARNING") else None, markup=False)
     return manifest
+
+
+def _without_duplicates(corpus: Corpus, workers: int) -> Corpus:
+    with progress("looking for duplicates", len(corpus.utterances), "utterances", console=console) as bar:
+        return reject_duplicates(corpus, 4 * workers, bar.advance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +342,13 @@ def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
                 _require_visible(missing)
                 corpus = work.corpus
                 manifest, lacks = finish_dataset(
-                    output, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                    output,
+                    corpus.name,
+                    jobs,
+                    work.settings,
+                    corpus.rejected,
+                    apart=corpus.apart,
+                    video_names=corpus.video_names,
                 )
                 remove_work_folder(output)
         except NothingBuiltError:
@@ -353,7 +390,13 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Mani
             corpus = work.corpus
             try:
                 manifest, lacks = finish_dataset(
-                    place.folder, corpus.name, jobs, work.settings, corpus.rejected, apart=corpus.apart
+                    place.folder,
+                    corpus.name,
+                    jobs,
+                    work.settings,
+                    corpus.rejected,
+                    apart=corpus.apart,
+                    video_names=corpus.video_names,
                 )
             except NothingBuiltError as error:
                 place.remove_work()  # nothing is left where nothing came of it
@@ -438,6 +481,11 @@ def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seco
         console.print(f"clips left out, {reason}: {count}")
     for reason, count in sorted(lacks.gaze.items()):
         console.print(f"clips without gaze, {reason}: {count}")
+    for name, reasons in sorted(lacks.splits.items()):
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        console.print(
+            f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}", markup=True
+        )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -139,6 +139,8 @@ def plan_extension(
     require_same_build(former.manifest, corpus, settings, dataset)
     require_distinct(corpus.utterances)
     clips, refusals = former.utterances(), former.rejected()
+    if former.manifest.video_names != corpus.video_names:
+        _require_unshared_names(clips, former.manifest, corpus, dataset)
     given = {_names(utterance): utterance for utterance in corpus.utterances}
     out, stated = {_subject(asdict(r)) for r in corpus.rejected}, {_subject(row) for row in refusals}
     now_out = {(r.speaker, r.video, r.utterance): r for r in corpus.rejected}
@@ -166,6 +168,18 @@ def plan_extension(
         rejected=tuple(r for r in corpus.rejected if _subject(asdict(r)) not in stated),
     )
     return Extension(former=former, corpus=fresh)
+
+
+def _require_unshared_names(clips: Iterable[Names], manifest: Manifest, corpus: Corpus, dataset: Path) -> None:
+    """Raise InputError where two speakers of a dataset have videos of one name, which it takes for one video and the
+    corpus for two, or the other way round."""
+    speakers: dict[str, str] = {}
+    for speaker, video, _ in sorted(clips):
+        if speakers.setdefault(video, speaker) != speaker:
+            raise InputError(
+                f"{dataset}: two speakers have a video {video!r}, and it was built with --video-names "
+                f"{manifest.video_names}, not {corpus.video_names}: give the same, or {_AGAIN}"
+            )
 
 
 def _names(utterance: Utterance) -> Names:
@@ -247,7 +261,14 @@ def finish_extension(
             "has hard links, below its top folder"
         ) from error
     manifest, lacks = finish_dataset(
-        whole, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart, former=former
+        whole,
+        corpus.name,
+        jobs,
+        settings,
+        corpus.rejected,
+        apart=corpus.apart,
+        video_names=corpus.video_names,
+        former=former,
     )
     if read_manifest(former.folder) != former.manifest:
         raise InputError(f"{former.folder}: was changed while it was extended: run the extension again")

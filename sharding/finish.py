@@ -2,21 +2,22 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from loaders.catalog import schema
-from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, write_manifest
+from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, naming_columns, write_manifest
 from loaders.errors import InputError
 from loaders.tables import read_table
-from sharding.corpora.utterance import Apart, Rejection
+from sharding.corpora.duplicates import Alike, alike, sources_of
+from sharding.corpora.utterance import Apart, Rejection, VideoNames
 from sharding.former import Former
+from sharding.names import distinct, share_video_names
 from sharding.plan import ShardJob
 from sharding.settings import BuildSettings
 from sharding.shard import receipt_path
@@ -34,10 +35,12 @@ class NothingBuiltError(InputError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lacks:
-    """What the utterances that are in the dataset lack, by reason."""
+    """What the utterances that are in the dataset lack, by reason, and which may be copies of others."""
 
     clips: Counter[str] = field(default_factory=Counter)  #: clips left out of them
     gaze: Counter[str] = field(default_factory=Counter)  #: clips without gaze
+    splits: dict[str, Counter[str]] = field(default_factory=dict)  #: without any clip: why its utterances have none
+    alike: Alike = field(default_factory=Alike)
 
 
 def finish_dataset(
@@ -48,6 +51,7 @@ def finish_dataset(
     rejected: Sequence[Rejection] = (),
     *,
     apart: Apart = "speaker",
+    video_names: VideoNames = "speaker",
     former: Former | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
@@ -59,6 +63,7 @@ def finish_dataset(
         settings: of the build.
         rejected: what the corpus' reader rejected already.
         apart: what the splits promise not to share.
+        video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         former: the dataset that this one extends: its shards come first.
 
     Returns:
@@ -68,9 +73,11 @@ def finish_dataset(
         NothingBuiltError: no utterance gave a clip.
     """
     splits: dict[str, Split] = {}
+    catalogs: list[pa.Table] = []
     rows: list[dict[str, Any]] = former.rejected() if former else []
     rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
+    sources: list[pa.Table] = []
     gaze = former.gaze() if former else Moments(103)
     for split in sorted({*(former.manifest.splits if former else ()), *(job.split for job in jobs)}):
         shards: list[Shard] = former.shards(split) if former else []
@@ -95,7 +102,9 @@ def finish_dataset(
                         index_sha256=facts["index_sha256"],
                     )
                 )
-        splits[split] = finish_split(output / split, shards, parts, settings.members)
+        splits[split] = finish_split(output / split, shards, parts, settings.members, video_names)
+        catalogs += [distinct(part, ("speaker", "video")) for part in parts]
+        sources += [sources_of(part, split) for part in parts]
     reasons = dict(sorted(Counter(row["reason"] for row in rows).items()))
     if not any(split.clips for split in splits.values()):
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
@@ -103,6 +112,10 @@ def finish_dataset(
             f"{output}: no clip came of {len(rows)} utterances ({counts}; "
             f"the first: {rows[0]['path']}: {rows[0]['detail']}): give other sources or settings"
         )
+    for row in rows:
+        split = row["split"]
+        if split and (split not in splits or not splits[split].clips):
+            lacks.splits.setdefault(split, Counter())[row["reason"]] += 1
     manifest = Manifest(
         corpus=corpus,
         clip=settings.clip,
@@ -114,12 +127,15 @@ def finish_dataset(
         rejected=reasons,
         rejected_sha256=write_rejected(output, rows),
         settings=asdict(settings),
+        video_names=video_names if share_video_names(catalogs) else "corpus",
     )
     write_manifest(output, manifest)
-    return manifest, lacks
+    return manifest, replace(lacks, alike=alike(sources))
 
 
-def finish_split(folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], members: Sequence[Member]) -> Split:
+def finish_split(
+    folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], members: Sequence[Member], video_names: str
+) -> Split:
     """Write a split's catalog.
 
     Args:
@@ -127,6 +143,7 @@ def finish_split(folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table
         shards: of the split, in order.
         parts: the rows of each shard; their column "shard" is numbered here.
         members: what the clips have.
+        video_names: which names are of one video, see `loaders.dataset.VIDEO_NAMES`.
     """
     numbered = []
     for number, rows in enumerate(parts):
@@ -135,8 +152,8 @@ def finish_split(folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table
     catalog = pa.concat_tables(numbered) if numbered else schema(members).empty_table()
     return Split(
         clips=len(catalog),
-        speakers=pc.count_distinct(catalog["speaker"].cast(pa.string())).as_py(),
-        videos=pc.count_distinct(catalog["video"].cast(pa.string())).as_py(),
+        speakers=len(distinct(catalog, ("speaker",))),
+        videos=len(distinct(catalog, naming_columns("video", video_names))),
         catalog_sha256=_write_table(folder / CATALOG, catalog.unify_dictionaries()),
         shards=tuple(shards),
     )

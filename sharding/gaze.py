@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from loaders.errors import InputError
 from sharding.read_errors import failures_named
+from sharding.regular import open_regular
 
 Floats = NDArray[np.float64]
 
@@ -144,8 +145,8 @@ def read_table(path: Path) -> GazeTable:
     `SourceError` where its file system fails.
     """
     try:
-        with failures_named(path):
-            content = path.read_bytes()
+        with failures_named(path), open_regular(path) as file:
+            content = file.read()
     except FileNotFoundError:
         raise GazeError("gaze_missing", "no such file") from None
     except OSError as error:

@@ -112,6 +112,7 @@ def as_json(info: DatasetInfo, dataset: str | Path) -> dict[str, Any]:
         "clip": asdict(manifest.clip),
         "members": [asdict(member) for member in manifest.members],
         "apart": manifest.apart,
+        "video_names": manifest.video_names,
         "splits": {name: asdict(split) for name, split in info.splits.items()},
         "rejected": dict(manifest.rejected),
         "settings": dict(manifest.settings),
@@ -212,7 +213,8 @@ def _pairs(key: str, value: str, content: Mapping[str, Any]) -> Table:
 
 
 def _apart(manifest: Manifest) -> str:
-    return {"speaker": "speaker and no video", "video": "video"}.get(manifest.apart, "utterance")
+    shared = {"speaker": "speaker and no video", "video": "video"}.get(manifest.apart, "utterance")
+    return shared if manifest.video_names == "corpus" else f"{shared}; videos of one name are each speaker's own"
 
 
 def _bar(count: int, largest: int) -> str:

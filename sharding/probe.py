@@ -8,6 +8,7 @@ from loaders.filesystem import url_of
 from sharding.corpora.boxes import BoxesError, read_boxes
 from sharding.corpora.utterance import Utterance
 from sharding.read_errors import failures_named
+from sharding.regular import require_regular
 from sharding.sources import looked_into
 from sharding.watched_file import WatchedFile
 
@@ -29,8 +30,10 @@ def probe_seconds(utterance: Utterance) -> float:
         return looked_into(utterance.video_path, _stated) or 0.0
     path = utterance.video_path
     try:
-        with failures_named(path), WatchedFile(path) as film:
-            return _stated(film)
+        with failures_named(path):
+            require_regular(path)
+            with WatchedFile(path) as film:
+                return _stated(film)
     except OSError:
         return 0.0
 

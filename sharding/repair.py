@@ -99,7 +99,8 @@ class _Repair:
         if not parts and len(kept) == len(reports):
             return replace(entry, shards=tuple(shards))
         self._take_out(f"{name}/{CATALOG}", "made again")
-        return finish_split(folder, shards, [parts[report.number] for report in kept], self._manifest.members)
+        rows = [parts[report.number] for report in kept]
+        return finish_split(folder, shards, rows, self._manifest.members, self._manifest.video_names)
 
     def _is_stale(self, name: str) -> bool:
         return name not in self._report.catalogs or f"{name}/{CATALOG}" in self._remake

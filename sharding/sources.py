@@ -19,6 +19,7 @@ from typing import BinaryIO, TypeVar
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import Utterance, readable
 from sharding.read_errors import failures_named, is_of_one_file
+from sharding.regular import open_regular
 from sharding.stages import Stopwatch
 from sharding.store import Store
 
@@ -88,7 +89,7 @@ def existence(root: Path) -> Callable[[Path], bool]:
     """Tells of paths below ``root`` whether there is such a file. An object store is listed once for all of them."""
     url = url_of(root)
     if url is None:
-        return Path.is_file
+        return os.path.isfile  # where it may not be looked, there is none
     return {root / name for name in Store(url=url).sizes()}.__contains__
 
 
@@ -112,7 +113,8 @@ def read_bytes(path: Path) -> bytes:
         InputError: the store fails.
     """
     if url_of(path) is None:
-        return path.read_bytes()
+        with open_regular(path) as file:
+            return file.read()
     store, name = _store_of(path)
     content = store.get(name)
     if content is None:

@@ -12,7 +12,7 @@ import os
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -29,7 +29,7 @@ from rich.table import Table
 
 from loaders import randomness
 from loaders.catalog import schema
-from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
+from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
 from loaders.order import permute
@@ -40,6 +40,7 @@ from sharding.engine import WorkerDiedError, default_workers, run
 from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, index_path, is_plain_file
 from sharding.faults import DROP, REMAKE, Fault, FaultList
 from sharding.members import declared_badly
+from sharding.names import distinct
 from sharding.repair import QUARANTINE, repair
 from sharding.report import Report, gaze_moments
 from sharding.shortcut import find_shortcuts, report_shortcuts
@@ -48,6 +49,7 @@ from sharding.store import Store
 from sharding.writer import WORK_FOLDER, sha256_of
 
 _REBUILD = "build the dataset again"
+_BETWEEN = "\0"
 _SMALL = 64e6  # bytes: below, starting processes takes longer than reading
 
 
@@ -266,7 +268,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
             return False
         names = read_table(dataset / path, ["speaker", "video"])
         for column, stated in (("speaker", entry.speakers), ("video", entry.videos)):
-            count = pc.count_distinct(names[column].cast(pa.string())).as_py()
+            count = len(distinct(names, naming_columns(column, manifest.video_names)))
             if count != stated:
                 faults.add("catalog", path, f"{count} {column}s where {MANIFEST} counts {stated}", REMAKE)
         values = read_table(dataset / path, ["key", "start", "padded", "emotion"])
@@ -347,33 +349,40 @@ def _check_apart(dataset: Path, manifest: Manifest, catalogs: frozenset[str], fa
         }
     except (OSError, pa.ArrowException):
         return  # `_check_catalog` has said so
-    repeated = _repeated([table["key"] for table in tables.values()])
-    _tell(repeated, tables, "key", faults)
-    for column in APART[manifest.apart]:
-        unique = [pa.chunked_array([pc.unique(table[column].cast(pa.string()))]) for table in tables.values()]
-        _tell(_repeated(unique), tables, column, faults)
+    keys = {split: table["key"] for split, table in tables.items()}
+    _tell(_repeated(keys.values()), keys, "key", faults)
+    for kind in APART[manifest.apart]:
+        named_by = naming_columns(kind, manifest.video_names)
+        names = {split: _joined(table, named_by) for split, table in tables.items()}
+        _tell(_repeated([pc.unique(of_split) for of_split in names.values()]), names, kind, faults)
     if APART[manifest.apart]:
         _check_same_bytes(tables, checksums, faults)
 
 
-def _repeated(columns: list[pa.ChunkedArray]) -> list[str]:
+def _joined(table: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
+    """Each row's names in these columns as one text, with a character between them that no file's name holds."""
+    return pc.binary_join_element_wise(*(table[column].cast(pa.string()) for column in columns), _BETWEEN)
+
+
+def _repeated(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[str]:
     """The values that occur twice in all of these."""
-    counts = pc.value_counts(pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string()))
+    arrays = [chunk for column in columns for chunk in getattr(column, "chunks", [column])]
+    counts = pc.value_counts(pa.chunked_array(arrays, pa.string()))
     values: list[str] = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
     return values
 
 
-def _tell(values: list[str], tables: Mapping[str, pa.Table], column: str, faults: FaultList) -> None:
+def _tell(values: list[str], columns: Mapping[str, pa.ChunkedArray], kind: str, faults: FaultList) -> None:
     listed = FaultList(limit=20)
-    present = {split: set(table[column].to_pylist()) for split, table in tables.items()} if values else {}
+    present = {split: set(column.to_pylist()) for split, column in columns.items()} if values else {}
     for value in values:
         where = [split for split in present if value in present[split]]
-        path = f"{where[0]}/{CATALOG}"
-        if column == "key":
-            listed.add("duplicate", path, f"the key occurs twice, in {' and '.join(where)}", _REBUILD, where=value)
+        path, name = f"{where[0]}/{CATALOG}", value.replace(_BETWEEN, "/")
+        if kind == "key":
+            listed.add("duplicate", path, f"the key occurs twice, in {' and '.join(where)}", _REBUILD, where=name)
         else:
-            what = f"the {column} is also in {' and '.join(where[1:])}"
-            listed.add("leak", path, what, f"{_REBUILD}, split by {column}", where=value)
+            what = f"the {kind} is also in {' and '.join(where[1:])}"
+            listed.add("leak", path, what, f"{_REBUILD}, split by {kind}", where=name)
     faults.extend(listed)
 
 

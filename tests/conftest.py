@@ -1,5 +1,6 @@
 """What tests of several packages share."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ if not Path("/dev/nvidiactl").exists():
 import pytest
 from hypothesis import settings
 
-from tests.datasets import make_dataset
+from tests.datasets import CONTENTS, make_dataset
 
 # No deadline: how long an example takes is the machine's affair. The same examples in every run: a failure can be
 # repeated, and a change is not blamed for what luck found.
@@ -27,6 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether tests that scale run at full size."""
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def namesakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small dataset, but that all speakers' videos have the same names; for reading only."""
+    folder = tmp_path_factory.mktemp("datasets") / "namesakes"
+    make_dataset(folder, dataclasses.replace(CONTENTS, each_speakers_own=True))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ class Contents:
     clips: int = 3
     without_gaze: float = 0.25  #: share of the utterances
     unlabelled: float = 0.25  #: share of the utterances
+    each_speakers_own: bool = False  #: every speaker's videos are called ``v0``, ``v1``, …
     seed: int = 0
 
 
@@ -73,7 +74,7 @@ def _utterances(split: str, speakers: int, contents: Contents, clip_seconds: flo
             corpus="drawn",
             split=split,
             speaker=f"{split}-s{place[0]}",
-            video=f"{split}-s{place[0]}-v{place[1]}",
+            video=f"v{place[1]}" if contents.each_speakers_own else f"{split}-s{place[0]}-v{place[1]}",
             utterance=f"u{place[2]}",
             # The pretended file's name says how long it is, and all else is drawn from its path.
             video_path=Path(name, str(clip_seconds * draw.integers(1, contents.clips, endpoint=True))),

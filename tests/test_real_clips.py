@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from loaders import ClipLoader
-from models.frontend import FrontEnd, FrontEndConfig
+from models.frontend.front_end import FrontEnd, FrontEndConfig
 from tests.planes import needs_libturbojpeg
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +74,7 @@ def test_frames_of_planes_are_those_of_rgb(training: bool, voxceleb: Path) -> No
         frames.append(video)
     levels = (frames[0] - frames[1]).abs() * 255 * front_end.config.video_std[0]
     assert 0 < levels.mean() < 0.5
-    # The others are of colours that RGB does not have, or lie where frames meet (`models.planes`).
+    # The others are of colours that RGB does not have, or lie where frames meet (`models.frontend.planes`).
     assert (levels < 2).float().mean() > 0.98
 
 

@@ -21,10 +21,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from loaders import ClipLoader
-from models.checkpoint import checkpoints
-from models.runlock import locked
-from models.runs import load_emotion
-from models.scores import score_emotion
+from models.training import tasks
+from models.training.checkpoint import checkpoints
+from models.training.config import (
+    CorrespondenceNetworkConfig,
+    DataConfig,
+    EvaluateConfig,
+    LoaderConfig,
+    TrainingDataConfig,
+)
+from models.training.data import training_loader
+from models.training.runlock import locked
+from models.training.runs import load_emotion
+from models.training.scores import score_emotion
+from models.training.stages import evaluate
 from tests.datasets import CONTENTS, make_dataset
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
@@ -280,9 +290,9 @@ def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_mea
     after = json.loads((folder / "run.json").read_text())
     assert after["settings"] == described["settings"] | {"learning_rate": 1e-5, "seed": 3, "max_steps": 10}
     assert [(change["step"], change["option"]) for change in after["changes"]] == [
-        (8, "max_steps"),
-        (8, "learning_rate"),
         (8, "seed"),
+        (8, "learning_rate"),
+        (8, "max_steps"),
         (8, "folders"),
     ]
 
@@ -338,19 +348,18 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     dataset: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[torch.dtype | None] = []
-    scored = train.score_match
+    scored = tasks.score_match
 
     def observed(*arguments: Any, **named: Any) -> dict[str, Any]:
         found.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         return scored(*arguments, **named)
 
-    monkeypatch.setattr(train, "score_match", observed)
+    monkeypatch.setattr(tasks, "score_match", observed)
     try:
         for precision in ("no", "bf16"):
             AcceleratorState._reset_state(True)
             accelerator = Accelerator(cpu=True, mixed_precision=precision)
-            settings = train.Settings(stage="evaluate", data=(str(dataset),), checkpoint=pretrained)
-            train.evaluate(settings, accelerator)
+            evaluate(EvaluateConfig(checkpoint=pretrained, data=DataConfig(data=(str(dataset),))), accelerator)
     finally:
         AcceleratorState._reset_state(True)
     assert found == [None, torch.bfloat16]
@@ -361,15 +370,13 @@ def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
     accelerator = Accelerator(cpu=True)
     losses = []
     for pixels in ("rgb", "yuv420"):
-        settings = train.Settings(
-            stage="pretrain", data=(str(dataset),), preset="tiny", width=4, frame_size=32, batch_size=16, pixels=pixels
-        )
+        task = tasks.Correspondence(CorrespondenceNetworkConfig(preset="tiny", width=4, frame_size=32))
+        data = TrainingDataConfig(data=(str(dataset),), batch_size=16)
         set_seed(0)
-        sizes = train.sizes_of(settings)
-        front_end, network = train.front_end_of(sizes, []), train.correspondence_net(sizes, "l3")
-        with train._loader(settings, accelerator, "train", training=True, paired=True) as loader:
+        model = task.model([])
+        with training_loader(data, LoaderConfig(pixels=pixels), accelerator, paired=True) as loader:
             assert loader.stats().decoder == "turbo"
-            losses.append(train.pretrain_step(next(iter(loader)), network.train(), front_end.train()).loss.item())
+            losses.append(task.step(next(iter(loader)), model.network.train(), model.front_end.train()).loss.item())
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
 

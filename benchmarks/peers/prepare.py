@@ -289,7 +289,7 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
             )
         )
         parts.append(written.rows)
-    split = finish_split(folder, shards, parts, manifest.members)
+    split = finish_split(folder, shards, parts, manifest.members, manifest.video_names)
     rejected = write_rejected(output, [])
     write_manifest(output, replace(manifest, splits={"train": split}, rejected={}, rejected_sha256=rejected))
 

@@ -1,6 +1,7 @@
 """Is an utterance's source still what it was? Its files' sizes, beginnings and ends tell, without reading it all."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -9,11 +10,13 @@ import xxhash
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import Utterance
 from sharding.read_errors import failures_named
+from sharding.regular import open_regular
 from sharding.sources import looked_into
 
 # A film's header, with the size of every frame in it, is at one of its ends; most tables of gaze are shorter than both.
 _ENDS = 1 << 16
 _ABSENT = b"absent"
+_BLOCK = 1 << 22
 
 
 def fingerprint(utterance: Utterance, unread: list[Path] | None = None) -> int:
@@ -30,28 +33,57 @@ def fingerprint(utterance: Utterance, unread: list[Path] | None = None) -> int:
         SourceError: a file system fails.
         InputError: a store does.
     """
-    boxes = utterance.boxes
     digest = xxhash.xxh3_64()
-    for path in (utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None):
+    for path in _files(utterance):
         ends = _ends(path)
         if ends == _ABSENT and path is not None and unread is not None:
             unread.append(path)
         digest.update(ends)
-    if boxes is not None:
-        digest.update(f"{boxes.margin!r} {boxes.height!r}".encode())
+    digest.update(_manner(utterance))
     return digest.intdigest()
+
+
+def contents(utterance: Utterance) -> bytes | None:
+    """XXH3-128 of the same files, every byte of them; None where one of them cannot be read, or the film is empty."""
+    digest = xxhash.xxh3_128()
+    for path in _files(utterance):
+        try:
+            whole = b"none" if path is None else _read(path, _whole_of)
+        except OSError:
+            return None
+        if whole is None or (path is utterance.video_path and whole.startswith(b"0 ")):
+            return None
+        digest.update(whole)
+    digest.update(_manner(utterance))
+    return digest.digest()
+
+
+def _files(utterance: Utterance) -> tuple[Path | None, ...]:
+    boxes = utterance.boxes
+    return utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None
+
+
+def _manner(utterance: Utterance) -> bytes:
+    boxes = utterance.boxes
+    return b"" if boxes is None else f"{boxes.margin!r} {boxes.height!r}".encode()
 
 
 def _ends(path: Path | None) -> bytes:
     if path is None:
         return b"none"
     try:
-        if url_of(path) is not None:
-            return looked_into(path, _ends_of) or _ABSENT
-        with failures_named(path), path.open("rb") as file:
-            return _ends_of(file)
+        with failures_named(path):
+            return _read(path, _ends_of) or _ABSENT
     except OSError:
         return _ABSENT
+
+
+def _read(path: Path, use: Callable[[BinaryIO], bytes]) -> bytes | None:
+    """What ``use`` returns of a file; None where a store has no such object."""
+    if url_of(path) is not None:
+        return looked_into(path, use)
+    with open_regular(path) as file:
+        return use(file)
 
 
 def _ends_of(file: BinaryIO) -> bytes:
@@ -61,3 +93,11 @@ def _ends_of(file: BinaryIO) -> bytes:
     file.seek(max(size - _ENDS, len(first)))
     parts = (first, file.read(_ENDS))
     return b"".join([b"%d " % size, *(xxhash.xxh3_64_digest(part) for part in parts)])
+
+
+def _whole_of(file: BinaryIO) -> bytes:
+    digest, size = xxhash.xxh3_128(), 0
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        size += len(block)
+    return b"%d %s" % (size, digest.digest())

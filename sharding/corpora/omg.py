@@ -5,38 +5,52 @@ Columns and codes: Barros et al., "The OMG-Emotion Behavior Dataset" (2018), as 
 
 import csv
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
-from sharding.corpora.tree import leads_out
+from loaders.filesystem import url_of
+from sharding.corpora.tree import FOLLOW, refusal
 from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
 from sharding.sources import existence, is_folder, read_bytes
 
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
 
-def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: Path | None = None) -> Corpus:
+def read_omg(
+    source: Path,
+    *,
+    train_csv: Path,
+    validation_csv: Path,
+    openface: Path | None = None,
+    follow_links: bool = False,
+) -> Corpus:
     """The utterances of both tables: splits "train" and "validation".
 
     An utterance whose file is missing is kept, for the build to reject by name: videos vanish from where they were
-    published. One whose file is a link that leads out of ``source`` is among the rejected. Rows that name no utterance
-    are dropped, with a note.
+    published. One whose file is a link that leads out of ``source``, or no regular file, is among the rejected; a table
+    of gaze of which that is true is not used, with a note. Rows that name no utterance are dropped, with a note.
 
     Args:
         source: the folder that holds ``<video>/<utterance>``.
         train_csv, validation_csv: the published tables.
         openface: a folder with OpenFace's tables, ``<video>/<utterance>.csv`` or ``<video>_<utterance>.csv``.
+        follow_links: follow symbolic links that lead out of ``source`` and ``openface``.
 
     Raises:
-        InputError: a folder or table is missing, or a table lacks a column or holds a label that is none.
+        InputError: a folder or table is missing, a table lacks a column or holds a label that is none, or no utterance
+            can be used.
     """
     for name, folder in (("--source", source), ("--openface", openface)):
         if folder is not None and not is_folder(folder):
             raise InputError(
                 f"{name} {readable(folder)}: no such folder: give the folder that holds <video>/<utterance>"
             )
+    if follow_links and all(folder is None or url_of(folder) is not None for folder in (source, openface)):
+        raise InputError("--follow-links: an object store has no links: leave it out")
     has_table = None if openface is None else existence(openface)
     utterances: list[Utterance] = []
     notes: list[str] = []
@@ -55,21 +69,54 @@ def read_omg(source: Path, *, train_csv: Path, validation_csv: Path, openface: P
     if missing:
         notes.append(f"{missing} of {len(utterances)} utterances have no file below {readable(source)}")
     if openface is not None:
+        utterances, refused = _without_refused_tables(utterances, openface, follow_links)
+        notes += refused
         tables = sum(utterance.gaze_path is not None for utterance in utterances)
         notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
-    outside = {utterance.key for utterance in utterances if leads_out(utterance.video_path, source)}
+    kept: list[Utterance] = []
+    rejected: list[Rejection] = []
+    for utterance in utterances:
+        why = refusal(utterance.video_path, source, follow_links=follow_links)
+        if why is None:
+            kept.append(utterance)
+        else:
+            rejected.append(Rejection.of(utterance, *why))
+    if out := sum(rejection.reason == "outside_source" for rejection in rejected):
+        where = f"--source {readable(source)}"
+        if not any(is_there(utterance.video_path) for utterance in kept):
+            raise InputError(
+                f"{where}: no utterance of the tables lies in it, and {out} are links that lead out of it: "
+                "--follow-links follows them, or give the folder that they lead to"
+            )
+        notes.append(f"{where}: {out} left out as outside_source{FOLLOW}")
     return Corpus(
         name="omg",
-        utterances=tuple(utterance for utterance in utterances if utterance.key not in outside),
-        rejected=tuple(
-            Rejection.of(utterance, "outside_source", f"a link that leads out of {readable(source)}")
-            for utterance in utterances
-            if utterance.key in outside
-        ),
+        utterances=tuple(kept),
+        rejected=tuple(rejected),
         notes=tuple(notes),
         apart="video",
         absent=absent,
+        video_names="corpus",  # the video is who is known
     )
+
+
+def _without_refused_tables(
+    utterances: Sequence[Utterance], openface: Path, follow_links: bool
+) -> tuple[list[Utterance], list[str]]:
+    """The utterances, without the tables of gaze that lie elsewhere or are no files, and a note for each reason."""
+    kept: list[Utterance] = []
+    refused: Counter[str] = Counter()
+    for utterance in utterances:
+        path = utterance.gaze_path
+        why = None if path is None else refusal(path, openface, follow_links=follow_links)
+        if why is not None:
+            refused[why[0]] += 1
+        kept.append(utterance if why is None else replace(utterance, gaze_path=None))
+    where = f"--openface {readable(openface)}"
+    return kept, [
+        f"{where}: {count} tables were left out as {reason}{FOLLOW if reason == 'outside_source' else ''}"
+        for reason, count in sorted(refused.items())
+    ]
 
 
 def _rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], int]:

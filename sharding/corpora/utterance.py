@@ -14,6 +14,9 @@ _LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under t
 Apart = Literal["speaker", "video", "utterance"]
 """What no two splits share: speakers and videos, or videos, or nothing but utterances."""
 
+VideoNames = Literal["corpus", "speaker"]
+"""Within what a video's name is unique, see `loaders.dataset.VIDEO_NAMES`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoxesFile:
@@ -31,7 +34,7 @@ class Utterance:
     corpus: str
     split: str
     speaker: str
-    video: str  #: what a negative's audio must not come from
+    video: str  #: what a negative's audio must not come from; whose name it is, the corpus says (`VideoNames`)
     utterance: str
     video_path: Path
     audio_path: Path | None = None  #: None: inside the video's file
@@ -104,6 +107,7 @@ class Corpus:
     rejected: tuple[Rejection, ...] = ()  #: what it holds beside them and cannot be built
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
+    video_names: VideoNames = "speaker"  #: "corpus": what two speakers have under one name is one video
     absent: frozenset[Path] | None = None
     """Files that utterances name and that were not there when the sources were listed. All others were: where one is
     gone when the build is planned, the build stops. None: nobody has looked, and what is not there is rejected."""

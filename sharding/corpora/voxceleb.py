@@ -6,20 +6,28 @@ Layouts as published with Nagrani, Chung and Zisserman, "VoxCeleb" (2017), and C
 (2018).
 """
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.errors import InputError
+from loaders.filesystem import url_of
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
+from sharding.corpora.naming import Naming, settle_names
 from sharding.corpora.split import hashed_split
-from sharding.corpora.tree import Entry, LeftOut, read_tree
+from sharding.corpora.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES, is_usual
+from sharding.corpora.tree import Entry, LeftOut, Tree, by_suffix, read_tree, refusal
 from sharding.corpora.utterance import Apart, BoxesFile, Corpus, Rejection, Utterance, readable
 from sharding.sources import existence, is_folder
 
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v")
-AUDIO_SUFFIXES = (".wav", ".m4a", ".flac", ".mp3", ".ogg", ".aac")
+# What lies beside the files that are looked at, as published and as OpenFace writes it: not worth a note.
+_LAYOUT = {
+    "source": {".txt", ".csv", ".wav", ".m4a"},
+    "audio": {".txt", ".csv", *VIDEO_SUFFIXES},
+    "boxes": {".csv", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES},
+    "openface": {".txt", ".hog", ".bmp", ".jpg", ".png", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES},
+}
 
 Names = tuple[str, str, str]  # speaker, video, utterance
 UNKNOWN = Speaker(gender=None, nationality=None)
@@ -51,20 +59,29 @@ class VoxcelebSources:
     iden_split: Path | None = None
     """VoxCeleb1's iden_split.txt: splits "train", "validation" and "test" as it lists them, which share speakers but no
     video. --split-by and --test-fraction do not count then."""
+    video_names: Naming = "auto"
+    """Whether two speakers' videos of one name are one video (corpus), as of a YouTube id, or two (speaker), as of
+    actor_1/interview and actor_2/interview: no sound of a video is a negative for its own pictures, and no video is on
+    both sides of the split. auto: corpus where all names might be YouTube ids, 11 letters, digits, - and _, or where a
+    file has two speakers; otherwise speaker."""
     meta: tuple[Path, ...] = ()
     """vox1_meta.csv, vox2_meta.csv or both: gender and nationality go into the catalog."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of these trees, to files and folders, as git-annex and scratch folders have
+    them. An utterance is named by where the link lies. Unless told otherwise they are rejected."""
 
 
 def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     """The utterances that the sources hold.
 
     What is named by one source and missing in another (a video that has boxes, the sound of a video) is kept, for the
-    build to reject by name. Links that lead out of ``source``, folders that cannot be listed, and utterances that
-    ``iden_split`` does not list are among the rejected.
+    build to reject by name. What `sharding.corpora.tree.read_tree` leaves out of ``source`` and ``boxes``, utterances
+    whose video or sound is left out, and those that ``iden_split`` does not list are among the rejected. Of an
+    utterance's files, one with a suffix that corpora are published in (`sharding.corpora.suffixes`) goes before others.
 
     Raises:
-        InputError: a folder or list is missing or not what it should be, the source holds no utterance, or an option is
-            out of range.
+        InputError: a folder or list is missing or not what it should be, the source holds no utterance or one twice, or
+            an option is out of range.
     """
     _check(sources)
     utterances, rejected, notes = (_whole_videos if sources.boxes else _cut_videos)(sources)
@@ -80,21 +97,20 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
             notes.append(f"{len(without)} speakers are not in the --meta lists, the first {min(without)}")
         utterances = [_told(utterance, speakers.get(utterance.speaker, UNKNOWN)) for utterance in utterances]
     if sources.audio is not None:
-        utterances = _with_audio(utterances, sources.audio)
-        is_there = existence(sources.audio)
-        without_sound = [u.audio_path for u in utterances if u.audio_path and not is_there(u.audio_path)]
-        absent.update(without_sound)
-        count = len(without_sound)
-        notes += [f"{count} utterances have no file below {readable(sources.audio)}"] if count else []
+        utterances, refused, more = _with_audio(utterances, sources.audio, sources.follow_links)
+        rejected, notes = [*rejected, *refused], [*notes, *more]
+        is_sound = existence(sources.audio)
+        absent |= {u.audio_path for u in utterances if u.audio_path is not None and not is_sound(u.audio_path)}
     if sources.openface is not None:
-        utterances = _with_tables(utterances, sources.openface)
-        tables = sum(utterance.gaze_path is not None for utterance in utterances)
-        notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+        utterances, more = _with_tables(utterances, sources.openface, sources.follow_links)
+        notes += more
+    video_names, note_on_names = settle_names(utterances, sources.video_names, sources.split_by)
     return Corpus(
         name="voxceleb",
         utterances=tuple(utterances),
         rejected=tuple(rejected),
-        notes=tuple(notes),
+        notes=(*notes, *note_on_names),
+        video_names=video_names,
         apart=sources.split_by if sources.iden_split is None else "video",
         absent=frozenset(absent),
     )
@@ -107,8 +123,10 @@ def _check(sources: VoxcelebSources) -> None:
         raise InputError(f"--boxes-margin is {sources.boxes_margin}: use more than 0, at most 10")
     if sources.boxes_height is not None and sources.boxes_height < 1:
         raise InputError(f"--boxes-height is {sources.boxes_height}: use 1 or more")
-    for name in ("source", "audio", "boxes", "openface"):
-        folder: Path | None = getattr(sources, name)
+    folders: dict[str, Path | None] = {name: getattr(sources, name) for name in _LAYOUT}
+    if sources.follow_links and all(folder is None or url_of(folder) is not None for folder in folders.values()):
+        raise InputError("--follow-links: an object store has no links: leave it out")
+    for name, folder in folders.items():
         if folder is not None and not is_folder(folder):
             raise InputError(
                 f"--{name} {readable(folder)}: no such folder: give the folder that holds <speaker>/<video>/<utterance>"
@@ -117,42 +135,80 @@ def _check(sources: VoxcelebSources) -> None:
 
 def _cut_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejection], list[str]]:
     """A file an utterance."""
-    tree = read_tree(sources.source, VIDEO_SUFFIXES)
-    found: dict[Names, Path] = {}
-    above = 0
-    for entry in tree.files:
-        if len(entry.names) < 3:
-            above += 1
-            continue
-        names = _last_three(entry)
-        if names in found:
-            other = readable(found[names])
+    tree = read_tree(sources.source, VIDEO_SUFFIXES, follow_links=sources.follow_links)
+    below = [entry for entry in tree.files if len(entry.names) >= 3]
+    files = _by_names(below)
+    for paths in files.values():
+        if len(paths) > 1 and is_usual(paths[1]) == is_usual(paths[0]):
             raise InputError(
-                f"{readable(entry.path)}: the same utterance as {other}: give a --source that holds each one once"
+                f"{readable(paths[1])}: the same utterance as {readable(paths[0])}: give a --source that holds each "
+                "one once"
             )
-        found[names] = entry.path
-    if not found:
-        raise InputError(
-            f"--source {readable(sources.source)}: no <speaker>/<video>/<utterance> with a video file: is it the right "
-            "folder?"
+    if not files:
+        raise InputError(_nothing_there(tree, sources))
+    notes = tree.notes(f"--source {readable(sources.source)}", _LAYOUT["source"] | _sound_suffixes(sources))
+    if above := len(tree.files) - len(below):
+        notes.append(
+            f"{above} video files lie less than two folders below {readable(sources.source)} and were passed by"
         )
-    notes = (
-        [f"{above} video files lie less than two folders below {readable(sources.source)} and were passed by"]
-        if above
-        else []
-    )
-    utterances = [_utterance(names, path, sources) for names, path in sorted(found.items())]
+    notes += _several_notes(files, sources.source, "video files")
+    utterances = [_utterance(names, paths[0], sources) for names, paths in sorted(files.items())]
     return utterances, [_rejection(out, sources) for out in tree.left_out], notes
+
+
+def _by_names(entries: Sequence[Entry]) -> dict[Names, list[Path]]:
+    """The files of each utterance, those with usual suffixes first, otherwise in the order of the entries."""
+    files: dict[Names, list[Path]] = {}
+    for entry in entries:
+        files.setdefault(_last_three(entry), []).append(entry.path)
+    return {names: _usual_first(paths) for names, paths in files.items()}
+
+
+def _usual_first(paths: list[Path]) -> list[Path]:
+    return paths if len(paths) == 1 else sorted(paths, key=is_usual, reverse=True)
+
+
+def _several_notes(files: dict[Names, list[Path]], root: Path, what: str) -> list[str]:
+    several = [paths for _, paths in sorted(files.items()) if len(paths) > 1]
+    if not several:
+        return []
+    used, other = several[0][:2]
+    return [
+        f"{len(several)} utterances have several {what} below {readable(root)}: one is used, of the first "
+        f"{readable(used)}, not {readable(other)}"
+    ]
+
+
+def _sound_suffixes(sources: VoxcelebSources) -> set[str]:
+    """Sound that lies in the source's tree is looked at where --audio is given."""
+    return set() if sources.audio is None else set(AUDIO_SUFFIXES)
+
+
+def _nothing_there(tree: Tree, sources: VoxcelebSources) -> str:
+    where = f"--source {readable(sources.source)}"
+    if out := tree.count("outside_source"):
+        return (
+            f"{where}: no utterance lies in it, and {out} links lead out of it: --follow-links follows them, or give "
+            "the folder that they lead to"
+        )
+    held = [by_suffix(tree.others)] if tree.others else []
+    held += [f"{tree.hidden} hidden entries"] if tree.hidden else []
+    held += [f"{count} left out as {reason}" for reason, count in Counter(o.reason for o in tree.left_out).items()]
+    held += [f"{len(tree.files)} video files less than two folders below"] if tree.files else []
+    return (
+        f"{where}: no <speaker>/<video>/<utterance> with a video file, but {', '.join(held) or 'nothing'}: is it the "
+        "right folder?"
+    )
 
 
 def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejection], list[str]]:
     """A txt file an utterance, in a file a YouTube video."""
     assert sources.boxes is not None
-    films = read_tree(sources.source, VIDEO_SUFFIXES)
+    films = read_tree(sources.source, VIDEO_SUFFIXES, follow_links=sources.follow_links)
     by_id: dict[str, list[Entry]] = defaultdict(list)
     for entry in films.files:
         by_id[entry.names[-1]].append(entry)
-    texts = read_tree(sources.boxes, (".txt",))
+    texts = read_tree(sources.boxes, (".txt",), follow_links=sources.follow_links)
     utterances: dict[Names, Utterance] = {}
     for entry in texts.files:
         if len(entry.names) < 3:
@@ -166,13 +222,22 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
         path = _film(names, by_id, sources.source)
         utterances[names] = replace(_utterance(names, path, sources), boxes=file)
     if not utterances:
-        raise InputError(
-            f"--boxes {readable(sources.boxes)}: no <speaker>/<video>/<utterance>.txt: is it the right folder?"
-        )
+        raise InputError(_no_boxes(texts, sources.boxes))
+    usable, refused = _usable(
+        [utterance for _, utterance in sorted(utterances.items())],
+        lambda utterance: utterance.video_path,
+        {entry.path for entry in films.files},
+        sources.source,
+        sources.follow_links,
+    )
     is_there = existence(sources.source)
-    missing = {(names[0], names[1]) for names, utterance in utterances.items() if not is_there(utterance.video_path)}
+    missing = {(u.speaker, u.video) for u in usable if not is_there(u.video_path)}
     unused = by_id.keys() - {video for _, video, _ in utterances}
-    notes = (
+    notes = [
+        *films.notes(f"--source {readable(sources.source)}", _LAYOUT["source"] | _sound_suffixes(sources)),
+        *texts.notes(f"--boxes {readable(sources.boxes)}", _LAYOUT["boxes"]),
+    ]
+    notes += (
         [f"{len(missing)} YouTube videos that have boxes are not below {readable(sources.source)}"] if missing else []
     )
     notes += (
@@ -180,18 +245,53 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
         if unused
         else []
     )
-    rejected = [_rejection(out, sources) for out in (*films.left_out, *texts.left_out)]
-    return [utterance for _, utterance in sorted(utterances.items())], rejected, notes
+    rejected = [*map(_left_out, films.left_out), *(_rejection(out, sources) for out in texts.left_out)]
+    return usable, [*rejected, *refused], notes
+
+
+def _no_boxes(texts: Tree, boxes: Path) -> str:
+    if out := texts.count("outside_source"):
+        return f"--boxes {readable(boxes)}: {out} links lead out of it, and nothing else is there: give --follow-links"
+    return f"--boxes {readable(boxes)}: no <speaker>/<video>/<utterance>.txt: is it the right folder?"
+
+
+def _usable(
+    utterances: Sequence[Utterance],
+    file_of: Callable[[Utterance], Path],
+    found: set[Path],
+    root: Path,
+    follow_links: bool,
+) -> tuple[list[Utterance], list[Rejection]]:
+    """The utterances without those whose file was left out of its tree: that one would be opened all the same.
+
+    Args:
+        utterances: of the corpus.
+        file_of: the file of an utterance.
+        found: the files that the tree gave.
+        root: of the tree.
+        follow_links: as the tree was read.
+    """
+    usable: list[Utterance] = []
+    rejected: list[Rejection] = []
+    for utterance in utterances:
+        path = file_of(utterance)
+        refused = None if path in found else refusal(path, root, follow_links=follow_links)
+        if refused is None:
+            usable.append(utterance)
+        else:
+            reason, detail = refused
+            rejected.append(Rejection.of(utterance, reason, f"{readable(path)}: {detail}"))
+    return usable, rejected
 
 
 def _film(names: Names, by_id: dict[str, list[Entry]], source: Path) -> Path:
     """The YouTube video of an utterance: the one in its speaker's folder, or the only one of that name."""
     speaker, video, _ = names
     entries = by_id.get(video, [])
-    own = [entry for entry in entries if speaker in entry.names[:-1]] or entries
-    if len(own) > 1:
-        raise InputError(f"{own[0].path} and {own[1].path} are the same YouTube video: leave one of them out")
-    return own[0].path if own else source / speaker / f"{video}.mp4"
+    own = _usual_first([e.path for e in entries if speaker in e.names[:-1]] or [e.path for e in entries])
+    if len(own) > 1 and is_usual(own[0]) == is_usual(own[1]):
+        raise InputError(f"{own[0]} and {own[1]} are the same YouTube video: leave one of them out")
+    return own[0] if own else source / speaker / f"{video}.mp4"
 
 
 def _utterance(names: Names, path: Path, sources: VoxcelebSources) -> Utterance:
@@ -210,6 +310,11 @@ def _utterance(names: Names, path: Path, sources: VoxcelebSources) -> Utterance:
 def _rejection(out: LeftOut, sources: VoxcelebSources) -> Rejection:
     if not out.is_folder and len(out.entry.names) >= 3:
         return Rejection.of(_utterance(_last_three(out.entry), out.entry.path, sources), out.reason, out.detail)
+    return _left_out(out)
+
+
+def _left_out(out: LeftOut) -> Rejection:
+    """A folder, or a file that is no single utterance's."""
     return Rejection(
         split="",
         speaker="",
@@ -241,27 +346,48 @@ def _told(utterance: Utterance, speaker: Speaker) -> Utterance:
     return replace(utterance, gender=speaker.gender, nationality=speaker.nationality)
 
 
-def _with_audio(utterances: Sequence[Utterance], audio: Path) -> list[Utterance]:
-    sounds = {
-        _last_three(entry): entry.path for entry in read_tree(audio, AUDIO_SUFFIXES).files if len(entry.names) > 2
-    }
+def _with_audio(
+    utterances: Sequence[Utterance], audio: Path, follow_links: bool
+) -> tuple[list[Utterance], list[Rejection], list[str]]:
+    tree = read_tree(audio, AUDIO_SUFFIXES, follow_links=follow_links)
+    # The last of several, as their paths are sorted: so 1.wav goes before 1.m4a.
+    files = _by_names([entry for entry in reversed(tree.files) if len(entry.names) > 2])
     # Named even where the tree lacks it, so that the build counts the utterance as one whose sound is missing.
-    return [
-        replace(utterance, audio_path=sounds.get(names, audio.joinpath(*names[:2], f"{names[2]}.wav")))
+    named = [
+        replace(
+            utterance, audio_path=files[names][0] if names in files else audio.joinpath(*names[:2], f"{names[2]}.wav")
+        )
         for utterance in utterances
         for names in (_names(utterance),)
     ]
+    found = {paths[0] for paths in files.values()}
+    usable, refused = _usable(named, lambda utterance: utterance.audio_path or audio, found, audio, follow_links)
+    notes = tree.notes(f"--audio {readable(audio)}", _LAYOUT["audio"])
+    notes += _several_notes(files, audio, "sound files")
+    if unused := len(tree.files) - sum(len(files.get(_names(utterance), ())) for utterance in utterances):
+        notes.append(f"{unused} sound files below {readable(audio)} are of no utterance and were passed by")
+    is_there = existence(audio)
+    without = sum(not (u.audio_path and is_there(u.audio_path)) for u in usable)
+    notes += [f"{without} utterances have no file below {readable(audio)}"] if without else []
+    return usable, refused, notes
 
 
-def _with_tables(utterances: Sequence[Utterance], openface: Path) -> list[Utterance]:
-    entries = read_tree(openface, (".csv",)).files
-    below = {_last_three(entry): entry.path for entry in entries if len(entry.names) > 2}
-    flat = {entry.names[0]: entry.path for entry in entries if len(entry.names) == 1}
-    return [
-        replace(utterance, gaze_path=below.get(names) or flat.get("_".join(names)))
+def _with_tables(
+    utterances: Sequence[Utterance], openface: Path, follow_links: bool
+) -> tuple[list[Utterance], list[str]]:
+    tree = read_tree(openface, (".csv",), follow_links=follow_links)
+    files = _by_names([entry for entry in reversed(tree.files) if len(entry.names) > 2])
+    flat = {entry.names[0]: entry.path for entry in tree.files if len(entry.names) == 1}
+    with_tables = [
+        replace(utterance, gaze_path=files[names][0] if names in files else flat.get("_".join(names)))
         for utterance in utterances
         for names in (_names(utterance),)
     ]
+    notes = tree.notes(f"--openface {readable(openface)}", _LAYOUT["openface"])
+    notes += _several_notes(files, openface, "tables")
+    tables = sum(utterance.gaze_path is not None for utterance in with_tables)
+    notes.append(f"{tables} of {len(utterances)} utterances have an OpenFace table")
+    return with_tables, notes
 
 
 def _names(utterance: Utterance) -> Names:

@@ -18,12 +18,13 @@ from torch import nn
 
 import train
 from loaders import Batch, ClipLoader
-from models.augmentation import Augmentation
-from models.emotion import EmotionNet
-from models.execution import adam, place, set_tf32
-from models.frontend import FrontEnd, FrontEndConfig
-from models.losses import correspondence_loss, emotion_loss
-from models.presets import FULL, correspondence_net, emotion_net
+from models.frontend.augmentation import Augmentation
+from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.objectives.losses import correspondence_loss, emotion_loss
+from models.systems.emotion import EmotionNet
+from models.systems.presets import FULL, correspondence_net, emotion_net
+from models.training.curves import decoded_by
+from models.training.execution import adam, place, set_tf32
 
 ROOT = Path(__file__).parents[2]
 CARD = torch.device("cuda", 0)
@@ -168,7 +169,7 @@ def assert_trained(folder: Path, pairs: int = 38) -> None:
 
 def test_pre_training_is_launched_in_bfloat16(launched: tuple[Path, str]) -> None:
     folder, said = launched
-    assert train.decoded_by("gpu") in said
+    assert decoded_by("gpu") in said
     assert_trained(folder)
 
 
@@ -179,7 +180,7 @@ def test_pre_training_with_what_can_be_chosen(
     placement: str, extra: tuple[str, ...], dataset: Path, tmp_path: Path, run: Callable[..., str]
 ) -> None:
     arguments = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *SMALL, *BF16)
-    assert train.decoded_by(placement) in run(*arguments, "--max-steps", 6, "--placement", placement, *extra)
+    assert decoded_by(placement) in run(*arguments, "--max-steps", 6, "--placement", placement, *extra)
     assert_trained(tmp_path / "run")
 
 
@@ -205,11 +206,11 @@ def test_a_run_on_the_gpu_is_gone_on_with_there_and_on_the_cpu(
     steps = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--checkpoint-every", 3, "--resume")
     said = run(*steps, *BF16, "--max-steps", 9)
     assert "00000006" in said
-    assert train.decoded_by("gpu") in said  # as before, though nobody says so
+    assert decoded_by("gpu") in said  # as before, though nobody says so
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     said = run(*steps, "--max-steps", 12, "--change", "mixed-precision")
     assert "00000009" in said
-    assert train.decoded_by("turbo") in said
+    assert decoded_by("turbo") in said
     assert (folder / "checkpoints" / "00000012").is_dir()
 
 

@@ -1,5 +1,6 @@
 """The catalog's arrays are the columns of clips.parquet, and a catalog that is not the dataset's is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from loaders.catalog import open_catalog, schema
-from loaders.dataset import CATALOG, read_manifest
+from loaders.catalog import open_catalog, schema, utterances
+from loaders.dataset import CATALOG, read_manifest, write_manifest
 from loaders.errors import InputError
 from tests.damage import copy_of, declare_catalog, edit_catalog
+from tests.datasets import CONTENTS
 
 MEMBERS = ("filmstrip", "audio", "gaze", "clip")
 
@@ -44,6 +46,29 @@ def test_equal_numbers_are_equal_names_across_shards(dataset: Path, name: str) -
     assert len(set(zip(names, codes, strict=True))) == len(set(names)) == len(set(codes)) > 1
     shards = {shard for shard, code in zip(catalog.shard, codes, strict=True) if code == codes[0]}
     assert len(shards) > 1
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_equal_numbers_are_equal_videos_whoever_shares_their_names(namesakes: Path, split: str) -> None:
+    catalog = open_catalog(namesakes, split, [])
+    speaker, video, utterance = (catalog.table([name])[name].to_pylist() for name in ("speaker", "video", "utterance"))
+    videos, codes = list(zip(speaker, video, strict=True)), catalog.video.tolist()
+    assert len(set(videos)) == CONTENTS.speakers[split] * CONTENTS.videos > len(set(video))
+    assert len(set(zip(videos, codes, strict=True))) == len(set(codes)) == len(set(videos))
+    assert catalog.video.dtype == np.int32
+    assert max(codes) == len(set(codes)) - 1
+    numbers = utterances(catalog).tolist()
+    named = list(zip(videos, utterance, strict=True))
+    assert len(set(zip(named, numbers, strict=True))) == len(set(numbers)) == len(set(named))
+
+
+def test_names_of_the_whole_corpus_are_one_video_each(namesakes: Path, tmp_path: Path) -> None:
+    """As of a YouTube id: where two speak in one video, it is one."""
+    copy = copy_of(namesakes, tmp_path / "copy")
+    write_manifest(copy, replace(read_manifest(copy), video_names="corpus"))
+    ours, theirs = open_catalog(copy, "train", []), open_catalog(namesakes, "train", [])
+    assert len(np.unique(ours.video)) == CONTENTS.videos
+    assert utterances(ours).max() == utterances(theirs).max()  # one video's, and still of several speakers
 
 
 def test_a_clip_without_gaze_has_a_size_of_nought(dataset: Path) -> None:

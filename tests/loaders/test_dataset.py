@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from loaders.dataset import (
     MANIFEST,
     VERSION,
+    VIDEO_NAMES,
     ClipFormat,
     Member,
     Shard,
@@ -55,6 +56,7 @@ changes = st.fixed_dictionaries(
         "gaze_std": moments,
         "rejected": st.dictionaries(names, counts, max_size=3),
         "settings": st.dictionaries(names, plain, max_size=3),
+        "video_names": st.sampled_from(list(VIDEO_NAMES)),
     },
 )
 
@@ -108,6 +110,23 @@ def test_what_is_no_description_is_refused(text: str) -> None:
 def test_a_newer_version_is_refused_with_the_mend(dataset: Path) -> None:
     body = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
     assert "upgrade" in refusal(json.dumps({**body, "version": VERSION + 1}))
+
+
+def test_whose_names_videos_have_is_said_only_where_it_counts(dataset: Path, namesakes: Path) -> None:
+    """A description without a word of it, as all were once, is read as it was; what else it lacks is still missed."""
+    body = {path: json.loads((path / MANIFEST).read_text(encoding="utf-8")) for path in (dataset, namesakes)}
+    assert (body[dataset]["version"], "video_names" in body[dataset]) == (1, False)
+    assert (body[namesakes]["version"], body[namesakes]["video_names"]) == (2, "speaker")
+    assert read_manifest(dataset).video_names == "corpus"
+    assert read_manifest(namesakes).video_names == "speaker"
+    refusal(json.dumps({**body[dataset], "video_names": "speaker"}))
+    refusal(json.dumps({name: value for name, value in body[namesakes].items() if name != "video_names"}))
+
+
+def test_names_of_videos_that_are_nobodys_are_refused(dataset: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path, replace(read_manifest(dataset), video_names="moon"))
+    with pytest.raises(InputError, match="'moon', not by corpus or speaker"):
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(

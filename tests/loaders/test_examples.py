@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from loaders.catalog import Catalog, open_catalog
 from loaders.examples import Examples, Sampler
+from loaders.mixture import DatasetSize, MixedOrder
+from loaders.pairs import KINDS
 
 FRAMES = 16
 FIELDS = ("clip", "audio_clip", "match", "first_frame", "seed")
@@ -59,6 +61,35 @@ def test_an_epoch_holds_every_clip_once_and_matches_half(catalog: Catalog) -> No
     assert sorted(examples.clip.tolist()) == list(range(len(catalog)))
     assert examples.match.sum() == len(catalog) // 2
     assert (examples.clip == examples.audio_clip).tolist() == examples.match.tolist()
+
+
+@pytest.mark.parametrize("window", [None, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_negative_is_what_its_kind_says_where_speakers_share_names_of_videos(
+    namesakes: Path, kind: str, window: int | None
+) -> None:
+    catalog = open_catalog(namesakes, "train", [])
+    size = DatasetSize(catalog.shard_clips)
+    order = MixedOrder([size], seed=5, shuffle=True, global_batch=1, window=window)
+    drawing = sampler(catalog, negatives={kind: 1.0, "other_video": 1e-9}, order=order)
+    named = catalog.table(["speaker", "video", "utterance", "start"]).to_pylist()
+    seen = set()
+    for epoch in range(20):
+        examples = drawing.examples(epoch, positions_of(catalog))
+        for row, audio_row in zip(examples.clip[~examples.match], examples.audio_clip[~examples.match], strict=True):
+            clip, audio = named[row], named[audio_row]
+            of_speaker, of_name = clip["speaker"] == audio["speaker"], clip["video"] == audio["video"]
+            seen.add((of_speaker, of_name))
+            if of_speaker and of_name:
+                assert kind == "shifted"
+                assert clip["utterance"] != audio["utterance"] or clip["start"] != audio["start"]
+    expected = {
+        "other_video": {(False, False), (False, True), (True, False)},  # another's video of the same name is another
+        "other_speaker": {(False, False), (False, True)},
+        "same_speaker": {(True, False)},
+        "shifted": {(True, True)},
+    }[kind]
+    assert expected <= seen
 
 
 def test_without_negatives_every_clip_has_its_own_audio(catalog: Catalog) -> None:

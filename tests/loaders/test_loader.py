@@ -735,7 +735,9 @@ def test_a_long_run_over_a_tiny_dataset_leaks_nothing(tmp_path: Path) -> None:
 
     def holdings() -> tuple[int, ...]:
         gc.collect()
-        return threading.active_count(), *(len(list(Path(f).iterdir())) for f in ("/proc/self/fd", "/dev/shm"))
+        # Of shared memory, what is named after this process: other tests have some of their own.
+        shared = [path for path in Path("/dev/shm").iterdir() if str(os.getpid()) in path.name]
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), len(shared)
 
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -777,6 +779,38 @@ def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
     assert output.split() == expected
+
+
+BUSY_AT_EXIT = """
+import sys, threading, time, weakref
+from tests.batches import digest
+weakref.finalize(digest, print)  # as torch and others have them: these run after what DALI does at exit
+from nvidia.dali.pipeline import Pipeline
+from loaders import ClipLoader
+shutdown = Pipeline._shutdown
+def slow_shutdown(self):
+    shutdown(self)
+    time.sleep(0.5)  # for a decoding thread to see that its pipeline has ended
+Pipeline._shutdown = slow_shutdown
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
+busy = threading.Event()
+def consume():
+    try:
+        while True:
+            for batch in loader:
+                busy.set()
+    except RuntimeError as error:
+        print(error)
+threading.Thread(target=consume, daemon=True).start()
+busy.wait()
+"""
+
+
+def test_a_loader_that_is_busy_at_exit_ends_before_its_decoder_does(dataset: Path) -> None:
+    process = run_python(BUSY_AT_EXIT, dataset)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, errors) == (0, "")
+    assert "closed" in output
 
 
 UNTIL_KILLED = """

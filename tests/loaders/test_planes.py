@@ -16,7 +16,7 @@ from loaders.errors import InputError
 from loaders.pipeline import Encoded, PipelineSettings, to_torch
 from loaders.planes import PlaneDecoder, check_pixels
 from loaders.turbo import TurboDecoder
-from models.planes import planes_of
+from models.frontend.planes import planes_of
 from sharding.filmstrip import Subsampling, decode_filmstrip, encode_filmstrip
 from sharding.waveform import encode_waveform
 from tests.planes import doubled, needs_libturbojpeg, rgb_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.frontend import FrontEnd
+from models.frontend.front_end import FrontEnd
 from models.predict import predict_emotion, predict_match
-from models.presets import correspondence_net, emotion_net
+from models.systems.presets import correspondence_net, emotion_net
 from tests.presets import SMALLEST
 
 

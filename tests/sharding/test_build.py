@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from loaders.catalog import open_catalog, utterances
 from loaders.dataset import CATALOG, REJECTED, Manifest
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
@@ -28,7 +29,9 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze import read_table, statistics
 from sharding.media import read_media
 from sharding.settings import BuildSettings
+from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
+from tests.pipes import pipe, without_waiting
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/real"
@@ -185,6 +188,60 @@ def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: py
 
 
 # Sources --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_that_takes_a_sources_place_after_the_corpus_was_read(tmp_path: Path) -> None:
+    for name in "1234":
+        write_film(tmp_path / f"mp4/s/v/{name}.mp4", 2, fps=5, sound=None if name == "2" else "tone")
+        write_film(tmp_path / f"wav/s/v/{name}.m4a", 2, fps=5)
+        write_table(tmp_path / f"csv/s/v/{name}.csv", 50)
+    corpus = vox(tmp_path / "mp4", audio=tmp_path / "wav", openface=tmp_path / "csv")
+    pipes = [pipe(tmp_path / name) for name in ("mp4/s/v/1.mp4", "wav/s/v/2.m4a", "csv/s/v/3.csv")]
+    # One worker builds in a process of its own; what waits there waits for ever.
+    without_waiting(pipes, lambda: built(corpus, tmp_path / "out"), patience=60)
+    assert reasons(tmp_path / "out") == {"1": "missing", "2": "missing"}
+    assert set(column(tmp_path / "out", "utterance")) == {"3", "4"}
+
+
+def test_copies_are_told_or_rejected_and_the_rest_keeps_its_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "mp4"
+    for number in range(6):
+        write_film(source / f"s{number}/v{number}/1.mp4", 2 + number / 5, fps=5)
+    plain = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
+    split = {u.speaker: u.split for u in plain.utterances}
+    test, train = (sorted(name for name in split if split[name] == side) for side in ("test", "train"))
+    build(plain, tmp_path / "plain", SMALL, 1)
+    assert "the same sources" not in capsys.readouterr().out
+    # A copy of test's in train, and one of train's in train.
+    for number, (of, to) in enumerate(((test[0], train[0]), (train[0], train[1]))):
+        shutil.copy(source / f"{of}/v{of[1:]}/1.mp4", source / f"{to}/v{to[1:]}/copy{number}.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
+    build(corpus, tmp_path / "warned", SMALL, 1)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"WARNING: 1 utterances have the same sources as one in another split, such as train: {train[0]}" in told
+    assert "1 utterances have the same sources as another of their split" in told
+    build(corpus, tmp_path / "allowed", SMALL, 1, on_duplicate="allow")
+    assert "the same sources" not in capsys.readouterr().out
+    assert digests(tmp_path / "warned") == digests(tmp_path / "allowed")
+    manifest = build(corpus, tmp_path / "rejected", SMALL, 1, on_duplicate="reject")
+    assert "the same sources" not in capsys.readouterr().out
+    assert dict(manifest.rejected) == {"duplicate": 2}
+    assert {row["utterance"] for row in rejections(tmp_path / "rejected")} == {"copy0", "copy1"}
+    for side in ("test", "train"):
+        kept = digests(tmp_path / "rejected" / side)
+        assert kept == digests(tmp_path / "plain" / side)
+
+
+def test_following_links_builds_what_the_files_themselves_build(tmp_path: Path) -> None:
+    for name in ("s/v/1", "s/w/2", "t/x/1"):
+        write_film(tmp_path / f"mp4/{name}.mp4", 2, fps=5)
+        (tmp_path / f"links/{name}.mp4").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"links/{name}.mp4").symlink_to(tmp_path / f"mp4/{name}.mp4")
+    built(vox(tmp_path / "mp4"), tmp_path / "files")
+    built(vox(tmp_path / "links", follow_links=True), tmp_path / "followed")
+    assert digests(tmp_path / "files") == digests(tmp_path / "followed")
 
 
 def test_audio_apart_and_missing(tmp_path: Path) -> None:
@@ -501,6 +558,60 @@ def test_a_leak_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     manifest = built(corpus, tmp_path / "out", BuildSettings(size=32, pad_short=True), on_leak="reject")
     assert manifest.rejected == {"leak": 1}
+
+
+def actors(folder: Path) -> Path:
+    """Eight speakers whose films all have the same names: s0 … s7/interview, song/take."""
+    for speaker in range(8):
+        for video in ("interview", "song"):
+            level = 0.1 + 0.02 * speaker + 0.005 * (video == "song")
+            write_film(
+                folder / f"s{speaker}/{video}/take.mp4", 1, fps=8, picture=shades(16, 16), sound=tone(1, level=level)
+            )
+    return folder
+
+
+def test_speakers_may_share_names_of_videos(tmp_path: Path) -> None:
+    """From the tree to the pairs: each speaker's is a video of its own, in the plan, on both sides, in every count."""
+    tree, output = actors(tmp_path / "tree"), tmp_path / "out"
+    corpus = read_voxceleb(VoxcelebSources(source=tree, test_fraction=0.4))
+    manifest = built(corpus, output, BuildSettings(size=16, fps=8, clip_seconds=0.5))
+    speakers = {split: set(column(output, "speaker", split)) for split in manifest.splits}
+    assert {split: entry.videos for split, entry in manifest.splits.items()} == {
+        split: 2 * len(names) for split, names in speakers.items()
+    }
+    assert not speakers["train"] & speakers["test"]
+    assert (manifest.video_names, manifest.rejected) == ("speaker", {})
+    report = verify(output, decode=True)
+    assert report.is_whole, report.faults
+    named = open_catalog(output, "train", []).table(["speaker", "video", "utterance"]).to_pylist()
+    relations = set()
+    with ClipLoader(output, batch_size=4, negatives={"other_video": 1.0}) as loader:
+        for _ in range(10):
+            for batch in loader:
+                for clip, audio, match in zip(batch.clip, batch.audio_clip, batch.match.tolist(), strict=True):
+                    one, other = named[clip], named[audio]
+                    assert match == (one["speaker"] == other["speaker"] and one["video"] == other["video"])
+                    relations.add((one["speaker"] == other["speaker"], one["video"] == other["video"]))
+        assert len(np.unique(utterances(loader.catalogs[0]))) == 2 * len(speakers["train"])
+    assert relations == {(True, True), (True, False), (False, True), (False, False)}
+
+
+def test_a_split_that_leaks_whole_is_told_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = actors(tmp_path / "tree")
+    corpus = read_voxceleb(VoxcelebSources(source=tree, video_names="corpus", test_fraction=0.4))
+    counts = Counter(u.split for u in corpus.utterances)
+    left = f"0 of {counts['train']} in train, {counts['test']} of {counts['test']} in test"
+    settings = BuildSettings(size=16, fps=8, clip_seconds=0.5)
+    with pytest.raises(InputError, match=left):
+        build(corpus, tmp_path / "out", settings, 1)
+    manifest = built(corpus, tmp_path / "out", settings, on_leak="reject")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert left in shown
+    assert "warning: train will be empty: every utterance of it leaks" in shown
+    assert f"warning: train holds no clip: its utterances were rejected, {counts['train']} leak" in shown
+    assert manifest.rejected == {"leak": counts["train"]}
+    assert manifest.splits["test"].videos == 2
 
 
 def test_a_corpus_that_gives_nothing_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -217,6 +217,33 @@ def one_byte(path: Path) -> None:
     path.write_bytes(data)
 
 
+def alike(folder: Path, speakers: int, videos: int = 3) -> Path:
+    """Speakers who all have films of the same names."""
+    for speaker, video in np.ndindex(speakers, videos):
+        sound = tone(0.5, level=0.1 + 0.01 * (videos * speaker + video))
+        path = folder / f"mp4/s{speaker}/v{video}/1.mp4"
+        if not path.exists():
+            write_film(path, 0.5, fps=8, picture=shades(16, 16), sound=sound)
+    (folder / "csv").mkdir(exist_ok=True)
+    return folder
+
+
+def test_whose_names_videos_have_stays_where_it_counts(tmp_path: Path) -> None:
+    """A dataset in which no two share a name takes either way; from then on it is kept."""
+    sources, dataset = alike(tmp_path / "sources", 1), tmp_path / "dataset"
+    build(read(sources, test_fraction=0.0), dataset, SETTINGS, 1)
+    assert read_manifest(dataset).video_names == "corpus"
+    other = Path(shutil.copytree(dataset, tmp_path / "other"))
+    alike(sources, 3)
+    both = {names: read(sources, test_fraction=0.0, video_names=names) for names in ("speaker", "corpus")}
+    for folder, names, count in ((dataset, "speaker", 9), (other, "corpus", 3)):
+        manifest = build(both[names], folder, SETTINGS, 1, extend=True)
+        assert (manifest.video_names, manifest.splits["train"].videos) == (names, count)
+        assert verify(folder).is_whole
+    refused("'v0', and it was built with --video-names speaker, not corpus: give the same", both["corpus"], dataset)
+    refused("'v0', and it was built with --video-names corpus, not speaker: give the same", both["speaker"], other)
+
+
 CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "film": (longer, "mp4/s1/v1/1.mp4", r"s1/v1/1.mp4: it, its sound, gaze or boxes have changed"),
     "film by a byte": (one_byte, "mp4/s1/v1/1.mp4", r"s1/v1/1.mp4: it, .* have changed"),
@@ -247,7 +274,7 @@ def test_other_labels_are_refused_by_name(grown: dict[str, Path], former: Path) 
 
 @pytest.mark.parametrize("kind", ["speaker", "video"])
 def test_leaks_against_the_clips_that_are_there_are_refused(grown: dict[str, Path], former: Path, kind: str) -> None:
-    corpus = read(grown["sources"])
+    corpus = read(grown["sources"], video_names="corpus")
     theirs = next(u for u in corpus.utterances if u.split == "train" and int(u.video[1:]) < FIRST)
     changed = {"speaker": "someone", "video": "new", "split": "test", kind: getattr(theirs, kind)}
     number, new = next((n, u) for n, u in enumerate(corpus.utterances) if int(u.video[1:]) >= FIRST)

@@ -1,5 +1,6 @@
 """Receipts become catalogs, the table of the rejected and dataset.json; and shards are told whole from broken."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,47 @@ def test_a_dataset_of_all_its_shards(tmp_path: Path, jobs: list[ShardJob]) -> No
     values = [n for u in built["train"] if (n := int(u.utterance[1:])) % 3 != 2]
     assert manifest.gaze_mean == pytest.approx([np.mean(values)] * 103)
     assert manifest.gaze_std == pytest.approx([np.std(values)] * 103)
+
+
+def test_videos_are_counted_by_whose_names_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And dataset.json says of it what its readers need: nothing where no two speakers share a name."""
+    monkeypatch.setattr("sharding.shard.encode_utterance", draw)
+    alike = [replace(u, video=f"v{number % 2}") for number, u in enumerate(UTTERANCES)]
+    for number, (utterances, video_names, expected) in enumerate(
+        [
+            (alike, "speaker", ("speaker", 4, 4)),
+            (alike, "corpus", ("corpus", 2, 2)),
+            (UTTERANCES, "speaker", ("corpus", 8, 5)),
+            (UTTERANCES, "corpus", ("corpus", 8, 5)),
+            ([replace(u, video=u.split + u.speaker) for u in UTTERANCES], "speaker", ("corpus", 4, 4)),
+            ([replace(u, video=u.speaker.removeprefix(u.split)) for u in UTTERANCES], "speaker", ("speaker", 4, 4)),
+        ]
+    ):
+        output = tmp_path / str(number)
+        (output / WORK_FOLDER).mkdir(parents=True)
+        jobs = plan_shards(utterances, [4.0] * len(utterances), SETTINGS, output)
+        for job in jobs:
+            build_shard(job)
+        manifest, _ = finish_dataset(output, "c", jobs, SETTINGS, video_names=video_names)  # type: ignore[arg-type]
+        counts = {name: split.videos for name, split in manifest.splits.items()}
+        assert (manifest.video_names, counts["train"], counts["test"]) == expected
+
+
+def test_a_split_without_a_clip_is_told_with_the_reasons(
+    tmp_path: Path, jobs: list[ShardJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reject(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
+        if utterance.split == "test":
+            raise RejectedError("too_short", "by a second")
+        return draw(utterance, settings, watch)
+
+    monkeypatch.setattr("sharding.shard.encode_utterance", reject)
+    for job in jobs:
+        build_shard(job)
+    leaks = [Rejection.of(replace(u, split="validation"), "leak", "") for u in UTTERANCES[:2]]
+    leaks += [Rejection.of(UTTERANCES[0], "leak", ""), Rejection.of(replace(UTTERANCES[0], split=""), "unlisted", "")]
+    _, lacks = finish_dataset(tmp_path, "c", jobs, SETTINGS, leaks)
+    assert lacks.splits == {"test": {"too_short": 5}, "validation": {"leak": 2}}
 
 
 def test_nothing_but_rejections(tmp_path: Path, jobs: list[ShardJob], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,17 @@ def test_it_counts_what_the_catalogs_hold(dataset: Path) -> None:
         assert dict(split.emotions) == dict(counted)
 
 
+def test_videos_that_only_their_speakers_tell_apart_are_counted_and_told(namesakes: Path, tmp_path: Path) -> None:
+    info = describe(namesakes)
+    for name, split in info.splits.items():
+        rows = pq.read_table(namesakes / name / "clips.parquet").to_pylist()
+        assert split.videos == len({(row["speaker"], row["video"]) for row in rows}) > len({r["video"] for r in rows})
+    assert as_json(info, namesakes)["video_names"] == "speaker"
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
+    render(info, namesakes, console)
+    assert "videos of one name are each speaker's own" in console.export_text()
+
+
 def test_the_json_can_be_read_and_holds_everything(dataset: Path) -> None:
     script = [sys.executable, str(ROOT / "sharding" / "info.py"), str(dataset), "--json"]
     done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=60)

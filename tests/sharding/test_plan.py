@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +68,25 @@ def test_a_videos_utterances_are_spread_over_the_shards() -> None:
     assert len(jobs) == 16
     for job in jobs:
         assert max(Counter(u.video for u in job.utterances).values()) <= 2
+
+
+def test_a_videos_utterances_are_spread_where_speakers_share_names_of_videos() -> None:
+    """The utterances of a video are dealt out by turns, whoever else has a video of that name."""
+    alike = [
+        replace(u, speaker=f"s{n % 7}", video=f"v{n % 2}", utterance=f"{n // 14}")
+        for n, u in enumerate(utterances({"train": 560}))
+    ]
+    jobs = plan(alike)
+    counts = Counter((u.speaker, u.video, job.number) for job in jobs for u in job.utterances)
+    assert len(jobs) > 1
+    assert max(counts.values()) == -(-40 // len(jobs))
+
+
+def test_the_plan_stays_what_it_was() -> None:
+    """Or what has been built would be built again, in another order."""
+    jobs = plan(utterances({"train": 90, "test": 40}), shard_mb=1)
+    keys = "|".join(utterance.key for job in jobs for utterance in job.utterances)
+    assert (len(jobs), xxhash.xxh3_64_hexdigest(keys.encode())) == (59, "45393dd384885529")
 
 
 def test_what_decides_the_bytes_decides_the_digest() -> None:

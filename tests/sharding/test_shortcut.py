@@ -67,6 +67,20 @@ def test_padding_that_tells_the_match_is_found(many: Path, tmp_path: Path) -> No
     assert not guesses["bytes"].beats_chance
 
 
+def test_halves_share_no_video_and_split_none_where_speakers_share_their_names(
+    namesakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shortcut, "_PAIRS", 100)
+    catalog = open_catalog(namesakes, "train", ["filmstrip", "audio"])
+    found = find_shortcuts(namesakes)
+    assert (found.clips, found.videos) == (len(catalog), catalog.manifest.splits["train"].videos)
+    named = catalog.table(["speaker", "video"]).to_pylist()
+    one, other = ({tuple(named[row].values()) for row in half} for half in shortcut._halves(catalog, 4000, 0))
+    assert not one & other
+    assert len(one) + len(other) == found.videos
+    assert {video for _, video in one} == {video for _, video in other}
+
+
 def test_padding_that_tells_nothing_is_no_shortcut(many: Path, tmp_path: Path) -> None:
     dataset = padded(many, tmp_path, lambda video: np.full(len(video), 0.1))
     guesses = {guess.cues: guess for guess in find_shortcuts(dataset).guesses}

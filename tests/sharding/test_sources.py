@@ -79,12 +79,17 @@ def test_voxceleb_with_sound_and_gaze_apart(url: str, s3: S3, tmp_path: Path) ->
             write_film(root / f"wav/s{number % 2}/vidéo {number}/1.m4a", 4.2, fps=5, sound=tone(4.2))
         write_table(root / f"gaze/s{number % 2}/vidéo {number}/1.csv", 105, seed=number)
     (root / "mp4/s1/vidéo 1/2.mp4").write_bytes(b"no film")
+    for name in ("s1/vidéo 1/._1.mp4", ".Trashes/501/x/1.mp4", "@eaDir/y.mp4", "s1/lost+found/v/1.mp4", "s1/1.jpg"):
+        (root / "mp4" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "mp4" / name).write_bytes(b"no film, and no part of the corpus")
     write_film(root / "wav/s1/vidéo 1/2.m4a", 2, fps=5)
     upload(root, url)
     local = vox(root, audio=root / "wav", openface=root / "gaze")
     remote = vox(Path(url), audio=Path(url, "wav"), openface=Path(url, "gaze"))
     assert [u.key for u in local.utterances] == [u.key for u in remote.utterances]
     assert [note.replace(str(root), url) for note in local.notes] == list(remote.notes)
+    assert any("4 hidden entries" in note for note in remote.notes)
+    assert any("not looked at: 1 .jpg" in note for note in remote.notes)
     build(local, tmp_path / "local", SETTINGS, 1)
     build(remote, tmp_path / "remote", SETTINGS, 2)
     manifest = same_but_for_paths(tmp_path / "local", tmp_path / "remote", root, url)

@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 from loaders.catalog import open_catalog
-from loaders.dataset import MANIFEST, Manifest, Shard, from_json, read_manifest, to_json, write_manifest
+from loaders.dataset import MANIFEST, VERSION, Manifest, Shard, from_json, read_manifest, to_json, write_manifest
 from loaders.errors import InputError
 from loaders.storage import Shards
 from sharding import verify as command
@@ -219,7 +219,7 @@ def test_an_unfinished_build_is_told_and_not_repaired(copy: Path) -> None:
 
 def test_a_newer_version_and_what_is_no_dataset_are_told(copy: Path, tmp_path: Path) -> None:
     newer = json.loads((copy / MANIFEST).read_text())
-    (copy / MANIFEST).write_text(json.dumps({**newer, "version": 2}))
+    (copy / MANIFEST).write_text(json.dumps({**newer, "version": VERSION + 1}))
     (fault,) = verify(copy).faults
     assert fault.path == MANIFEST
     assert "newer" in fault.what
@@ -485,6 +485,28 @@ def test_what_leaks_between_splits_is_told(tiny: Path, copy: Path, apart: str, c
     rewrite(copy, lambda m: replace(m, apart=apart))
     leaks = [fault for fault in verify(copy).faults if fault.kind == "leak"]
     assert [(fault.where, column in fault.what) for fault in leaks] == [(theirs, True)]
+
+
+def test_a_name_that_each_speaker_has_is_no_leak_and_a_speakers_own_is(namesakes: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(namesakes, tmp_path / "dataset"))
+    for apart in ("speaker", "video"):
+        rewrite(copy, lambda m, apart=apart: replace(m, apart=apart))  # type: ignore[misc]
+        assert verify(copy, sample=0).is_whole
+    edit_catalog(copy, "test", lambda table: set_column(table, "speaker", ["train-s0"] * len(table)))
+    leaks = [fault for fault in verify(copy, sample=0).faults if fault.kind == "leak"]
+    assert [(fault.where, "the video is also in train" in fault.what) for fault in leaks] == [
+        (f"train-s0/v{number}", True) for number in range(3)
+    ]
+    rewrite(copy, lambda m: replace(m, video_names="corpus"))
+    told = [(fault.kind, fault.what) for fault in verify(copy, sample=0).faults]
+    assert ("catalog", f"3 videos where {MANIFEST} counts 15") in told
+
+
+def test_a_repaired_catalog_counts_videos_as_the_build_did(namesakes: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(namesakes, tmp_path / "dataset"))
+    (copy / "train/clips.parquet").unlink()
+    repair(verify(copy, sample=0))
+    assert read_manifest(copy) == read_manifest(namesakes)
 
 
 def test_what_the_build_did_not_promise_is_no_leak(tiny: Path, copy: Path) -> None:

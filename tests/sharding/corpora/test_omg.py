@@ -8,6 +8,7 @@ from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
 from sharding.corpora.omg import read_omg
 from sharding.corpora.utterance import Corpus
+from tests.pipes import pipe, without_waiting
 
 HEADER = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
 
@@ -30,9 +31,13 @@ def write(folder: Path, train: list[str], validation: list[str], *, missing: tup
     return folder
 
 
-def read(folder: Path, openface: Path | None = None) -> Corpus:
+def read(folder: Path, openface: Path | None = None, *, follow_links: bool = False) -> Corpus:
     return read_omg(
-        folder / "files", train_csv=folder / "train.csv", validation_csv=folder / "validation.csv", openface=openface
+        folder / "files",
+        train_csv=folder / "train.csv",
+        validation_csv=folder / "validation.csv",
+        openface=openface,
+        follow_links=follow_links,
     )
 
 
@@ -100,6 +105,49 @@ def test_a_link_out_of_the_source_is_rejected(tmp_path: Path) -> None:
     corpus = read(tmp_path)
     assert len(corpus.utterances) == 2
     assert [(r.utterance, r.reason) for r in corpus.rejected] == [("utterance_2", "outside_source")]
+    assert any("--follow-links" in note for note in corpus.notes)
+    followed = read(tmp_path, follow_links=True)
+    assert len(followed.utterances) == 3
+    assert (followed.rejected, followed.notes) == ((), ())
+
+
+def test_tables_all_of_whose_files_are_links_out_of_the_source(tmp_path: Path) -> None:
+    write(tmp_path, [row("a1", 1)], [row("b2", 1)])
+    (tmp_path / "files").rename(tmp_path / "elsewhere")
+    (tmp_path / "files").mkdir()
+    for video in ("a1", "b2"):
+        (tmp_path / "files" / video).symlink_to(tmp_path / "elsewhere" / video)
+    with pytest.raises(InputError, match="2 are links that lead out of it: --follow-links"):
+        read(tmp_path)
+    assert len(read(tmp_path, follow_links=True).utterances) == 2
+
+
+def test_a_table_of_gaze_that_lies_elsewhere_is_not_used(tmp_path: Path) -> None:
+    write(tmp_path, [row("a1", 1)], [row("b2", 1)])
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "elsewhere.csv").touch()
+    (tmp_path / "csv/a1_utterance_1.csv").symlink_to(tmp_path / "elsewhere.csv")
+    corpus = read(tmp_path, tmp_path / "csv")
+    assert [u.gaze_path for u in corpus.utterances] == [None, None]
+    assert any("1 tables were left out as outside_source: --follow-links" in note for note in corpus.notes)
+    followed = read(tmp_path, tmp_path / "csv", follow_links=True)
+    assert [u.gaze_path for u in followed.utterances] == [tmp_path / "csv/a1_utterance_1.csv", None]
+
+
+def test_files_that_are_none_are_rejected(tmp_path: Path) -> None:
+    write(tmp_path, [row("a1", 1), row("a1", 2), row("a1", 3)], [row("b2", 1)])
+    path = pipe(tmp_path / "files/a1/utterance_1.mp4")
+    (tmp_path / "files/a1/utterance_2.mp4").unlink()
+    (tmp_path / "files/a1/utterance_2.mp4").symlink_to("utterance_2.mp4")
+    corpus = without_waiting([path], lambda: read(tmp_path))
+    assert [u.utterance for u in corpus.utterances] == ["utterance_3", "utterance_1"]
+    assert [(r.utterance, r.reason) for r in corpus.rejected] == [
+        ("utterance_1", "not_a_file"),
+        ("utterance_2", "link_loop"),
+    ]
+    table = pipe(tmp_path / "train.csv")
+    with pytest.raises(InputError, match=r"train\.csv: cannot be read .*a named pipe"):
+        without_waiting([table], lambda: read(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
 from sharding.corpora.utterance import Corpus, Utterance
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from tests.pipes import pipe, without_waiting
 
 
 def tree(root: Path, *names: str) -> Path:
@@ -49,6 +50,20 @@ def test_voxceleb2_as_published_with_its_other_files_beside(tmp_path: Path) -> N
 def test_any_folder_above_the_speakers_will_do(tmp_path: Path, below: str) -> None:
     source = tree(tmp_path, "dev/mp4/id1/v/00001.mp4")
     assert names(read_voxceleb(VoxcelebSources(source=source / below))) == [("id1", "v", "00001")]
+
+
+def test_two_speakers_videos_of_one_name_are_two_and_youtube_ids_one(tmp_path: Path) -> None:
+    actors = tree(tmp_path / "actors", "actor_1/interview/1.mp4", "actor_2/interview/1.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=actors))
+    assert corpus.video_names == "speaker"
+    assert any("the first interview: each is taken for one of each speaker" in note for note in corpus.notes)
+    assert settle_leaks(corpus, "refuse") == corpus
+    assert read_voxceleb(VoxcelebSources(source=actors, video_names="corpus")).video_names == "corpus"
+    vox = tree(tmp_path / "vox", "id1/21Uxsk56VDQ/1.mp4", "id2/21Uxsk56VDQ/1.mp4")
+    assert read_voxceleb(VoxcelebSources(source=vox)).video_names == "corpus"
+    films = tree(tmp_path / "films", "interview.mp4")
+    boxes = tree(tmp_path / "boxes", "a/interview/1.txt", "b/interview/1.txt")
+    assert read_voxceleb(VoxcelebSources(source=films, boxes=boxes)).video_names == "corpus"  # one file, one video
 
 
 def test_audio_that_lies_apart(tmp_path: Path) -> None:
@@ -106,7 +121,7 @@ def test_a_published_split_with_a_video_on_both_sides_is_a_leak(tmp_path: Path) 
     split = tmp_path / "iden_split.txt"
     split.write_text("1 id1/u/1.wav\n3 id1/u/2.wav\n")
     corpus = read_voxceleb(VoxcelebSources(source=source, iden_split=split))
-    with pytest.raises(InputError, match="video 'u'"):
+    with pytest.raises(InputError, match="video 'id1/u'"):
         settle_leaks(corpus, "refuse")
 
 
@@ -156,6 +171,150 @@ def test_links_out_of_the_source_are_rejected_and_counted(tmp_path: Path) -> Non
         ("id1", "2", "outside_source"),
         ("", "", "outside_source"),
     }
+
+
+def links(root: Path, target: Path, *names: str) -> Path:
+    """A tree of links to files that lie elsewhere under other names, as git-annex keeps them."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(tree(target, f"KEY{number}{Path(name).suffix}") / f"KEY{number}{Path(name).suffix}")
+    return root
+
+
+def test_a_tree_of_links_is_counted_and_followed_on_request(tmp_path: Path) -> None:
+    source = links(tmp_path / "mp4", tmp_path / "annex", "id1/u/1.mp4", "id1/u/2.mp4", "id2/v/1.mp4")
+    with pytest.raises(InputError, match="3 links lead out of it: --follow-links") as refused:
+        read_voxceleb(VoxcelebSources(source=source))
+    assert "\n" not in str(refused.value)
+    corpus = read_voxceleb(VoxcelebSources(source=source, follow_links=True))
+    assert names(corpus) == [("id1", "u", "1"), ("id1", "u", "2"), ("id2", "v", "1")]
+    assert (corpus.rejected, corpus.notes) == ((), ())
+    tree(source, "id3/w/1.mp4")
+    some = read_voxceleb(VoxcelebSources(source=source))
+    assert names(some) == [("id3", "w", "1")]
+    assert any("3 left out as outside_source" in note and "--follow-links" in note for note in some.notes)
+
+
+def test_sound_boxes_and_tables_that_are_links_out_of_their_trees(tmp_path: Path) -> None:
+    """What is left out of a tree is not opened by the name that it would have in it either."""
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4")
+    audio = links(tree(tmp_path / "wav", "id1/v/2.wav"), tmp_path / "annex", "id1/v/1.wav")
+    openface = links(tmp_path / "csv", tmp_path / "annex", "id1/v/2.csv")
+    sources = VoxcelebSources(source=source, audio=audio, openface=openface)
+    corpus = read_voxceleb(sources)
+    assert names(corpus) == [("id1", "v", "2")]
+    assert [(r.utterance, r.reason) for r in corpus.rejected] == [("1", "outside_source")]
+    assert only(corpus).gaze_path is None
+    assert sum("--follow-links" in note for note in corpus.notes) == 2
+    followed = read_voxceleb(VoxcelebSources(source=source, audio=audio, openface=openface, follow_links=True))
+    assert [u.audio_path for u in followed.utterances] == [audio / "id1/v/1.wav", audio / "id1/v/2.wav"]
+    assert [u.gaze_path for u in followed.utterances] == [None, openface / "id1/v/2.csv"]
+    assert followed.rejected == ()
+
+
+def test_whole_videos_that_are_links_out_of_the_source(tmp_path: Path) -> None:
+    source = links(tree(tmp_path / "videos", "id2/def.mp4"), tmp_path / "annex", "id1/abc.mp4", "deep/id3/ghi.mp4")
+    (source / "id4").symlink_to(tree(tmp_path / "away", "jkl.mp4"))
+    boxes = links(
+        tree(tmp_path / "boxes", *(f"{name}/1.txt" for name in ("id1/abc", "id2/def", "id3/ghi", "id4/jkl"))),
+        tmp_path / "annex",
+        "id2/def/2.txt",
+    )
+    corpus = read_voxceleb(VoxcelebSources(source=source, boxes=boxes))
+    assert [n for n in names(corpus) if n[0] != "id3"] == [("id2", "def", "1")]
+    out = {(r.speaker, r.video, r.utterance) for r in corpus.rejected if r.reason == "outside_source"}
+    assert out == {("", "", ""), ("id1", "abc", "1"), ("id2", "def", "2"), ("id4", "jkl", "1")}
+    followed = read_voxceleb(VoxcelebSources(source=source, boxes=boxes, follow_links=True))
+    assert len(followed.utterances) == 5
+    assert followed.rejected == ()
+    only_links = links(tmp_path / "linked", tmp_path / "annex", "id2/def/2.txt")
+    with pytest.raises(InputError, match="--follow-links"):
+        read_voxceleb(VoxcelebSources(source=source, boxes=only_links))
+
+
+def test_following_links_in_a_store_is_refused() -> None:
+    with pytest.raises(InputError, match="--follow-links"):
+        read_voxceleb(VoxcelebSources(source=Path("s3://bucket/vox"), follow_links=True))
+
+
+def test_a_file_without_a_reader_is_no_utterance_wherever_it_lies(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4")
+    pipes = [
+        pipe(source / "id1/v/2.mp4"),
+        pipe(tmp_path / "wav/id1/v/1.wav"),
+        pipe(tmp_path / "csv/id1_v_1.csv"),
+    ]
+
+    def read(**options: Path) -> Corpus:
+        return without_waiting(pipes, lambda: read_voxceleb(VoxcelebSources(source=source, **options)))  # type: ignore[arg-type]
+
+    corpus = read(openface=tmp_path / "csv")
+    assert [(r.utterance, r.reason) for r in corpus.rejected] == [("2", "not_a_file")]
+    assert only(corpus).gaze_path is None
+    assert any("--openface" in note and "1 left out as not_a_file" in note for note in corpus.notes)
+    assert {r.reason for r in read(audio=tmp_path / "wav").rejected} == {"not_a_file"}
+    boxes = tree(tmp_path / "boxes", "id1/v/1.txt", "id1/2/1.txt")
+    pipes.append(pipe(boxes / "id1/v/3.txt"))
+    pipes.append(pipe(source / "id1/2.mp4"))
+    cut = read(boxes=boxes)
+    assert {(r.video, r.utterance, r.reason) for r in cut.rejected} >= {
+        ("v", "3", "not_a_file"),
+        ("2", "1", "not_a_file"),
+    }
+
+
+def test_hidden_entries_are_no_speakers(tmp_path: Path) -> None:
+    source = tree(tmp_path, "id1/v/1.mp4", "id1/v/._1.mp4", ".Trashes/501/x/9.mp4", "id1/v/@eaDir/1.mp4/SYNOVIDEO.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=source))
+    assert names(corpus) == [("id1", "v", "1")]
+    assert corpus.rejected == ()
+    assert len([note for note in corpus.notes if "3 hidden entries" in note]) == 1
+
+
+def test_every_suffix_of_a_film_is_an_utterance_and_the_rest_is_counted(tmp_path: Path) -> None:
+    suffixes = (".mp4", ".flv", ".ts", ".MTS", ".wmv", ".ogv", ".3gp", ".f4v", ".vob", ".m2ts")
+    films = [f"id{number}/v{number}/1{suffix}" for number, suffix in enumerate(suffixes)]
+    source = tree(
+        tmp_path, *films, "id1/v/1.jpg", "id1/v/2.jpg", "id1/v/1.txt", "id1/v/1.wav", "a.zip", "vox2_meta.csv"
+    )
+    corpus = read_voxceleb(VoxcelebSources(source=source))
+    assert [u.video_path.relative_to(source).as_posix() for u in corpus.utterances] == films
+    assert corpus.notes == (f"--source {source}: not looked at: 2 .jpg, 1 .zip",)
+
+
+def test_a_source_without_films_says_what_it_holds(tmp_path: Path) -> None:
+    source = tree(tmp_path, *(f"id1/v/{number}.jpg" for number in range(3)), "id1/v/1.wav", ".x", "1.mp4")
+    with pytest.raises(InputError, match=r"3 \.jpg, 1 \.wav, 1 hidden entries, 1 video files less than two folders"):
+        read_voxceleb(VoxcelebSources(source=source))
+
+
+def test_of_an_utterances_files_the_usual_one_is_used(tmp_path: Path) -> None:
+    """As it was when rarer suffixes were not looked at; two of a kind are refused."""
+    source = tree(tmp_path / "mp4", "id1/v/1.3gp", "id1/v/1.mp4", "id1/v/1.ts", "id1/v/1.wav", "id1/v/2.flv")
+    corpus = read_voxceleb(VoxcelebSources(source=source))
+    assert [u.video_path.name for u in corpus.utterances] == ["1.mp4", "2.flv"]
+    assert any(note.startswith("1 utterances have several video files") and "1.mp4" in note for note in corpus.notes)
+    for name in ("2.ts", "1.mov"):
+        with pytest.raises(InputError, match="same utterance"):
+            read_voxceleb(VoxcelebSources(source=tree(tmp_path / name, f"id1/v/{name}", "id1/v/1.mp4", "id1/v/2.flv")))
+
+
+def test_of_an_utterances_sounds_and_tables_one_is_used_and_told(tmp_path: Path) -> None:
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4")
+    audio = tree(tmp_path / "wav", "id1/v/1.m4a", "id1/v/1.wav", "id1/v/1.wma", "id1/v/2.wav", "flat.wav")
+    openface = tree(tmp_path / "csv", "a/id1/v/1.csv", "b/id1/v/1.csv")
+    corpus = read_voxceleb(VoxcelebSources(source=source, audio=audio, openface=openface))
+    assert (only(corpus).audio_path, only(corpus).gaze_path) == (audio / "id1/v/1.wav", openface / "b/id1/v/1.csv")
+    told = " ".join(corpus.notes)
+    assert "1 utterances have several sound files" in told
+    assert "1 utterances have several tables" in told
+    assert "2 sound files" in told
+
+
+def test_whole_videos_of_one_name_and_several_suffixes(tmp_path: Path) -> None:
+    source = tree(tmp_path / "videos", "id1/abc.flv", "id1/abc.mp4")
+    boxes = tree(tmp_path / "boxes", "id1/abc/00001.txt")
+    assert only(read_voxceleb(VoxcelebSources(source=source, boxes=boxes))).video_path == source / "id1/abc.mp4"
 
 
 def test_unicode_spaces_and_bytes_in_names(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""What lies between a batch and the towers: resampling, augmentation, spectrograms; batched, without weights."""

@@ -1,0 +1,1 @@
+"""Networks of towers: what pre-training and fine-tuning train."""

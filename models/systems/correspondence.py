@@ -1,0 +1,157 @@
+"""Do these frames and this audio come from one video? The two networks that are pre-trained on that question.
+
+Both are compositions over three towers, and both do without the gaze tower: then they are the networks of Look, Listen
+and Learn (L3-Net) and Objects that Sound (AVE-Net). Logits are (B, 2); index 1 says match.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from loaders.errors import InputError
+from models.towers.convolutional import Tower
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L3Config:
+    """The layers over the concatenated embeddings."""
+
+    #: Width of the layer between them and the two logits: 128 in Look, Listen and Learn.
+    hidden: int = 128
+
+
+class L3Net(nn.Module):
+    """Embeddings side by side → linear, ReLU, linear → 2 (thesis, Figure 3.6; without gaze: Look, Listen and Learn)."""
+
+    def __init__(self, video: Tower, audio: Tower, gaze: Tower | None = None, config: L3Config | None = None) -> None:
+        super().__init__()
+        self.video, self.audio, self.gaze = video, audio, gaze
+        hidden = (config or L3Config()).hidden
+        width = video.embedding_dim + audio.embedding_dim + (0 if gaze is None else gaze.embedding_dim)
+        self.classifier = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+
+    def forward(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
+        """What the front end yields → logits (B, 2). A network without a gaze tower does not look at gaze."""
+        embeddings = [self.video(video), self.audio(audio)]
+        if self.gaze is not None:
+            embeddings.append(self.gaze(_given(gaze)))
+        logits: Tensor = self.classifier(torch.cat(embeddings, dim=1))
+        return logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AVEConfig:
+    """What is compared, and how."""
+
+    #: Length of the vectors that are compared.
+    embedding: int = 128
+    #: The thesis' text says mean square error, its figure and Objects that Sound Euclidean distance.
+    distance: Literal["euclidean", "mse"] = "euclidean"
+    #: Give gaze a projection like audio's and video's. In the thesis the gaze tower's own 128 values are compared.
+    project_gaze: bool = False
+
+
+class AVENet(nn.Module):
+    """Distances between unit vectors, one a pair of modalities → linear → 2 (thesis, Figure 3.5; without gaze: Objects
+    that Sound, Figure 2).
+
+    Audio and video each pass linear, ReLU, linear to 128 values; all vectors are scaled to length 1.
+    """
+
+    def __init__(self, video: Tower, audio: Tower, gaze: Tower | None = None, config: AVEConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or AVEConfig()
+        size = self.config.embedding
+        self.video, self.audio, self.gaze = video, audio, gaze
+        self.project_video = _projection(video.embedding_dim, size)
+        self.project_audio = _projection(audio.embedding_dim, size)
+        self.project_gaze: nn.Module | None = None
+        if gaze is not None:
+            if self.config.project_gaze:
+                self.project_gaze = _projection(gaze.embedding_dim, size)
+            elif gaze.embedding_dim != size:
+                raise InputError(
+                    f"the gaze tower yields {gaze.embedding_dim} values and {size} are compared: "
+                    "make them equal or set project_gaze."
+                )
+        self.classifier = nn.Linear(1 if gaze is None else 3, 2)
+        self._favour_small_distances()
+
+    def _favour_small_distances(self) -> None:
+        """Start with logits ± Σ (√2 − d), or ± Σ (2 − d²) for the mean square error.
+
+        Left to chance, half of all starts would have a large distance mean match, and the network would learn the
+        mirror image: embeddings that differ when they belong together. √2 is how far apart unrelated unit vectors are,
+        so the start is undecided about towers that have learnt nothing. (Where it was sure of "no match", at 1, it
+        took two to five times as many steps to learn anything in trials of ours.)
+        """
+        squared = self.config.distance == "mse"
+        # d² is the mean square error times the size.
+        weight = float(self.config.embedding) if squared else 1.0
+        undecided = 2.0 if squared else math.sqrt(2.0)
+        pairs = self.classifier.in_features
+        with torch.no_grad():
+            self.classifier.weight.copy_(torch.tensor([[weight], [-weight]]).expand(2, pairs))
+            self.classifier.bias.copy_(torch.tensor([-undecided, undecided]) * pairs)
+
+    def embed(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What the front end yields → unit vectors (B, 128) of audio, of video and, with a gaze tower, of gaze."""
+        audio_vector = self.project_audio(self.audio(audio))
+        video_vector = self.project_video(self.video(video))
+        vectors = [audio_vector, video_vector]
+        if self.gaze is not None:
+            gaze_vector = self.gaze(_given(gaze))
+            vectors.append(gaze_vector if self.project_gaze is None else self.project_gaze(gaze_vector))
+        return tuple(unit(vector) for vector in vectors)
+
+    def distances(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
+        """Distances (B, pairs): audio–video, audio–gaze, video–gaze."""
+        vectors = self.embed(video, audio, gaze)
+        measure = euclidean if self.config.distance == "euclidean" else _mean_square
+        return torch.stack([measure(a, b) for a, b in combinations(vectors, 2)], dim=1)
+
+    def forward(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
+        """What the front end yields → logits (B, 2), float32. A network without a gaze tower does not look at gaze."""
+        distances = self.distances(video, audio, gaze)
+        # In float32 whatever surrounds it: the whole answer hangs on differences between a few small numbers.
+        with torch.autocast(distances.device.type, enabled=False):
+            logits: Tensor = self.classifier(distances)
+        return logits
+
+
+def unit(x: Tensor) -> Tensor:
+    """Each row of `x`, (B, d), scaled to length 1, in float32.
+
+    A gaze tower yields zeros as long as no row of a batch has had gaze. They stay zeros, which are equally far from
+    everything, and the small addend keeps their gradient finite.
+    """
+    x = x.float()
+    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-6)
+
+
+def euclidean(a: Tensor, b: Tensor) -> Tensor:
+    """Distance of each row of `a` from the same row of `b`, (B, d) each → (B,), in float32.
+
+    The square root's slope is infinite at 0. Under a millionth the distance counts as constant: its gradient is 0.
+    """
+    return (a.float() - b.float()).square().sum(1).clamp(min=1e-12).sqrt()
+
+
+def _mean_square(a: Tensor, b: Tensor) -> Tensor:
+    return (a.float() - b.float()).square().mean(1)
+
+
+def _projection(width: int, size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, size), nn.ReLU(), nn.Linear(size, size))
+
+
+def _given(gaze: Tensor | None) -> Tensor:
+    if gaze is None:
+        raise ValueError("this network has a gaze tower and was given no gaze.")
+    return gaze

@@ -1,0 +1,12 @@
+"""The audio tower: two-dimensional convolutions over a log-mel spectrogram."""
+
+from __future__ import annotations
+
+from models.towers.convolutional import ConvTower, ConvTowerConfig
+
+
+class AudioTower(ConvTower):
+    """(B, 1, bands, frames) log-mel → (B, 8·width): 512 at the papers' width (thesis, section 3.2.1)."""
+
+    def __init__(self, config: ConvTowerConfig) -> None:
+        super().__init__(dimensions=2, channels=1, config=config)

@@ -1,0 +1,12 @@
+"""The video tower: three-dimensional convolutions over a clip's frames."""
+
+from __future__ import annotations
+
+from models.towers.convolutional import ConvTower, ConvTowerConfig
+
+
+class VideoTower(ConvTower):
+    """(B, 3, T, height, width) frames → (B, 8·width): 512 at the papers' width (thesis, section 3.2.2)."""
+
+    def __init__(self, config: ConvTowerConfig) -> None:
+        super().__init__(dimensions=3, channels=3, config=config)

@@ -1,0 +1,1 @@
+"""Runs: their settings, tasks, loop, checkpoints, folders and scores."""

@@ -1,0 +1,394 @@
+"""The settings of a run: a frozen dataclass a stage, in groups. Each field is an option of train.py.
+
+The name of an option says one thing wherever it stands, and a stage has the options that do something there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+
+from tyro.conf import arg
+
+from loaders.errors import InputError
+from loaders.filesystem import local_path, url_of
+from loaders.remote import CACHE
+from models.training.execution import Tf32
+from models.training.options import refuse, spelt
+
+Stage = Literal["pretrain", "finetune", "evaluate"]
+Precision = Literal["no", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """Which clips, and how they are taken."""
+
+    data: tuple[str, ...]
+    """A dataset built by sharding/build.py, or several of them with clips of one shape: folders, or URLs of an object
+    store (s3://bucket/vox)."""
+    batch_size: int = 32
+    """Clips a step on each process."""
+    window: int | None = None
+    """Consecutive frames, and the sound under them, that an example takes of a clip; at a random place in training."""
+    shard_window: int | None = None
+    """Shards a lane that examples are drawn from at a time; by default all. Two windows of a remote dataset have to fit
+    in the cache."""
+    seed: int = 0
+    """Of weights, order, pairs and augmentation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingDataConfig(DataConfig):
+    """Which clips are trained on, and how they are taken."""
+
+    weights: tuple[float, ...] = ()
+    """How often an epoch passes over each of several datasets; by default once."""
+    lanes: int = 1
+    """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoaderConfig:
+    """How clips are read and decoded: this changes rounding at most."""
+
+    loader_threads: int | None = None
+    """Threads that decode; by default as many as there are cores."""
+    reading_threads: int | None = None
+    """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
+    placement: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
+    hw_decoder_load: float = 0.9
+    """Share of the filmstrips that a GPU decodes in its JPEG engines, where it has some."""
+    cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
+    """What decodes for training on a CPU, to the same bytes: DALI's graph, or libjpeg-turbo alone, which is faster and
+    takes whole clips (no --window) with WAV; auto: that where it can."""
+    pixels: Literal["rgb", "yuv420"] = "rgb"
+    """What is decoded for training on a CPU: RGB, or luma and halved chroma as the clips hold them, of whole clips (no
+    --window): faster, half the memory, and to within a level or two the same frames. Needs libturbojpeg."""
+    cache: Path = CACHE
+    """Folder on a local disk for the shards of remote datasets."""
+    cache_gb: float = 64.0
+    """What these may take, in 10⁹ bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """The network. None stands for the preset's own value."""
+
+    preset: Literal["full", "tiny"] = "full"
+    """Sizes: full are the thesis', tiny is what two CPU cores train in minutes."""
+    gaze: bool = True
+    """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none, and
+    leaves out the one it has with --no-gaze."""
+    width: int | None = None
+    """Channels of the first stage of the audio and video towers."""
+    frame_size: int | None = None
+    """Side of the frames the video tower sees, pixels."""
+    frames: int | None = None
+    """Frames of a clip the video tower sees, evenly spaced."""
+    gaze_dropout: float = 0.0
+    """Share of the training clips whose gaze is withheld."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrespondenceNetworkConfig(NetworkConfig):
+    """The correspondence network. None stands for the preset's own value."""
+
+    model: Literal["l3", "ave"] = "l3"
+    """Which correspondence network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmotionNetworkConfig(NetworkConfig):
+    """The emotion network. None stands for the preset's own value."""
+
+    init: Path | None = None
+    """The pre-trained run whose towers to start from; without it, from scratch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TripletConfig:
+    """What is minimised beside the cross entropies."""
+
+    alpha: float = 0.1
+    """Weight of the triplet loss."""
+    margin: float | None = None
+    """Margin of the triplet loss; without it the plain difference, as published."""
+    triplet_reduction: Literal["sum", "mean"] = "sum"
+    """The triplet loss summed over a batch, as published, or its mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """Adam."""
+
+    learning_rate: float = 1e-4
+    """Adam's, at the start."""
+    weight_decay: float = 1e-5
+    """Adam's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleConfig:
+    """How long, and how the learning rate goes."""
+
+    epochs: int = 32
+    """Rounds over the training split."""
+    max_steps: int | None = None
+    """Stop after this many steps, wherever in an epoch that is."""
+    warmup_steps: int = 0
+    """Steps in which the learning rate rises from near 0."""
+    schedule: Literal["step", "cosine"] = "step"
+    """step: times 0.94 every 16 epochs, as in Objects that Sound; cosine: down to 0 at the last step."""
+
+    def learning_rate(self, first: float, step: int, *, steps_an_epoch: int, total: int) -> float:
+        """The learning rate of a step: a function of the step alone, so that resuming needs no state of it.
+
+        Args:
+            first: the rate at the start, after warming up.
+            step: from 0.
+            steps_an_epoch, total: steps.
+        """
+        warm = min(1.0, (step + 1) / (self.warmup_steps + 1))
+        if self.schedule == "cosine":
+            return warm * first * (1 + math.cos(math.pi * step / total)) / 2
+        return warm * first * float(0.94 ** (step // steps_an_epoch // 16))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """What the network is scored on."""
+
+    evaluation_split: str | None = None
+    """The split to score; "test" or "validation", whichever the dataset has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairScoringConfig(ScoringConfig):
+    """What the network is scored on."""
+
+    evaluation_rounds: int = 1
+    """Of pairs: how often the split is scored, each time with other pairs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionConfig:
+    """In what precision it is computed."""
+
+    mixed_precision: Precision | None = None
+    """None: as accelerate launch was told."""
+    tf32: Tf32 = "convolutions"
+    """On a GPU, which float32 products may be rounded to TF32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """The run's folder, and how it is kept."""
+
+    output: Path
+    """Folder of the run."""
+    resume: bool = False
+    """Go on from the last checkpoint in --output, with the settings it was trained with."""
+    change: tuple[str, ...] = ()
+    """With --resume: the options that are meant to differ from before, such as learning-rate; the run keeps note."""
+    checkpoint_every: int = 500
+    """Steps from one checkpoint to the next; the last two are kept."""
+    log_every: int = 20
+    """Steps from one line of the curves to the next."""
+    compile: bool = False
+    """Have torch compile the towers: minutes at the start, for shorter steps."""
+
+
+_flat = arg(name="")  # options are named by their field alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What every training has. Stages add their own."""
+
+    data: Annotated[TrainingDataConfig, _flat]
+    run: Annotated[RunConfig, _flat]
+    optimizer: Annotated[OptimizerConfig, _flat] = field(default_factory=OptimizerConfig)
+    schedule: Annotated[ScheduleConfig, _flat] = field(default_factory=ScheduleConfig)
+    precision: Annotated[PrecisionConfig, _flat] = field(default_factory=PrecisionConfig)
+    loader: Annotated[LoaderConfig, _flat] = field(default_factory=LoaderConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig(TrainingConfig):
+    """Do sound and picture belong together?"""
+
+    stage: ClassVar[Stage] = "pretrain"
+    network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
+    scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinetuneConfig(TrainingConfig):
+    """Which of seven emotions?"""
+
+    stage: ClassVar[Stage] = "finetune"
+    network: Annotated[EmotionNetworkConfig, _flat] = field(default_factory=EmotionNetworkConfig)
+    triplet: Annotated[TripletConfig, _flat] = field(default_factory=TripletConfig)
+    scoring: Annotated[ScoringConfig, _flat] = field(default_factory=ScoringConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateConfig:
+    """Score a finished run on a dataset."""
+
+    stage: ClassVar[Stage] = "evaluate"
+    checkpoint: Path
+    """The run to score."""
+    data: Annotated[DataConfig, _flat]
+    scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
+    precision: Annotated[PrecisionConfig, _flat] = field(default_factory=PrecisionConfig)
+    loader: Annotated[LoaderConfig, _flat] = field(default_factory=LoaderConfig)
+
+
+StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
+STAGES: Mapping[Stage, type[StageConfig]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "evaluate": EvaluateConfig,
+}
+
+#: Of evaluation, what only the scoring of pairs draws from or repeats.
+OF_PAIRS = ("evaluation_rounds", "seed")
+#: What the run of --init decides.
+OF_INIT = ("preset", "width", "frame_size", "frames")
+#: What a later use of the same settings does not repeat.
+_ONCE = ("resume", "change")
+
+_LEAST: Mapping[str, float] = {
+    "batch_size": 2,
+    "epochs": 1,
+    "max_steps": 1,
+    "evaluation_rounds": 1,
+    "width": 1,
+    "frame_size": 16,
+    "frames": 1,
+    "checkpoint_every": 1,
+    "log_every": 1,
+    "lanes": 1,
+    "shard_window": 1,
+    "warmup_steps": 0,
+    "weight_decay": 0,
+    "alpha": 0,
+    "margin": 0,
+    "seed": 0,
+}
+_POSITIVE = ("cache_gb", "learning_rate", "weights")
+
+C = TypeVar("C")
+
+
+def options_of(config: type) -> dict[str, Any]:
+    """The options of a stage, or of a group: each one's type, by its name."""
+    found: dict[str, Any] = {}
+    hints = get_type_hints(config)
+    for each in fields(config):
+        found |= options_of(hints[each.name]) if is_dataclass(hints[each.name]) else {each.name: hints[each.name]}
+    return found
+
+
+def required_of(config: type) -> list[str]:
+    """The options of a stage, or of a group, that have no default."""
+    found: list[str] = []
+    hints = get_type_hints(config)
+    for each in fields(config):
+        if each.default is MISSING and each.default_factory is MISSING:
+            found += required_of(hints[each.name]) if is_dataclass(hints[each.name]) else [each.name]
+    return found
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """The values of all options, by their names."""
+    found: dict[str, Any] = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        found |= flat(value) if is_dataclass(value) else {each.name: value}
+    return found
+
+
+def as_data(config: Any) -> dict[str, Any]:
+    """A stage's settings in their groups as JSON takes them, to be read again by `models.training.config_file`."""
+    found: dict[str, Any] = {}
+    for each in fields(config):
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            found[each.name] = as_data(value)
+        elif each.name not in _ONCE:
+            found[each.name] = str(value) if isinstance(value, Path) else value
+    return found
+
+
+def with_local_paths(config: C) -> C:
+    """The settings with paths of this machine for all that lies there, also where a file:// URL was given.
+
+    Raises:
+        InputError: a run, or the cache, in an object store.
+    """
+    changed: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            changed[each.name] = with_local_paths(value)
+        elif isinstance(value, Path):
+            changed[each.name] = local_path(value, spelt(each.name))
+        elif each.name == "data":
+            changed["data"] = tuple(str(local_path(d, "--data")) if d.startswith("file:/") else d for d in value)
+    return replace(config, **changed)  # type: ignore[type-var]
+
+
+def check(config: StageConfig, given: Collection[str] = ()) -> None:
+    """Raise InputError where the settings do not make a run, or an option that was ``given`` has no effect."""
+    _check_effects(config, given)
+    values = flat(config)
+    for name, least in _LEAST.items():
+        value = values.get(name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"{spelt(name)} is {value}: use {least} or more")
+    for name in _POSITIVE:
+        if not all(0 < value < math.inf for value in _numbers(values.get(name, ()))):
+            raise InputError(f"{spelt(name)} is {values[name]}: use more than 0")
+    if config.data.seed >= 1 << 32:
+        raise InputError(f"--seed is {config.data.seed}: use 0 to {(1 << 32) - 1}")
+    _check_data(config.data)
+    if not isinstance(config, EvaluateConfig) and not 0 <= config.network.gaze_dropout <= 1:
+        raise InputError(f"--gaze-dropout is {config.network.gaze_dropout}: use a share from 0 to 1")
+
+
+def _check_effects(config: StageConfig, given: Collection[str]) -> None:
+    if all(url_of(dataset) is None for dataset in config.data.data):
+        refuse(given, ["cache", "cache_gb"], "on local datasets")
+    if config.loader.placement == "cpu":
+        refuse(given, ["hw_decoder_load"], "with --placement cpu")
+    if isinstance(config, EvaluateConfig):
+        return
+    if not config.run.resume:
+        refuse(given, ["change"], "without --resume")
+    if not config.network.gaze:
+        refuse(given, ["gaze_dropout"], "with --no-gaze")
+    if isinstance(config, FinetuneConfig):
+        if config.network.init is not None:
+            refuse(given, OF_INIT, "with --init, whose run decides it")
+        if config.triplet.alpha == 0:
+            refuse(given, ["margin", "triplet_reduction"], "with --alpha 0")
+
+
+def _check_data(data: DataConfig) -> None:
+    where = [url_of(dataset) or str(Path(dataset).resolve()) for dataset in data.data]
+    for number, dataset in enumerate(data.data):
+        if where[number] in where[:number]:
+            raise InputError(f"--data names {dataset} twice: give it once, with a greater one of --weights")
+    if isinstance(data, TrainingDataConfig) and data.weights and len(data.weights) != len(data.data):
+        raise InputError(f"--weights has {len(data.weights)} numbers for {len(data.data)} datasets: give each one")
+
+
+def _numbers(value: float | tuple[float, ...]) -> Iterator[float]:
+    yield from value if isinstance(value, tuple) else (value,)

@@ -1,0 +1,91 @@
+"""How a network is run on a device: the layout of its weights, its optimiser, compilation, and TF32.
+
+None of this changes what is computed, but for rounding. On a CPU nothing is done that was not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from loaders.errors import InputError
+from models.frontend.front_end import FrontEnd
+from models.towers.convolutional import ConvTower
+
+#: Which float32 products a GPU may round to TF32, with 10 bits of mantissa instead of 23.
+Tf32 = Literal["none", "convolutions", "all"]
+
+
+def set_tf32(which: Tf32) -> None:
+    """Allow TF32, for the whole process and for GPUs alone; "convolutions" is what torch starts with.
+
+    Matrix products include those of the front end. (torch's older switches: since 2.9 there are others, but as of 2.13
+    its compiler still reads these, and refuses a mixture.)
+    """
+    torch.backends.cudnn.allow_tf32 = which != "none"
+    torch.backends.cuda.matmul.allow_tf32 = which == "all"
+
+
+def place(network: nn.Module, device: torch.device) -> None:
+    """Move a network to where it is trained. On a GPU its towers' weights take the layout of their input."""
+    network.to(device)
+    if device.type == "cuda":
+        lay_out_channels_last(network)
+
+
+def place_front_end(front_end: FrontEnd, device: torch.device, *, half: bool) -> None:
+    """Move a front end to where it is trained.
+
+    Args:
+        front_end: to move.
+        device: of its network.
+        half: whether the network computes in half precision. On a GPU frames then are float16, resampled on tensor
+            cores: otherwise the network's own casts would follow.
+    """
+    front_end.to(device)
+    front_end.frame_dtype = torch.float16 if half and device.type == "cuda" else torch.float32
+
+
+def lay_out_channels_last(network: nn.Module) -> None:
+    """Give the convolutions of all towers weights with their channels last, as `ConvTower` lays out its input.
+
+    Otherwise cuDNN brings the weights into that layout, and their gradients out of it, in every step.
+    """
+    for module in network.modules():
+        if isinstance(module, ConvTower):
+            module.to(memory_format=module.memory_format)  # type: ignore[call-overload]
+
+
+def adam(network: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
+    """Adam over a network that is where it will stay; on a GPU all parameters in one kernel."""
+    on_gpu = all(parameter.is_cuda for parameter in network.parameters())
+    return torch.optim.Adam(
+        network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True if on_gpu else None
+    )
+
+
+def compile_towers(network: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Have torch compile the towers, where nearly all of the work is done, when they are first called.
+
+    Names and shapes of the weights stay what they were, and so do checkpoints.
+
+    Raises:
+        InputError: torch cannot compile here, for want of a compiler or of Triton: tried on a few numbers first.
+    """
+    try:
+        torch.compile(_a_little, backend=backend)(torch.ones(8, device=device))
+    except Exception as error:  # whatever the compiler in question raises
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise InputError(f"torch cannot compile for {device} ({lines[0].strip()}): leave --compile away") from error
+    for module in network.modules():
+        if isinstance(module, ConvTower):
+            module.fuse = False  # which is the compiler's part now
+            # Audio and video share their code: told that sizes may change, the compiler takes minutes over the second.
+            module.compile(backend=backend, dynamic=False)
+
+
+def _a_little(x: Tensor) -> Tensor:
+    return (x * 2 + 1).relu()

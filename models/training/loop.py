@@ -1,0 +1,210 @@
+"""The training loop: any task, with checkpoints, curves and exact resuming."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from loaders import Batch, ClipLoader
+from loaders.errors import InputError
+from models.frontend.front_end import FrontEnd
+from models.training import options, runs
+from models.training.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
+from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
+from models.training.curves import Curves, progress, say, say_what_bounds, warn
+from models.training.execution import adam, compile_towers, place, place_front_end
+from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
+from models.training.tasks import Model, Step, Task
+
+#: Settings of a run that the order of its clips depends on.
+_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "lanes", "shard_window")
+#: Options that change rounding at most.
+_NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32")
+#: What the network's description holds.
+_DESCRIBED = ("preset", "gaze", "width", "frame_size", "frames", "model", "init")
+
+
+def put_in_place(
+    network: nn.Module, device: torch.device, config: OptimizerConfig, *, compiled: bool
+) -> torch.optim.Optimizer:
+    """Bring a network to where it is trained, compiled if that is asked for; returns Adam over all of it."""
+    place(network, device)
+    if compiled:
+        compile_towers(network, device)
+    return adam(network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def advance(
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    step: Callable[[Batch, nn.Module, FrontEnd], Step],
+    batch: Batch,
+    network: nn.Module,
+    front_end: FrontEnd,
+) -> Step:
+    """Take one step of training."""
+    optimizer.zero_grad()
+    taken = step(batch, network, front_end)
+    accelerator.backward(taken.loss)
+    optimizer.step()
+    return taken
+
+
+def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Model, loader: ClipLoader) -> None:
+    """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
+
+    Raises:
+        InputError: a run that was begun there was trained with something else, has gone on for longer, or has no
+            checkpoint that can be read; or the loss is no longer finite.
+    """
+    output, schedule = config.run.output, config.schedule
+    network, front_end = model.network, model.front_end
+    optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
+    described = as_json(model.description | _trained_with(config, accelerator, loader))
+    place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
+    front_end.train()
+    prepared, optimizer = accelerator.prepare(network, optimizer)
+    changed: list[Change] = []
+    done, begun = 0, (output / runs.RUN).exists()
+    accelerator.wait_for_everyone()  # all have looked
+    if begun:
+        changed = changes(output, runs.read_run(output), described, config.run.change)
+        done = _resume(output, accelerator, network, optimizer, loader, changed)
+    elif config.run.resume:
+        options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
+        say(accelerator, f"{output}: no run there yet, from the beginning")
+    total = done + schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step
+    if schedule.max_steps is not None:
+        total = min(total, schedule.max_steps)
+    if done > total:
+        raise InputError(
+            f"{output}: {done} steps and {loader.epoch} epochs are behind the run: give more --epochs and --max-steps"
+        )
+    runs.describe_run(output, described, accelerator, changed, done)
+    # What a killed process has written after its last checkpoint is written again.
+    purge = {"tensorboard": {"purge_step": done + 1}} if begun else {}
+    accelerator.init_trackers("tensorboard", init_kwargs=purge)
+    prepared.train()
+    curves = Curves(accelerator)
+    with loader, progress(accelerator, task.stage, done, total) as show:
+        while done < total:
+            for batch in loader:
+                rate = schedule.learning_rate(
+                    config.optimizer.learning_rate, done, steps_an_epoch=len(loader), total=total
+                )
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                taken = advance(accelerator, optimizer, task.step, batch, prepared, front_end)
+                done += 1
+                curves.add({"loss": taken.loss, **taken.logged})
+                at_a_line = done % config.run.log_every == 0 or done == total
+                at_a_checkpoint = done % config.run.checkpoint_every == 0 or done == total
+                if at_a_line or at_a_checkpoint:
+                    # The weights are asked where they are kept, the loss at every line.
+                    names = not_finite(network, optimizer) if at_a_checkpoint else []
+                    _require_finite(output, accelerator, curves.loss, names, done)
+                if at_a_line:
+                    show(done, curves.log(done, rate, loader))
+                if at_a_checkpoint:
+                    where = loader.state_dict()
+                    write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where)
+                if done >= total:
+                    break
+        if accelerator.is_main_process:
+            say_what_bounds(loader)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        runs.save_model(output, front_end, network)
+
+
+def _require_finite(output: Path, accelerator: Accelerator, loss: Tensor, names: Sequence[str], step: int) -> None:
+    """Raise InputError, on every process, where on one the loss is not finite, or tensors that have these names."""
+    sound = not names and math.isfinite(float(loss))
+    everywhere = accelerator.reduce(torch.tensor(float(sound), device=accelerator.device))
+    if everywhere.item() == accelerator.num_processes:
+        return
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    what = f"; {names[0]}{more} are not finite" if names else ""
+    saved = checkpoints(output / runs.CHECKPOINTS)
+    mend = "use a lower --learning-rate, or bf16 or no mixed precision"
+    if saved:
+        mend += (
+            f"; the last finite checkpoint is {saved[-1]}: --resume goes on from it, with --change for what you change"
+        )
+    else:
+        mend += ", and another --output; there is no checkpoint yet"
+    raise InputError(f"the loss is {float(loss)} at step {step}{what}: {mend}")
+
+
+def _resume(
+    output: Path,
+    accelerator: Accelerator,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: ClipLoader,
+    changed: Sequence[Change],
+) -> int:
+    """Bring everything to where the last whole checkpoint has it; returns the steps behind that."""
+    checkpoint = newest_checkpoint(output / runs.CHECKPOINTS, accelerator, partial(warn, accelerator))
+    for change in changed:
+        say(accelerator, f"changed: {change}")
+    if checkpoint is None:
+        say(accelerator, f"{output}: no checkpoint yet, from the beginning")
+        return 0
+    restore(checkpoint, accelerator, network, optimizer)
+    if not checkpoint.same_rank:
+        say(accelerator, "another number of processes: this one's random states begin anew")
+    _place(loader, checkpoint, changed, partial(say, accelerator))
+    say(accelerator, f"resuming from {output / runs.CHECKPOINTS / f'{checkpoint.step:08d}'}")
+    return checkpoint.step
+
+
+def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change], tell: Callable[[str], None]) -> None:
+    """Bring the loader to where it was; where the order is meant to be another, to the next epoch's beginning."""
+    state, now = checkpoint.state["loader"], loader.state_dict()
+    meant = any(change.option in _ORDER for change in changed)
+    if not meant or state["fingerprint"] == now["fingerprint"]:
+        loader.load_state_dict(state)
+        return
+    epoch = state["epoch"] + (state["step"] > 0)
+    loader.load_state_dict(now | {"epoch": epoch, "step": 0})
+    left = state["epoch"]
+    tell(f"the order is another from here on: what was left of epoch {left} is left out, epoch {epoch} begins")
+
+
+def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: ClipLoader) -> dict[str, Any]:
+    """What run.json says of how a run is trained: see `models.training.provenance`."""
+    on_gpu = accelerator.device.type == "cuda"
+    precision = cast(Precision, accelerator.mixed_precision)
+    order = loader.state_dict()["fingerprint"]
+    catalogs = [catalog.manifest.splits[order["split"]].catalog_sha256 for catalog in loader.catalogs]
+    of_loader = flat(config.loader)
+    decides = {
+        name: value for name, value in flat(config).items() if name not in (*of_loader, *_NOT_DECISIVE, *_DESCRIBED)
+    }
+    decides |= {
+        "data": hashlib.sha256(" ".join([order["dataset"], *catalogs]).encode()).hexdigest()[:16],
+        "weights": order["weights"],
+        "window": order["frames"],
+        "mixed_precision": precision,
+        "world_size": accelerator.num_processes,
+    }
+    rounds = {
+        "folders": list(config.data.data),
+        "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,
+        "tf32": config.precision.tf32 if on_gpu else None,
+        "compile": config.run.compile,
+        **{name: of_loader[name] for name in ("placement", "hw_decoder_load", "cpu_decoder", "pixels")},
+        **versions(),
+    }
+    asked = replace(config, precision=replace(config.precision, mixed_precision=precision))
+    return {CONFIG: as_data(asked), SETTINGS: decides, EXECUTION: rounds}

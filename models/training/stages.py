@@ -1,0 +1,94 @@
+"""The stages of train.py, each from its settings to a table of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, set_seed
+
+from loaders.errors import InputError
+from models.training import runs
+from models.training.config import OF_PAIRS, EvaluateConfig, FinetuneConfig, PretrainConfig, RunConfig, StageConfig
+from models.training.curves import console
+from models.training.data import manifests, names, scoring_loader, training_loader
+from models.training.execution import place_front_end
+from models.training.loop import fit
+from models.training.options import refuse
+from models.training.scores import results_table
+from models.training.tasks import Correspondence, Emotion, Task, load, task_of
+
+
+def task(config: PretrainConfig | FinetuneConfig) -> Task:
+    """What a stage trains."""
+    if isinstance(config, PretrainConfig):
+        return Correspondence(config.network, rounds=config.scoring.evaluation_rounds)
+    return Emotion(config.network, config.triplet)
+
+
+def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> None:
+    """Train a task's network and score it on unseen clips."""
+    doing, data = task(config), config.data
+    of_datasets = manifests(data, config.loader)
+    loader = training_loader(data, config.loader, accelerator, paired=doing.paired)
+    doing.require(loader, names(data))
+    # What cannot be scored is refused before it is trained.
+    unseen = scoring_loader(data, config.loader, accelerator, config.scoring.evaluation_split, paired=doing.paired)
+    doing.require(unseen, names(data))
+    set_seed(data.seed)
+    model = doing.model(of_datasets)
+    with _run_of(config.run, accelerator):
+        fit(config, accelerator, doing, model, loader)
+        with unseen:
+            results = doing.score(accelerator, model.front_end, model.network, unseen)
+        if accelerator.is_main_process:
+            runs.save_results(config.run.output, results)
+        _show(accelerator, results, title=str(config.run.output))
+
+
+def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
+    """Score a finished run on a dataset; ``given`` are the options that somebody gave."""
+    run, data = runs.read_run(config.checkpoint), config.data
+    doing = task_of(run, rounds=config.scoring.evaluation_rounds)
+    if not doing.paired:
+        refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
+    front_end, network = load(config.checkpoint, run)
+    place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
+    split = config.scoring.evaluation_split
+    with (
+        scoring_loader(data, config.loader, accelerator, split, paired=doing.paired) as unseen,
+        accelerator.autocast(),
+    ):
+        doing.require(unseen, names(data))
+        results = doing.score(accelerator, front_end, network, unseen)
+    _show(accelerator, results, title=f"{config.checkpoint} on {names(data)}")
+
+
+def check_device(config: StageConfig, given: Collection[str], accelerator: Accelerator) -> None:
+    """Raise InputError where the processes cannot train so, or an option that was ``given`` has no effect on them."""
+    if accelerator.distributed_type not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise InputError(
+            f"accelerate was told to use {accelerator.distributed_type.value}: each process has the whole network "
+            "here, use plain data-parallel training"
+        )
+    if accelerator.device.type == "cuda":
+        refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
+    else:
+        refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
+
+
+@contextmanager
+def _run_of(config: RunConfig, accelerator: Accelerator) -> Iterator[None]:
+    """Within it, the run's folder is this training's alone. Its curves end with it."""
+    with runs.held(config.output, accelerator, resume=config.resume):
+        try:
+            yield
+        finally:
+            accelerator.end_training()  # here, where a full disk has its line
+
+
+def _show(accelerator: Accelerator, results: Mapping[str, Any], *, title: str) -> None:
+    if accelerator.is_main_process:
+        console().print(results_table(results, title=title))

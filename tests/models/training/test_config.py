@@ -1,0 +1,119 @@
+"""The settings of each stage: groups, options, checks."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loaders.errors import InputError
+from models.training.config import (
+    STAGES,
+    DataConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+    ScheduleConfig,
+    TrainingDataConfig,
+    as_data,
+    check,
+    flat,
+    options_of,
+    required_of,
+    with_local_paths,
+)
+
+PRETRAIN = PretrainConfig(data=TrainingDataConfig(data=("vox",)), run=RunConfig(output=Path("run")))
+
+
+def test_an_option_means_the_same_at_every_stage() -> None:
+    kinds: dict[str, set[object]] = {}
+    for config in STAGES.values():
+        for name, kind in options_of(config).items():
+            kinds.setdefault(name, set()).add(kind)
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+def test_what_has_no_default_is_required() -> None:
+    assert [sorted(required_of(config)) for config in STAGES.values()] == [
+        ["data", "output"],
+        ["data", "output"],
+        ["checkpoint", "data"],
+    ]
+
+
+def test_all_values_are_recorded_but_for_what_is_not_repeated() -> None:
+    recorded = as_data(PRETRAIN)
+    json.dumps(recorded)
+    names = {name for group in recorded.values() for name in group}
+    assert names == set(flat(PRETRAIN)) - {"resume", "change"} == set(options_of(PretrainConfig)) - {"resume", "change"}
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value"),
+    [
+        ("data", "batch_size", 1),
+        ("data", "seed", 1 << 32),
+        ("data", "seed", -1),
+        ("data", "data", ("a", "./a")),
+        ("data", "weights", (1.0, 2.0)),
+        ("data", "weights", (0.0,)),
+        ("data", "lanes", 0),
+        ("network", "gaze_dropout", 1.5),
+        ("network", "frame_size", 8),
+        ("schedule", "warmup_steps", -5),
+        ("schedule", "epochs", 0),
+        ("optimizer", "learning_rate", math.nan),
+        ("optimizer", "learning_rate", 0.0),
+        ("optimizer", "weight_decay", math.inf),
+        ("loader", "cache_gb", -1.0),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_name(group: str, name: str, value: object) -> None:
+    check(PRETRAIN)
+    changed = replace(PRETRAIN, **{group: replace(getattr(PRETRAIN, group), **{name: value})})
+    with pytest.raises(InputError, match="--" + name.replace("_", "-")):
+        check(changed)
+
+
+def test_an_option_that_another_one_makes_void_is_refused() -> None:
+    finetune = FinetuneConfig(data=PRETRAIN.data, run=PRETRAIN.run)
+    no_triplet = replace(finetune, triplet=replace(finetune.triplet, alpha=0.0))
+    no_gaze = replace(PRETRAIN, network=replace(PRETRAIN.network, gaze=False))
+    started = replace(finetune, network=replace(finetune.network, init=Path("run")))
+    for config, option in (
+        (no_triplet, "margin"),
+        (no_gaze, "gaze_dropout"),
+        (started, "preset"),
+        (PRETRAIN, "change"),
+        (PRETRAIN, "cache"),
+    ):
+        check(config)
+        with pytest.raises(InputError, match=f"--{option.replace('_', '-')} has no effect"):
+            check(config, {option})
+
+
+def test_a_url_of_this_machine_is_a_path_wherever_it_stands() -> None:
+    data = DataConfig(data=("file:///data/vox", "s3://bucket/vox"))
+    local = with_local_paths(EvaluateConfig(checkpoint=Path("file:/runs/a"), data=data))
+    assert local.checkpoint == Path("/runs/a")
+    assert local.data.data == ("/data/vox", "s3://bucket/vox")
+    with pytest.raises(InputError, match="--output"):
+        with_local_paths(replace(PRETRAIN, run=RunConfig(output=Path("s3://bucket/run"))))
+
+
+@given(st.integers(1, 50), st.integers(1, 400), st.sampled_from(["step", "cosine"]), st.integers(0, 60))
+def test_the_rate_rises_once_and_falls_then(epoch: int, total: int, schedule: str, warmup: int) -> None:
+    config = ScheduleConfig(schedule=schedule, warmup_steps=warmup)  # type: ignore[arg-type]
+    rates = [config.learning_rate(0.1, step, steps_an_epoch=epoch, total=total) for step in range(total)]
+    assert all(0 < rate <= 0.1 for rate in rates)
+    after = rates[warmup:]
+    assert after == sorted(after, reverse=True)
+    if warmup == 0:
+        assert rates[0] == pytest.approx(0.1)

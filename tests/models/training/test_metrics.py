@@ -1,0 +1,95 @@
+"""Scores against their definitions, counted row by row."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.training import metrics
+
+CLASSES = 4
+ROWS = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(-1, CLASSES - 1)), min_size=1, max_size=40)
+Rows = list[tuple[int, int]]
+
+
+def matrix(rows: Rows) -> torch.Tensor:
+    answer, truth = torch.tensor(rows).T
+    return metrics.confusion(answer, truth, CLASSES)
+
+
+def same(a: float, b: float) -> bool:
+    return (math.isnan(a) and math.isnan(b)) or math.isclose(a, b)
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+@given(ROWS)
+def test_scores_equal_counting(rows: Rows) -> None:
+    m = matrix(rows)
+    rows = [row for row in rows if row[1] >= 0]
+    assert int(m.sum()) == len(rows)
+    assert same(metrics.accuracy(m), mean([float(a == t) for a, t in rows]))
+    truths = [t for _, t in rows]
+    assert same(
+        metrics.majority_share(m), max((truths.count(c) for c in truths), default=0) / len(rows) if rows else math.nan
+    )
+
+    scores = []
+    hits = misses = alarms = 0
+    for c in range(CLASSES):
+        tp = sum(a == t == c for a, t in rows)
+        fp = sum(a == c != t for a, t in rows)
+        fn = sum(t == c != a for a, t in rows)
+        hits, alarms, misses = hits + tp, alarms + fp, misses + fn
+        if tp + fp + fn:
+            scores.append(2 * tp / (2 * tp + fp + fn))
+        row = metrics.class_scores(m, "abcd")[c]
+        assert same(row.precision, tp / (tp + fp) if tp + fp else math.nan)
+        assert same(row.recall, tp / (tp + fn) if tp + fn else math.nan)
+        assert same(row.f1, 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan)
+        assert row.support == tp + fn
+    assert same(metrics.macro_f1(m), mean(scores))
+    assert same(metrics.micro_f1(m), 2 * hits / (2 * hits + alarms + misses) if rows else math.nan)
+    assert same(metrics.micro_f1(m), metrics.accuracy(m))
+
+
+@given(ROWS, st.integers(0, 40))
+def test_matrices_of_parts_add_up(rows: Rows, cut: int) -> None:
+    whole = matrix(rows)
+    parts = sum((matrix(part) for part in (rows[:cut], rows[cut:]) if part), torch.zeros_like(whole))
+    assert torch.equal(whole, parts)
+
+
+def test_scores_of_each_class_are_as_good_as_the_answer_they_imply() -> None:
+    scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
+    truth = torch.tensor([1, 2])
+    assert torch.equal(metrics.confusion(scores, truth, 3), metrics.confusion(torch.tensor([1, 0]), truth, 3))
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_share_and_solves_its_equation(case: tuple[int, int]) -> None:
+    right, total = case
+    share = right / total
+    low, high = metrics.wilson(right, total)
+    assert 0 <= low <= share + 1e-12
+    assert share - 1e-12 <= high <= 1
+    # Its ends are the p whose normal interval just reaches the share: |share − p| = z·sqrt(p(1−p)/n).
+    for p in (low, high):
+        assert abs(share - p) == pytest.approx(1.959964 * math.sqrt(p * (1 - p) / total), abs=1e-6)
+    wider = metrics.wilson(right, total, z=2.575829)
+    assert wider[0] <= low + 1e-12
+    assert wider[1] >= high - 1e-12
+
+
+def test_nothing_counted() -> None:
+    empty = torch.zeros(2, 2, dtype=torch.int64)
+    for score in (metrics.accuracy, metrics.micro_f1, metrics.macro_f1, metrics.majority_share):
+        assert math.isnan(score(empty))
+    share = metrics.share_right(empty)
+    assert (share.low, share.high, share.total) == (0.0, 1.0, 0)
