@@ -124,7 +124,7 @@ def _has_receipts_alone(work: Path) -> bool:
     for path in work.iterdir():
         half = _HALF.fullmatch(path.name)
         name = path.name if half is None else half[1]
-        if not _is_file(path) or not (name in (_LOCK, _MARKER) or _RECEIPT.fullmatch(name)):
+        if not _is_file(path) or not (name in (_LOCK, _MARKER, LENGTHS) or _RECEIPT.fullmatch(name)):
             return False
         if half is None and _RECEIPT.fullmatch(name):
             try:
