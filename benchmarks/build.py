@@ -53,15 +53,15 @@ from loaders.errors import InputError, reported
 from loaders.tables import read_table
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import run
+from sharding.engine import LocalEngine, run
 from sharding.filmstrip import encode_filmstrip
 from sharding.finish import finish_dataset
 from sharding.media import centre_square, crop_resize, exact_rgb, on_clock
 from sharding.plan import plan_shards
-from sharding.probe import probe_seconds
 from sharding.settings import BuildSettings, Crop
 from sharding.shard import build_shard
 from sharding.stages import STAGES
+from sharding.survey import survey
 from sharding.views import face_detector
 from sharding.writer import WORK_FOLDER
 
@@ -333,9 +333,8 @@ def _sides(
 def _build(corpus: Corpus, settings: BuildSettings, workers: int, output: Path) -> tuple[int, Mapping[str, float]]:
     """What `sharding.build.build` does, without its bar and table: the clips, and seconds by stage."""
     (output / WORK_FOLDER).mkdir(parents=True)
-    with ThreadPoolExecutor(4 * workers) as pool:
-        lengths = list(pool.map(probe_seconds, corpus.utterances))
-    jobs = plan_shards(corpus.utterances, lengths, settings, output)
+    found = survey(corpus, output, LocalEngine(workers=workers))
+    jobs = plan_shards(found.utterances, found.seconds, settings, output)
     clips, stages = 0, dict.fromkeys(STAGES, 0.0)
     for result in run(build_shard, jobs, workers=workers):
         clips += result.clips

@@ -22,12 +22,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.record import Record, console, machine, write_record
 from loaders.catalog import open_catalog
 from loaders.errors import InputError, reported
+from loaders.progress import progress
 from loaders.storage import Shards
 from sharding.build import build
 from sharding.corpora.suffixes import VIDEO_SUFFIXES
@@ -163,9 +163,8 @@ def look_at_all(dataset: Path, detect: Callable[[Frames], Detections], label: st
     utterances = ["/".join(parts) for parts in zip(*names.values(), strict=True)]
     order = sorted(range(len(catalog)), key=lambda row: (utterances[row], catalog.start[row]))
     found = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        for row in progress.track(order, description=f"looking at {label}"):
+    with progress(f"looking at {label}", len(order), "clips", console=console) as bar:
+        for row in bar.track(order):
             data = shards.read("filmstrip", row)
             assert data is not None  # a required member
             frames = decode_filmstrip(data.tobytes(), clip.frames)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from loaders.errors import InputError
+from loaders.progress import progress
 
 Figures = Mapping[str, float]  #: what one side measured in one round, by name; the unit is in the name
 
@@ -85,15 +85,13 @@ def take_turns(
         InputError: a side could not be measured that must be.
     """
     found: dict[str, list[Figures]] = {name: [] for name in sides}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("measuring", total=rounds * len(sides))
+    with progress("measuring", rounds * len(sides), "measurements", console=console) as bar:
         for number in range(rounds):
             names = list(sides)
             if number % 2:
                 names.reverse()
             for name in names:
-                progress.update(task, description=f"round {number + 1}: {name}")
+                bar.move(bar.done, f"round {number + 1}: {name}")
                 if name in found:
                     try:
                         found[name].append(sides[name]())
@@ -102,7 +100,7 @@ def take_turns(
                             raise InputError(f"{name}: {error}") from error
                         failed[name] = str(error)
                         del found[name]
-                progress.advance(task)
+                bar.advance()
     return found
 
 

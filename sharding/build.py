@@ -4,13 +4,11 @@ A killed build, run again with the same settings, goes on where it was; nothing 
 is there. With --extend, a finished dataset gets the utterances that its corpus has gained since.
 """
 
-import fcntl
-import shutil
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,12 +16,12 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from loaders.dataset import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
 from loaders.filesystem import url_of
+from loaders.progress import progress
 from sharding.corpora.demo import DemoSettings, make_demo
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
@@ -34,23 +32,30 @@ from sharding.engine import Engine, LocalEngine, WorkerDiedError, default_worker
 from sharding.extend import (
     extension_folder,
     finish_extension,
+    is_leftover,
     plan_extension,
+    put_right,
+    remove_extension,
     require_same_build,
     untouched_unless_begun,
 )
 from sharding.finish import Lacks, NothingBuiltError, finish_dataset
+from sharding.former import read_former
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
-from sharding.probe import probe_seconds
 from sharding.ray_engine import RayEngine, require_ray
 from sharding.remote import default_scratch, remote_output
+from sharding.same import require_same
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard, clean_work_folder, is_built, remove_work_folder
+from sharding.shard import build_shard, is_built
 from sharding.stages import STAGES, Stage
+from sharding.stopping import stopped_in_order
+from sharding.survey import require_all_unchanged, survey
 from sharding.views import face_detector
-from sharding.writer import WORK_FOLDER
+from sharding.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
+from sharding.writer import LENGTHS, WORK_FOLDER
 
-console = Console()
+console = Console(soft_wrap=True, markup=False)  # a path stays in one piece, whatever it holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +184,8 @@ def main() -> None:
         | Annotated[Omg, tyro.conf.subcommand("omg")],
         description=__doc__,
     )
-    with reported():
+    mend = "run it again, from the beginning" if isinstance(command, Demo) else "run it again, it goes on from here"
+    with reported(), stopped_in_order(mend):
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):
@@ -192,8 +198,11 @@ def main() -> None:
             )
         else:
             engine = command.running.make(command.workers)
+            console.print("listing the sources")
+            with _mendable(command.output):
+                corpus = command.read()
             build(
-                command.read(),
+                corpus,
                 command.output,
                 command.settings,
                 command.workers,
@@ -243,10 +252,11 @@ def build(
         require_openface(settings.openface_bin)
     url = url_of(output)
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
+    console.print(f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:
         console.print(f"{corpus.name}: {note}", markup=False)
     for split in emptied(whole, corpus):
-        console.print(f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks")
+        console.print(f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks", markup=True)
     if on_duplicate == "reject":
         corpus = _without_duplicates(corpus, workers)
     began = time.perf_counter()
@@ -265,10 +275,8 @@ def build(
 
 
 def _without_duplicates(corpus: Corpus, workers: int) -> Corpus:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("looking for duplicates", total=len(corpus.utterances))
-        return reject_duplicates(corpus, 4 * workers, lambda: progress.advance(task))
+    with progress("looking for duplicates", len(corpus.utterances), "utterances", console=console) as bar:
+        return reject_duplicates(corpus, 4 * workers, bar.advance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,59 +289,88 @@ class _Work:
     engine: Engine
 
     def plan(self, folder: Path, first_numbers: Mapping[str, int] | None = None) -> list[ShardJob]:
-        """The shards of the corpus."""
-        with ThreadPoolExecutor(4 * self.workers) as pool:
-            seconds = list(pool.map(probe_seconds, self.corpus.utterances))
-        return plan_shards(self.corpus.utterances, seconds, self.settings, folder, first_numbers)
+        """The shards of the corpus, as its sources are now."""
+        with progress(
+            "looking at the sources", len(self.corpus.utterances), "utterances", console=console, transient=True
+        ) as bar:
+            found = survey(self.corpus, folder, self.engine, bar.advance)
+        return plan_shards(found.utterances, found.seconds, self.settings, folder, first_numbers)
 
     def build(self, missing: Sequence[ShardJob], jobs: Sequence[ShardJob]) -> "Speed":
-        """Build the shards that are missing of all these."""
+        """Build the shards that are missing of all these.
+
+        Raises:
+            SourceError: a source of any of them, built or missing, is not what it was when they were planned.
+        """
         if len(missing) < len(jobs):
             console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
-        return _build_shards(missing, self.engine)
+        try:
+            speed = _build_shards(missing, self.engine)
+        except BaseException:
+            with suppress(OSError):  # the disk may be gone; what is left, the next build removes
+                remove_half_written([job for job in missing if job.upload is None])
+            raise
+        if missing:
+            utterances = [utterance for job in jobs for utterance in job.utterances]
+            what = "looking at the sources again"
+            with progress(what, len(utterances), "utterances", console=console, transient=True) as bar:
+                require_all_unchanged(utterances, self.engine, bar.advance)
+        return speed
 
 
 _Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
 
 
 def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
-    with _sole_builder(output):
+    put_right(output)
+    if (output / MANIFEST).exists() and not os.path.lexists(output / WORK_FOLDER):
+        former = read_former(output)
+        require_same(former, work.corpus, work.settings, str(output))
+        console.print(f"{output}: is built already, nothing to do")
+        return former.manifest, None
+    with sole_builder(output):
         if (output / MANIFEST).exists():
             return _clear_up(work.corpus, output, work.settings), None
-        jobs = work.plan(output)
-        clean_work_folder(output, jobs)
-        missing = [job for job in jobs if not is_built(job)]
-        with _mendable(output):
-            speed = work.build(missing, jobs)
-            _require_visible(missing)
-            corpus = work.corpus
-            manifest, lacks = finish_dataset(
-                output,
-                corpus.name,
-                jobs,
-                work.settings,
-                corpus.rejected,
-                apart=corpus.apart,
-                video_names=corpus.video_names,
-            )
-            remove_work_folder(output)
+        try:
+            with _mendable(output):
+                jobs = work.plan(output)
+                clean_work_folder(output, jobs)
+                missing = [job for job in jobs if not is_built(job)]
+                speed = work.build(missing, jobs)
+                _require_visible(missing)
+                corpus = work.corpus
+                manifest, lacks = finish_dataset(
+                    output,
+                    corpus.name,
+                    jobs,
+                    work.settings,
+                    corpus.rejected,
+                    apart=corpus.apart,
+                    video_names=corpus.video_names,
+                )
+                remove_work_folder(output)
+        except NothingBuiltError:
+            undo(output)  # nothing is left where nothing came of it
+            raise
     return manifest, (lacks, speed)
 
 
 def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
     folder = extension_folder(output)
-    with _sole_builder(folder):
+    with sole_builder(folder, lambda: is_leftover(folder, output)):
         with untouched_unless_begun(folder):
-            extension = plan_extension(work.corpus, output, work.settings, work.workers)
+            what = "looking at the dataset's sources"
+            with progress(what, None, "utterances", console=console, transient=True) as bar:
+                extension = plan_extension(work.corpus, output, work.settings, work.workers, tell=bar.advance)
         if extension.is_empty:
             console.print(f"{output}: holds all of these utterances already")
-            shutil.rmtree(folder)
+            remove_extension(folder)
             return extension.former.manifest, None
         work = replace(work, corpus=extension.corpus)
-        jobs = work.plan(folder, extension.first_numbers)
-        clean_work_folder(folder, jobs)
-        missing = [job for job in jobs if not is_built(job)]
         with _mendable(output):
+            jobs = work.plan(folder, extension.first_numbers)
+            clean_work_folder(folder, jobs)
+            missing = [job for job in jobs if not is_built(job)]
             speed = work.build(missing, jobs)
             _require_visible(missing)
             manifest, lacks = finish_extension(extension, folder, jobs, work.settings)
@@ -357,7 +394,8 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions, *, extend: bo
                 more = f"{len(extension.corpus.utterances)} utterances and {len(extension.corpus.rejected)} rejected"
                 raise InputError(f"{url}: a finished dataset is there, without {more} of these: --extend it")
             work, first_numbers = replace(work, corpus=extension.corpus), extension.first_numbers
-        jobs = work.plan(place.folder, first_numbers)
+        with _mendable(options.scratch), place.kept(f"{WORK_FOLDER}/{LENGTHS}"):
+            jobs = work.plan(place.folder, first_numbers)
         missing = place.missing(jobs, former)
         with _mendable(options.scratch):
             speed = work.build(missing, jobs)
@@ -408,24 +446,15 @@ class Speed:
 
 
 def _build_shards(jobs: Sequence[ShardJob], engine: Engine) -> Speed:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("utterances, {task.fields[clips]} clips, {task.fields[rejected]} rejected"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        total = sum(len(job.utterances) for job in jobs)
-        task = progress.add_task("building", total=total, clips=0, rejected=0)
+    total = sum(len(job.utterances) for job in jobs)
+    with progress("building", total, "utterances", console=console, text="0 clips, 0 rejected") as bar:
         clips = rejected = 0
         seconds: Counter[Stage] = Counter()
         for result in engine.run(build_shard, jobs):
             clips += result.clips
             rejected += result.rejected
             seconds.update(result.seconds)
-            progress.update(task, advance=result.utterances, clips=clips, rejected=rejected)
+            bar.advance(result.utterances, f"{clips} clips, {rejected} rejected")
     return Speed(clips=clips, seconds={stage: seconds[stage] for stage in STAGES if seconds[stage]})
 
 
@@ -448,35 +477,6 @@ def _require_visible(jobs: Sequence[ShardJob]) -> None:
         )
 
 
-@contextmanager
-def _sole_builder(output: Path) -> Iterator[None]:
-    """Hold the output folder for this build alone; a folder that was made for it goes again if nothing came of it."""
-    work = output / WORK_FOLDER
-    if (output / MANIFEST).exists() and not work.exists():
-        raise InputError(f"{output}: a finished dataset is there: --extend it, remove it, or give another --output")
-    if output.exists() and not output.is_dir():
-        raise InputError(f"{output}: not a folder: give another --output")
-    if output.exists() and any(output.iterdir()) and not work.exists():
-        raise InputError(f"{output}: holds other files: give an --output that is empty or not there")
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
-    except OSError as error:
-        raise InputError(f"{output}: {error.strerror}: give an --output that can be written") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"{output}: another build is at work there: wait for it, or give another --output"
-            ) from error
-        try:
-            yield
-        except NothingBuiltError:
-            shutil.rmtree(output)
-            raise
-
-
 def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seconds: float) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
     table = Table(title=f"{output}: {clips} clips of {manifest.clip.seconds:g} s, {speed.clips / seconds:.1f} clips/s")
@@ -497,7 +497,9 @@ def _summarise(manifest: Manifest, output: str, lacks: Lacks, speed: Speed, seco
         console.print(f"clips without gaze, {reason}: {count}")
     for name, reasons in sorted(lacks.splits.items()):
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        console.print(f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}")
+        console.print(
+            f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}", markup=True
+        )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import io
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgpack
@@ -16,6 +17,7 @@ from sharding.corpora.utterance import Utterance
 from sharding.faces import MINIMUM_COVERAGE
 from sharding.filmstrip import encode_filmstrip
 from sharding.media import Media, MediaError, read_media
+from sharding.read_errors import failures_named
 from sharding.settings import SAMPLE_RATE, BuildSettings
 from sharding.stages import Stopwatch
 from sharding.views import NoFaceError, View, view_of
@@ -62,11 +64,12 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
 
     Raises:
         RejectedError: with the reason, where there are none.
+        SourceError: the file system of its files fails.
     """
     view, source = _looked_at(utterance, settings, watch)
     _require_sound(source.audio, settings.min_loudness)
     still = still_frames(source.changes, source.fps)
-    with watch.stage("gaze"):
+    with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
         gaze = UtteranceGaze(utterance, source, view, settings)
     media, padded = _whole_clips(source, settings)
     clip = settings.clip
@@ -93,7 +96,7 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
 
 def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[View, Media]:
     clip = settings.clip
-    try:
+    with _rejecting(utterance):
         view = view_of(utterance, settings, watch)
         with watch.stage("decode"):
             media = read_media(
@@ -107,15 +110,23 @@ def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) 
                 start=view.start,
                 stop=view.stop,
             )
+    return view, media
+
+
+@contextmanager
+def _rejecting(utterance: Utterance) -> Iterator[None]:
+    """What is wrong with the utterance's own files rejects it; what is wrong with their file system stops the build."""
+    try:
+        with failures_named(utterance.video_path):
+            yield
     except MediaError as error:
         raise RejectedError(error.reason, error.detail) from error
     except BoxesError as error:
         raise RejectedError(error.reason, str(error)) from error
     except NoFaceError as error:
         raise RejectedError("no_face", str(error)) from error
-    except OSError as error:  # a folder that may not be entered, a network file system that is gone
+    except OSError as error:  # a folder that may not be entered
         raise RejectedError("unreadable", f"{utterance.video_path}: {error.strerror}") from error
-    return view, media
 
 
 def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:

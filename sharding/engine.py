@@ -1,15 +1,27 @@
-"""Where the work of a build runs: an engine does jobs; the one of this file, in processes on this machine."""
+"""Where the work of a build runs: an engine does jobs; the one of this file, in processes on this machine.
 
+No worker outlives the process that started it, however that ends: the kernel kills it then. Who stops early, for an
+error, Ctrl-C or SIGTERM, kills its workers at once: whatever they write is whole or absent.
+"""
+
+import ctypes
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
-from typing import Protocol, TypeVar
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Protocol, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_OWN_SIGNAL = 0.3  # seconds in which a signal that was sent to workers and to this process reaches this one too
 
 
 class WorkerDiedError(Exception):
@@ -50,7 +62,8 @@ def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Itera
     Args:
         function: importable by name, as are its argument's and result's types.
         jobs: one call each.
-        workers: processes; 1 runs them in this one.
+        workers: processes; 1 runs them in this one. With more, the thread that asks for the first result must live
+            until the last one: the kernel ties the workers to it.
 
     Raises:
         WorkerDiedError: a process was killed. Whatever ``function`` raises is raised here.
@@ -58,19 +71,67 @@ def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Itera
     if workers == 1 or len(jobs) <= 1:
         yield from map(function, jobs)
         return
-    # Not forked: a copy of a process that has threads may hold their locks for ever.
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(function, job) for job in jobs}
-        try:
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
-        finally:
-            for future in waiting:
-                future.cancel()
+    started = _Recorded()
+    pool = ProcessPoolExecutor(
+        min(workers, len(jobs)), mp_context=started, initializer=end_with_parent, initargs=(os.getpid(),)
+    )
+    try:
+        with _blocked(signal.SIGINT):  # which workers inherit: Ctrl-C reaches them too, and it is this process' to end
+            waiting: set[Future[R]] = {pool.submit(function, job) for job in jobs}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        time.sleep(_OWN_SIGNAL)  # a scheduler signals all processes of a job: then this one ends by the signal
+        raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
+    except BaseException:
+        for process in started.processes:
+            if process.pid is not None:
+                process.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class _Recorded(SpawnContext):
+    """Starts processes, and knows them. They are not forked: a copy of a process that has threads may hold their locks
+    for ever."""
+
+    def __init__(self) -> None:
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
+        process = SpawnProcess(*args, **options)
+        self.processes.append(process)
+        return process
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the thread that started it ends, or its process does; at once if it has.
+
+    Args:
+        parent: number of the process that started this one.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    if os.getppid() != parent:  # it ended before this one asked
+        os._exit(1)
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back from this thread, and from what it starts meanwhile."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a signal's handler runs in the main thread alone
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def default_workers() -> int:

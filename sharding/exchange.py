@@ -3,8 +3,9 @@
 import ctypes
 import errno
 import os
-import shutil
 from pathlib import Path
+
+ASIDE = ".former"  #: beside the other one, while three renames exchange the two
 
 _AT_FDCWD = -100  # linux/fcntl.h
 _RENAME_EXCHANGE = 2  # linux/fs.h
@@ -15,7 +16,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Let two folders of one file system change places; whether it was done in a single step.
 
     Linux does it in one (renameat2), on most file systems. Where it cannot, three renames do; what is left when they
-    are broken off, `recover` puts right.
+    are broken off, `recover` puts right. The folder that ``other`` lies in must be the caller's own.
 
     Raises:
         OSError: a folder is missing, a mount point, or may not be renamed.
@@ -25,7 +26,7 @@ def exchange(one: Path, other: Path) -> bool:
     except OSError as error:
         if error.errno not in _UNKNOWN:
             raise
-        aside = _aside(one)
+        aside = _aside(other)
         one.rename(aside)
         other.rename(one)
         aside.rename(other)
@@ -33,14 +34,14 @@ def exchange(one: Path, other: Path) -> bool:
     return True
 
 
-def recover(one: Path) -> None:
-    """Put right what `exchange` left when it was broken off: ``one`` is there again, the former or the new."""
-    aside = _aside(one)
-    if aside.is_dir():
-        if one.exists():
-            shutil.rmtree(aside)
-        else:
-            aside.rename(one)
+def recover(one: Path, other: Path) -> None:
+    """Put right what `exchange` left when it was broken off: ``one`` is there again, the former or the new.
+
+    Where it is the new one, the former may be left beside ``other``, under the name of `ASIDE`.
+    """
+    aside = _aside(other)
+    if not os.path.lexists(one) and aside.is_dir() and not aside.is_symlink():
+        aside.rename(one)
 
 
 def _exchange_at_once(one: Path, other: Path) -> None:
@@ -52,5 +53,5 @@ def _exchange_at_once(one: Path, other: Path) -> None:
         raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.aside")
+def _aside(other: Path) -> Path:
+    return other.with_name(ASIDE)

@@ -10,23 +10,25 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loaders.dataset import Manifest, read_manifest
+from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Corpus, Utterance
-from sharding.exchange import exchange, recover
+from sharding.examine import index_path
+from sharding.exchange import ASIDE, exchange, recover
 from sharding.finish import Lacks, finish_dataset
 from sharding.former import STATED, Former, Names, read_former, same_statement
 from sharding.plan import ShardJob, require_distinct
 from sharding.settings import BuildSettings
-from sharding.writer import WORK_FOLDER
+from sharding.workfolder import is_builds, remove_all
+from sharding.writer import WORK_FOLDER, sha256_of
 
 _WHOLE = ".dataset"  # in the extension's folder: the dataset as it will be
 _AGAIN = "build the dataset again, into another --output"
@@ -58,10 +60,48 @@ def extension_folder(dataset: Path) -> Path:
     Raises:
         InputError: there is no finished dataset.
     """
-    dataset = dataset.resolve()
-    recover(dataset)
+    folder = put_right(dataset)
     read_manifest(dataset)
-    return dataset.with_name(f".{dataset.name}.extension")
+    return folder
+
+
+def put_right(dataset: Path) -> Path:
+    """Where the extension of a dataset is made; a dataset that its extension was about to replace is there again."""
+    dataset = dataset.resolve()
+    folder = dataset.with_name(f".{dataset.name}.extension")
+    if is_builds(folder / WORK_FOLDER):
+        recover(dataset, folder / _WHOLE)
+    return folder
+
+
+def is_leftover(folder: Path, dataset: Path) -> bool:
+    """Whether an extension's folder holds nothing that the dataset does not hold.
+
+    Its clearing up was killed, by a version that removed first what would have told whose it is.
+    """
+    manifest = read_manifest(dataset)
+    digests: dict[str, str | None] = {MANIFEST: None, REJECTED: None}  # a former catalog says less than the present one
+    for split, entry in manifest.splits.items():
+        digests[f"{split}/{CATALOG}"] = None
+        for shard in entry.shards:
+            digests[f"{split}/{shard.name}"] = shard.sha256
+            digests[index_path(f"{split}/{shard.name}")] = shard.index_sha256
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix().removeprefix(f"{_WHOLE}/")
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if path.is_symlink() or not path.is_file() or name not in digests:
+            return False
+        digest = digests[name]
+        there = (dataset / name).is_file()
+        if not there or (digest is not None and not path.samefile(dataset / name) and sha256_of(path) != digest):
+            return False
+    return True
+
+
+def remove_extension(folder: Path) -> None:
+    """Remove an extension's folder, what tells whose it is last."""
+    remove_all(folder, (_WHOLE, ASIDE))
 
 
 @contextmanager
@@ -71,12 +111,17 @@ def untouched_unless_begun(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         if not any((folder / WORK_FOLDER).glob("*.parquet")):
-            shutil.rmtree(folder)
+            remove_extension(folder)
         raise
 
 
 def plan_extension(
-    corpus: Corpus, dataset: Path | str, settings: BuildSettings, workers: int, former: Former | None = None
+    corpus: Corpus,
+    dataset: Path | str,
+    settings: BuildSettings,
+    workers: int,
+    former: Former | None = None,
+    tell: Callable[[int], None] = lambda _: None,
 ) -> Extension:
     """Hold a corpus against a dataset that was built from a part of it.
 
@@ -86,10 +131,11 @@ def plan_extension(
         settings: of the dataset's build.
         workers: sources are looked at by four times as many threads.
         former: the dataset, where it has been read already, as one of a store has.
+        tell: is called with a number of utterances when so many have been looked at.
 
     Raises:
-        InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, or the
-            dataset is faulty; the message names the first.
+        InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, a file
+            system fails, or the dataset is faulty; the message names the first.
     """
     former = former or read_former(Path(dataset).resolve())
     require_same_build(former.manifest, corpus, settings, dataset)
@@ -117,6 +163,7 @@ def plan_extension(
         for utterance in pool.map(_with_fingerprint, known):
             names = _names(utterance)
             _require_unchanged(utterance, clips.get(names) or rejected[names], _AGAIN)
+            tell(1)
     fresh = replace(
         corpus,
         utterances=tuple(u for names, u in given.items() if names not in clips and names not in rejected),
@@ -228,5 +275,5 @@ def finish_extension(
     if read_manifest(former.folder) != former.manifest:
         raise InputError(f"{former.folder}: was changed while it was extended: run the extension again")
     exchange(former.folder, whole)
-    shutil.rmtree(folder)
+    remove_extension(folder)
     return manifest, lacks

@@ -25,7 +25,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
+from rich.console import Console
 
 from loaders import randomness
 from loaders.catalog import Catalog, open_catalog
@@ -44,6 +45,7 @@ from loaders.examples import Sampler
 from loaders.filesystem import local_path, url_of
 from loaders.order import permute
 from loaders.pairs import KINDS
+from loaders.progress import Bar, progress
 from loaders.storage import CorruptMemberError, Shards
 from loaders.tables import opened
 from sharding.description import copied_description
@@ -51,6 +53,7 @@ from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
 from sharding.members import declared_badly, largest
 from sharding.ranges import fetch_members
 from sharding.spectrogram import spectrogram_png
+from sharding.stopping import stopped_in_order
 from sharding.store import Store
 from sharding.waveform import decode_waveform
 
@@ -144,13 +147,20 @@ class Written:
     bytes: int
 
 
-def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Written:
+def write_gallery(
+    dataset: Path,
+    output: Path,
+    settings: GallerySettings,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Written:
     """Write the page about a dataset. It appears when it is whole, and then takes an older gallery's place.
 
     Args:
         dataset: a built dataset's folder, or its URL as a path.
         output: a folder that is not there, is empty, or holds a gallery.
         settings: what to show. The page depends on these and the dataset, on nothing else.
+        progress: called with how many clips are written, and of how many.
 
     Raises:
         InputError: a setting is out of range; no such dataset or split; the split cannot offer the negatives; a member
@@ -159,13 +169,19 @@ def write_gallery(dataset: Path, output: Path, settings: GallerySettings) -> Wri
     settings.check()
     url = url_of(dataset)
     if url is None:
-        return _write_gallery(dataset, output, settings, None)
+        return _write_gallery(dataset, output, settings, None, progress)
     store = Store(url=url, attempts=4)
     with copied_description(store) as copy:
-        return _write_gallery(copy, output, settings, store)
+        return _write_gallery(copy, output, settings, store, progress)
 
 
-def _write_gallery(dataset: Path, output: Path, settings: GallerySettings, store: Store | None) -> Written:
+def _write_gallery(
+    dataset: Path,
+    output: Path,
+    settings: GallerySettings,
+    store: Store | None,
+    progress: Callable[[int, int], None],
+) -> Written:
     """``store``: where the shards are; None: beside the catalogs."""
     manifest = read_manifest(dataset)
     names = settings.split or tuple(name for name, split in sorted(manifest.splits.items()) if split.clips)
@@ -190,7 +206,7 @@ def _write_gallery(dataset: Path, output: Path, settings: GallerySettings, store
             "emotions": EMOTIONS,
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
             "rejected": _rejected(dataset, manifest.rejected_sha256, None if not settings.split else set(names)),
-            "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, store),
+            "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, store, progress),
             "shown": [number[place] for place in shown],
             "pairs": [
                 {
@@ -335,10 +351,12 @@ def _write_clips(
     places: Sequence[Place],
     with_film: set[Place],
     store: Store | None,
+    progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """What the page says of each clip, in the order given; their media are written on the way, one clip at a time."""
     about = _names(catalogs, places)
-    clips = []
+    clips: list[dict[str, Any]] = []
+    progress(0, len(places))
     shards = {name: Shards(catalog) for name, catalog in catalogs.items()}
 
     def read(place: Place) -> dict[str, bytes] | CorruptMemberError | ValueError:
@@ -369,6 +387,7 @@ def _write_clips(
                 "run sharding/verify.py --repair"
             ) from error
         clips.append({"split": place.split, **about[place], **media, "gaze": gaze, "curves": curves})
+        progress(len(clips), len(places))
     return clips
 
 
@@ -559,9 +578,20 @@ class _Arguments:
 def main() -> None:
     """The command line."""
     arguments = tyro.cli(_Arguments)
-    with reported():
+    with reported(), stopped_in_order("run it again"):
         output = local_path(arguments.output, "--output")
-        written = write_gallery(arguments.dataset, output, arguments.settings)
+        with ExitStack() as stack:
+            bars: list[Bar] = []
+
+            def move(done: int, total: int) -> None:
+                if not bars:  # what is refused is told by its one line alone
+                    screen = Console(stderr=True)
+                    bars.append(
+                        stack.enter_context(progress("gallery", total, "clips", console=screen, transient=True))
+                    )
+                bars[0].move(done)
+
+            written = write_gallery(arguments.dataset, output, arguments.settings, progress=move)
         print(f"{written.index}: {written.clips} clips and {written.pairs} pairs, {written.bytes / 1e6:.1f} MB")
 
 

@@ -34,6 +34,7 @@ import tyro
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.read_errors import failures_named
 from sharding.regular import open_regular
 
 Floats = NDArray[np.float64]
@@ -153,10 +154,11 @@ def read_table(path: Path) -> GazeTable:
     """Read a `FeatureExtraction` table of OpenFace 2, with or without spaces after its commas.
 
     Raises `GazeError`: `gaze_missing`, `gaze_unreadable` (columns missing, cut short, empty, not numbers, several
-    faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate.
+    faces), or `gaze_few_frames` where OpenFace succeeded on fewer than two frames: they do not even give a frame rate;
+    `SourceError` where its file system fails.
     """
     try:
-        with open_regular(path) as file:
+        with failures_named(path), open_regular(path) as file:
             content = file.read()
     except FileNotFoundError:
         raise GazeError("gaze_missing", "no such file") from None

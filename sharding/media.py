@@ -29,6 +29,9 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharding.read_errors import is_of_one_file
+from sharding.watched_file import WatchedFile
+
 Reason = Literal["missing", "undecodable", "no_video", "no_audio", "too_short", "too_long"]
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright source, fractions allowed
 Boxes = NDArray[np.floating] | Callable[[int, int], NDArray[np.floating]]  # see `read_media`
@@ -536,12 +539,18 @@ def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
 def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
     if not path.is_file():
         raise MediaError("missing", str(path))
-    with _blamed("it does not open"):
-        # Absolute, because FFmpeg takes what stands before a colon for a protocol.
-        container = av.open(str(path.absolute()), **_ANY_TITLES)
-    with container:
-        _limit((container.duration or 0) / av.time_base, max_seconds)
-        yield container
+    try:
+        file = WatchedFile(path)
+    except OSError as error:
+        if not is_of_one_file(error):
+            raise
+        raise MediaError("undecodable", f"it does not open: {error.strerror}") from error
+    with file:
+        with _blamed("it does not open"):
+            container = av.open(file, "r", **_ANY_TITLES)
+        with container:
+            _limit((container.duration or 0) / av.time_base, max_seconds)
+            yield container
 
 
 def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream:

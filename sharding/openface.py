@@ -3,8 +3,10 @@
 Baltrušaitis, Zadeh, Lim and Morency, "OpenFace 2.0: Facial Behavior Analysis Toolkit" (2018).
 """
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +22,7 @@ SIZE = 224  #: height and width of the crops it sees, pixels: VoxCeleb's own
 MOST_FPS = 30.0  #: of the crops it sees
 _PATIENCE = 60.0  # seconds that it may take, and as many again for every second of video
 _MILLI = 1000
+_SUPERVISE = Path(__file__).with_name("supervise.py")
 
 
 def require_openface(binary: str) -> None:
@@ -42,26 +45,42 @@ def run_openface(binary: str, frames: NDArray[np.uint8], fps: float) -> GazeTabl
         _write_video(video, frames, fps)
         command = [binary, "-f", str(video), "-out_dir", folder, "-of", "crops", "-gaze", "-aus", "-q"]
         try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_PATIENCE * (1 + len(frames) / fps),
-                check=False,
-            )
+            status, said = _supervised(command, _PATIENCE * (1 + len(frames) / fps))
         except subprocess.TimeoutExpired as error:
             raise GazeError("gaze_openface", f"OpenFace did not end within {error.timeout:.0f} s") from error
         except OSError as error:
             raise GazeError("gaze_openface", f"{binary}: {error.strerror}") from error
-        if done.returncode != 0:
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-            raise GazeError("gaze_openface", f"OpenFace ended with status {done.returncode}, saying: {said[:120]}")
+        if status != 0:
+            raise GazeError("gaze_openface", f"OpenFace ended with status {status}, saying: {said[:120]}")
         table = Path(folder, "crops.csv")
         if not table.is_file():
             raise GazeError("gaze_openface", "OpenFace wrote no table")
         return read_table(table)
+
+
+def _supervised(command: list[str], patience: float) -> tuple[int, str]:
+    """A command's exit status and the last line it said. It ends when this process does, however that ends.
+
+    Raises:
+        TimeoutExpired: it took longer than ``patience``, in seconds, and was ended.
+    """
+    supervisor = [sys.executable, "-I", "-S", str(_SUPERVISE), *command]
+    asked, asking = os.pipe()
+    try:
+        process = subprocess.Popen(
+            supervisor, stdin=asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+    except BaseException:
+        os.close(asking)
+        raise
+    finally:
+        os.close(asked)
+    with process:
+        try:
+            out, errors = process.communicate(timeout=patience)
+        finally:
+            os.close(asking)  # which ends what has not ended
+    return process.returncode, (errors.strip() or out.strip() or "nothing").splitlines()[-1]
 
 
 def _write_video(path: Path, frames: NDArray[np.uint8], fps: float) -> None:

@@ -29,7 +29,7 @@ class ShardJob:
     number: int
     utterances: tuple[Utterance, ...]
     settings: BuildSettings
-    digest: str  #: of all that decides the shard's bytes, but for the sources' own
+    digest: str  #: of all that decides the shard's bytes, its sources' fingerprints among it
     upload: Upload | None = None  #: where the shard goes when it is built; None: it stays in ``output``
 
     @property
@@ -51,7 +51,7 @@ def plan_shards(
     random but fixed: any stretch of a shard is a sample of the corpus.
 
     Args:
-        utterances: of all splits, in a stable order.
+        utterances: of all splits, in a stable order, with the fingerprints of their files as they are now.
         seconds: how long each one lasts, at least about.
         settings: of the build.
         output: the dataset's folder.

@@ -81,9 +81,12 @@ class Upload:
         """Upload the files of a shard, its receipt last; seconds that it took."""
         began = time.perf_counter()
         require_held(self.store, self.token)
-        for name in (f"{split}/{stem}.tar", f"{split}/{stem}.idx", _receipt(split, stem)):
-            if (folder / name).exists():  # of a shard without a clip only the receipt
-                self.store.put(folder / name, name)
+        names = (f"{split}/{stem}.tar", f"{split}/{stem}.idx", _receipt(split, stem))
+        there = [name for name in names if (folder / name).exists()]  # of a shard without a clip only the receipt
+        # The shard as it was while its sources were others goes first: no receipt vouches for files not its own.
+        self.store.remove([names[-1], *(name for name in names if name not in there)])
+        for name in there:
+            self.store.put(folder / name, name)
         return time.perf_counter() - began
 
 
@@ -165,6 +168,19 @@ class RemoteOutput:
             (self.folder / _CLAIMED).write_text(json.dumps(sorted(claimed)))
             store.put(self.folder / _CLAIMED, _CLAIMED, in_place=_CLAIMED in found)
         return claimed
+
+    @contextmanager
+    def kept(self, name: str) -> Iterator[None]:
+        """Have a file of the work folder here as the store has it, and there as it is in the end."""
+        self.upload.store.fetch(name, self.folder / name)
+        before = self._size(name)
+        yield
+        if self._size(name) != before:
+            self.upload.store.put(self.folder / name, name, in_place=before > 0)
+
+    def _size(self, name: str) -> int:
+        file = self.folder / name
+        return file.stat().st_size if file.exists() else 0
 
     def fetch_receipts(self, jobs: Sequence["ShardJob"]) -> None:
         """The receipts of all jobs, as if the shards had been built here."""

@@ -1,22 +1,23 @@
 """One shard, from its utterances to its receipt: the unit of a build's work."""
 
 import hashlib
-import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import av
 import numpy as np
 
-from loaders.dataset import MANIFEST, REJECTED
-from sharding.clips import RejectedError, encode_utterance
+from sharding.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.corpora.fingerprint import fingerprint
-from sharding.corpora.utterance import Rejection
+from sharding.corpora.utterance import Rejection, Utterance
 from sharding.plan import ShardJob
-from sharding.sources import local_media
+from sharding.settings import BuildSettings
+from sharding.sources import files_of, is_open_to_us, local_media
 from sharding.stages import Stage, Stopwatch
+from sharding.unchanged import change_of, require_unchanged
 from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
 
 
@@ -52,6 +53,9 @@ def build_shard(job: ShardJob) -> ShardResult:
     """Write a shard, its index and its receipt, and upload them where the job says so.
 
     A shard without a clip leaves only a receipt.
+
+    Raises:
+        SourceError: a source is not what it was when the shard was planned, or its file system fails.
     """
     if job.upload is None:
         return _write_shard(job)
@@ -65,6 +69,8 @@ def _write_shard(job: ShardJob) -> ShardResult:
     folder = job.output / job.split
     folder.mkdir(parents=True, exist_ok=True)
     settings = job.settings
+    # Of the shard as it was while its sources were others: should they be so again, it must not vouch for this one.
+    receipt_path(job.output, job.split, job.stem).unlink(missing_ok=True)
     began, watch = time.perf_counter(), Stopwatch()
     rejected: list[Rejection] = []
     left_out: Counter[str] = Counter()
@@ -74,14 +80,9 @@ def _write_shard(job: ShardJob) -> ShardResult:
     with whole_or_absent(shard) as file:
         writer = ShardWriter(file, settings.members)
         for planned in job.utterances:
-            utterance = planned
-            try:
-                with local_media(planned, watch) as local:
-                    known = fingerprint(local.utterance)
-                    utterance = replace(planned, source_xxh3=known)
-                    encoded = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
-            except RejectedError as error:
-                rejected.append(Rejection.of(utterance, error.reason, local.told(error.detail)))
+            utterance, encoded = _take(planned, settings, watch)
+            if isinstance(encoded, Rejection):
+                rejected.append(encoded)
                 continue
             left_out.update(encoded.left_out)
             gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)
@@ -93,6 +94,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     size = written.bytes
     if len(written.rows) == 0:
         shard.unlink()
+        (folder / f"{job.stem}.idx").unlink(missing_ok=True)  # of the shard that it was while its sources were others
         size = 0
     else:
         with whole_or_absent(folder / f"{job.stem}.idx") as file:
@@ -120,23 +122,35 @@ def _write_shard(job: ShardJob) -> ShardResult:
     )
 
 
-def clean_work_folder(output: Path, jobs: Sequence[ShardJob]) -> None:
-    """Remove what killed builds left half-written, and shards that the plan no longer holds."""
-    planned = {(job.split, job.stem) for job in jobs}
-    for folder in (path for path in output.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in folder.iterdir():
-            unplanned = path.suffix in (".tar", ".idx") and (folder.name, path.stem) not in planned
-            if path.name.startswith(".") or unplanned:
-                path.unlink()
-    for name in (MANIFEST, REJECTED):
-        for path in output.glob(f".{name}.*"):
-            path.unlink()
-    for path in (output / WORK_FOLDER).iterdir():
-        split, _, stem = path.stem.rpartition("-")
-        if path.suffix == ".parquet" and (path.name.startswith(".") or (split, stem) not in planned):
-            path.unlink()
+def _take(
+    planned: Utterance, settings: BuildSettings, watch: Stopwatch
+) -> tuple[Utterance, EncodedUtterance | Rejection]:
+    """The utterance with its fingerprint, and what becomes of it: the very files that it was planned as."""
+    with local_media(planned, watch) as local:
+        known = fingerprint(local.utterance)
+        if planned.source_xxh3 not in (None, known):
+            raise change_of(planned)
+        utterance = replace(planned, source_xxh3=known)
+        result: EncodedUtterance | Rejection
+        try:
+            result = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
+        except RejectedError as error:
+            result = Rejection.of(utterance, error.reason, local.told(error.detail))
+            is_in_doubt = _is_of_reading(error)
+        else:
+            has_lost_gaze = any(clip.gaze_problem == "gaze_missing" for clip in result.clips)
+            is_in_doubt = has_lost_gaze and planned.gaze_path is not None
+        # What was read in between, or could not be, may have been something else.
+        require_unchanged(replace(local.utterance, source_xxh3=known))
+        if is_in_doubt and all(is_open_to_us(path) for path in files_of(local.utterance)):
+            raise change_of(planned)  # it was away for a moment
+    return utterance, result
 
 
-def remove_work_folder(output: Path) -> None:
-    """The receipts are in the catalogs: let them go."""
-    shutil.rmtree(output / WORK_FOLDER)
+def _is_of_reading(error: BaseException | None) -> bool:
+    """Whether an utterance is rejected because of a file that is not there or does not open."""
+    if isinstance(error, RejectedError) and error.reason in ("missing", "unreadable"):
+        return True
+    if error is None or isinstance(error, av.FFmpegError):  # FFmpeg's are of what it read
+        return False
+    return isinstance(error, OSError) or _is_of_reading(error.__cause__)

@@ -3,7 +3,8 @@
 A source is a path everywhere; one that is a URL (`loaders.filesystem.url_of`) lies in an object store. What plans a
 build reads lists and headers there; the worker that builds a shard copies an utterance's files to a temporary folder,
 and removes them when it has cut its clips. What a store fails to give for long ends the build: an utterance that a
-network lost must not be missing in the dataset.
+network lost must not be missing in the dataset. A file system that fails ends it too, and so does a file that is no
+longer what it was when the build was planned: it can be run again then, and goes on.
 """
 
 import errno
@@ -17,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import Utterance, readable
+from sharding.read_errors import failures_named, is_of_one_file
 from sharding.regular import open_regular
 from sharding.stages import Stopwatch
 from sharding.store import Store
@@ -127,6 +129,46 @@ def looked_into(path: Path, use: Callable[[BinaryIO], R]) -> R | None:
     """
     store, name = _store_of(path)
     return store.look_into(name, use)
+
+
+def files_of(utterance: Utterance) -> tuple[Path, ...]:
+    """The files that an utterance is made of: its film, and where there are such its sound, gaze table and boxes."""
+    boxes = utterance.boxes
+    paths = (utterance.video_path, utterance.audio_path, utterance.gaze_path, None if boxes is None else boxes.path)
+    return tuple(path for path in paths if path is not None)
+
+
+def is_gone(path: Path) -> bool:
+    """Whether there is no such file, nor a link of that name.
+
+    Raises:
+        SourceError: its file system fails.
+        InputError: the store does.
+    """
+    if url_of(path) is not None:
+        return looked_into(path, lambda _: True) is None
+    with failures_named(path):
+        try:
+            path.lstat()
+        except OSError as error:
+            if not is_of_one_file(error):
+                raise
+            return error.errno in (errno.ENOENT, errno.ENOTDIR)  # otherwise it is not for us to see
+    return False
+
+
+def is_open_to_us(path: Path) -> bool:
+    """Whether a file of this machine can be opened for reading."""
+    with failures_named(path):
+        try:
+            if not path.is_file():  # opening a pipe would wait for whoever writes to it
+                return False
+            path.open("rb").close()
+        except OSError as error:
+            if not is_of_one_file(error):
+                raise
+            return False
+    return True
 
 
 def _store_of(path: Path) -> tuple[Store, str]:

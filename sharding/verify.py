@@ -25,7 +25,6 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
 from loaders import randomness
@@ -34,6 +33,7 @@ from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming
 from loaders.errors import InputError, printable, reported
 from loaders.filesystem import url_of
 from loaders.order import permute
+from loaders.progress import progress
 from loaders.tables import read_metadata, read_schema, read_table
 from sharding.description import copied_description
 from sharding.engine import WorkerDiedError, default_workers, run
@@ -45,6 +45,7 @@ from sharding.repair import QUARANTINE, repair
 from sharding.report import Report, gaze_moments
 from sharding.shortcut import find_shortcuts, report_shortcuts
 from sharding.sidecars import owner_of
+from sharding.stopping import stopped_in_order
 from sharding.store import Store
 from sharding.writer import WORK_FOLDER, sha256_of
 
@@ -84,9 +85,13 @@ def verify(
                 raise InputError(f"{url}: was changed while it was verified: verify it again")
             faults = tuple(_for_a_store(fault) for fault in report.faults)
             return dataclasses.replace(report, dataset=dataset, faults=faults)
-    if not dataset.is_dir():
-        raise InputError(f"{dataset}: no such folder: give the --output of sharding/build.py")
+    _require_folder(dataset)
     return _verify(dataset, decode=decode, sample=sample, workers=workers, progress=progress)
+
+
+def _require_folder(dataset: Path) -> None:
+    if url_of(dataset) is None and not dataset.is_dir():
+        raise InputError(f"{dataset}: no such folder: give the --output of sharding/build.py")
 
 
 def _for_a_store(fault: Fault) -> Fault:
@@ -450,7 +455,7 @@ class Arguments:
 def main() -> None:
     """The command line."""
     arguments = tyro.cli(Arguments)
-    with reported():
+    with reported(), stopped_in_order("run it again"):
         if arguments.workers < 1:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")
         if arguments.sample < 0:
@@ -469,15 +474,15 @@ def main() -> None:
 
 def _verify_and_tell(arguments: Arguments) -> bool:
     """Verify, repair where that is asked for, print; whether nothing was found."""
-    columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=arguments.as_json) as progress:
-        task = progress.add_task("", total=_bytes(arguments.dataset))
+    _require_folder(arguments.dataset)  # which is told by its one line alone
+    size, screen = _bytes(arguments.dataset), Console(stderr=True)
+    with progress("verifying", size, "MB", per=1e6, console=screen, shown=not arguments.as_json, transient=True) as bar:
         report = verify(
             arguments.dataset,
             decode=arguments.decode,
             sample=arguments.sample,
             workers=arguments.workers,
-            progress=lambda shard: progress.update(task, advance=shard.bytes),
+            progress=lambda shard: bar.advance(shard.bytes),
         )
     done = repair(report) if arguments.repair and not report.is_whole else []
     if arguments.as_json:

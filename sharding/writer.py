@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sharding.clips import EncodedClip
 
 WORK_FOLDER = ".build"
+LENGTHS = "lengths.jsonl"  #: in the work folder, see `sharding.survey`
 _BLOCK = 1 << 20
 _BUFFER = 2 << 20  # bytes written at a time: the page cache then holds them in large pieces, and reads cost half
 INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes it

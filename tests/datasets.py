@@ -18,7 +18,8 @@ from sharding.finish import finish_dataset
 from sharding.media import Media
 from sharding.plan import ShardJob
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard, remove_work_folder
+from sharding.shard import build_shard
+from sharding.workfolder import remove_work_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

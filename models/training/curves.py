@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from loaders import ClipLoader
+from loaders.progress import progress as bar_or_lines
 from models.training.scores import plain
-
-_EVERY = 30.0  # seconds from one line of a log file to the next
 
 
 class Curves:
@@ -58,28 +55,12 @@ class Curves:
 def progress(
     accelerator: Accelerator, stage: str, done: int, total: int
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A bar on the main process; the yielded function moves it."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[line]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    screen = console()
-    with Progress(*columns, console=screen, disable=not accelerator.is_main_process) as bar:
-        task = bar.add_task(stage, total=total, completed=done, line="")
-        said = time.monotonic()
+    """A bar on the main process, or lines in its log; the yielded function moves it."""
+    shown = accelerator.is_main_process
+    with bar_or_lines(stage, total, "steps", console=console(), done=done, shown=shown) as bar:
 
         def show(step: int, line: Mapping[str, float]) -> None:
-            nonlocal said
-            text = ", ".join(f"{name} {value:.3g}" for name, value in line.items())
-            bar.update(task, completed=step, line=text)
-            # A log file shows no bar before it ends.
-            if accelerator.is_main_process and not screen.is_terminal and time.monotonic() - said > _EVERY:
-                said = time.monotonic()
-                print(f"{stage} {step}/{total}: {text}", flush=True)
+            bar.move(step, ", ".join(f"{name} {value:.3g}" for name, value in line.items()))
 
         yield show
 

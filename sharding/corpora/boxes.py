@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.corpora.utterance import BoxesFile
+from sharding.read_errors import failures_named
 from sharding.sources import read_bytes
 
 Floats = NDArray[np.float64]
@@ -101,9 +102,15 @@ class FaceBoxes:
 
 
 def read_boxes(path: Path) -> FaceBoxes:
-    """Raises BoxesError: the file cannot be read, or it is no such table."""
+    """Read a txt file of VoxCeleb's.
+
+    Raises:
+        BoxesError: the file is not there, may not be read, or is no such table.
+        SourceError: its file system fails.
+    """
     try:
-        lines = read_bytes(path).decode(errors="replace").splitlines()
+        with failures_named(path):
+            lines = read_bytes(path).decode(errors="replace").splitlines()
     except OSError as error:
         raise BoxesError(f"{path.name}: {error.strerror}") from error
     header = next((number for number, line in enumerate(lines) if line.split() == ["FRAME", "X", "Y", "W", "H"]), None)

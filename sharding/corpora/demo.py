@@ -15,13 +15,9 @@ OUTPUT/openface/omg/<video>/utterance_1.csv
 
 import csv
 import io
-import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,12 +26,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from loaders.dataset import EMOTIONS
 from loaders.errors import InputError
+from loaders.progress import progress
 from sharding.corpora import demo_acting, demo_face, demo_voice
 from sharding.corpora.demo_acting import Scene, Take
+from sharding.engine import run
 
 SAMPLE_RATE = 16000
 FPS = 25
@@ -261,25 +258,10 @@ def _deal(rng: np.random.Generator, count: int) -> list[int]:
 
 
 def _each(make: Callable[[_Scenario], int], scenarios: list[_Scenario], *, workers: int) -> Iterator[int]:
-    """`make` of every scenario, in any number of processes; shows a bar once it has taken three seconds."""
-    with ExitStack() as stack:
-        done: Iterable[int] = map(make, scenarios)
-        if workers > 1:
-            # spawn: a fork would copy whatever threads and locks the calling program holds
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-            stack.callback(pool.shutdown, cancel_futures=True)
-            done = pool.map(make, scenarios, chunksize=4)
-        console = Console(stderr=True)
-        columns = (TextColumn("demo corpus"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        task = progress.add_task("", total=len(scenarios))
-        begun, shown = time.monotonic(), False
-        for result in done:
-            progress.advance(task)
-            if not shown and time.monotonic() - begun > 3:
-                stack.enter_context(progress)
-                shown = True
-            yield result
+    """`make` of every scenario, in any number of processes, behind a bar."""
+    screen = Console(stderr=True)
+    with progress("demo corpus", len(scenarios), "utterances", console=screen, transient=True) as bar:
+        yield from bar.track(run(make, scenarios, workers=workers))
 
 
 def _make(scenario: _Scenario, *, settings: DemoSettings, root: Path) -> int:

@@ -9,23 +9,36 @@ import xxhash
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import Utterance
+from sharding.read_errors import failures_named
 from sharding.regular import open_regular
 from sharding.sources import looked_into
 
 # A film's header, with the size of every frame in it, is at one of its ends; most tables of gaze are shorter than both.
 _ENDS = 1 << 16
+_ABSENT = b"absent"
 _BLOCK = 1 << 22
 
 
-def fingerprint(utterance: Utterance) -> int:
+def fingerprint(utterance: Utterance, unread: list[Path] | None = None) -> int:
     """XXH3-64 of what the utterance's clips are cut from: where the files lie does not count.
 
     Each file (film, sound, gaze table, boxes) counts by its size and its first and last 64 KiB, and as absent where it
-    cannot be read; how boxes are to be taken counts too.
+    may not be read; how boxes are to be taken counts too.
+
+    Args:
+        utterance: whose.
+        unread: is given the files that count as absent.
+
+    Raises:
+        SourceError: a file system fails.
+        InputError: a store does.
     """
     digest = xxhash.xxh3_64()
     for path in _files(utterance):
-        digest.update(_ends(path))
+        ends = _ends(path)
+        if ends == _ABSENT and path is not None and unread is not None:
+            unread.append(path)
+        digest.update(ends)
     digest.update(_manner(utterance))
     return digest.intdigest()
 
@@ -59,9 +72,10 @@ def _ends(path: Path | None) -> bytes:
     if path is None:
         return b"none"
     try:
-        return _read(path, _ends_of) or b"absent"
+        with failures_named(path):
+            return _read(path, _ends_of) or _ABSENT
     except OSError:
-        return b"absent"
+        return _ABSENT
 
 
 def _read(path: Path, use: Callable[[BinaryIO], bytes]) -> bytes | None:

@@ -61,7 +61,8 @@ def read_omg(
             notes.append(f"{table.name}: {blank} of {blank + len(rows)} rows name no utterance and were dropped")
         utterances += [_utterance(row, line, table, split, source, openface, has_table) for line, row in rows]
     is_there = existence(source)
-    missing = sum(not is_there(utterance.video_path) for utterance in utterances)
+    absent = frozenset(u.video_path for u in utterances if not is_there(u.video_path))
+    missing = sum(utterance.video_path in absent for utterance in utterances)
     if missing == len(utterances):
         raise InputError(
             f"--source {readable(source)}: none of the {len(utterances)} utterances of the tables is there"
@@ -94,6 +95,7 @@ def read_omg(
         rejected=tuple(rejected),
         notes=tuple(notes),
         apart="video",
+        absent=absent,
         video_names="corpus",  # the video is who is known
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from loaders.filesystem import url_of
 from sharding.corpora.utterance import readable
+from sharding.read_errors import SourceError, failures_named, is_of_one_file
 from sharding.regular import not_regular
 from sharding.sources import listed
 
@@ -121,6 +122,10 @@ def read_tree(root: Path, suffixes: Collection[str], *, follow_links: bool = Fal
         root: a folder, or a URL.
         suffixes: of the files that are wanted.
         follow_links: links that lead out of the root are what they lead to, in the link's place and by its name.
+
+    Raises:
+        SourceError: a folder goes away while the tree is read, or its file system fails.
+        InputError: a store does.
     """
     if url_of(root) is not None:
         return _read_remote_tree(root, suffixes)
@@ -168,9 +173,11 @@ class _Walk:
         while folders:
             folder, homes = folders.pop()
             try:
-                with os.scandir(folder) as listing:
+                with failures_named(folder), os.scandir(folder) as listing:
                     found = sorted(listing, key=lambda entry: entry.name)
             except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR):  # it was there when the folder above was listed
+                    raise SourceError(f"{readable(folder)}: went while it was listed: run the build again") from error
                 self._leave_out(folder, "unreadable", f"a folder that cannot be listed: {error.strerror}", True)
                 continue
             folders += reversed([below for item in found for below in self._take(item, homes)])
@@ -201,6 +208,9 @@ class _Walk:
             else:
                 self._take_file(path, item.stat(follow_symlinks=False).st_mode)
         except OSError as error:
+            with failures_named(path):
+                if not is_of_one_file(error):
+                    raise
             self._pass_by(path, "unreadable", f"it cannot be looked at: {error.strerror}")
 
     def _take_link(self, path: Path, homes: tuple[str, ...]) -> Iterator[tuple[Path, tuple[str, ...]]]:

@@ -108,3 +108,6 @@ class Corpus:
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
     video_names: VideoNames = "speaker"  #: "corpus": what two speakers have under one name is one video
+    absent: frozenset[Path] | None = None
+    """Files that utterances name and that were not there when the sources were listed. All others were: where one is
+    gone when the build is planned, the build stops. None: nobody has looked, and what is not there is rejected."""

@@ -86,6 +86,8 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     """
     _check(sources)
     utterances, rejected, notes = (_whole_videos if sources.boxes else _cut_videos)(sources)
+    is_film = existence(sources.source) if sources.boxes else None  # a file an utterance is one that was found
+    absent = {u.video_path for u in utterances if is_film is not None and not is_film(u.video_path)}
     if sources.iden_split is not None:
         utterances, unlisted, note = _by_list(utterances, sources.iden_split)
         rejected, notes = [*rejected, *unlisted], [*notes, note]
@@ -98,6 +100,8 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     if sources.audio is not None:
         utterances, refused, more = _with_audio(utterances, sources.audio, sources.follow_links)
         rejected, notes = [*rejected, *refused], [*notes, *more]
+        is_sound = existence(sources.audio)
+        absent |= {u.audio_path for u in utterances if u.audio_path is not None and not is_sound(u.audio_path)}
     if sources.openface is not None:
         utterances, more = _with_tables(utterances, sources.openface, sources.follow_links)
         notes += more
@@ -109,6 +113,7 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         notes=(*notes, *note_on_names),
         video_names=video_names,
         apart=sources.split_by if sources.iden_split is None else "video",
+        absent=frozenset(absent),
     )
 
 

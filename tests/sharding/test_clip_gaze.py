@@ -1,5 +1,6 @@
 """A clip's share of its utterance's gaze, and OpenFace when it is run."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from sharding.clip_gaze import resampled
 from sharding.gaze import SIGNAL_NAMES, GazeError, read_table, signals
 from sharding.openface import require_openface, run_openface
 from tests.films import write_table
+from tests.processes import ended, started
 
+ROOT = Path(__file__).parents[2]
 FRAMES = np.zeros((10, 32, 32, 3), np.uint8)
 
 
@@ -87,3 +90,38 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(GazeError, match="gaze_openface"):
         run_openface(str(tmp_path / "FeatureExtraction"), FRAMES, 25.0)
     require_openface(sys.executable)
+
+
+WRAPPER = """
+import os, subprocess
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+Path({told!r}).write_text(f"{{os.getpid()}} {{child.pid}}")
+child.wait()
+"""
+ASKER = """
+import sys
+import numpy as np
+from sharding.openface import run_openface
+run_openface(sys.argv[1], np.zeros((2, 32, 32, 3), np.uint8), 25.0)
+"""
+
+
+def test_a_program_ends_with_whoever_asked_for_it_and_so_does_what_it_started(tmp_path: Path) -> None:
+    """The asker is killed with -9 and can say nothing."""
+    told = tmp_path / "pids"
+    binary = script(tmp_path / "FeatureExtraction", WRAPPER.format(told=str(told)))
+    asker = subprocess.Popen([sys.executable, "-c", ASKER, binary], cwd=ROOT)
+    pids = started(told)
+    asker.kill()
+    asker.wait()
+    ended(pids)
+
+
+def test_a_program_that_takes_too_long_is_ended_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openface, "_PATIENCE", 1.0)
+    told = tmp_path / "pids"
+    with pytest.raises(GazeError, match="did not end"):
+        run_openface(script(tmp_path / "FeatureExtraction", WRAPPER.format(told=str(told))), FRAMES, 25.0)
+    ended(started(told))

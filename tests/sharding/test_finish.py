@@ -14,7 +14,7 @@ from sharding.corpora.utterance import Rejection, Utterance
 from sharding.finish import NothingBuiltError, finish_dataset
 from sharding.plan import ShardJob, plan_shards
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard, clean_work_folder, is_built
+from sharding.shard import build_shard, is_built
 from sharding.stages import Stopwatch
 from sharding.writer import WORK_FOLDER
 
@@ -158,15 +158,3 @@ def test_a_shard_is_built_when_it_is_whole_and_of_the_same_plan(tmp_path: Path, 
     shard = tmp_path / job.split / f"{job.stem}.tar"
     shard.write_bytes(shard.read_bytes()[:-1])
     assert not is_built(job)
-
-
-def test_what_a_killed_build_leaves_is_cleared_and_the_rest_is_kept(tmp_path: Path, jobs: list[ShardJob]) -> None:
-    for job in jobs:
-        build_shard(job)
-    kept = {path for path in tmp_path.rglob("*") if path.is_file()}
-    left = ("train/.000000.tar.99", "train/000007.tar", "train/000007.idx", f"{WORK_FOLDER}/train-000007.parquet",
-            ".dataset.json.99", ".rejected.parquet.99.abcd")  # fmt: skip
-    for name in left:
-        (tmp_path / name).write_bytes(b"left")
-    clean_work_folder(tmp_path, jobs)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept

@@ -1,0 +1,54 @@
+"""Is a finished dataset what a build would make? Then there is nothing to do, and whoever started it again may go on.
+
+Settings are compared, and the utterances with what their corpus says of them. The files themselves are not read: of a
+large corpus that would take hours. ``--extend`` compares their fingerprints too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from loaders.errors import InputError
+from sharding.corpora.utterance import Corpus, Utterance
+from sharding.extend import require_same_build
+from sharding.former import STATED, Former, same_statement
+from sharding.settings import BuildSettings
+
+_AGAIN = "build into another --output, or remove it first"
+_Place = tuple[str, str, str, str]  # split, speaker, video, utterance
+
+
+def require_same(former: Former, corpus: Corpus, settings: BuildSettings, dataset: str) -> None:
+    """Raise InputError, which names the first difference, where a dataset is not of this corpus and these settings.
+
+    Args:
+        former: the dataset.
+        corpus: what would be built; leaks are settled.
+        settings: of the build.
+        dataset: its name.
+    """
+    require_same_build(former.manifest, corpus, settings, dataset)
+    clips = {(row["split"], *names): row for names, row in former.utterances().items()}
+    held = {*clips, *(_place(row) for row in former.rejected() if row["utterance"])}
+    given = {(u.split, u.speaker, u.video, u.utterance): u for u in corpus.utterances}
+    sought = {*given, *((r.split, r.speaker, r.video, r.utterance) for r in corpus.rejected if r.utterance)}
+    if new := sorted(sought - held):
+        what = f"{len(new)} utterances of the sources are not in it (the first: {'/'.join(new[0])})"
+        raise InputError(f"{dataset}: is built already, but {what}: --extend it, {_AGAIN}")
+    if gone := sorted(held - sought):
+        what = f"{len(gone)} of its utterances are not in the sources now (the first: {'/'.join(gone[0])})"
+        raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
+    for place, row in clips.items():
+        if place in given:
+            _require_same_statements(given[place], row, dataset)
+
+
+def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], dataset: str) -> None:
+    for name in STATED:
+        # Of the files there are no fingerprints: a corpus only lists them.
+        if name != "source_xxh3" and name in row and not same_statement(row, name, getattr(utterance, name)):
+            what = f"{utterance.key}: its {name} is {getattr(utterance, name)} now, and was {row[name]}"
+            raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
+
+
+def _place(row: Mapping[str, Any]) -> _Place:
+    return row["split"], row["speaker"], row["video"], row["utterance"]
