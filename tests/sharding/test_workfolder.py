@@ -1,4 +1,4 @@
-"""A build removes what it has made and nothing else: not by a name, not through a link, not where nothing came of it."""
+"""A build removes what it has made and nothing else: not by name, not through a link, not where nothing came of it."""
 
 import shutil
 from collections.abc import Callable
