@@ -44,12 +44,13 @@ from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.probe import probe_seconds
 from sharding.ray_engine import RayEngine, require_ray
-from sharding.remote import default_scratch, remote_output
-from sharding.same import require_same
+from sharding.remote import clear_up, default_scratch, remote_output
+from sharding.same import require_same, require_same_remotely
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, is_built
 from sharding.stages import STAGES, Stage
 from sharding.stopping import stopped_in_order
+from sharding.store import Store
 from sharding.views import face_detector
 from sharding.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
 from sharding.writer import WORK_FOLDER
@@ -326,6 +327,12 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
 
 
 def _build_remotely(work: _Work, url: str, options: RemoteOptions) -> tuple[Manifest, _Outcome]:
+    store = Store(url=url, attempts=3)  # a wrong address should not take a minute to be told
+    if MANIFEST in (found := store.sizes()):
+        former = require_same_remotely(store, found, work.corpus, work.settings)
+        clear_up(store, found, options.break_lock)
+        console.print(f"{url}: is built already, nothing to do")
+        return former.manifest, None
     with remote_output(url, options.scratch, options.break_lock) as place:
         jobs = work.plan(place.folder)
         missing = place.missing(jobs)

@@ -8,10 +8,11 @@ when every shard has its receipt; dataset.json last. So a build that is killed g
 that has the same sources at the same paths.
 """
 
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from sharding.plan import ShardJob
 
 _RECEIPTS_AT_ONCE = 16
+_RECEIPT = re.compile(rf"{re.escape(WORK_FOLDER)}/(.+)-\d{{6,}}\.parquet")
+_STEM = re.compile(r"\d{6,}")  # of a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,9 @@ class RemoteOutput:
         """
         store, found = self.upload.store, self.upload.store.sizes()
         planned = {(job.split, job.stem) for job in jobs}
-        store.remove(name for name in found if not _is_planned(name, planned))
+        # A former plan's splits are known by its receipts; what lies elsewhere is not a build's.
+        splits = {split for split, _ in planned} | {name[1] for name in map(_RECEIPT.fullmatch, found) if name}
+        store.remove(name for name in found if not _is_planned(name, planned, splits))
         with ThreadPoolExecutor(_RECEIPTS_AT_ONCE) as pool:
             is_built = list(pool.map(lambda job: self._is_built(job, found), jobs))
         return [replace(job, upload=self.upload) for job, built in zip(jobs, is_built, strict=True) if not built]
@@ -118,9 +123,7 @@ class RemoteOutput:
 
     def remove_work(self) -> None:
         """Remove the receipts; the lock stays until it is let go."""
-        self.upload.store.remove(
-            name for name in self.upload.store.sizes() if name.startswith(f"{WORK_FOLDER}/") and name != LOCK
-        )
+        self.upload.store.remove(name for name in self.upload.store.sizes() if _is_receipt(name))
 
     def _is_built(self, job: "ShardJob", found: dict[str, int]) -> bool:
         name = _receipt(job.split, job.stem)
@@ -175,6 +178,21 @@ def remote_output(url: str, scratch: Path, break_lock: str | None = None) -> Ite
         shutil.rmtree(scratch / own.token, ignore_errors=True)
 
 
+def clear_up(store: Store, found: Iterable[str], break_lock: str | None = None) -> None:
+    """Remove the receipts beside a finished dataset, whose build was killed when all but that was done.
+
+    Raises:
+        InputError: another build is at work there.
+    """
+    if not any(_is_receipt(name) or name == LOCK for name in found):
+        return
+    own, _ = acquire(store, break_lock)
+    try:
+        store.remove(name for name in store.sizes() if _is_receipt(name))
+    finally:
+        release(store, own.token)
+
+
 def default_scratch() -> Path:
     """Below the system's folder for temporary files (TMPDIR)."""
     return Path(tempfile.gettempdir(), "filmstrip")
@@ -183,21 +201,28 @@ def default_scratch() -> Path:
 def _require_free(found: dict[str, int], url: str) -> None:
     if MANIFEST in found:
         raise InputError(f"{url}: a finished dataset is there: give another --output, or remove it first")
-    if found and not any(name.startswith(f"{WORK_FOLDER}/") for name in found):
+    work = [name for name in found if name.startswith(f"{WORK_FOLDER}/")]
+    if found and not work:
         raise InputError(f"{url}: holds other files: give an --output that is empty or not there")
+    if foreign := [name for name in work if name != LOCK and not _is_receipt(name)]:
+        raise InputError(f"{url}/{foreign[0]}: no build of this program made it: give another --output")
 
 
 def _receipt(split: str, stem: str) -> str:
     return f"{WORK_FOLDER}/{split}-{stem}.parquet"
 
 
-def _is_planned(name: str, planned: set[tuple[str, str]]) -> bool:
+def _is_receipt(name: str) -> bool:
+    return _RECEIPT.fullmatch(name) is not None
+
+
+def _is_planned(name: str, planned: set[tuple[str, str]], splits: set[str]) -> bool:
     """Whether an object may stay: false for a shard, index or receipt of a shard that the plan does not hold."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.rpartition(".")
     if folder == WORK_FOLDER and suffix == "parquet":
         split, _, number = stem.rpartition("-")
         return (split, number) in planned
-    if suffix in ("tar", "idx") and "/" not in folder:
+    if suffix in ("tar", "idx") and folder in splits and _STEM.fullmatch(stem):
         return (folder, stem) in planned
     return True
