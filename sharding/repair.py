@@ -6,6 +6,7 @@ dataset.json changes last; a repair that is killed before is finished by the nex
 """
 
 import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sharding.examine import ShardReport, catalog_rows, index_path
 from sharding.faults import REMAKE
 from sharding.finish import finish_split, write_rejected
 from sharding.report import Report, gaze_moments
+from sharding.workfolder import may_be_builds
 from sharding.writer import WORK_FOLDER, whole_or_absent
 
 QUARANTINE = ".quarantine"
@@ -36,7 +38,7 @@ def repair(report: Report) -> list[str]:
         raise InputError(
             f"{dataset / MANIFEST}: cannot be repaired: restore it from a copy, or build the dataset again"
         )
-    if (dataset / WORK_FOLDER).exists():
+    if may_be_builds(dataset / WORK_FOLDER):
         raise InputError(f"{dataset / WORK_FOLDER}: a build is at work here: run it to its end, then repair")
     if not any(shard.whole and shard.clips for shard in report.shards):
         raise InputError(f"{dataset}: no shard of it is whole: build the dataset again")
@@ -127,6 +129,8 @@ class _Repair:
             self._done.append(f"{source}: was not there: {why}")
             return
         target = self._quarantine / path
+        if os.path.lexists(target):  # a rename would put it in the other's place
+            raise InputError(f"{target}: is in the way: move it elsewhere, then repair again")
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         self._done.append(f"{source}: moved to {target}: {why}")

@@ -545,14 +545,16 @@ def test_what_is_built_is_not_built_again_and_what_differs_is_named(tmp_path: Pa
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in output.rglob("*")}
     assert build(corpus, output, SMALL, 2) == build(corpus, output, SMALL, 1)
     first, *others = corpus.utterances
+    (moved,) = (utterance for utterance in corpus.utterances if utterance.video == "b")
+    rest = [utterance for utterance in corpus.utterances if utterance is not moved]
     for other, message in (
         (replace(corpus, name="mine"), "was built from omg, not from mine"),
         (replace(corpus, utterances=tuple(others)), "1 of its utterances are not in the sources now .*a/utterance_1"),
         (
             replace(corpus, utterances=(*corpus.utterances, replace(first, utterance="new"))),
-            r"1 utterances of the sources are not in it .*train/a/new\): --extend it",
+            r"1 utterances of the sources are not in it .*train/a/a/new\): --extend it",
         ),
-        (replace(corpus, utterances=(replace(first, split="validation"), *others)), "1 utterances .*validation"),
+        (replace(corpus, utterances=(*rest, replace(moved, split="validation"))), "1 utterances .*validation/b/b"),
         (replace(corpus, utterances=(replace(first, emotion=6), *others)), "its emotion is 6 now, and was 0"),
     ):
         with pytest.raises(InputError, match=f"{message}.*another --output"):
