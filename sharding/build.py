@@ -279,7 +279,8 @@ _Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
 
 
 def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
-    put_right(output)
+    if not output.exists():
+        put_right(output)
     if (output / MANIFEST).exists() and not os.path.lexists(output / WORK_FOLDER):
         former = read_former(output)
         require_same(former, work.corpus, work.settings, str(output))

@@ -84,13 +84,13 @@ def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Itera
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-    except BrokenProcessPool as error:
-        time.sleep(_OWN_SIGNAL)  # a scheduler signals all processes of a job: then this one ends by the signal
-        raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
-    except BaseException:
+    except BaseException as error:
         for process in started.processes:
             if process.pid is not None:
-                process.kill()
+                process.kill()  # a worker that is stopped would not mind less
+        if isinstance(error, BrokenProcessPool):
+            time.sleep(_OWN_SIGNAL)  # a scheduler signals all processes of a job: then this one ends by the signal
+            raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)

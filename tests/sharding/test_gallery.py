@@ -3,8 +3,8 @@
 import dataclasses
 import io
 import json
-import os
 import math
+import os
 import shutil
 import tarfile
 import time
