@@ -44,12 +44,13 @@ from sharding.former import read_former
 from sharding.openface import require_openface
 from sharding.plan import ShardJob, plan_shards
 from sharding.ray_engine import RayEngine, require_ray
-from sharding.remote import default_scratch, remote_output
-from sharding.same import require_same
+from sharding.remote import clear_up, default_scratch, is_being_extended, remote_output
+from sharding.same import require_same, require_same_remotely
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard, is_built
 from sharding.stages import STAGES, Stage
 from sharding.stopping import stopped_in_order
+from sharding.store import Store
 from sharding.survey import require_all_unchanged, survey
 from sharding.views import face_detector
 from sharding.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
@@ -322,7 +323,8 @@ _Outcome = tuple[Lacks, "Speed"] | None  # None where nothing had to be built
 
 
 def _build_here(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
-    put_right(output)
+    if not output.exists():
+        put_right(output)
     if (output / MANIFEST).exists() and not os.path.lexists(output / WORK_FOLDER):
         former = read_former(output)
         require_same(former, work.corpus, work.settings, str(output))
@@ -378,6 +380,13 @@ def _extend(work: _Work, output: Path) -> tuple[Manifest, _Outcome]:
 
 
 def _build_remotely(work: _Work, url: str, options: RemoteOptions, *, extend: bool) -> tuple[Manifest, _Outcome]:
+    store = Store(url=url, attempts=3)  # a wrong address should not take a minute to be told
+    found = store.sizes()
+    if not extend and MANIFEST in found and not is_being_extended(found):
+        same = require_same_remotely(store, found, work.corpus, work.settings)
+        clear_up(store, found, options.break_lock)
+        console.print(f"{url}: is built already, nothing to do")
+        return same.manifest, None
     with remote_output(url, options.scratch, options.break_lock) as place:
         first_numbers = None
         with _mendable(options.scratch):

@@ -8,6 +8,7 @@ gone, and the lock is taken over; from elsewhere it must be broken by the holder
 
 import json
 import os
+import re
 import secrets
 import socket
 from dataclasses import asdict, dataclass
@@ -96,7 +97,11 @@ def holder_of(store: Store) -> Holder | None:
     if data is None:
         return None
     try:
-        return Holder(**json.loads(data))
+        holder = Holder(**json.loads(data))
+        # Folders are removed by it: whoever wrote the lock must not lead them anywhere.
+        if not (isinstance(holder.token, str) and re.fullmatch(r"[0-9a-f]{32}", holder.token)):
+            raise ValueError("no token of a lock")
+        return holder
     except (ValueError, TypeError) as error:
         raise InputError(f"{store.url}/{LOCK}: no lock of a build: see what it is, and remove it") from error
 

@@ -7,7 +7,6 @@ error, Ctrl-C or SIGTERM, kills its workers at once: whatever they write is whol
 import ctypes
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -72,23 +71,26 @@ def run(function: Callable[[J], R], jobs: Sequence[J], *, workers: int) -> Itera
         yield from map(function, jobs)
         return
     started = _Recorded()
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), mp_context=started, initializer=end_with_parent, initargs=(os.getpid(),)
-    )
+    # What is held back here the processes that are started inherit: Ctrl-C and a closed terminal reach all of them, and
+    # to end them is this process' affair. (Of Ctrl-C, multiprocessing's tracker of resources takes care itself.)
+    with _held_back(signal.SIGHUP):
+        pool = ProcessPoolExecutor(
+            min(workers, len(jobs)), mp_context=started, initializer=end_with_parent, initargs=(os.getpid(),)
+        )
     try:
-        with _blocked(signal.SIGINT):  # which workers inherit: Ctrl-C reaches them too, and it is this process' to end
+        with _held_back(signal.SIGINT, signal.SIGHUP):
             waiting: set[Future[R]] = {pool.submit(function, job) for job in jobs}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-    except BrokenProcessPool as error:
-        time.sleep(_OWN_SIGNAL)  # a scheduler signals all processes of a job: then this one ends by the signal
-        raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
-    except BaseException:
+    except BaseException as error:
         for process in started.processes:
             if process.pid is not None:
-                process.kill()
+                process.kill()  # a worker that is stopped would not mind less
+        if isinstance(error, BrokenProcessPool):
+            time.sleep(_OWN_SIGNAL)  # a scheduler signals all processes of a job: then this one ends by the signal
+            raise WorkerDiedError("a worker process died: was it killed, or is the memory used up?") from error
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -122,12 +124,9 @@ def end_with_parent(parent: int) -> None:
 
 
 @contextmanager
-def _blocked(number: signal.Signals) -> Iterator[None]:
-    """Hold a signal back from this thread, and from what it starts meanwhile."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # a signal's handler runs in the main thread alone
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+def _held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """Hold signals back from this thread, and from the processes that it starts meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

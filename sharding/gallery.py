@@ -19,15 +19,14 @@ import html
 import io
 import json
 import math
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -522,24 +521,28 @@ def _hash(text: str) -> str:
 def _whole_folder(output: Path) -> Iterator[Path]:
     """A folder to fill that takes its name, and an older gallery's place, when all is in it."""
     output = output.resolve()
-    replaced = output.exists() and _holds_gallery(output)
-    unfinished = output.with_name(f".{output.name}.unfinished-{os.getpid()}")
-    replaced_name = output.with_name(f".{output.name}.replaced-{os.getpid()}")
+    if output.exists():
+        _holds_gallery(output)
     try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if replaced:
-            output.replace(replaced_name)
-        unfinished.replace(output)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        # A folder of a name that nobody else has: what is removed in the end is this gallery's alone.
+        with TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as beside:
+            unfinished, replaced = Path(beside, "unfinished"), Path(beside, "replaced")
+            unfinished.mkdir()
+            yield unfinished
+            # Looked at again: making the new one took a while.
+            if output.exists() and _holds_gallery(output):
+                output.replace(replaced)
+            try:
+                unfinished.replace(output)
+            except OSError:
+                if replaced.exists():
+                    replaced.replace(output)
+                raise
     except OSError as error:
         raise InputError(
             f"{error.filename or output}: {error.strerror}: mend that, or give another --output"
         ) from error
-    finally:
-        if replaced_name.exists() and not output.exists():
-            replaced_name.replace(output)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(replaced_name, ignore_errors=True)
 
 
 def _holds_gallery(output: Path) -> bool:

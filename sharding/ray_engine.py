@@ -5,11 +5,15 @@ Ray is an extra. The workers' machines need this package too, and the same files
 
 import logging
 import os
+import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 from loaders.errors import InputError
@@ -96,6 +100,8 @@ def _connected(ray: Any, address: str | None, workers: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
+    _settle_token(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -108,11 +114,45 @@ def _connected(ray: Any, address: str | None, workers: int) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
         what = (str(error).splitlines() or [type(error).__name__])[0]
         where = "Ray could not be started" if address is None else f"--address {address}: no Ray cluster answers"
-        raise InputError(f"{where} ({what}): start one with `ray start --head`, and give its address") from error
+        mend = "start one with `ray start --head`, and give its address"
+        token = "" if address is None else "; one that wants a token finds it in ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        raise InputError(f"{where} ({what}): {mend}{token}") from error
     try:
+        _restore(before)
         yield
     finally:
         ray.shutdown()
+
+
+def _restore(handler: Any) -> None:
+    """Ray puts a handler of SIGTERM of its own in the place of any; it stays where there was none."""
+    if threading.current_thread() is threading.main_thread() and handler not in (signal.SIG_DFL, None):
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _settle_token(address: str | None) -> None:
+    """See to it that both sides of a connection know whether there is a token.
+
+    A Ray that a program starts makes up a token, and writes it into the user's home (2.60 does), where every cluster
+    that is started later takes it up; but for who gives such a cluster's address Ray does not look for a token, and he
+    is turned away. So a Ray of a run's own gets a token that is written nowhere, and to an address goes the token that
+    Ray finds. A cluster that wants none takes it as well.
+    """
+    try:
+        from ray._private.authentication import authentication_token_setup as setup
+
+        take_up = setup.maybe_enable_token_auth_if_token_available
+    except (ImportError, AttributeError):  # a Ray that knows no tokens, or keeps them elsewhere
+        return
+    found = any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if address is None and not found and not Path("~/.ray/auth_token").expanduser().exists():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    logger = setup.logger
+    before, logger.disabled = logger.disabled, True  # it warns that it does what it is told
+    try:
+        take_up(warn_if_disabled=False)
+    finally:
+        logger.disabled = before
 
 
 def _require_answer(address: str) -> None:

@@ -25,10 +25,11 @@ Programs that take a table by its name, without dataset.json, meet the former on
 """
 
 import json
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ from sharding.buildlock import LOCK, acquire, release, require_held
 from sharding.description import copy_description, named_as
 from sharding.former import Former, read_former
 from sharding.store import Store
-from sharding.writer import WORK_FOLDER, read_receipt
+from sharding.writer import LENGTHS, WORK_FOLDER, read_receipt
 
 if TYPE_CHECKING:
     from sharding.plan import ShardJob
@@ -51,6 +52,9 @@ _Place = tuple[str, str]  # of a shard: its split, and its file's name less the 
 _RECEIPTS_AT_ONCE = 16
 _CLAIMED = f"{WORK_FOLDER}/extension.json"  # the shards that an extension makes: what else lies there is not ours
 _NEXT = f"{WORK_FOLDER}/{MANIFEST}"  # the extended dataset's, for one that was killed while it was exchanged
+_RECEIPT = re.compile(rf"{re.escape(WORK_FOLDER)}/(.+)-\d{{6,}}\.parquet")
+_STAGED = re.compile(re.escape(staged("SHA256")).replace("SHA256", "[0-9a-f]{64}"))
+_STEM = re.compile(r"\d{6,}")  # of a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,9 @@ class RemoteOutput:
         store, found = self.upload.store, self.upload.store.sizes()
         planned = {(job.split, job.stem) for job in jobs}
         ours = None if former is None else self._claim(planned, found, former)
-        store.remove(name for name in found if not _is_planned(name, planned, ours))
+        # A former plan's splits are known by its receipts; what lies elsewhere is not a build's.
+        splits = {split for split, _ in planned} | {name[1] for name in map(_RECEIPT.fullmatch, found) if name}
+        store.remove(name for name in found if not _is_planned(name, planned, splits, ours))
         with ThreadPoolExecutor(_RECEIPTS_AT_ONCE) as pool:
             is_built = list(pool.map(lambda job: self._is_built(job, found), jobs))
         return [replace(job, upload=self.upload) for job, built in zip(jobs, is_built, strict=True) if not built]
@@ -239,9 +245,7 @@ class RemoteOutput:
 
     def remove_work(self) -> None:
         """Remove the receipts; the lock stays until it is let go."""
-        self.upload.store.remove(
-            name for name in self.upload.store.sizes() if name.startswith(f"{WORK_FOLDER}/") and name != LOCK
-        )
+        self.upload.store.remove(name for name in self.upload.store.sizes() if _is_work(name))
 
     def _is_built(self, job: "ShardJob", found: dict[str, int]) -> bool:
         name = _receipt(job.split, job.stem)
@@ -296,32 +300,70 @@ def remote_output(url: str, scratch: Path, break_lock: str | None = None) -> Ite
         shutil.rmtree(scratch / own.token, ignore_errors=True)
 
 
+def clear_up(store: Store, found: Iterable[str], break_lock: str | None = None) -> None:
+    """Remove the receipts beside a finished dataset, whose build was killed when all but that was done.
+
+    Raises:
+        InputError: another build is at work there.
+    """
+    if not any(_is_work(name) or name == LOCK for name in found):
+        return
+    own, _ = acquire(store, break_lock)
+    try:
+        store.remove(name for name in store.sizes() if _is_work(name))
+    finally:
+        release(store, own.token)
+
+
+def is_being_extended(found: Iterable[str]) -> bool:
+    """Whether an extension has left work beside a dataset: tables in it may be the dataset's, see above."""
+    return any(name in (_CLAIMED, _NEXT) or _STAGED.fullmatch(name) for name in found)
+
+
 def default_scratch() -> Path:
     """Below the system's folder for temporary files (TMPDIR)."""
     return Path(tempfile.gettempdir(), "filmstrip")
 
 
 def _require_free(found: dict[str, int], url: str) -> None:
-    if found and MANIFEST not in found and not any(name.startswith(f"{WORK_FOLDER}/") for name in found):
+    work = [name for name in found if name.startswith(f"{WORK_FOLDER}/")]
+    if found and MANIFEST not in found and not work:
         raise InputError(f"{url}: holds other files: give an --output that is empty or not there")
+    if foreign := [name for name in work if name != LOCK and not _is_work(name)]:
+        raise InputError(f"{url}/{foreign[0]}: no build of this program made it: give another --output")
 
 
 def _receipt(split: str, stem: str) -> str:
     return f"{WORK_FOLDER}/{split}-{stem}.parquet"
 
 
-def _is_planned(name: str, planned: set[_Place], ours: set[_Place] | None) -> bool:
+def _is_receipt(name: str) -> bool:
+    return _RECEIPT.fullmatch(name) is not None
+
+
+def _is_work(name: str) -> bool:
+    """Whether an object is one that builds and extensions put into the work folder, beside the lock."""
+    single = (_CLAIMED, _NEXT, f"{WORK_FOLDER}/{LENGTHS}")
+    return _is_receipt(name) or name in single or _STAGED.fullmatch(name) is not None
+
+
+def _is_planned(name: str, planned: set[_Place], splits: set[str], ours: set[_Place] | None) -> bool:
     """Whether an object may stay: false for a shard, index or receipt of a shard that the plan does not hold.
 
     Args:
         name: of the object.
         planned: the shards of the plan.
-        ours: the shards that may be removed; None: all.
+        splits: where builds have put shards.
+        ours: with a dataset that is extended, the shards beside it that may be removed; None: without one.
     """
     place = _place_of(name)
     if place is None or place in planned:
         return True
-    return not name.startswith(f"{WORK_FOLDER}/") and ours is not None and place not in ours
+    if name.startswith(f"{WORK_FOLDER}/"):
+        return False
+    if ours is None:
+        return place[0] not in splits or _STEM.fullmatch(place[1]) is None
+    return place not in ours
 
 
 def _place_of(name: str) -> _Place | None:

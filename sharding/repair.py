@@ -7,6 +7,7 @@ that is killed before is finished by the next one.
 """
 
 import hashlib
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sharding.faults import REMAKE
 from sharding.finish import finish_split, write_rejected
 from sharding.report import Report, gaze_moments
 from sharding.sidecars import FILE_SYSTEM
+from sharding.workfolder import may_be_builds
 from sharding.writer import WORK_FOLDER, whole_or_absent
 
 QUARANTINE = ".quarantine"
@@ -38,7 +40,7 @@ def repair(report: Report) -> list[str]:
         raise InputError(
             f"{dataset / MANIFEST}: cannot be repaired: restore it from a copy, or build the dataset again"
         )
-    if (dataset / WORK_FOLDER).exists():
+    if may_be_builds(dataset / WORK_FOLDER):
         raise InputError(f"{dataset / WORK_FOLDER}: a build is at work here: run it to its end, then repair")
     if not any(shard.whole and shard.clips for shard in report.shards):
         raise InputError(f"{dataset}: no shard of it is whole: build the dataset again")
@@ -136,6 +138,8 @@ class _Repair:
             self._done.append(f"{source}: was not there: {why}")
             return
         target = self._quarantine / path
+        if os.path.lexists(target):  # a rename would put it in the other's place
+            raise InputError(f"{target}: is in the way: move it elsewhere, then repair again")
         target.parent.mkdir(parents=True, exist_ok=True)
         source.rename(target)
         self._done.append(f"{source}: moved to {target}: {why}")

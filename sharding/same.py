@@ -7,11 +7,15 @@ large corpus that would take hours. ``--extend`` compares their fingerprints too
 from collections.abc import Mapping
 from typing import Any
 
+from loaders.dataset import MANIFEST, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.utterance import Corpus, Utterance
+from sharding.description import copied_description
+from sharding.examine import index_path
 from sharding.extend import require_same_build
 from sharding.former import STATED, Former, same_statement
 from sharding.settings import BuildSettings
+from sharding.store import Store
 
 _AGAIN = "build into another --output, or remove it first"
 _Place = tuple[str, str, str, str]  # split, speaker, video, utterance
@@ -40,6 +44,29 @@ def require_same(former: Former, corpus: Corpus, settings: BuildSettings, datase
     for place, row in clips.items():
         if place in given:
             _require_same_statements(given[place], row, dataset)
+
+
+def require_same_remotely(store: Store, found: Mapping[str, int], corpus: Corpus, settings: BuildSettings) -> Former:
+    """The finished dataset of a store, where it is of this corpus and these settings; see `require_same`.
+
+    Args:
+        store: the dataset's.
+        found: name and size of all its objects.
+        corpus: what would be built; leaks are settled.
+        settings: of the build.
+
+    Raises:
+        InputError: it is not, the message names the first difference; or an object is not as dataset.json says.
+    """
+    with copied_description(store) as copy:
+        former = Former(folder=copy, manifest=read_manifest(copy))
+        for split, entry in former.manifest.splits.items():
+            for shard in entry.shards:
+                name = f"{split}/{shard.name}"
+                if found.get(name) != shard.bytes or index_path(name) not in found:
+                    raise InputError(f"{store.url}/{name}: is not as {MANIFEST} says: run sharding/verify.py")
+        require_same(former, corpus, settings, store.url)
+    return former
 
 
 def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], dataset: str) -> None:

@@ -47,6 +47,7 @@ from sharding.shortcut import find_shortcuts, report_shortcuts
 from sharding.sidecars import owner_of
 from sharding.stopping import stopped_in_order
 from sharding.store import Store
+from sharding.workfolder import may_be_builds
 from sharding.writer import WORK_FOLDER, sha256_of
 
 _REBUILD = "build the dataset again"
@@ -215,7 +216,7 @@ def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultLi
 def _files(dataset: Path, manifest: Manifest, faults: FaultList) -> Iterator[tuple[str, bool]]:
     """Path within the dataset of everything there, and whether it is a plain file; splits' folders are looked into."""
     for entry in _listed(dataset):
-        if entry.name == WORK_FOLDER:
+        if entry.name == WORK_FOLDER and may_be_builds(Path(entry.path)):
             faults.add("extra", entry.name, "a build is at work here or was broken off", "run that build to its end")
         elif entry.name in manifest.splits and entry.is_dir(follow_symlinks=False):
             for file in _listed(Path(entry.path)):

@@ -49,6 +49,11 @@ def is_builds(work: Path) -> bool:
     return _is_folder(work) and (_read_marker(work) is not None or _has_receipts_alone(work))
 
 
+def may_be_builds(work: Path) -> bool:
+    """Whether a work folder is one of this program's, or holds nothing that would tell whose it is."""
+    return is_builds(work) or (_is_folder(work) and _is_blank(work))
+
+
 @contextmanager
 def sole_builder(output: Path, leftover: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Hold a folder for one build alone, from an empty folder or none on, or from where a build was broken off.
@@ -95,7 +100,7 @@ def _require_ours(output: Path, leftover: Callable[[], bool]) -> bool:
         return bool(names)
     # A build may be killed between any two steps: while it began, or when only the folder was still to be removed.
     at_an_end = names == {WORK_FOLDER} or MANIFEST in names
-    if not is_builds(work) and not (at_an_end and _is_folder(work) and _is_blank(work)):
+    if not (may_be_builds(work) if at_an_end else is_builds(work)):
         raise InputError(f"{work}: no build of this program made it: give another --output")
     return False
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -694,9 +695,46 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     assert "utterances rejected, too_short: 1" in done.stdout
     assert "clips/s a process: decode" in done.stdout
     assert (tmp_path / "out/dataset.json").is_file()
+    again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32,
+                "--test-fraction", 0)  # fmt: skip
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == f"{tmp_path / 'out'}: is built already, nothing to do\n"
     again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 16)
     assert (again.returncode, again.stderr.count("\n")) == (2, 1)
     assert "was built with --size 32, not 16" in again.stderr
+
+
+def test_what_is_built_is_not_built_again_and_what_differs_is_named(tmp_path: Path) -> None:
+    """A scheduler starts a job again that had ended: that is no error. Nothing is written either way."""
+    corpus = write_omg(
+        tmp_path, {"a/utterance_1": 2.0, "a/utterance_2": 2.0, "b/utterance_1": 1.0, "v/utterance_1": 2.0}
+    )
+    output = tmp_path / "out"
+    built(corpus, output)
+    assert reasons(output) == {"utterance_1": "too_short"}
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in output.rglob("*")}
+    assert build(corpus, output, SMALL, 2) == build(corpus, output, SMALL, 1)
+    first, *others = corpus.utterances
+    (moved,) = (utterance for utterance in corpus.utterances if utterance.video == "b")
+    rest = [utterance for utterance in corpus.utterances if utterance is not moved]
+    for other, message in (
+        (replace(corpus, name="mine"), "was built from omg, not from mine"),
+        (replace(corpus, utterances=tuple(others)), "1 of its utterances are not in the sources now .*a/utterance_1"),
+        (
+            replace(corpus, utterances=(*corpus.utterances, replace(first, utterance="new"))),
+            r"1 utterances of the sources are not in it .*train/a/a/new\): --extend it",
+        ),
+        (replace(corpus, utterances=(*rest, replace(moved, split="validation"))), "1 utterances .*validation/b/b"),
+        (replace(corpus, utterances=(replace(first, emotion=6), *others)), "its emotion is 6 now, and was 0"),
+    ):
+        with pytest.raises(InputError, match=f"{message}.*another --output"):
+            build(other, output, SMALL, 1)
+    with pytest.raises(InputError, match="was built with --quality 90, not 80"):
+        build(corpus, output, replace(SMALL, quality=80), 1)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in output.rglob("*")} == before
+    (output / "train/000000.tar").unlink()
+    with pytest.raises(InputError, match=r"train/000000.tar: is not as dataset.json says"):
+        build(corpus, output, SMALL, 1)
 
 
 def test_a_demo_corpus_is_made_in_a_folder_alone() -> None:

@@ -101,7 +101,9 @@ def test_where_the_store_ignores_the_condition_the_one_overwritten_learns_of_it(
 
 
 def test_something_else_in_its_place_is_left_alone(store: Store) -> None:
-    for text in (b"no json", b"[]", b'{"a": 1}', b"\xff"):
+    # A folder of the token's name would be removed with the lock: it must not lead anywhere.
+    outside = json.dumps(asdict(replace(Holder.this_process(), process=ended_process(), token="../../home"))).encode()
+    for text in (b"no json", b"[]", b'{"a": 1}', b"\xff", outside):
         store.remove([LOCK])
         store.put_new(text, LOCK)
         with pytest.raises(InputError, match="no lock of a build"):

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import shutil
 import tarfile
 import time
@@ -454,6 +455,27 @@ def test_a_folder_with_anything_else_is_refused(dataset: Path, tmp_path: Path, n
     with pytest.raises(InputError, match="holds other files"):
         write_gallery(dataset, output, GallerySettings(clips=2, pairs=0))
     assert sorted(output.rglob("*")) == before
+
+
+def test_what_others_put_there_while_a_page_is_made_stays(dataset: Path, tmp_path: Path) -> None:
+    """In the older page, which is then not replaced, and beside it, whatever its name."""
+    output = tmp_path / "page"
+    write_gallery(dataset, output, GallerySettings(clips=1, pairs=0))
+    beside = [tmp_path / f".page.{name}-{os.getpid()}/file" for name in ("unfinished", "replaced")]
+    for path in beside:
+        path.parent.mkdir()
+        path.write_text("mine")
+    before = (output / "index.html").read_bytes()
+
+    def put(done: int, total: int) -> None:
+        (output / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match="holds other files"):
+        write_gallery(dataset, output, GallerySettings(clips=2, pairs=0), progress=put)
+    assert (output / "index.html").read_bytes() == before
+    assert (output / "notes.txt").read_text() == "mine"
+    assert all(path.read_text() == "mine" for path in beside)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_somebody_elses_page_is_refused(dataset: Path, tmp_path: Path) -> None:

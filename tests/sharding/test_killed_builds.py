@@ -21,6 +21,7 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.settings import BuildSettings
 from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
+from tests.processes import children, ended
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
@@ -114,6 +115,58 @@ def test_killed_at_random_moments_a_build_ends_the_same(source: Path, whole: Pat
     Run(source, output, 2).end()
     assert digests(output) == expected
     print(f"{kills} kills, {len(states)} states of the folder")
+
+
+def test_killed_alone_a_build_leaves_no_process_and_ends_the_same(
+    source: Path, whole: Path, tmp_path: Path, full: bool
+) -> None:
+    """``kill -9`` of the parent and of nothing else, as the OOM killer does it: its workers go with it.
+
+    2 kills; with ``--full`` 20.
+    """
+    output, expected = tmp_path / "dataset", digests(whole)
+    draw = random.Random(21)
+    kills = workers = 0
+    while kills < (20 if full else 2):
+        run = Run(source, output, 2)
+        time.sleep(draw.uniform(0, 3))
+        there = children(run.process.pid)
+        run.process.kill()
+        run.process.communicate()  # which ends when the last of them has let go of the error output
+        ended(there)
+        if run.process.returncode == 0:  # it was faster
+            assert digests(output) == expected
+            shutil.rmtree(output)
+            continue
+        kills += 1
+        workers += len(there)
+    Run(source, output, 2).end()
+    assert digests(output) == expected
+    print(f"{kills} kills, {workers} processes that went with them")
+
+
+@pytest.mark.parametrize(("number", "everyone"), [("TERM", False), ("TERM", True), ("INT", True), ("HUP", True)])
+def test_told_to_stop_it_ends_in_order(source: Path, whole: Path, tmp_path: Path, number: str, everyone: bool) -> None:
+    """A line, a status, no process, nothing half-written; a scheduler signals the workers too, as Ctrl-C does."""
+    output = tmp_path / "dataset"
+    run = Run(source, output, 2)
+    until = time.monotonic() + 30
+    while not (there := children(run.process.pid)) or not list(output.glob("train/.*.tar.*")):
+        assert time.monotonic() < until
+        assert run.process.poll() is None
+    asked = getattr(signal, f"SIG{number}")
+    began = time.monotonic()
+    (os.killpg if everyone else os.kill)(run.process.pid, asked)
+    _, errors = run.process.communicate(timeout=20)
+    assert time.monotonic() - began < 10  # not as long as a shard may take
+    assert run.process.returncode == 128 + asked
+    said = "interrupted" if number == "INT" else f"stopped by SIG{number}"
+    assert errors == f"{said}: run it again, it goes on from here\n"
+    ended(there)
+    assert not [path for path in output.rglob(".*") if path.name != ".build"]
+    if not everyone:
+        Run(source, output, 2).end()
+        assert digests(output) == digests(whole)
 
 
 def test_killed_while_it_cleared_up_it_is_finished(

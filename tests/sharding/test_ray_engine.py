@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,17 +19,32 @@ from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import LocalEngine, WorkerDiedError
 from sharding.ray_engine import RayEngine, require_ray
 from sharding.settings import BuildSettings
+from sharding.stopping import raise_stopped
 from tests.films import shades, write_film
 
 ray = pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 ROOT = Path(__file__).parents[2]
 
 
-def test_without_an_address_a_ray_is_started_for_the_run_alone() -> None:
-    """Before the other tests: a Ray that this process is connected to would be used."""
+def test_without_an_address_a_ray_is_started_for_the_run_alone(tmp_path: Path) -> None:
+    """Before the other tests: a Ray that this process is connected to would be used.
+
+    Nothing of it stays in the user's home: a token there would be asked of who connects to the next cluster. A handler
+    of SIGTERM that was there is there again.
+    """
     assert not ray.is_initialized()
-    assert list(RayEngine(workers=1).run(math.sqrt, [4.0])) == [2.0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        before = signal.signal(signal.SIGTERM, raise_stopped)
+        try:
+            results = RayEngine(workers=1).run(math.sqrt, [4.0])
+            assert next(results) == 2.0
+            assert signal.getsignal(signal.SIGTERM) is raise_stopped
+            assert list(results) == []
+        finally:
+            signal.signal(signal.SIGTERM, before)
     assert not ray.is_initialized()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +53,7 @@ def cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # for the workers, that they find this module
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(
             address="local", num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False,
             logging_level="error",
@@ -94,7 +111,10 @@ def test_a_job_that_kills_every_worker_is_told(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_as_without_ray(cluster: str, tmp_path: Path) -> None:
-    """Once with the process' own Ray, once from the command line, by the cluster's address."""
+    """Once with the process' own Ray, once from the command line, by the cluster's address.
+
+    The cluster wants a token, which Ray has written where it always does.
+    """
     for number in range(34):
         write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", 0.5, fps=10, picture=shades(16, 16))
     corpus = read_voxceleb(VoxcelebSources(source=tmp_path / "mp4", test_fraction=0.0))
@@ -108,7 +128,12 @@ def test_the_same_bytes_as_without_ray(cluster: str, tmp_path: Path) -> None:
         *("--source", str(tmp_path / "mp4"), "--output", str(tmp_path / "addressed"), "--test-fraction", "0"),
         *("--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT)
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text(os.environ["RAY_AUTH_TOKEN"])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment["HOME"] = str(tmp_path / "home")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "addressed") == digests(tmp_path / "local")
 

@@ -99,6 +99,33 @@ def test_what_is_built_already_is_not_built_again(
     assert {path for method, path in s3.requests if method == "PUT"} == {f"{url.removeprefix('s3:/')}/{LOCK}"}
     with pytest.raises(InputError, match=f"{url}: was built with --quality 90, not 80"):
         build(corpus_of(films), Path(url), replace(SETTINGS, quality=80), 1, remote=RemoteOptions(scratch=tmp_path))
+    # A job that is started again finds nothing to do; where something differs it is named, and nothing is touched.
+    writes = s3.puts(".")
+    again = command(films, url, tmp_path / "scratch")
+    done = subprocess.run(again, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "is built already, nothing to do" in done.stdout
+    other = BuildSettings(size=32, fps=2.0, clip_seconds=1.0)
+    with pytest.raises(InputError, match=f"{url}: was built with --size 16, not 32"):
+        build(corpus_of(films), Path(url), other, 1, remote=RemoteOptions(scratch=tmp_path))
+    part = corpus_of(films)
+    part = replace(part, utterances=part.utterances[1:])
+    with pytest.raises(InputError, match=f"{url}: is built already, but 1 of its utterances are not in the sources"):
+        build(part, Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path))
+    assert s3.puts(".") == writes
+    assert digests(url) == local
+
+
+def test_what_a_build_has_left_beside_the_finished_dataset_goes(
+    films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed after dataset.json was there."""
+    monkeypatch.setattr("sharding.remote.RemoteOutput.remove_work", lambda self: None)
+    options = RemoteOptions(scratch=tmp_path / "scratch")
+    build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
+    monkeypatch.undo()
+    assert any(name.startswith(".build/") for name in Store(url=url).sizes())
+    build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
     assert digests(url) == local
 
 
@@ -240,6 +267,32 @@ def test_something_else_at_the_url_is_left_alone(films: Path, url: str, s3: S3, 
     with pytest.raises(InputError, match="holds other files"):
         build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path / "scratch"))
     assert Store(url=url).sizes() == {"thesis.pdf": 4}
+    # What another tool calls .build makes none of it a build's.
+    Store(url=url).put(tmp_path / "thesis.pdf", ".build/debug/a.o")
+    Store(url=url).put(tmp_path / "thesis.pdf", "data/000000.tar")
+    before = Store(url=url).sizes()
+    with pytest.raises(InputError, match="no build of this program made it"):
+        build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path / "scratch"))
+    assert Store(url=url).sizes() == before
+
+
+def test_a_build_that_goes_on_removes_only_what_it_could_have_made(
+    films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine").write_bytes(b"mine")
+    options = RemoteOptions(scratch=tmp_path / "scratch")
+    monkeypatch.setattr("sharding.build.finish_dataset", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
+    monkeypatch.undo()
+    for name in ("data/000000.tar", "train/mine.tar", "train/000099.tar"):
+        Store(url=url).put(tmp_path / "mine", name)
+    build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
+    mine = hashlib.sha256(b"mine").hexdigest()
+    assert digests(url) == {**local, "data/000000.tar": mine, "train/mine.tar": mine}
 
 
 def test_a_corpus_that_gives_nothing_leaves_nothing_there(url: str, s3: S3, tmp_path: Path) -> None:

@@ -1,18 +1,23 @@
 """A build removes what it has made and nothing else: not by name, not through a link, not where nothing came of it."""
 
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loaders.errors import InputError
+from sharding import exchange as exchanging
 from sharding.build import build
 from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engine import LocalEngine
 from sharding.finish import NothingBuiltError
 from sharding.plan import ShardJob, plan_shards
+from sharding.repair import repair
 from sharding.settings import BuildSettings
 from sharding.shard import build_shard
 from sharding.survey import survey
@@ -308,4 +313,112 @@ def test_killed_anywhere_while_it_clears_up_it_is_gone_on_with(
             assert (output / ".build").exists()
     build(corpus, output, SETTINGS, 1)
     assert not (output / ".build").exists()
+    assert verify(output).is_whole
+
+
+# Beside a finished dataset --------------------------------------------------------------------------------------------
+
+
+def test_a_work_folder_of_another_tool_in_a_dataset_is_no_build(corpus: Corpus, tmp_path: Path) -> None:
+    """It is refused by a build, and put aside by a repair, which a build's own would stop."""
+    output = tmp_path / "output"
+    build(corpus, output, SETTINGS, 1)
+    before = everything(output)
+    swift(output)
+    with pytest.raises(InputError, match="no build of this program made it"):
+        build(corpus, output, SETTINGS, 1)
+    report = verify(output)
+    assert [(fault.kind, fault.path) for fault in report.faults] == [("extra", ".build")]
+    repair(report)
+    assert (output / ".quarantine/1/.build/debug/a.o").read_text() == "object"
+    shutil.rmtree(output / ".quarantine")
+    assert everything(output) == before
+    with sole_builder(output / "../other"):
+        shutil.copytree(output / "../other/.build", output / ".build")
+    with pytest.raises(InputError, match="a build is at work here"):
+        repair(verify(output))
+
+
+def extension_of(corpus: Corpus, output: Path) -> Path:
+    """A dataset of half of the corpus; where its extension is made."""
+    build(Corpus(name=corpus.name, utterances=corpus.utterances[::2]), output, SETTINGS, 1)
+    return output.with_name(f".{output.name}.extension")
+
+
+def test_an_extensions_folder_that_is_somebody_elses_is_refused_and_not_touched(corpus: Corpus, tmp_path: Path) -> None:
+    folder = extension_of(corpus, tmp_path / "output")
+    swift(folder)
+    (folder / ".dataset").mkdir()
+    (folder / ".dataset/precious").write_text("precious")
+    (folder / ".former").mkdir()
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="no build of this program made it"):
+        build(corpus, tmp_path / "output", SETTINGS, 1, extend=True)
+    shutil.rmtree(folder / ".build")
+    before = everything(tmp_path)
+    with pytest.raises(InputError, match="holds other files"):
+        build(corpus, tmp_path / "output", SETTINGS, 1, extend=True)
+    assert everything(tmp_path) == before
+    (tmp_path / "output").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="no such folder"):
+        build(corpus, tmp_path / "output", SETTINGS, 1, extend=True)
+    assert (folder / ".former").is_dir()  # it is not taken for a dataset that was about to be replaced
+
+
+def test_an_extension_that_was_killed_clearing_up_is_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
+    """By a version that removed first what told whose the folder was: the dataset holds all that is left in it."""
+    output = tmp_path / "output"
+    folder = extension_of(corpus, output)
+    shutil.copytree(output, tmp_path / "former")
+    build(corpus, output, SETTINGS, 1, extend=True)
+    extended = everything(output)
+    (folder / ".dataset/train").mkdir(parents=True)
+    shutil.copy(tmp_path / "former/train/000000.tar", folder / ".dataset/train")
+    shutil.copy(tmp_path / "former/train/clips.parquet", folder / ".dataset/train")
+    build(corpus, output, SETTINGS, 1, extend=True)
+    assert not folder.exists()
+    assert everything(output) == extended
+    (folder / ".dataset/train").mkdir(parents=True)
+    (folder / ".dataset/train/000000.tar").write_text("another shard")
+    with pytest.raises(InputError, match="holds other files"):
+        build(corpus, output, SETTINGS, 1, extend=True)
+    assert (folder / ".dataset/train/000000.tar").read_text() == "another shard"
+
+
+@pytest.mark.parametrize("steps", [0, 3, 6, 9])
+def test_an_extension_killed_anywhere_while_it_clears_up_is_gone_on_with(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    output, left = tmp_path / "output", steps
+    folder = extension_of(corpus, output)
+    names = ("unlink", "rmdir")
+    real = {name: getattr(os, name) for name in names}
+
+    def stopping(name: str) -> Callable[..., None]:
+        def step(*arguments: Any, **options: Any) -> None:
+            nonlocal left
+            if exchanged:
+                if not left:
+                    raise KeyboardInterrupt
+                left -= 1
+            real[name](*arguments, **options)
+
+        return step
+
+    exchanged: list[bool] = []
+
+    def exchange(one: Path, other: Path) -> bool:
+        exchanged.append(exchanging.exchange(one, other))
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sharding.extend.exchange", exchange)
+        for name in names:
+            patch.setattr(os, name, stopping(name))
+        with suppress(KeyboardInterrupt):
+            build(corpus, output, SETTINGS, 1, extend=True)
+    extended = everything(output)
+    build(corpus, output, SETTINGS, 1, extend=True)
+    assert not folder.exists()
+    assert everything(output) == extended
     assert verify(output).is_whole
