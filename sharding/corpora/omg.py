@@ -72,7 +72,7 @@ def read_omg(
     if openface is not None:
         utterances, refused = _without_refused_tables(utterances, openface, follow_links)
         notes += refused
-        notes.append(count_tables(utterances, openface, ["<video>/<utterance>.csv", "<video>_<utterance>.csv"]))
+        notes.append(count_tables(utterances, openface, _TABLES, refused))
     kept: list[Utterance] = []
     rejected: list[Rejection] = []
     for utterance in utterances:
@@ -98,6 +98,9 @@ def read_omg(
         absent=absent,
         video_names="corpus",  # the video is who is known
     )
+
+
+_TABLES = ("<video>/<utterance>.csv", "<video>_<utterance>.csv")
 
 
 def _without_refused_tables(

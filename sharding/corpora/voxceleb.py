@@ -387,7 +387,7 @@ def _with_tables(
     notes = tree.notes(f"--openface {readable(openface)}", _LAYOUT["openface"])
     notes += _several_notes(files, openface, "tables")
     names = ["<speaker>/<video>/<utterance>.csv below any folders", "<speaker>_<video>_<utterance>.csv"]
-    notes.append(count_tables(with_tables, openface, names))
+    notes.append(count_tables(with_tables, openface, names, notes))
     return with_tables, notes
 
 

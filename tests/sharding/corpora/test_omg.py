@@ -136,11 +136,14 @@ def test_a_table_of_gaze_that_lies_elsewhere_is_not_used(tmp_path: Path) -> None
     (tmp_path / "csv").mkdir()
     (tmp_path / "elsewhere.csv").touch()
     (tmp_path / "csv/a1_utterance_1.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(InputError, match=r"none of 2 utterances has a table there.*--follow-links"):
+        read(tmp_path, tmp_path / "csv")
+    (tmp_path / "csv/b2_utterance_1.csv").touch()
     corpus = read(tmp_path, tmp_path / "csv")
-    assert [u.gaze_path for u in corpus.utterances] == [None, None]
+    assert [u.gaze_path for u in corpus.utterances] == [None, tmp_path / "csv/b2_utterance_1.csv"]
     assert any("1 tables were left out as outside_source: --follow-links" in note for note in corpus.notes)
     followed = read(tmp_path, tmp_path / "csv", follow_links=True)
-    assert [u.gaze_path for u in followed.utterances] == [tmp_path / "csv/a1_utterance_1.csv", None]
+    assert [u.gaze_path for u in followed.utterances] == sorted((tmp_path / "csv").iterdir())
 
 
 def test_files_that_are_none_are_rejected(tmp_path: Path) -> None:

@@ -210,15 +210,20 @@ def test_sound_boxes_and_tables_that_are_links_out_of_their_trees(tmp_path: Path
     source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4")
     audio = links(tree(tmp_path / "wav", "id1/v/2.wav"), tmp_path / "annex", "id1/v/1.wav")
     openface = links(tmp_path / "csv", tmp_path / "annex", "id1/v/2.csv")
+    with pytest.raises(InputError, match=r"none of 1 utterances has a table there.*--follow-links"):
+        read_voxceleb(VoxcelebSources(source=source, audio=audio, openface=openface))
+    tree(source, "id1/v/3.mp4")
+    tree(audio, "id1/v/3.wav")
+    tree(openface, "id1/v/3.csv")
     sources = VoxcelebSources(source=source, audio=audio, openface=openface)
     corpus = read_voxceleb(sources)
-    assert names(corpus) == [("id1", "v", "2")]
+    assert names(corpus) == [("id1", "v", "2"), ("id1", "v", "3")]
     assert [(r.utterance, r.reason) for r in corpus.rejected] == [("1", "outside_source")]
-    assert only(corpus).gaze_path is None
+    assert [u.gaze_path for u in corpus.utterances] == [None, openface / "id1/v/3.csv"]
     assert sum("--follow-links" in note for note in corpus.notes) == 2
     followed = read_voxceleb(VoxcelebSources(source=source, audio=audio, openface=openface, follow_links=True))
-    assert [u.audio_path for u in followed.utterances] == [audio / "id1/v/1.wav", audio / "id1/v/2.wav"]
-    assert [u.gaze_path for u in followed.utterances] == [None, openface / "id1/v/2.csv"]
+    assert [u.audio_path for u in followed.utterances] == [audio / f"id1/v/{number}.wav" for number in (1, 2, 3)]
+    assert [u.gaze_path for u in followed.utterances] == [None, openface / "id1/v/2.csv", openface / "id1/v/3.csv"]
     assert followed.rejected == ()
 
 
@@ -248,7 +253,9 @@ def test_following_links_in_a_store_is_refused() -> None:
 
 
 def test_a_file_without_a_reader_is_no_utterance_wherever_it_lies(tmp_path: Path) -> None:
-    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4")
+    source = tree(tmp_path / "mp4", "id1/v/1.mp4", "id1/v/2.mp4", "id1/v/5.mp4")
+    tree(tmp_path / "csv", "id1_v_5.csv")
+    tree(tmp_path / "wav", "id1/v/5.wav")
     pipes = [
         pipe(source / "id1/v/2.mp4"),
         pipe(tmp_path / "wav/id1/v/1.wav"),
@@ -260,7 +267,7 @@ def test_a_file_without_a_reader_is_no_utterance_wherever_it_lies(tmp_path: Path
 
     corpus = read(openface=tmp_path / "csv")
     assert [(r.utterance, r.reason) for r in corpus.rejected] == [("2", "not_a_file")]
-    assert only(corpus).gaze_path is None
+    assert [u.gaze_path for u in corpus.utterances] == [None, tmp_path / "csv/id1_v_5.csv"]
     assert any("--openface" in note and "1 left out as not_a_file" in note for note in corpus.notes)
     assert {r.reason for r in read(audio=tmp_path / "wav").rejected} == {"not_a_file"}
     boxes = tree(tmp_path / "boxes", "id1/v/1.txt", "id1/2/1.txt")
