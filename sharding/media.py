@@ -51,6 +51,7 @@ AUDIO_GAP = 0.02
 
 _LATE, _LATE_AT_FIRST = 0.05, 4  # pictures that may come late: this part, or so many until a decoder knows the order
 _DEEPEST = 16  # pictures: codecs reorder no further
+_LEFT_OUT = 0.1  # part of an MPEG program stream that may lack pictures: a broadcast that was lost for a moment
 _ANY_RATE = 16_000
 
 _AUDIO_BATCH = 64  # audio frames that are resampled in one go
@@ -590,7 +591,7 @@ def lasting_seconds(container: InputContainer, limit: float) -> float:
                 return max(stated, seconds)
     except av.FFmpegError:
         pass  # decoding will say so
-    return seconds
+    return seconds or stated
 
 
 def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream:
@@ -635,7 +636,7 @@ def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFram
                 repeats.clear()
                 yield packet
             elif packet.pts is not None and stream.type == "video":
-                repeats.append(packet.pts)
+                repeats.append(packet.pts)  # the picture stays, until the next
 
     try:
         packets = with_data()
@@ -657,13 +658,16 @@ def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFram
             packet = following
         for frame in cast(list[VideoFrame | AudioFrame], stream.decode(None)):
             # Behind a packet that was cut off, others are missing: pictures that were to be shown between these, too.
-            if frame.is_corrupt or (not whole and times.lacks_before(frame)):
-                return
+            if frame.is_corrupt or times.unknown(frame) or (not whole and times.lacks_before(frame)):
+                repeats.clear()
+                break
             times.complete(frame, None)
             yield frame
         if frame is not None:
             for frame.pts in repeats:
                 yield frame
+        if container.format.name == "mpeg":  # FFmpeg makes up the times in between, as if nothing were left out
+            times.require_even()
     except av.FFmpegError as error:
         last = frame.time or 0.0 if frame is not None else 0.0
         raise MediaError("undecodable", f"its {stream.type} fails after {last:.2f} s: {error.strerror}") from error
@@ -680,7 +684,22 @@ class _Times:
     def __init__(self, stream: VideoStream | AudioStream) -> None:
         self._video = stream if isinstance(stream, VideoStream) else None
         self._due: int | None = None  # when the next picture follows on
+        self._decoded: int | None = None  # when the packet before was to be decoded
+        self._steps: set[int] = set()  # between such times
+        self._counted = 0  # pictures in a row whose times are not even those of their packets
         self._step = 1
+        self._first: int | None = None
+        self._left_out = 0  # between pictures
+
+    def require_even(self) -> None:
+        """For a container that gives some pictures times, from which the others follow on: refuse where they do not."""
+        if self._video is None or self._first is None or self._due is None:
+            return
+        unknown = (
+            self._video.codec_context.name == "mpeg4"
+        )  # each has its time in its own data, which FFmpeg passes over
+        if unknown or self._left_out > _LEFT_OUT * (self._due - self._first):
+            raise MediaError("clock", "not all of its pictures have times, and they do not follow on from each other")
 
     def complete(self, frame: VideoFrame | AudioFrame, packet: "Packet[Stream] | None") -> None:
         """Give the frame a time where it has none. packet: the one after which it was decoded; None: the last."""
@@ -689,14 +708,27 @@ class _Times:
         usual = self._video.average_rate or self._video.guessed_rate or 25
         self._step = cast(VideoFrame, frame).duration or self._step
         self._step = self._step if self._step > 1 else max(1, round(1 / (usual * (self._video.time_base or 1))))
-        if frame.pts is None:
+        due, given = self._due, frame.pts
+        if given is None:
             decoded = None if packet is None else packet.dts
-            if decoded is not None and (self._due is None or not -_DEEPEST * self._step < decoded - self._due < 0):
-                frame.pts = decoded
-            else:
-                frame.pts = self._due
+            if decoded is not None and self._decoded is not None:
+                self._steps.add(decoded - self._decoded)
+            self._decoded = decoded
+            frame.pts = decoded if decoded is not None and (due is None or decoded > due - self._step) else due
+            self._counted += decoded is None
+        elif due is not None:
+            off = given - due
+            if self._counted and (off > self._step or -_DEEPEST * self._step < off < -self._step):
+                raise MediaError("clock", f"{self._counted} pictures without times do not fit between the others")
+            self._counted = 0
+            self._left_out += off if off > self._step // 2 else 0
         if frame.pts is not None:
+            self._first = frame.pts if self._first is None else self._first
             self._due = frame.pts + self._step
+
+    def unknown(self, frame: VideoFrame | AudioFrame) -> bool:
+        """Whether nothing says when a frame that was held back to the end is to be shown."""
+        return frame.pts is None and len(self._steps) > 1
 
     def lacks_before(self, frame: VideoFrame | AudioFrame) -> bool:
         """Whether the frame begins so late after the one before that another was between them."""
