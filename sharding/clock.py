@@ -18,9 +18,12 @@ JUMP = 1.0
 a shorter gap, of a broadcast that was lost for a moment, is time that passed, and stays."""
 
 BACK = 0.1
-"""Seconds. A clock that goes back by more has begun anew; by less, a stamp was rounded, or a picture came late."""
+"""Seconds. A clock that goes back by more has begun anew; by less, a stamp was rounded. Pictures of a slow rate may
+come late by more, up to `LATE`: decoders learn while decoding how far a stream reorders."""
 
-_REORDERED = 4  # pictures by which one may come late: decoders learn while decoding how far a stream reorders
+LATE = 0.4
+_REORDERED = 4  # pictures
+_SHOWN = 0.1  # seconds that are left to the last picture before a jump, or less
 
 
 class ClockError(Exception):
@@ -61,14 +64,15 @@ class JoinedClock:
         if not self.spans:
             self.spans.append((start, start))
         first, newest = self.spans[-1]
-        if start < newest - max(BACK, _REORDERED * usual):
+        if start < newest - min(max(BACK, _REORDERED * usual), LATE):
             stops = newest + self._stays
             self._go_on(
                 stops, replace(self._now, era=self._now.era + 1, begin=start, shift=self._now.shift + stops - start)
             )
             self.spans.append((start, start))
         else:
-            self._leave_out(newest + min(self._stays, usual), start)
+            # In MP4 the picture before a jump is said to last until after it.
+            self._leave_out(newest + min(self._stays, usual, _SHOWN), start)
             self.late += start < newest
             self.spans[-1] = first, max(newest, start)
         if start >= self.spans[-1][1]:

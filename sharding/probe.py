@@ -11,7 +11,6 @@ from sharding.corpora.utterance import Utterance
 from sharding.media import lasting_seconds
 from sharding.sources import looked_into
 
-
 _PLAUSIBLE = 600.0  # seconds: what states more is looked at, because clocks jump, or do not start at 0
 
 
