@@ -612,7 +612,7 @@ def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf
         return
     with _blamed("it does not seek"):
         container.seek(math.floor(begin / tick), stream=stream)
-    decoded = _decoded_on(container, stream)
+    decoded = _decoded_on(container, stream, landing=True)
     landed = next(decoded, None)
     if landed is not None and landed.pts is not None and landed.pts * tick <= begin + ON_TIME:
         yield landed
@@ -623,8 +623,11 @@ def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf
         yield from _decoded_on(again, _stream(again, cast(Literal["video", "audio"], stream.type)))
 
 
-def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFrame | AudioFrame]:
-    """What a stream decodes to, its pictures with times. A last packet that is cut off does not count."""
+def _decoded_on(container: InputContainer, stream: Stream, landing: bool = False) -> Iterator[VideoFrame | AudioFrame]:
+    """What a stream decodes to, its pictures with times. A last packet that is cut off does not count.
+
+    landing: after a seek, which may lead into the middle of a packet: what fails at first does not count either.
+    """
     stream = cast(VideoStream | AudioStream, stream)
     frame: VideoFrame | AudioFrame | None = None
     times, whole = _Times(stream), True
@@ -647,9 +650,10 @@ def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFram
                 whole = following is not None or not packet.is_corrupt
                 decoded = packet.decode() if whole else []
             except av.FFmpegError:
-                if following is not None:
+                landed_within = landing and frame is None
+                if following is not None and not landed_within:
                     raise
-                decoded, whole = [], False
+                decoded, whole = [], following is not None
             for frame in cast(list[VideoFrame | AudioFrame], decoded):
                 if following is None and frame.is_corrupt:
                     return
