@@ -20,7 +20,6 @@ from typing import Literal, TypeVar, cast
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
 from av.buffer import Buffer
 from av.container import Flags, InputContainer
 from av.filter import Graph
@@ -628,53 +627,86 @@ def _decoded_on(container: InputContainer, stream: Stream, landing: bool = False
 
     landing: after a seek, which may lead into the middle of a packet: what fails at first does not count either.
     """
-    stream = cast(VideoStream | AudioStream, stream)
-    frame: VideoFrame | AudioFrame | None = None
-    times, whole = _Times(stream), True
-    repeats: list[int] = []  # times at which the last picture comes again
+    decoder = _Decoder(container, stream, landing)
+    if not isinstance(stream, VideoStream):
+        yield from (frame for frame, _ in decoder.frames())
+        return
+    times, last = _Times(stream), None
+    for frame, packet in times.checked(decoder):
+        # Behind a packet that was cut off, others are missing: pictures that were to be shown between these, too.
+        if packet is None and (times.unknown(frame) or (not decoder.whole and times.lacks_before(frame))):
+            decoder.repeats.clear()
+            break
+        times.complete(frame, packet)
+        last = frame
+        yield frame
+    if last is not None:
+        for last.pts in decoder.repeats:
+            yield last
+    if container.format.name == "mpeg":  # FFmpeg makes up the times in between, as if nothing were left out
+        times.require_even()
 
-    def with_data() -> "Iterator[Packet[Stream]]":
-        for packet in container.demux(stream):
-            if packet.size:
-                repeats.clear()
-                yield packet
-            elif packet.pts is not None and stream.type == "video":
-                repeats.append(packet.pts)  # the picture stays, until the next
 
-    try:
-        packets = with_data()
-        packet = next(packets, None)
-        while packet is not None:
-            following = next(packets, None)
-            try:
-                whole = following is not None or not packet.is_corrupt
-                decoded = packet.decode() if whole else []
-            except av.FFmpegError:
-                landed_within = landing and frame is None
-                if following is not None and not landed_within:
-                    raise
-                decoded, whole = [], following is not None
-            for frame in cast(list[VideoFrame | AudioFrame], decoded):
-                if following is None and frame.is_corrupt:
+_Picture = tuple[VideoFrame, "Packet[Stream] | None"]  # and the packet after which it was decoded; None: the last
+_Frame = tuple[VideoFrame | AudioFrame, "Packet[Stream] | None"]
+
+
+@dataclass(slots=True)
+class _Decoder:
+    """What a stream's packets decode to, but for one at its end that is cut off."""
+
+    container: InputContainer
+    stream: Stream
+    landing: bool
+    whole: bool = True  # its last packet is
+    repeats: list[int] = field(default_factory=list)  # times at which the last picture comes again
+    in_order: bool = True  # the packets' times of showing rise
+    newest: float = -math.inf
+    left_out: bool = False  # a packet is not to be shown, for it comes before its stream's beginning
+
+    def frames(self) -> Iterator[_Frame]:
+        """Each with the packet after which it was decoded; None: after the last."""
+        frame: VideoFrame | AudioFrame | None = None
+        try:
+            packets = self._packets()
+            packet = next(packets, None)
+            while packet is not None:
+                following = next(packets, None)
+                decoded = self._frames_of(packet, first=frame is None, last=following is None)
+                for frame in decoded:
+                    if following is None and frame.is_corrupt:
+                        return
+                    yield frame, packet
+                packet = following
+            for frame in cast(list[VideoFrame | AudioFrame], cast(VideoStream, self.stream).decode(None)):
+                if frame.is_corrupt:
                     return
-                times.complete(frame, packet)
-                yield frame
-            packet = following
-        for frame in cast(list[VideoFrame | AudioFrame], stream.decode(None)):
-            # Behind a packet that was cut off, others are missing: pictures that were to be shown between these, too.
-            if frame.is_corrupt or times.unknown(frame) or (not whole and times.lacks_before(frame)):
-                repeats.clear()
-                break
-            times.complete(frame, None)
-            yield frame
-        if frame is not None:
-            for frame.pts in repeats:
-                yield frame
-        if container.format.name == "mpeg":  # FFmpeg makes up the times in between, as if nothing were left out
-            times.require_even()
-    except av.FFmpegError as error:
-        last = frame.time or 0.0 if frame is not None else 0.0
-        raise MediaError("undecodable", f"its {stream.type} fails after {last:.2f} s: {error.strerror}") from error
+                yield frame, None
+        except av.FFmpegError as error:
+            last = frame.time or 0.0 if frame is not None else 0.0
+            what = f"its {self.stream.type} fails after {last:.2f} s: {error.strerror}"
+            raise MediaError("undecodable", what) from error
+
+    def _packets(self) -> "Iterator[Packet[Stream]]":
+        for packet in self.container.demux(self.stream):
+            if packet.size:
+                self.repeats.clear()
+                self.in_order = self.in_order and packet.pts is not None and packet.pts >= self.newest
+                self.newest = packet.pts or 0
+                self.left_out = self.left_out or packet.is_discard
+                yield packet
+            elif packet.pts is not None and self.stream.type == "video":
+                self.repeats.append(packet.pts)  # the picture stays, until the next
+
+    def _frames_of(self, packet: "Packet[Stream]", *, first: bool, last: bool) -> list[VideoFrame | AudioFrame]:
+        self.whole = not (last and packet.is_corrupt)
+        try:
+            return cast(list[VideoFrame | AudioFrame], packet.decode()) if self.whole else []
+        except av.FFmpegError:
+            if not last and not (self.landing and first):
+                raise
+            self.whole = not last
+            return []
 
 
 class _Times:
@@ -685,8 +717,8 @@ class _Times:
     end, and those that come all at once, follow on from each other.
     """
 
-    def __init__(self, stream: VideoStream | AudioStream) -> None:
-        self._video = stream if isinstance(stream, VideoStream) else None
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
         self._due: int | None = None  # when the next picture follows on
         self._decoded: int | None = None  # when the packet before was to be decoded
         self._steps: set[int] = set()  # between such times
@@ -694,25 +726,45 @@ class _Times:
         self._step = 1
         self._first: int | None = None
         self._left_out = 0  # between pictures
+        self._none_given = False
+
+    def checked(self, decoder: _Decoder) -> Iterator[_Picture]:
+        """The pictures, once it is known whether their times are theirs.
+
+        What was copied from AVI into another container says of showing what AVI said of decoding. Matroska keeps no
+        other times: there it cannot be told what came of them.
+        """
+        frames = cast(Iterator[_Picture], decoder.frames())
+        ahead: list[_Picture] = []
+        if self._stream.codec_context.has_b_frames and "matroska" not in decoder.container.format.name:
+            for picture in frames:
+                ahead.append(picture)
+                if not decoder.in_order:
+                    break
+                if len(ahead) == _DEEPEST:
+                    shown = [frame.pts or 0 for frame, _ in ahead]
+                    self._none_given = shown != sorted(shown)
+                    break
+        if self._none_given and decoder.left_out:
+            raise MediaError("clock", "its pictures have the times at which they are decoded")
+        yield from ahead
+        yield from frames
 
     def require_even(self) -> None:
         """For a container that gives some pictures times, from which the others follow on: refuse where they do not."""
-        if self._video is None or self._first is None or self._due is None:
+        if self._first is None or self._due is None:
             return
-        unknown = (
-            self._video.codec_context.name == "mpeg4"
-        )  # each has its time in its own data, which FFmpeg passes over
+        # MPEG-4's pictures have their time in their own data, which FFmpeg passes over.
+        unknown = self._stream.codec_context.name == "mpeg4"
         if unknown or self._left_out > _LEFT_OUT * (self._due - self._first):
             raise MediaError("clock", "not all of its pictures have times, and they do not follow on from each other")
 
-    def complete(self, frame: VideoFrame | AudioFrame, packet: "Packet[Stream] | None") -> None:
+    def complete(self, frame: VideoFrame, packet: "Packet[Stream] | None") -> None:
         """Give the frame a time where it has none. packet: the one after which it was decoded; None: the last."""
-        if self._video is None:
-            return
-        usual = self._video.average_rate or self._video.guessed_rate or 25
-        self._step = cast(VideoFrame, frame).duration or self._step
-        self._step = self._step if self._step > 1 else max(1, round(1 / (usual * (self._video.time_base or 1))))
-        due, given = self._due, frame.pts
+        usual = self._stream.average_rate or self._stream.guessed_rate or 25
+        self._step = frame.duration or self._step
+        self._step = self._step if self._step > 1 else max(1, round(1 / (usual * (self._stream.time_base or 1))))
+        due, given = self._due, None if self._none_given else frame.pts
         if given is None:
             decoded = None if packet is None else packet.dts
             if decoded is not None and self._decoded is not None:
@@ -730,11 +782,11 @@ class _Times:
             self._first = frame.pts if self._first is None else self._first
             self._due = frame.pts + self._step
 
-    def unknown(self, frame: VideoFrame | AudioFrame) -> bool:
+    def unknown(self, frame: VideoFrame) -> bool:
         """Whether nothing says when a frame that was held back to the end is to be shown."""
-        return frame.pts is None and len(self._steps) > 1
+        return (frame.pts is None or self._none_given) and len(self._steps) > 1
 
-    def lacks_before(self, frame: VideoFrame | AudioFrame) -> bool:
+    def lacks_before(self, frame: VideoFrame) -> bool:
         """Whether the frame begins so late after the one before that another was between them."""
         return self._due is not None and frame.pts is not None and frame.pts > self._due + self._step // 2
 
