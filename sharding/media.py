@@ -606,12 +606,13 @@ def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Strea
 def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf) -> Iterator[VideoFrame | AudioFrame]:
     """What a stream decodes to, from the last point at or before `begin`, in seconds, at which decoding can start."""
     tick = _time_base(stream)
-    if begin <= (stream.start_time or 0) * tick:
+    # In a program stream some frames have times, from which the others follow on: not before the first that has one.
+    if begin <= (stream.start_time or 0) * tick or container.format.name == "mpeg":
         yield from _decoded_on(container, stream)
         return
     with _blamed("it does not seek"):
         container.seek(math.floor(begin / tick), stream=stream)
-    decoded = _decoded_on(container, stream, landing=True)
+    decoded = _decoded_on(container, stream)
     landed = next(decoded, None)
     if landed is not None and landed.pts is not None and landed.pts * tick <= begin + ON_TIME:
         yield landed
@@ -622,19 +623,18 @@ def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf
         yield from _decoded_on(again, _stream(again, cast(Literal["video", "audio"], stream.type)))
 
 
-def _decoded_on(container: InputContainer, stream: Stream, landing: bool = False) -> Iterator[VideoFrame | AudioFrame]:
-    """What a stream decodes to, its pictures with times. A last packet that is cut off does not count.
-
-    landing: after a seek, which may lead into the middle of a packet: what fails at first does not count either.
-    """
-    decoder = _Decoder(container, stream, landing)
+def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFrame | AudioFrame]:
+    """What a stream decodes to, its pictures with times. A last packet that is cut off does not count."""
+    decoder = _Decoder(container, stream)
     if not isinstance(stream, VideoStream):
         yield from (frame for frame, _ in decoder.frames())
         return
-    times, last = _Times(stream), None
+    counted = container.format.name == "mpeg"  # FFmpeg makes up times in between, as if nothing were left out
+    times, last = _Times(stream, counted, none_given=container.format.name == "avi"), None
     for frame, packet in times.checked(decoder):
-        # Behind a packet that was cut off, others are missing: pictures that were to be shown between these, too.
-        if packet is None and (times.unknown(frame) or (not decoder.whole and times.lacks_before(frame))):
+        # Where a file was cut off, pictures that were to be shown before its last ones may be missing.
+        cut = not decoder.whole or times.even
+        if packet is None and (times.unknown(frame) or (cut and times.lacks_before(frame))):
             decoder.repeats.clear()
             break
         times.complete(frame, packet)
@@ -643,7 +643,7 @@ def _decoded_on(container: InputContainer, stream: Stream, landing: bool = False
     if last is not None:
         for last.pts in decoder.repeats:
             yield last
-    if container.format.name == "mpeg":  # FFmpeg makes up the times in between, as if nothing were left out
+    if counted:
         times.require_even()
 
 
@@ -657,7 +657,6 @@ class _Decoder:
 
     container: InputContainer
     stream: Stream
-    landing: bool
     whole: bool = True  # its last packet is
     repeats: list[int] = field(default_factory=list)  # times at which the last picture comes again
     in_order: bool = True  # the packets' times of showing rise
@@ -672,8 +671,7 @@ class _Decoder:
             packet = next(packets, None)
             while packet is not None:
                 following = next(packets, None)
-                decoded = self._frames_of(packet, first=frame is None, last=following is None)
-                for frame in decoded:
+                for frame in self._frames_of(packet, last=following is None):
                     if following is None and frame.is_corrupt:
                         return
                     yield frame, packet
@@ -698,14 +696,14 @@ class _Decoder:
             elif packet.pts is not None and self.stream.type == "video":
                 self.repeats.append(packet.pts)  # the picture stays, until the next
 
-    def _frames_of(self, packet: "Packet[Stream]", *, first: bool, last: bool) -> list[VideoFrame | AudioFrame]:
+    def _frames_of(self, packet: "Packet[Stream]", *, last: bool) -> list[VideoFrame | AudioFrame]:
         self.whole = not (last and packet.is_corrupt)
         try:
             return cast(list[VideoFrame | AudioFrame], packet.decode()) if self.whole else []
         except av.FFmpegError:
-            if not last and not (self.landing and first):
+            if not last:
                 raise
-            self.whole = not last
+            self.whole = False
             return []
 
 
@@ -717,16 +715,18 @@ class _Times:
     end, and those that come all at once, follow on from each other.
     """
 
-    def __init__(self, stream: VideoStream) -> None:
+    def __init__(self, stream: VideoStream, counted: bool, none_given: bool) -> None:
         self._stream = stream
+        self._made_up = counted  # some pictures have times, from which the others follow on
         self._due: int | None = None  # when the next picture follows on
         self._decoded: int | None = None  # when the packet before was to be decoded
         self._steps: set[int] = set()  # between such times
+        self.even = True  # every picture so far followed on from the one before
         self._counted = 0  # pictures in a row whose times are not even those of their packets
         self._step = 1
         self._first: int | None = None
         self._left_out = 0  # between pictures
-        self._none_given = False
+        self._none_given = none_given
 
     def checked(self, decoder: _Decoder) -> Iterator[_Picture]:
         """The pictures, once it is known whether their times are theirs.
@@ -774,9 +774,13 @@ class _Times:
             self._counted += decoded is None
         elif due is not None:
             off = given - due
-            if self._counted and (off > self._step or -_DEEPEST * self._step < off < -self._step):
-                raise MediaError("clock", f"{self._counted} pictures without times do not fit between the others")
+            back = -_DEEPEST * self._step < off < -self._step * 3 // 4
+            if (self._counted and (off > self._step or back)) or (self._made_up and back):
+                raise MediaError(
+                    "clock", "not all of its pictures have times, and those that have contradict each other"
+                )
             self._counted = 0
+            self.even = self.even and off <= self._step // 2
             self._left_out += off if off > self._step // 2 else 0
         if frame.pts is not None:
             self._first = frame.pts if self._first is None else self._first

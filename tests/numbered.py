@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 RATE = 48000
 SIDE, SQUARES = 64, 4  # pixels; squares across and down
 PICTURES = {
-    "h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4", "mpeg2": "mpeg2video", "mjpeg": "mjpeg"
+    "h264": "libx264", "hevc": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4", "mpeg2": "mpeg2video",
+    "mpeg1": "mpeg1video", "mjpeg": "mjpeg"
 }  # fmt: skip
 SOUND = {"avi": "pcm_s16le", "webm": "libopus", "mpg": "mp2"}  # AAC in others
 OPTIONS = {
@@ -25,6 +26,7 @@ OPTIONS = {
     "vp9": {"cpu-used": "8", "deadline": "realtime"},
     "mpeg4": {"bf": "2", "g": "25"},
     "mpeg2": {"bf": "2", "g": "12"},
+    "mpeg1": {"bf": "2", "g": "12"},
     "mjpeg": {},
 }
 
@@ -132,11 +134,11 @@ def write_moments(path: Path, moments: Moments, *, codec: str = "h264") -> Path:
 
 def wrong_frames(frames: NDArray[np.uint8], fps: float, starts: Sequence[Fraction]) -> list[tuple[int, int]]:
     """(frame, number that it shows) of each frame that shows what was not on screen at its time."""
-    rounded = Fraction(16, 10000)  # containers round to milliseconds, and what starts a millisecond late is on time
+    rounded = Fraction(16, 10000)  # containers round to milliseconds; what starts a millisecond late is on time
     ends = [*starts[1:], Fraction(10**6)]
     shown = [number_of(frame) for frame in frames]
     return [
         (k, number)
         for k, number in enumerate(shown)
-        if not 0 <= number < len(starts) or not starts[number] - rounded <= k / Fraction(fps) < ends[number] + rounded
+        if not 0 <= number < len(starts) or not starts[number] - rounded <= k / Fraction(fps) < ends[number]
     ]
