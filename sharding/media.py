@@ -743,7 +743,7 @@ class _Times:
                     break
                 if len(ahead) == _DEEPEST:
                     shown = [frame.pts or 0 for frame, _ in ahead]
-                    self._none_given = shown != sorted(shown)
+                    self._none_given = self._none_given or shown != sorted(shown)
                     break
         if self._none_given and decoder.left_out:
             raise MediaError("clock", "its pictures have the times at which they are decoded")
@@ -791,8 +791,10 @@ class _Times:
         return (frame.pts is None or self._none_given) and len(self._steps) > 1
 
     def lacks_before(self, frame: VideoFrame) -> bool:
-        """Whether the frame begins so late after the one before that another was between them."""
-        return self._due is not None and frame.pts is not None and frame.pts > self._due + self._step // 2
+        """Whether others were between this frame and the one before, of which no more than a codec reorders."""
+        if self._due is None or frame.pts is None:
+            return False
+        return self._step // 2 < frame.pts - self._due <= _DEEPEST * self._step
 
 
 @contextmanager
