@@ -2,16 +2,18 @@
 
 The clock starts when the first picture of the video appears and ticks `fps` times a second. Frame *k* is what was on
 screen at tick *k*; sample 0 of the audio sounds at tick 0. Everything is placed by timestamps, never by counting: frame
-rates vary, the streams of a file start apart, and encoders put silence before the sound.
+rates vary, the streams of a file start apart, and encoders put silence before the sound. Where a file's own clock
+jumps, `sharding.clock` joins it.
 
 Two passes over a clip (find the faces, then crop them) are `read_frames`, then `read_media` with `boxes`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -19,8 +21,9 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.buffer import Buffer
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from av.filter import Graph
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
@@ -29,10 +32,11 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharding.clock import BACK, JUMP, ClockError, JoinedClock, Stretch
 from sharding.read_errors import is_of_one_file
 from sharding.watched_file import WatchedFile
 
-Reason = Literal["missing", "undecodable", "no_video", "no_audio", "too_short", "too_long"]
+Reason = Literal["missing", "undecodable", "no_video", "no_audio", "too_short", "too_long", "clock"]
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels of the upright source, fractions allowed
 Boxes = NDArray[np.floating] | Callable[[int, int], NDArray[np.floating]]  # see `read_media`
 Orientation = tuple[bool, bool, bool]  # swap rows with columns, then reverse the rows, then reverse the columns
@@ -47,6 +51,11 @@ SLACK = 0.065
 
 AUDIO_GAP = 0.02
 """Seconds. Audio timestamps further than this from the count of samples mean a gap or an overlap, not rounding."""
+
+_LATE, _LATE_AT_FIRST = 0.05, 4  # pictures that may come late: this part, or so many until a decoder knows the order
+_DEEPEST = 16  # pictures: codecs reorder no further
+_LEFT_OUT = 0.1  # part of an MPEG program stream that may lack pictures: a broadcast that was lost for a moment
+_ANY_RATE = 16_000
 
 _AUDIO_BATCH = 64  # audio frames that are resampled in one go
 _AUDIO_PIECE = 16_384  # samples that come of it at once, but for the last
@@ -128,12 +137,14 @@ def read_media(
         that reach over an edge are moved inside (`inside`). As an array they are of pictures of the first one's size,
         and where the size changes in mid-file the same shares of the picture are cropped; as a function of a picture's
         width and height they are of pictures of that size. Default: the centred square.
-    max_seconds: what lasts longer is refused: at once where the container says so, otherwise while decoding.
+    max_seconds: what lasts longer is refused: before decoding where the container says so, otherwise while decoding.
     start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
         before it is decoded. Audio that lies apart is that of the part.
 
-    Raises MediaError: "missing"; "undecodable" (damage in mid-file too; a stream that only stops early counts up to
-    there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole frame); "too_long".
+    Raises MediaError: "missing"; "undecodable" (damage in mid-file too; a stream that only stops early, in mid-packet
+    even, counts up to there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole
+    frame); "too_long"; "clock" (the file's clock jumps in one of its streams alone, in the part that is read, or where
+    the sound lies apart; or its pictures' times are in disorder).
     """
     _check(fps)
     if isinstance(boxes, np.ndarray):
@@ -141,10 +152,10 @@ def read_media(
     part = _part(path, start, stop) if start > 0 or stop < math.inf else None
     # The sound first: it is decoded in no time, and the lack of it spares decoding the pictures.
     if audio_path is None:
-        sound = _listen(path, sample_rate, max_seconds, part)
+        sound = own = _listen(path, sample_rate, max_seconds, part)
     else:
-        sound = _listen(audio_path, sample_rate, max_seconds)
-    film = _Film(path, max_seconds, part)
+        sound, own = _listen(audio_path, sample_rate, max_seconds), None
+    film = _Film(path, max_seconds, part, own)
     frames = _Frames(size)
     crops = _Crops(boxes)
     for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
@@ -153,17 +164,19 @@ def read_media(
         for k in ticks:
             frames.add(_crop(image, crop(k), size), shows=image)
 
-    heard_from = film.start if audio_path is None else sound.start
-    lasts = min(film.seconds, sound.stop - heard_from)
+    stretches = _joined(film, sound, apart=audio_path is not None)
+    sound_start, sound_stop = sound.span(stretches)
+    heard_from = film.start if audio_path is None else sound_start
+    lasts = min(film.seconds, sound_stop - heard_from)
     count = min(frames.count, math.floor((lasts + SLACK) * fps))
-    if sound.stop <= heard_from or sound.start >= heard_from + max(count, 1) / fps:
-        raise MediaError("no_audio", f"its sound, {sound.start - heard_from:+.3f} s off the video, falls on no frame")
+    if sound_stop <= heard_from or sound_start >= heard_from + max(count, 1) / fps:
+        raise MediaError("no_audio", f"its sound, {sound_start - heard_from:+.3f} s off the video, falls on no frame")
     if count < 1:
         raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
     return Media(
         frames=frames.first(count),
         changes=np.array(frames.changes[:count], np.bool_),
-        audio=sound.cut(heard_from, round(count / fps * sample_rate)),
+        audio=sound.cut(heard_from, round(count / fps * sample_rate), stretches),
         fps=fps,
         sample_rate=sample_rate,
         source_fps=film.count / film.seconds,
@@ -338,7 +351,8 @@ class _Film:
     path: Path
     max_seconds: float
     part: tuple[float, float] | None = None  # first and last second on the container's clock; None: all of it
-    start: float = 0.0  # when the first picture appears, in seconds on the container's clock
+    sound: "_Sound | None" = None  # of the same file and part; None: it is listened to where it is asked for
+    start: float = 0.0  # when the first picture appears, in seconds on the joined clock
     stop: float = 0.0
     count: int = 0
     width: int = 0
@@ -349,37 +363,60 @@ class _Film:
     decoder: VideoCodecContext | None = None
     starts: list[float] = field(default_factory=list)  # of the pictures, in seconds on the container's clock
     to_rgb: VideoReformatter = field(default_factory=VideoReformatter)
+    clock: JoinedClock = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = JoinedClock(self._silence)
 
     @property
     def seconds(self) -> float:
         return self.stop - self.start
 
     def pictures(self) -> Iterator[tuple[float, float, VideoFrame]]:
-        """(start, stop, picture), in seconds on the container's clock, in the order of decoding."""
+        """(start, stop, picture), in seconds on the joined clock, in the order of decoding."""
         first, last = self.part or (-math.inf, math.inf)
         with _opened(self.path, self.max_seconds if self.part is None else math.inf) as container:
             stream = cast(VideoStream, _stream(container, "video"))
             tick, usual = _time_base(stream), 1 / float(stream.average_rate or stream.guessed_rate or 25)
+            shift = 0.0
             for picture in cast(Iterator[VideoFrame], _decoded(container, stream, first)):
-                start = self.stop if picture.pts is None else picture.pts * tick
-                stop = start + (picture.duration * tick or usual)
+                start = self.stop - shift if picture.pts is None else picture.pts * tick
+                lasts = picture.duration * tick or usual
                 if start >= last:
                     break
-                if picture.is_corrupt and stop > first:
+                if picture.is_corrupt and start + lasts > first:
                     raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
+                before, shift = shift, self.clock.shift(start, lasts, usual)
+                start += shift
+                stop = start + lasts
                 if self.width == 0:
                     self.start = self.stop = max(start, first)
                     self._see(picture, stream)
+                if shift != before:
+                    self.stop = start  # not as long as the picture before the jump says that it stays
+                    if self.part is not None:
+                        raise MediaError("clock", f"it jumps, {self.seconds:.2f} s into the part that is to be read")
                 # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
                 start, stop = max(start, first), min(stop, last)
                 self.count += stop > first
+                _limit(start - self.start, self.max_seconds)
                 self.stop = max(self.stop, stop)
-                _limit(self.seconds, self.max_seconds)
                 yield start, stop, picture
         if self.width == 0:
             raise MediaError("undecodable", "its video holds no picture")
         if self.count == 0:
             raise MediaError("too_short", "its video ends before its part")
+        _limit(self.seconds, self.max_seconds)
+        if self.clock.late > max(_LATE_AT_FIRST, self.count * _LATE):
+            raise MediaError("clock", f"{self.clock.late} of its {self.count} pictures come after later ones")
+
+    def _silence(self, era: int, begin: float, end: float) -> tuple[float, float] | None:
+        if self.sound is None:
+            try:
+                self.sound = _listen(self.path, _ANY_RATE, math.inf, self.part)
+            except MediaError:  # without sound, time that passes between two pictures may be meant
+                self.sound = _Sound(_ANY_RATE)
+        return self.sound.silence(era, begin, end)
 
     def _see(self, first: VideoFrame, stream: VideoStream) -> None:
         self.width, self.height = first.width, first.height
@@ -418,6 +455,7 @@ class _Run:
     start: float  # seconds on the container's clock
     source: tuple[str, str, int]  # sample format, channel layout, sample rate
     resampler: Graph
+    era: int  # how often the clock of the sound had gone back before
     heard: int = 0  # samples at the source's rate
     waiting: int = 0  # frames given to the resampler since it was last asked
     pieces: list[NDArray[np.int16]] = field(default_factory=list)
@@ -451,22 +489,15 @@ class _Sound:
     seconds: float = 0.0  # heard in all
     runs: list[_Run] = field(default_factory=list)
 
-    @property
-    def start(self) -> float:
-        return self.runs[0].start
-
-    @property
-    def stop(self) -> float:
-        return self.runs[-1].stop
-
     def add(self, frame: AudioFrame, tick: float) -> None:
         """The next frame, whose timestamps count in ticks of so many seconds."""
         source = frame.format.name, frame.layout.name, frame.sample_rate
-        follows = self.stop if self.runs else 0.0
+        follows = self.runs[-1].stop if self.runs else 0.0
         start = follows if frame.pts is None else frame.pts * tick
         if not self.runs or source != self.runs[-1].source or abs(start - follows) > AUDIO_GAP:
             self.end()
-            self.runs.append(_Run(start, source, _resampler(source, self.sample_rate)))
+            era = 0 if not self.runs else self.runs[-1].era + (start < follows - BACK)
+            self.runs.append(_Run(start, source, _resampler(source, self.sample_rate), era))
         self.runs[-1].take(frame)
         self.seconds += frame.samples / frame.sample_rate
 
@@ -474,16 +505,68 @@ class _Sound:
         if self.runs:
             self.runs[-1].take(None)
 
-    def cut(self, start: float, samples: int) -> NDArray[np.int16]:
-        """(samples,) from `start` on the container's clock, silent where there is nothing."""
-        audio = np.zeros(samples, np.int16)
+    def eras(self) -> list[tuple[float, float]]:
+        """First and last second of the sound between one time that its clock goes back and the next."""
+        found: dict[int, tuple[float, float]] = {}
         for run in self.runs:
-            heard = np.concatenate([np.empty(0, np.int16), *run.pieces])
-            at = round((run.start - start) * self.sample_rate)
-            begin, end = max(at, 0), min(at + len(heard), samples)
-            if begin < end:
-                audio[begin:end] = heard[begin - at : end - at]
+            first, last = found.get(run.era, (run.start, run.stop))
+            found[run.era] = min(first, run.start), max(last, run.stop)
+        return list(found.values())
+
+    def silence(self, era: int, begin: float, end: float) -> tuple[float, float] | None:
+        """The longest time from `begin` to `end` without sound, if there is sound before it and after it."""
+        spans = [(run.start, run.stop) for run in self.runs if run.era == era]
+        pauses = [(max(before[1], begin), min(after[0], end)) for before, after in pairwise(spans)]
+        return max(
+            (pause for pause in pauses if pause[0] < pause[1]), key=lambda pause: pause[1] - pause[0], default=None
+        )
+
+    def span(self, stretches: Sequence[Stretch]) -> tuple[float, float]:
+        """When the sound begins and ends, in seconds on the joined clock."""
+        placed = [
+            (max(run.start, part.begin) + part.shift, min(run.stop, part.end) + part.shift)
+            for part in stretches
+            for run in self.runs
+            if run.era == part.era and run.start < part.end and run.stop > part.begin
+        ]
+        if not placed:
+            raise MediaError("no_audio", "its audio falls on no frame")
+        return placed[0][0], placed[-1][1]
+
+    def cut(self, start: float, samples: int, stretches: Sequence[Stretch]) -> NDArray[np.int16]:
+        """(samples,) from `start` on the joined clock, silent where there is nothing."""
+        audio = np.zeros(samples, np.int16)
+        for part in stretches:
+            first, last = (self._sample(edge + part.shift - start, samples) for edge in (part.begin, part.end))
+            for run in self.runs:
+                if run.era != part.era:
+                    continue
+                heard = np.concatenate([np.empty(0, np.int16), *run.pieces])
+                at = round((run.start + part.shift - start) * self.sample_rate)
+                begin, end = max(at, first), min(at + len(heard), last)
+                if begin < end:
+                    audio[begin:end] = heard[begin - at : end - at]
         return audio
+
+    def _sample(self, seconds: float, samples: int) -> int:
+        return round(min(max(seconds * self.sample_rate, 0), samples))
+
+
+def _joined(film: _Film, sound: _Sound, apart: bool) -> Sequence[Stretch]:
+    """How the sound lies on the clock that the pictures were joined to."""
+    stretches = film.clock.stretches
+    eras = sound.eras()
+    if apart:
+        if len(stretches) > 1:
+            raise MediaError("clock", "it jumps, and its sound, which lies apart, does not say where")
+        if len(eras) > 1:
+            raise MediaError("clock", f"the clock of its sound, which lies apart, goes back {len(eras) - 1} times")
+        return stretches
+    try:
+        film.clock.require_match(eras)
+    except ClockError as error:
+        raise MediaError("clock", str(error)) from error
+    return stretches
 
 
 def _part(path: Path, start: float, stop: float) -> tuple[float, float]:
@@ -510,11 +593,11 @@ def _listen(path: Path, sample_rate: int, max_seconds: float, part: tuple[float,
         stream = _stream(container, "audio")
         tick = _time_base(stream)
         for frame in cast(Iterator[AudioFrame], _decoded(container, stream, first - _AUDIO_LEAD)):
-            if sound.runs and sound.stop >= last:
+            if sound.runs and sound.runs[-1].stop >= last:
                 break
             sound.add(frame, tick)
             if part is None:
-                _limit(max(sound.seconds, sound.stop - sound.start), max_seconds)
+                _limit(sound.seconds, max_seconds)
         sound.end()
     if not sound.runs:
         raise MediaError("no_audio", "its audio holds no sample")
@@ -539,18 +622,61 @@ def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
 def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
     if not path.is_file():
         raise MediaError("missing", str(path))
+    with _watched(path) as file:
+        with _blamed("it does not open"):
+            container = av.open(file, "r", **_ANY_TITLES)
+        with container:
+            if stated_seconds(container) > max_seconds:
+                with _watched(path) as again, av.open(again, "r", **_ANY_TITLES) as counted:
+                    _limit(lasting_seconds(counted, max_seconds), max_seconds)
+            container.flags &= ~cast(int, Flags.gen_pts.value)  # what it would make up: `_Times`
+            yield container
+
+
+def _watched(path: Path) -> WatchedFile:
     try:
-        file = WatchedFile(path)
+        return WatchedFile(path)
     except OSError as error:
         if not is_of_one_file(error):
             raise
         raise MediaError("undecodable", f"it does not open: {error.strerror}") from error
-    with file:
-        with _blamed("it does not open"):
-            container = av.open(file, "r", **_ANY_TITLES)
-        with container:
-            _limit((container.duration or 0) / av.time_base, max_seconds)
-            yield container
+
+
+def stated_seconds(container: InputContainer) -> float:
+    """How long a file lasts, as its header says; 0 where it says nothing."""
+    stated = (container.duration or 0) / av.time_base
+    # Matroska's duration is the time of its end.
+    start = (container.start_time or 0) / av.time_base if "matroska" in container.format.name else 0.0
+    return stated - start if 0 < start < stated else stated
+
+
+def lasting_seconds(container: InputContainer, limit: float) -> float:
+    """How long a file lasts, whatever its clock says; more than `limit` where it lasts longer.
+
+    Headers are wrong where the clock jumps, or where it did not start at 0. So where one states more than `limit`,
+    packets are counted, none decoded: to the limit at most, and to its 60th where the file's size confirms the header.
+    """
+    stated = stated_seconds(container)
+    if stated <= limit:
+        return stated
+    stream = container.streams.best("video") or container.streams.best("audio")
+    if stream is None:
+        return stated
+    tick, size = _time_base(stream), container.size
+    seconds, at = 0.0, None
+    try:
+        for packet in container.demux(stream):
+            if packet.dts is None:
+                continue
+            step = 0.0 if at is None else packet.dts * tick - at
+            at = packet.dts * tick
+            seconds += min(max(step, 0.0), JUMP)
+            confirmed = seconds > limit / 60 and packet.pos and seconds * size / packet.pos > limit
+            if seconds > limit or confirmed:
+                return max(stated, seconds)
+    except av.FFmpegError:
+        pass  # decoding will say so
+    return seconds or stated
 
 
 def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Stream:
@@ -566,7 +692,8 @@ def _stream(container: InputContainer, kind: Literal["video", "audio"]) -> Strea
 def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf) -> Iterator[VideoFrame | AudioFrame]:
     """What a stream decodes to, from the last point at or before `begin`, in seconds, at which decoding can start."""
     tick = _time_base(stream)
-    if begin <= (stream.start_time or 0) * tick:
+    # In a program stream some frames have times, from which the others follow on: not before the first that has one.
+    if begin <= (stream.start_time or 0) * tick or container.format.name == "mpeg":
         yield from _decoded_on(container, stream)
         return
     with _blamed("it does not seek"):
@@ -583,14 +710,177 @@ def _decoded(container: InputContainer, stream: Stream, begin: float = -math.inf
 
 
 def _decoded_on(container: InputContainer, stream: Stream) -> Iterator[VideoFrame | AudioFrame]:
-    frame: VideoFrame | AudioFrame | None = None
-    try:
-        for packet in container.demux(stream):
-            for frame in cast(list[VideoFrame | AudioFrame], packet.decode()):
-                yield frame
-    except av.FFmpegError as error:
-        last = frame.time or 0.0 if frame is not None else 0.0
-        raise MediaError("undecodable", f"its {stream.type} fails after {last:.2f} s: {error.strerror}") from error
+    """What a stream decodes to, its pictures with times. A last packet that is cut off does not count."""
+    decoder = _Decoder(container, stream)
+    if not isinstance(stream, VideoStream):
+        yield from (frame for frame, _ in decoder.frames())
+        return
+    counted = container.format.name == "mpeg"  # FFmpeg makes up times in between, as if nothing were left out
+    times, last = _Times(stream, counted, none_given=container.format.name == "avi"), None
+    for frame, packet in times.checked(decoder):
+        # Where a file was cut off, pictures that were to be shown before its last ones may be missing.
+        cut = not decoder.whole or times.even
+        if packet is None and (times.unknown(frame) or (cut and times.lacks_before(frame))):
+            decoder.repeats.clear()
+            break
+        times.complete(frame, packet)
+        last = frame
+        yield frame
+    if last is not None:
+        for last.pts in decoder.repeats:
+            yield last
+    if counted:
+        times.require_even()
+
+
+_Picture = tuple[VideoFrame, "Packet[Stream] | None"]  # and the packet after which it was decoded; None: the last
+_Frame = tuple[VideoFrame | AudioFrame, "Packet[Stream] | None"]
+
+
+@dataclass(slots=True)
+class _Decoder:
+    """What a stream's packets decode to, but for one at its end that is cut off."""
+
+    container: InputContainer
+    stream: Stream
+    whole: bool = True  # its last packet is
+    repeats: list[int] = field(default_factory=list)  # times at which the last picture comes again
+    in_order: bool = True  # the packets' times of showing rise
+    newest: float = -math.inf
+    left_out: bool = False  # a packet is not to be shown, for it comes before its stream's beginning
+
+    def frames(self) -> Iterator[_Frame]:
+        """Each with the packet after which it was decoded; None: after the last."""
+        frame: VideoFrame | AudioFrame | None = None
+        try:
+            packets = self._packets()
+            packet = next(packets, None)
+            while packet is not None:
+                following = next(packets, None)
+                for frame in self._frames_of(packet, last=following is None):
+                    if following is None and frame.is_corrupt:
+                        return
+                    yield frame, packet
+                packet = following
+            for frame in cast(list[VideoFrame | AudioFrame], cast(VideoStream, self.stream).decode(None)):
+                if frame.is_corrupt:
+                    return
+                yield frame, None
+        except av.FFmpegError as error:
+            last = frame.time or 0.0 if frame is not None else 0.0
+            what = f"its {self.stream.type} fails after {last:.2f} s: {error.strerror}"
+            raise MediaError("undecodable", what) from error
+
+    def _packets(self) -> "Iterator[Packet[Stream]]":
+        for packet in self.container.demux(self.stream):
+            if packet.size:
+                self.repeats.clear()
+                self.in_order = self.in_order and packet.pts is not None and packet.pts >= self.newest
+                self.newest = packet.pts or 0
+                self.left_out = self.left_out or packet.is_discard
+                yield packet
+            elif packet.pts is not None and self.stream.type == "video":
+                self.repeats.append(packet.pts)  # the picture stays, until the next
+
+    def _frames_of(self, packet: "Packet[Stream]", *, last: bool) -> list[VideoFrame | AudioFrame]:
+        self.whole = not (last and packet.is_corrupt)
+        try:
+            return cast(list[VideoFrame | AudioFrame], packet.decode()) if self.whole else []
+        except av.FFmpegError:
+            if not last:
+                raise
+            self.whole = False
+            return []
+
+
+class _Times:
+    """The times of pictures whose container has none, as AVI: there a packet's place says when it is to be decoded.
+
+    A decoder gives its pictures in the order of showing, and a player shows one as soon as it is given. (What FFmpeg
+    makes up, of packets alone, is wrong where more than one picture is waited for.) Those that are held back to the
+    end, and those that come all at once, follow on from each other.
+    """
+
+    def __init__(self, stream: VideoStream, counted: bool, none_given: bool) -> None:
+        self._stream = stream
+        self._made_up = counted  # some pictures have times, from which the others follow on
+        self._due: int | None = None  # when the next picture follows on
+        self._decoded: int | None = None  # when the packet before was to be decoded
+        self._steps: set[int] = set()  # between such times
+        self.even = True  # every picture so far followed on from the one before
+        self._counted = 0  # pictures in a row whose times are not even those of their packets
+        self._step = 1
+        self._first: int | None = None
+        self._left_out = 0  # between pictures
+        self._none_given = none_given
+
+    def checked(self, decoder: _Decoder) -> Iterator[_Picture]:
+        """The pictures, once it is known whether their times are theirs.
+
+        What was copied from AVI into another container says of showing what AVI said of decoding. Matroska keeps no
+        other times: there it cannot be told what came of them.
+        """
+        frames = cast(Iterator[_Picture], decoder.frames())
+        ahead: list[_Picture] = []
+        if self._stream.codec_context.has_b_frames and "matroska" not in decoder.container.format.name:
+            for picture in frames:
+                ahead.append(picture)
+                if not decoder.in_order:
+                    break
+                if len(ahead) == _DEEPEST:
+                    shown = [frame.pts or 0 for frame, _ in ahead]
+                    self._none_given = self._none_given or shown != sorted(shown)
+                    break
+        if self._none_given and decoder.left_out:
+            raise MediaError("clock", "its pictures have the times at which they are decoded")
+        yield from ahead
+        yield from frames
+
+    def require_even(self) -> None:
+        """For a container that gives some pictures times, from which the others follow on: refuse where they do not."""
+        if self._first is None or self._due is None:
+            return
+        # MPEG-4's pictures have their time in their own data, which FFmpeg passes over.
+        unknown = self._stream.codec_context.name == "mpeg4"
+        if unknown or self._left_out > _LEFT_OUT * (self._due - self._first):
+            raise MediaError("clock", "not all of its pictures have times, and they do not follow on from each other")
+
+    def complete(self, frame: VideoFrame, packet: "Packet[Stream] | None") -> None:
+        """Give the frame a time where it has none. packet: the one after which it was decoded; None: the last."""
+        usual = self._stream.average_rate or self._stream.guessed_rate or 25
+        self._step = frame.duration or self._step
+        self._step = self._step if self._step > 1 else max(1, round(1 / (usual * (self._stream.time_base or 1))))
+        due, given = self._due, None if self._none_given else frame.pts
+        if given is None:
+            decoded = None if packet is None else packet.dts
+            if decoded is not None and self._decoded is not None:
+                self._steps.add(decoded - self._decoded)
+            self._decoded = decoded
+            frame.pts = decoded if decoded is not None and (due is None or decoded > due - self._step) else due
+            self._counted += decoded is None
+        elif due is not None:
+            off = given - due
+            back = -_DEEPEST * self._step < off < -self._step * 3 // 4
+            if (self._counted and (off > self._step or back)) or (self._made_up and back):
+                raise MediaError(
+                    "clock", "not all of its pictures have times, and those that have contradict each other"
+                )
+            self._counted = 0
+            self.even = self.even and off <= self._step // 2
+            self._left_out += off if off > self._step // 2 else 0
+        if frame.pts is not None:
+            self._first = frame.pts if self._first is None else self._first
+            self._due = frame.pts + self._step
+
+    def unknown(self, frame: VideoFrame) -> bool:
+        """Whether nothing says when a frame that was held back to the end is to be shown."""
+        return (frame.pts is None or self._none_given) and len(self._steps) > 1
+
+    def lacks_before(self, frame: VideoFrame) -> bool:
+        """Whether others were between this frame and the one before, of which no more than a codec reorders."""
+        if self._due is None or frame.pts is None:
+            return False
+        return self._step // 2 < frame.pts - self._due <= _DEEPEST * self._step
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How long an utterance is, as its file says: enough to plan by, from the header alone."""
+"""How long an utterance is, as its file says: enough to plan by, from the header alone where that is plausible."""
 
 from typing import BinaryIO
 
@@ -7,14 +7,19 @@ import av
 from loaders.filesystem import url_of
 from sharding.corpora.boxes import BoxesError, read_boxes
 from sharding.corpora.utterance import Utterance
+from sharding.media import lasting_seconds
 from sharding.read_errors import failures_named
 from sharding.regular import require_regular
 from sharding.sources import looked_into
 from sharding.watched_file import WatchedFile
 
+_PLAUSIBLE = 600.0  # seconds: what states more is looked at, because clocks jump, or do not start at 0
+
 
 def probe_seconds(utterance: Utterance) -> float:
     """Seconds that its boxes or its container state; 0 where they state none, which the build will report.
+
+    A container that states more than ten minutes is read, up to there at most; see `lasting_seconds`.
 
     Raises:
         SourceError: a file system fails.
@@ -41,6 +46,6 @@ def probe_seconds(utterance: Utterance) -> float:
 def _stated(film: WatchedFile | BinaryIO) -> float:
     try:
         with av.open(film, "r") as container:
-            return container.duration / av.time_base if container.duration else 0.0
+            return lasting_seconds(container, _PLAUSIBLE)
     except av.FFmpegError:
         return 0.0

@@ -28,6 +28,7 @@ from sharding.media import (
     read_frames,
     read_media,
 )
+from tests.numbered import Moments, delays_of, number_of, write_moments, wrong_frames
 
 REAL = Path(__file__).parents[2] / "../shared/real"
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
@@ -612,8 +613,7 @@ def test_files_that_are_no_media(tmp_path: Path) -> None:
 def test_damage_is_refused_and_silently(tmp_path: Path, whole: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = whole.read_bytes()
     assert len(read_media(whole, fps=8, size=16).frames) == 16
-    cut, hurt, headless = tmp_path / "cut.mp4", tmp_path / "hurt.mp4", tmp_path / "headless.mp4"
-    cut.write_bytes(data[: len(data) * 2 // 3])
+    hurt, headless = tmp_path / "hurt.mp4", tmp_path / "headless.mp4"
     middle = len(data) // 2
     hurt.write_bytes(
         data[:middle] + bytes(byte ^ 0x5A for byte in data[middle : middle + 4000]) + data[middle + 4000 :]
@@ -625,7 +625,7 @@ def test_damage_is_refused_and_silently(tmp_path: Path, whole: Path, capfd: pyte
     blank = tmp_path / "blank.mp4"  # FFmpeg paints over such damage, and goes on
     half, stop = packet.pos + packet.size // 2, packet.pos + packet.size
     blank.write_bytes(data[:half] + bytes(stop - half) + data[stop:])
-    for path in (cut, hurt, headless, blank):
+    for path in (hurt, headless, blank):
         assert reason(path) == "undecodable"
     with pytest.raises(MediaError, match="undecodable"):
         list(read_frames(hurt, fps=8))
@@ -648,6 +648,88 @@ def test_a_stream_that_merely_stops_counts_up_to_there(tmp_path: Path, whole: Pa
     data = (tmp_path / "clip.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(data[: len(data) * 2 // 3])
     assert 4 < len(read_media(tmp_path / "cut.mkv", fps=8, size=16).frames) < 16
+
+
+@pytest.mark.parametrize("part", [0.5, 0.62, 0.83])
+@pytest.mark.parametrize("name", ["film.mp4", "film.flv", "film.ts", "film.avi", "film.mpg"])
+def test_what_is_whole_of_a_file_that_was_cut_short_is_used(tmp_path: Path, name: str, part: float) -> None:
+    """In mid-packet as a rule, and before pictures that were to be shown between those that are there."""
+    options = {"movflags": "faststart"} if name == "film.mp4" else {}
+    film = Moments(starts=range(75), options=options)
+    path = write_moments(tmp_path / name, film, codec="mpeg2" if name == "film.mpg" else "h264")
+    data = path.read_bytes()
+    index = data.find(b"mdat") if name == "film.mp4" else 0
+    cut = path.with_stem("cut")
+    cut.write_bytes(data[: index + round((len(data) - index) * part)])
+    media = read_media(cut, fps=25, size=64)
+    assert wrong_frames(media.frames, 25, regular(Fraction(25), 3.0)) == []
+    assert np.nanmax(np.abs(delays_of(media.audio, 16000))) <= 0.01
+    assert 75 * part - (14 if part < 1 else 2) <= len(media.frames) <= 77
+
+
+@pytest.mark.parametrize("empty", [10, 28])
+def test_an_empty_packet_repeats_the_picture(tmp_path: Path, empty: int) -> None:
+    """As Theora's do. The last ones, too."""
+    path = write_moments(tmp_path / "film.mp4", Moments(starts=range(30), seconds=1.2), codec="mjpeg")
+    data = bytearray(path.read_bytes())
+    # The table of sizes, ISO/IEC 14496-12, 8.7.3.2. Bytes behind a JPEG's end do no harm.
+    table = np.frombuffer(data, ">u4", 30, data.index(b"stsz") + 16)
+    table[empty - 1] += table[empty : empty + 2].sum()
+    table[empty : empty + 2] = 0
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert [packet.size for packet in container.demux(video=0) if packet.dts is not None].count(0) == 2
+    media = read_media(path, fps=25, size=64)
+    expected = [i if not empty <= i < empty + 2 else empty - 1 for i in range(30)]
+    assert [number_of(frame) for frame in media.frames] == expected
+
+
+def copied(source: Path, target: Path, *, as_decoded: bool = False) -> Path:
+    """The same packets in another container, with the times that FFmpeg makes up for AVI, or with those of decoding."""
+    with av.open(str(source)) as film, av.open(str(target), "w") as copy:
+        streams = [copy.add_stream_from_template(stream) for stream in film.streams]
+        for packet in film.demux():
+            if packet.dts is not None:
+                if as_decoded and packet.stream.type == "video":
+                    packet.pts = packet.dts
+                packet.stream = streams[packet.stream_index]
+                copy.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("as_decoded", [False, True])
+def test_pictures_with_times_of_decoding_are_shown_in_their_order_or_refused(tmp_path: Path, as_decoded: bool) -> None:
+    source = write_moments(tmp_path / "film.avi", Moments(starts=range(75)))
+    media = read_media(copied(source, tmp_path / "clip.mov", as_decoded=as_decoded), fps=25, size=64)
+    assert len(media.frames) >= 74
+    assert wrong_frames(media.frames, 25, regular(Fraction(25), 3.0)) == []
+    assert np.abs(delays_of(media.audio, 16000)).max() <= 0.01
+    assert reason(copied(source, tmp_path / "clip.mkv", as_decoded=as_decoded)) == "clock"
+
+
+LATE_STARTS = {
+    "clip.mkv": {},
+    "clip.webm": {},
+    "clip.ts": {},
+    "clip.flv": {},
+    "clip.mp4": {},
+    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
+}
+
+
+@pytest.mark.parametrize("name", LATE_STARTS)
+def test_a_clock_may_start_at_any_time(tmp_path: Path, name: str) -> None:
+    moments = Moments(
+        starts=range(75), picture_offset=3600.0, sound_offset=3600.0, options=cast(dict[str, str], LATE_STARTS[name])
+    )
+    path = write_moments(tmp_path / name, moments, codec="vp9" if name == "clip.webm" else "h264")
+    media = read_media(path, fps=25, size=64)
+    assert len(media.frames) == 75
+    assert wrong_frames(media.frames, 25, regular(Fraction(25), 3.0)) == []
+    assert np.abs(delays_of(media.audio, 16000)).max() <= 0.01
+    part = read_media(path, fps=25, size=64, start=1.0, stop=2.0)
+    assert [number_of(frame) for frame in part.frames] == list(range(25, 50))
+    assert reason(path, max_seconds=2.5) == "too_long"
 
 
 def test_a_stream_that_is_not_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A part of a longer video is read as if it were all there is."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from sharding.media import MediaError, read_media
 from tests.films import tone, write_film
+from tests.numbered import Moments, delays_of, number_of, write_moments
 
 FPS = 25.0
 SECONDS = 8.0
@@ -47,6 +49,21 @@ def test_a_part_between_two_pictures_begins_with_the_one_on_screen(tmp_path: Pat
     whole = read_media(path, fps=20, size=64)
     part = read_media(path, fps=20, size=64, start=2.35, stop=4.35)
     assert np.array_equal(part.frames, whole.frames[47:87])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("film.avi", "h264"), ("film.mpg", "mpeg2"), ("film.flv", "h264"), ("film.mov", "hevc")]
+)
+@pytest.mark.parametrize(("start", "stop"), [(1.0, 3.0), (1.48, 2.6)])
+def test_a_part_shows_the_pictures_of_its_time(
+    tmp_path: Path, name: str, codec: str, start: float, stop: float
+) -> None:
+    path = write_moments(tmp_path / name, Moments(starts=range(100), seconds=4), codec=codec)
+    part = read_media(path, fps=FPS, size=64, start=start, stop=stop)
+    assert [number_of(frame) for frame in part.frames] == list(range(round(start * FPS), round(stop * FPS)))
+    whole = np.concatenate([np.zeros(round(start * 16000), np.int16), part.audio])
+    delays = delays_of(whole, 16000)[math.ceil(start * 4) :]
+    assert np.abs(delays).max() <= 0.01
 
 
 def test_sound_that_lies_apart_is_that_of_the_part(tmp_path: Path) -> None:

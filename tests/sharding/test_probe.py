@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import av
 import pytest
 
 from sharding.corpora.utterance import BoxesFile, Utterance
+from sharding.media import lasting_seconds
 from sharding.probe import probe_seconds
 from tests.films import write_film
+from tests.numbered import Moments, write_moments
 
 
 def of(path: Path, boxes: Path | None = None) -> float:
@@ -20,6 +23,28 @@ def of(path: Path, boxes: Path | None = None) -> float:
 
 def test_what_the_container_states(tmp_path: Path) -> None:
     assert of(write_film(tmp_path / "a.mp4", 2.5)) == pytest.approx(2.5, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mp4", "fragments.mp4"])
+def test_what_lasts_though_the_clock_starts_late(tmp_path: Path, name: str) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov"} if name == "fragments.mp4" else {}
+    late = Moments(starts=range(50), seconds=2, picture_offset=3600.0, sound_offset=3600.0, options=options)
+    assert of(write_moments(tmp_path / name, late)) == pytest.approx(2, abs=0.1)
+
+
+def test_what_lasts_though_the_clock_jumps(tmp_path: Path) -> None:
+    jumps = Moments(starts=range(100), seconds=4, pause=(50, 7200.0))
+    for name in ("a.mkv", "a.mp4"):
+        assert of(write_moments(tmp_path / name, jumps)) == pytest.approx(4, abs=1.1)
+
+
+def test_a_long_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "long.mkv", 30, fps=5)
+    with av.open(str(path)) as container:
+        assert lasting_seconds(container, 20.0) == pytest.approx(30, abs=0.5)
+        following = next(packet for packet in container.demux(video=0) if packet.dts is not None)
+    assert following.time_base is not None
+    assert (following.dts or 0) * following.time_base < 2
 
 
 def test_what_the_boxes_state(tmp_path: Path) -> None:
