@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from benchmarks.record import Record, console, machine, write_record
+from loaders.atomic import atomic_write
 from loaders.catalog import open_catalog
 from loaders.errors import InputError, reported
 from loaders.progress import progress
@@ -39,7 +40,6 @@ from sharding.faces import Detections, face_share
 from sharding.filmstrip import decode_filmstrip
 from sharding.settings import BuildSettings, Crop
 from sharding.views import face_detector
-from sharding.writer import whole_or_absent
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
 Boxes = NDArray[np.float64]  # (T, 4): x, y, width, height in pixels; NaN where no face was found
@@ -131,7 +131,7 @@ def main(arguments: Arguments) -> Record:
     if arguments.picture is not None:
         shown = {label: found[label] for label in found if label != _REFERENCE}
         arguments.picture.parent.mkdir(parents=True, exist_ok=True)
-        with whole_or_absent(arguments.picture) as file:
+        with atomic_write(arguments.picture) as file:
             file.write(as_jpeg(draw(shown, rows), _LARGEST))
     return record
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from loaders.atomic import sha256_of
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, Manifest, Shard, Split, write_manifest
 from sharding.clips import EncodedClip
@@ -24,7 +25,7 @@ from sharding.filmstrip import encode_filmstrip
 from sharding.finish import ROW_GROUP, write_rejected, write_rows
 from sharding.settings import BuildSettings
 from sharding.waveform import encode_waveform
-from sharding.writer import ShardWriter, WrittenShard, sha256_of
+from sharding.writer import ShardWriter, WrittenShard
 
 CLIPS, UTTERANCES, VIDEOS = 4, 7, 25  #: of an utterance, a video, a speaker
 _ROWS = 64 * ROW_GROUP  # written at a time

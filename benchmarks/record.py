@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from loaders.atomic import write_atomically
 from loaders.errors import InputError
 from loaders.progress import progress
 
@@ -155,9 +156,7 @@ def write_record(path: Path, record: Record, described: Mapping[str, Any] | None
         "rounds": record.rounds,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(body, indent=1, ensure_ascii=False, default=str) + "\n")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(body, indent=1, ensure_ascii=False, default=str) + "\n").encode())
 
 
 def read_record(path: Path) -> tuple[Record, dict[str, Any], dict[str, str]]:

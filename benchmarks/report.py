@@ -16,6 +16,7 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 import tyro
 
 from benchmarks.record import Record, read_record, spread
+from loaders.atomic import write_atomically
 from loaders.errors import InputError, reported
 
 _HERE = Path("benchmarks")
@@ -98,9 +99,7 @@ def main() -> None:
         paths = sorted(settings.results.glob("*.json"))
         if not paths:
             raise InputError(f"{settings.results}: no record there: run a benchmark with --json first")
-        temporary = settings.output.with_name(f".{settings.output.name}")
-        temporary.write_text(page(paths, settings.output.parent))
-        temporary.replace(settings.output)
+        write_atomically(settings.output, page(paths, settings.output.parent).encode())
 
 
 def page(paths: Sequence[Path], home: Path) -> str:

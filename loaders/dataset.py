@@ -17,7 +17,6 @@ that dataset.json declares looks for it there; whoever does not find it there ei
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from loaders.atomic import write_atomically
 from loaders.errors import InputError
 
 FORMAT = "filmstrip"
@@ -33,6 +33,7 @@ VERSION = 2  #: the newest that is read and written
 MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
+FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"  #: members by which a batch is made
 LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
 
@@ -285,12 +286,7 @@ def impossible(manifest: Manifest) -> str | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write dataset.json so that it is whole or absent, and on the disk when this returns."""
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(to_json(manifest))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
+    write_atomically(folder / MANIFEST, to_json(manifest).encode())
 
 
 def require_split(manifest: Manifest, split: str, folder: Path) -> Split:

@@ -22,7 +22,7 @@ from loaders.batch import Batch
 from loaders.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.catalog import Catalog, open_catalog
 from loaders.columns import to_device
-from loaders.dataset import Manifest, read_manifest
+from loaders.dataset import AUDIO, FILMSTRIP, GAZE, Manifest, read_manifest
 from loaders.decodable import faults
 from loaders.errors import InputError
 from loaders.examples import Sampler
@@ -34,7 +34,7 @@ from loaders.pairs import DRAWS
 from loaders.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
 from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.planes import check_pixels
-from loaders.reader import AUDIO, FILMSTRIP, GAZE, Drawn, Loaded, Reader
+from loaders.reader import Drawn, Loaded, Reader
 from loaders.remote import CACHE, open_remote
 from loaders.stats import LoaderStats
 from loaders.storage import CachedShards, ShardSource

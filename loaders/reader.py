@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from loaders.buffers import Buffers
 from loaders.catalog import Catalog
+from loaders.dataset import AUDIO, FILMSTRIP, GAZE
 from loaders.examples import Examples, Sampler
 from loaders.jpeg_header import SizeCheck
 from loaders.mixture import Stretch
@@ -30,7 +31,6 @@ from loaders.wav import HEADER, WavRows, alike, row_bytes, wav_samples
 
 _log = logging.getLogger(__name__)
 
-FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"
 _ATTEMPTS = 100
 _DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower

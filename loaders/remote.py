@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loaders.atomic import write_atomically
 from loaders.cache import FileSystem
 from loaders.dataset import CATALOG, MANIFEST, Manifest, from_json, read_manifest, staged
 from loaders.errors import InputError
@@ -177,10 +178,8 @@ def _has(path: Path, sha256: str) -> bool:
 
 def _write(path: Path, data: bytes) -> None:
     """Whole or absent, however many processes write it at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_atomically(path, data)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: give a cache folder that can be written") from error

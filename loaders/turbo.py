@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.buffers import Buffers
-from loaders.dataset import ClipFormat, Manifest
+from loaders.dataset import AUDIO, ClipFormat, Manifest
 from loaders.pipeline import Encoded, PipelineSettings
 from loaders.planes import Pixels, PlaneDecoder, frame_shape
-from loaders.reader import AUDIO
 from loaders.wav import decode_wav_into, waveforms_into
 
 _Into = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]  # decodes a filmstrip into a row of the batch

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from loaders.atomic import sha256_of
 from loaders.dataset import MANIFEST, read_manifest, staged
 from loaders.errors import InputError
 from sharding.store import Store
-from sharding.writer import sha256_of
 
 _EXCHANGES = 8  # of dataset.json while it is copied: one that changes more often is not extended but unstable
 

@@ -20,7 +20,7 @@ from loaders.tables import opened
 from sharding.faults import DROP, REMAKE, FaultList
 from sharding.members import can_decode, decode_member, largest
 from sharding.store import Store
-from sharding.tar import Entry, TarError, TarReader
+from sharding.tar import Entry, TarError, TarReader, index_path
 from sharding.writer import INDEX_VERSION, Moments
 
 DESCRIPTION = "clip"  # the member that says of a clip what the catalog does
@@ -71,11 +71,6 @@ class ShardReport:
     gaze_count: int
     gaze_mean: tuple[float, ...]
     gaze_squares: tuple[float, ...]  #: sums of squared deviations
-
-
-def index_path(tar: str) -> str:
-    """Of DALI's index of a tar."""
-    return tar.removesuffix(".tar") + ".idx"
 
 
 def is_plain_file(dataset: Path, path: str) -> bool:

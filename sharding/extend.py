@@ -17,18 +17,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loaders.atomic import sha256_of
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Corpus, Utterance
-from sharding.examine import index_path
 from sharding.exchange import ASIDE, exchange, recover
 from sharding.finish import Lacks, finish_dataset
 from sharding.former import STATED, Former, Names, read_former, same_statement
 from sharding.plan import ShardJob, require_distinct
 from sharding.settings import BuildSettings
+from sharding.tar import index_path
 from sharding.workfolder import is_builds, remove_all
-from sharding.writer import WORK_FOLDER, sha256_of
+from sharding.writer import WORK_FOLDER
 
 _WHOLE = ".dataset"  # in the extension's folder: the dataset as it will be
 _AGAIN = "build the dataset again, into another --output"

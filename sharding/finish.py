@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loaders.atomic import atomic_write, sha256_of
 from loaders.catalog import schema
 from loaders.dataset import CATALOG, REJECTED, Manifest, Member, Shard, Split, naming_columns, write_manifest
 from loaders.errors import InputError
@@ -21,7 +22,7 @@ from sharding.names import distinct, share_video_names
 from sharding.plan import ShardJob
 from sharding.settings import BuildSettings
 from sharding.shard import receipt_path
-from sharding.writer import Moments, read_receipt, sha256_of, whole_or_absent
+from sharding.writer import Moments, read_receipt
 
 ROW_GROUP = 1 << 14  #: rows of a catalog that can be read without the rest: a few shards'
 _REJECTED_SCHEMA = pa.schema(
@@ -165,7 +166,7 @@ def write_rejected(output: Path, rejected: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _write_table(path: Path, table: pa.Table) -> str:
-    with whole_or_absent(path) as file, pq.ParquetWriter(file, table.schema) as writer:
+    with atomic_write(path) as file, pq.ParquetWriter(file, table.schema) as writer:
         write_rows(writer, table)
     return sha256_of(path)
 

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loaders.atomic import sha256_of
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.errors import InputError
 from loaders.tables import read_schema, read_table
-from sharding.examine import catalog_rows, index_path
-from sharding.writer import Moments, sha256_of
+from sharding.examine import catalog_rows
+from sharding.tar import index_path
+from sharding.writer import Moments
 
 Names = tuple[str, str, str]  #: speaker, video, utterance
 STATED = ("emotion", "arousal", "valence", "gender", "nationality", "source_xxh3")  # of an utterance, by the catalog

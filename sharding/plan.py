@@ -12,8 +12,8 @@ import xxhash
 
 from loaders.errors import InputError
 from sharding.corpora.utterance import Utterance
-from sharding.remote import Upload
 from sharding.settings import BuildSettings
+from sharding.upload import Upload
 
 _BYTES_A_PIXEL = 0.2  # of a filmstrip of faces at quality 90
 _FEWEST_UTTERANCES = 16  # of a shard that is made smaller than it might be, so that workers can share a small build

@@ -28,7 +28,6 @@ import json
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -42,7 +41,8 @@ from sharding.buildlock import LOCK, acquire, release, require_held
 from sharding.description import copy_description, named_as
 from sharding.former import Former, read_former
 from sharding.store import Store
-from sharding.writer import LENGTHS, WORK_FOLDER, read_receipt
+from sharding.upload import Upload, receipt_name
+from sharding.writer import LENGTHS, WORK_FOLDER
 
 if TYPE_CHECKING:
     from sharding.plan import ShardJob
@@ -55,43 +55,6 @@ _NEXT = f"{WORK_FOLDER}/{MANIFEST}"  # the extended dataset's, for one that was 
 _RECEIPT = re.compile(rf"{re.escape(WORK_FOLDER)}/(.+)-\d{{6,}}\.parquet")
 _STAGED = re.compile(re.escape(staged("SHA256")).replace("SHA256", "[0-9a-f]{64}"))
 _STEM = re.compile(r"\d{6,}")  # of a shard
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """Where a shard goes when it is built. It travels with the shard's job."""
-
-    store: Store
-    scratch: Path  #: of this build, on whatever machine
-    token: str  #: of the lock under which the build is made
-
-    @contextmanager
-    def workplace(self, split: str, stem: str) -> Iterator[Path]:
-        """An empty folder to build a shard in, gone afterwards.
-
-        Raises:
-            InputError: another build has taken over.
-        """
-        require_held(self.store, self.token)
-        folder = self.scratch / f"{split}-{stem}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a worker that died
-        (folder / WORK_FOLDER).mkdir(parents=True)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def send(self, folder: Path, split: str, stem: str) -> float:
-        """Upload the files of a shard, its receipt last; seconds that it took."""
-        began = time.perf_counter()
-        require_held(self.store, self.token)
-        names = (f"{split}/{stem}.tar", f"{split}/{stem}.idx", _receipt(split, stem))
-        there = [name for name in names if (folder / name).exists()]  # of a shard without a clip only the receipt
-        # The shard as it was while its sources were others goes first: no receipt vouches for files not its own.
-        self.store.remove([names[-1], *(name for name in names if name not in there)])
-        for name in there:
-            self.store.put(folder / name, name)
-        return time.perf_counter() - began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +156,7 @@ class RemoteOutput:
         store = self.upload.store
 
         def fetch(job: "ShardJob") -> None:
-            name = _receipt(job.split, job.stem)
+            name = receipt_name(job.split, job.stem)
             (self.folder / job.split).mkdir(parents=True, exist_ok=True)
             if not (self.folder / name).exists() and not store.fetch(name, self.folder / name):
                 raise InputError(f"{store.url}/{name}: is gone: let one build alone work there, and run it again")
@@ -248,7 +211,7 @@ class RemoteOutput:
         self.upload.store.remove(name for name in self.upload.store.sizes() if _is_work(name))
 
     def _is_built(self, job: "ShardJob", found: dict[str, int]) -> bool:
-        name = _receipt(job.split, job.stem)
+        name = receipt_name(job.split, job.stem)
         file = self.folder / name
         if name not in found or not self.upload.store.fetch(name, file):
             return False
@@ -331,10 +294,6 @@ def _require_free(found: dict[str, int], url: str) -> None:
         raise InputError(f"{url}: holds other files: give an --output that is empty or not there")
     if foreign := [name for name in work if name != LOCK and not _is_work(name)]:
         raise InputError(f"{url}/{foreign[0]}: no build of this program made it: give another --output")
-
-
-def _receipt(split: str, stem: str) -> str:
-    return f"{WORK_FOLDER}/{split}-{stem}.parquet"
 
 
 def _is_receipt(name: str) -> bool:

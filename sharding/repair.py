@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from loaders.atomic import atomic_write
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, Split, write_manifest
 from loaders.errors import InputError
-from sharding.examine import ShardReport, catalog_rows, index_path
+from sharding.examine import ShardReport, catalog_rows
 from sharding.faults import REMAKE
 from sharding.finish import finish_split, write_rejected
 from sharding.report import Report, gaze_moments
 from sharding.sidecars import FILE_SYSTEM
+from sharding.tar import index_path
 from sharding.workfolder import may_be_builds
-from sharding.writer import WORK_FOLDER, whole_or_absent
+from sharding.writer import WORK_FOLDER
 
 QUARANTINE = ".quarantine"
 
@@ -128,7 +130,7 @@ class _Repair:
             return shard
         self._take_out(index, "made again")
         data = report.index.encode()
-        with whole_or_absent(self._dataset / index) as file:
+        with atomic_write(self._dataset / index) as file:
             file.write(data)
         return replace(shard, index_sha256=hashlib.sha256(data).hexdigest())
 

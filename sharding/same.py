@@ -11,11 +11,11 @@ from loaders.dataset import MANIFEST, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.utterance import Corpus, Utterance
 from sharding.description import copied_description
-from sharding.examine import index_path
 from sharding.extend import require_same_build
 from sharding.former import STATED, Former, same_statement
 from sharding.settings import BuildSettings
 from sharding.store import Store
+from sharding.tar import index_path
 
 _AGAIN = "build into another --output, or remove it first"
 _Place = tuple[str, str, str, str]  # split, speaker, video, utterance

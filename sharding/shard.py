@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from loaders.atomic import atomic_write
 from sharding.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.utterance import Rejection, Utterance
@@ -18,7 +19,7 @@ from sharding.settings import BuildSettings
 from sharding.sources import files_of, is_open_to_us, local_media
 from sharding.stages import Stage, Stopwatch
 from sharding.unchanged import change_of, require_unchanged
-from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, whole_or_absent, write_receipt
+from sharding.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, write_receipt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     gaze_problems: Counter[str] = Counter()
     gaze = Moments(103)
     shard = folder / f"{job.stem}.tar"
-    with whole_or_absent(shard) as file:
+    with atomic_write(shard) as file:
         writer = ShardWriter(file, settings.members)
         for planned in job.utterances:
             utterance, encoded = _take(planned, settings, watch)
@@ -97,7 +98,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
         (folder / f"{job.stem}.idx").unlink(missing_ok=True)  # of the shard that it was while its sources were others
         size = 0
     else:
-        with whole_or_absent(folder / f"{job.stem}.idx") as file:
+        with atomic_write(folder / f"{job.stem}.idx") as file:
             file.write(written.index.encode())
     facts = {
         "digest": job.digest,

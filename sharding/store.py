@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from loaders.atomic import atomic_write, sha256_of
 from loaders.filesystem import file_system_of
 from loaders.retry import ATTEMPTS, PAUSE, persist
-from sharding.writer import sha256_of, whole_or_absent
 
 R = TypeVar("R")
 
@@ -142,7 +142,7 @@ class Store:
             file_system.invalidate_cache()
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with whole_or_absent(file) as target:
+                with atomic_write(file) as target:
                     for block in _blocks(file_system, f"{root}/{name}"):
                         target.write(block)
             except FileNotFoundError:

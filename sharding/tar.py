@@ -126,3 +126,8 @@ class TarReader:
         if len(data) < size:
             raise TarError(self._offset, otherwise)
         return data
+
+
+def index_path(tar: str) -> str:
+    """Of DALI's index of a tar."""
+    return tar.removesuffix(".tar") + ".idx"

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loaders import randomness
+from loaders.atomic import sha256_of
 from loaders.catalog import schema
 from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
 from loaders.errors import InputError, printable, reported
@@ -37,7 +38,7 @@ from loaders.progress import progress
 from loaders.tables import read_metadata, read_schema, read_table
 from sharding.description import copied_description
 from sharding.engine import WorkerDiedError, default_workers, run
-from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, index_path, is_plain_file
+from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
 from sharding.faults import DROP, REMAKE, Fault, FaultList
 from sharding.members import declared_badly
 from sharding.names import distinct
@@ -47,8 +48,9 @@ from sharding.shortcut import find_shortcuts, report_shortcuts
 from sharding.sidecars import owner_of
 from sharding.stopping import stopped_in_order
 from sharding.store import Store
+from sharding.tar import index_path
 from sharding.workfolder import may_be_builds
-from sharding.writer import WORK_FOLDER, sha256_of
+from sharding.writer import WORK_FOLDER
 
 _REBUILD = "build the dataset again"
 _BETWEEN = "\0"

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from loaders.atomic import atomic_write
 from loaders.dataset import CATALOG, MANIFEST, REJECTED
 from loaders.errors import InputError
 from loaders.tables import read_schema
-from sharding.writer import LENGTHS, WORK_FOLDER, whole_or_absent
+from sharding.writer import LENGTHS, WORK_FOLDER
 
 if TYPE_CHECKING:
     from sharding.plan import ShardJob
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _MARKER = "build.json"
 _LOCK = "lock"
 _MADE_BY = "filmstrip: sharding/build.py"
-_HALF = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}")  # of `whole_or_absent`, where it was killed
+_HALF = re.compile(r"\.(.+)\.\d+\.[0-9a-f]{8}")  # of `atomic_write`, where it was killed
 _RECEIPT = re.compile(r"(.+)-(\d{6,})\.parquet")
 
 _Shard = tuple[str, str]  # split and stem
@@ -324,5 +325,5 @@ def _read_marker(work: Path) -> _Marker | None:
 def _write_marker(work: Path, marker: _Marker) -> None:
     shards = {split: sorted(_stems(marker.shards, split)) for split in sorted({split for split, _ in marker.shards})}
     stated = {"made_by": _MADE_BY, "made_output": marker.made_output, "shards": shards}
-    with whole_or_absent(work / _MARKER) as file:
+    with atomic_write(work / _MARKER) as file:
         file.write(json.dumps(stated).encode())

@@ -6,11 +6,8 @@ of it, in ``.build/``. When every shard has its receipt, they become the catalog
 
 import hashlib
 import json
-import os
-import secrets
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,6 +18,7 @@ import pyarrow.parquet as pq
 import xxhash
 from numpy.typing import NDArray
 
+from loaders.atomic import atomic_write
 from loaders.catalog import schema
 from loaders.dataset import Member
 from loaders.tables import read_schema
@@ -31,37 +29,7 @@ if TYPE_CHECKING:
 
 WORK_FOLDER = ".build"
 LENGTHS = "lengths.jsonl"  #: in the work folder, see `sharding.survey`
-_BLOCK = 1 << 20
-_BUFFER = 2 << 20  # bytes written at a time: the page cache then holds them in large pieces, and reads cost half
 INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes it
-
-
-@contextmanager
-def whole_or_absent(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears under its name only when it is complete and on the disk."""
-    # A process' number alone would not do: on two machines of a cluster two processes may have the same.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("wb", buffering=_BUFFER) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename is None:  # a write that failed does not say where: the disk is full, or gone
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class ShardWriter:
@@ -168,7 +136,7 @@ class Moments:
 def write_receipt(path: Path, rows: pa.Table, facts: Mapping[str, Any]) -> None:
     """A shard's receipt: its rows of the catalog, and what else is known of it, as JSON in the file's metadata."""
     table = rows.replace_schema_metadata({"filmstrip": json.dumps(facts)})
-    with whole_or_absent(path) as file:
+    with atomic_write(path) as file:
         pq.write_table(table, file)
 
 

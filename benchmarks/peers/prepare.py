@@ -37,6 +37,7 @@ from rich.progress import track
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
+from loaders.atomic import atomic_write
 from loaders.catalog import open_catalog
 from loaders.dataset import Manifest, Shard, read_manifest, write_manifest
 from loaders.errors import InputError, reported
@@ -45,7 +46,7 @@ from sharding.clips import EncodedClip
 from sharding.corpora.utterance import Utterance
 from sharding.filmstrip import decode_filmstrip
 from sharding.finish import finish_split, write_rejected
-from sharding.writer import ShardWriter, whole_or_absent
+from sharding.writer import ShardWriter
 
 CLIPS_A_SHARD = 250
 _H264 = {"crf": "18", "preset": "medium", "x264-params": "log-level=none"}
@@ -188,7 +189,7 @@ def _prepare_forms(
         "bytes": sizes,
         "originals": {copy.key: copy.original for copy in copies},
     }
-    with whole_or_absent(work / "prepared.json") as file:
+    with atomic_write(work / "prepared.json") as file:
         file.write(json.dumps(facts).encode())
 
 
@@ -250,7 +251,7 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
     shards, parts = [], []
     for number, first in enumerate(range(0, len(copies), CLIPS_A_SHARD)):
         path = folder / f"{number:06d}.tar"
-        with whole_or_absent(path) as file:
+        with atomic_write(path) as file:
             writer = ShardWriter(file, manifest.members)
             for copy in copies[first : first + CLIPS_A_SHARD]:
                 original = originals[copy.original]
@@ -276,7 +277,7 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
                     ),
                 )
             written = writer.close()
-        with whole_or_absent(path.with_suffix(".idx")) as file:
+        with atomic_write(path.with_suffix(".idx")) as file:
             file.write(written.index.encode())
         digest = sha256(written.index.encode()).hexdigest()
         shards.append(

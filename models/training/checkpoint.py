@@ -30,8 +30,9 @@ from accelerate import Accelerator
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from loaders.atomic import write_atomically
 from loaders.errors import InputError
-from models.training.wholefile import write_tensors, write_whole
+from models.training.wholefile import write_tensors
 
 MANIFEST = "manifest.json"
 _MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -102,13 +103,13 @@ def write_checkpoint(
         own = {"loader": loader, "random": scalars, "scaler": scaler}
         name = _rank_name(accelerator.process_index)
         write_tensors(partial / f"{name}.safetensors", arrays)
-        write_whole(partial / f"{name}.json", _json(own))
+        write_atomically(partial / f"{name}.json", _json(own))
 
     def finish() -> None:
         if main:
             files = {path.name: _described_on_disk(path) for path in sorted(partial.iterdir())}
             manifest = {"format": _FORMAT, "version": _VERSION, "step": step, "world_size": accelerator.num_processes}
-            write_whole(partial / MANIFEST, sealed(manifest | {"files": files}))
+            write_atomically(partial / MANIFEST, sealed(manifest | {"files": files}))
             shutil.rmtree(final, ignore_errors=True)
             partial.replace(final)
             for old in checkpoints(folder)[:-_KEPT]:

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
+from loaders.atomic import write_atomically
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
@@ -38,11 +39,12 @@ from models.training.checkpoint import cannot_write, together
 from models.training.provenance import CHANGES, Change, as_json
 from models.training.runlock import LOCK, locked
 from models.training.scores import results_table
-from models.training.wholefile import write_tensors, write_whole
+from models.training.wholefile import write_tensors
 
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
 _STAGES = ("pretrain", "finetune")
-_LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+")  # by a process that was killed as it began
+# By a process that was killed as it began.
+_LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+(\.[0-9a-f]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _FRONT_END, _NETWORK = "front_end.", "network."
 
@@ -225,4 +227,4 @@ def _model_bytes(folder: Path) -> bytes:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

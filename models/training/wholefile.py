@@ -1,4 +1,4 @@
-"""Files that appear under their names when they are whole, and on the disk."""
+"""Tensors in files that appear under their names when they are whole, and on the disk."""
 
 from __future__ import annotations
 
@@ -11,35 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place and put it there; whatever stops it, a half-written one is never seen.
-
-    Raises:
-        OSError: it cannot be written; ``filename`` is the path. Nothing is left behind.
-    """
-    temporary = _beside(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename is None:  # a write that failed does not say where: the disk is full, or gone
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+from loaders.atomic import beside
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write contiguous tensors of the CPU as a safetensors file, as `write_whole` does, and without a copy of them all.
+    """Write contiguous tensors of the CPU as a safetensors file, whole or not at all, and without a copy of them.
 
     Raises:
-        OSError: as `write_whole`.
+        OSError: as `atomic_write`.
     """
-    temporary = _beside(path)
+    temporary = beside(path)
     try:
         save_file(dict(tensors), temporary)
         with temporary.open("rb") as file:
@@ -55,7 +36,3 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from loaders.atomic import sha256_of
 from loaders.catalog import open_catalog
 from loaders.dataset import MANIFEST, VERSION, Manifest, Shard, from_json, read_manifest, to_json, write_manifest
 from loaders.errors import InputError
@@ -34,7 +35,6 @@ from sharding.report import Report
 from sharding.settings import BuildSettings
 from sharding.store import Store
 from sharding.verify import verify
-from sharding.writer import sha256_of
 from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
 from tests.s3 import s3_server

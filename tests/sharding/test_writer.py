@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from loaders.atomic import atomic_write, sha256_of
 from sharding.clips import EncodedClip
 from sharding.corpora.utterance import Utterance
 from sharding.settings import BuildSettings
-from sharding.writer import Moments, ShardWriter, read_receipt, sha256_of, whole_or_absent, write_receipt
+from sharding.writer import Moments, ShardWriter, read_receipt, write_receipt
 
 MEMBERS = BuildSettings().members
 UTTERANCE = Utterance(
@@ -89,14 +90,14 @@ def test_the_same_clips_give_the_same_bytes(contents: list[dict[str, bytes]]) ->
 
 def test_a_file_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with pytest.raises(TypeError), whole_or_absent(path) as file:
+    with pytest.raises(TypeError), atomic_write(path) as file:
         file.writelines([b"half", "no bytes"])  # type: ignore[list-item]
     assert list(tmp_path.iterdir()) == []
-    with whole_or_absent(path) as file:
+    with atomic_write(path) as file:
         file.write(b"whole")
         assert not path.exists()
     assert path.read_bytes() == b"whole"
-    with pytest.raises(ValueError, match="no"), whole_or_absent(path):
+    with pytest.raises(ValueError, match="no"), atomic_write(path):
         raise ValueError("no")
     assert path.read_bytes() == b"whole"
     assert sha256_of(path) == hashlib.sha256(b"whole").hexdigest()

@@ -293,7 +293,7 @@ checkpoint.restore(found, accelerator, trainee.network, trainee.optimizer)
 assert float(torch.rand(())) == expected
 if rank == 1:  # it alone cannot write
     def no_room(*_): raise OSError(28, "No space left on device")
-    checkpoint.write_whole = no_room
+    checkpoint.write_atomically = no_room
 try:
     save(folder, accelerator, trainee, 2)
 except InputError as error:

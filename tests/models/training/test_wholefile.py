@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.training.wholefile import write_tensors, write_whole
+from models.training.wholefile import write_atomically, write_tensors
 
 ROOT = Path(__file__).parents[3]
 #: Writes beyond a limit of the size of files fail as on a disk without room, with another number.
@@ -19,10 +19,10 @@ WITHOUT_ROOM = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from models.training.wholefile import write_tensors, write_whole
+from models.training.wholefile import write_tensors, write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-for write, content in ((write_whole, bytes(20_000)), (write_tensors, {"a": torch.zeros(20_000)})):
+for write, content in ((write_atomically, bytes(20_000)), (write_tensors, {"a": torch.zeros(20_000)})):
     try:
         write(Path(sys.argv[1]) / "file", content)
     except OSError as error:
@@ -32,7 +32,7 @@ for write, content in ((write_whole, bytes(20_000)), (write_tensors, {"a": torch
 
 def test_what_is_written_is_read_back_and_replaces_what_was_there(tmp_path: Path) -> None:
     for number in (1, 2):
-        write_whole(tmp_path / "bytes", bytes([number]))
+        write_atomically(tmp_path / "bytes", bytes([number]))
         write_tensors(tmp_path / "tensors", {"a": torch.full((3,), number)})
         assert (tmp_path / "bytes").read_bytes() == bytes([number])
         assert load_file(tmp_path / "tensors")["a"].tolist() == [number] * 3
@@ -55,6 +55,6 @@ def test_without_room_the_former_file_stays_and_nothing_else(tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for write, content in ((write_whole, b""), (write_tensors, {"a": torch.zeros(1)})):
+    for write, content in ((write_atomically, b""), (write_tensors, {"a": torch.zeros(1)})):
         with pytest.raises(FileNotFoundError):
             write(tmp_path / "nothing" / "file", content)  # type: ignore[operator]
