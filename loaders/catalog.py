@@ -208,3 +208,28 @@ class _Columns:
         """Equal numbers, equal names."""
         codes = self._read(name).unify_dictionaries().combine_chunks()
         return np.array(codes.indices.to_numpy())
+
+
+def catalog_rows(folder: Path, first: int, count: int) -> pa.Table:
+    """What a split's catalog says of one shard."""
+    rows = _slice(folder / CATALOG, first, count)
+    for index, column in enumerate(rows.schema):
+        if pa.types.is_dictionary(column.type):
+            # With the names of these rows alone, as if the shard were the only one.
+            names = rows[index].cast(pa.string()).combine_chunks().dictionary_encode()
+            rows = rows.set_column(index, column, pa.chunked_array([names]))
+    return rows
+
+
+def _slice(path: Path, first: int, count: int) -> pa.Table:
+    """Rows of a parquet file, without reading much of the others."""
+    with opened(path) as source, pq.ParquetFile(source) as file:
+        parts = [file.schema_arrow.empty_table()]
+        start = 0
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            low, high = max(first, start), min(first + count, end)
+            if low < high:
+                parts.append(file.read_row_group(group).slice(low - start, high - low))
+            start = end
+        return pa.concat_tables(parts)

@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from loaders.catalog import schema
+from loaders.catalog import catalog_rows, schema
 from loaders.dataset import CATALOG, ClipFormat, Member, Shard
-from loaders.tables import opened
 from sharding.faults import DROP, REMAKE, FaultList
 from sharding.members import can_decode, decode_member, largest
 from sharding.store import Store
@@ -326,31 +324,6 @@ class _Examination:
             self._faults.add("index", self._check.index_path, "not the tar's index", mend, where=f"line {line}")
             return False
         return has_digest
-
-
-def catalog_rows(folder: Path, first: int, count: int) -> pa.Table:
-    """What a split's catalog says of one shard."""
-    rows = _slice(folder / CATALOG, first, count)
-    for index, column in enumerate(rows.schema):
-        if pa.types.is_dictionary(column.type):
-            # With the names of these rows alone, as if the shard were the only one.
-            names = rows[index].cast(pa.string()).combine_chunks().dictionary_encode()
-            rows = rows.set_column(index, column, pa.chunked_array([names]))
-    return rows
-
-
-def _slice(path: Path, first: int, count: int) -> pa.Table:
-    """Rows of a parquet file, without reading much of the others."""
-    with opened(path) as source, pq.ParquetFile(source) as file:
-        parts = [file.schema_arrow.empty_table()]
-        start = 0
-        for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
-            low, high = max(first, start), min(first + count, end)
-            if low < high:
-                parts.append(file.read_row_group(group).slice(low - start, high - low))
-            start = end
-        return pa.concat_tables(parts)
 
 
 def _describes(description: Mapping[str, Any], check: ShardCheck) -> bool:

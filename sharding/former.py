@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.atomic import sha256_of
+from loaders.catalog import catalog_rows
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.errors import InputError
 from loaders.tables import read_schema, read_table
-from sharding.examine import catalog_rows
 from sharding.tar import index_path
 from sharding.writer import Moments
 

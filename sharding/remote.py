@@ -42,7 +42,7 @@ from sharding.description import copy_description, named_as
 from sharding.former import Former, read_former
 from sharding.store import Store
 from sharding.upload import Upload, receipt_name
-from sharding.writer import LENGTHS, WORK_FOLDER
+from sharding.writer import LENGTHS, WORK_FOLDER, read_receipt
 
 if TYPE_CHECKING:
     from sharding.plan import ShardJob

@@ -15,9 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from loaders.atomic import atomic_write
+from loaders.catalog import catalog_rows
 from loaders.dataset import CATALOG, MANIFEST, REJECTED, Manifest, Shard, Split, write_manifest
 from loaders.errors import InputError
-from sharding.examine import ShardReport, catalog_rows
+from sharding.examine import ShardReport
 from sharding.faults import REMAKE
 from sharding.finish import finish_split, write_rejected
 from sharding.report import Report, gaze_moments
