@@ -48,22 +48,22 @@ from benchmarks.record import (
     take_turns,
     write_record,
 )
-from loaders.dataset import CATALOG, ClipFormat
+from loaders.dataset.manifest import CATALOG, ClipFormat
+from loaders.dataset.tables import read_table
 from loaders.errors import InputError, reported
-from loaders.tables import read_table
-from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import LocalEngine, run
-from sharding.filmstrip import encode_filmstrip
-from sharding.finish import finish_dataset
-from sharding.media import centre_square, crop_resize, exact_rgb, on_clock
-from sharding.plan import plan_shards
+from sharding.crops.views import face_detector
+from sharding.engines.local import LocalEngine, run
+from sharding.media.filmstrip import encode_filmstrip
+from sharding.media.reader import centre_square, crop_resize, exact_rgb, on_clock
+from sharding.packing.finish import finish_dataset
+from sharding.packing.plan import plan_shards
+from sharding.packing.shard import build_shard
+from sharding.packing.survey import survey
+from sharding.packing.writer import WORK_FOLDER
 from sharding.settings import BuildSettings, Crop
-from sharding.shard import build_shard
 from sharding.stages import STAGES
-from sharding.survey import survey
-from sharding.views import face_detector
-from sharding.writer import WORK_FOLDER
+from sharding.utterance import Corpus
 
 _BENCH = re.compile(rb"bench: utime=([\d.]+)s stime=([\d.]+)s rtime=([\d.]+)s")
 _PARTS = 16  # that decode + encode alone is dealt out in, as a small build is

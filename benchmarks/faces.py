@@ -25,21 +25,21 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from benchmarks.record import Record, console, machine, write_record
-from loaders.atomic import atomic_write
-from loaders.catalog import open_catalog
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
 from loaders.progress import progress
-from loaders.storage import Shards
+from loaders.storage.atomic import atomic_write
 from sharding.build import build
 from sharding.corpora.suffixes import VIDEO_SUFFIXES
 from sharding.corpora.tree import read_tree
-from sharding.corpora.utterance import Corpus, Utterance
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import default_workers
-from sharding.faces import Detections, face_share
-from sharding.filmstrip import decode_filmstrip
+from sharding.crops.faces import Detections, face_share
+from sharding.crops.views import face_detector
+from sharding.engines.local import default_workers
+from sharding.media.filmstrip import decode_filmstrip
 from sharding.settings import BuildSettings, Crop
-from sharding.views import face_detector
+from sharding.utterance import Corpus, Utterance
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
 Boxes = NDArray[np.float64]  # (T, 4): x, y, width, height in pixels; NaN where no face was found

@@ -1,7 +1,7 @@
 """Nodes that read shards from an object store, simulated with a clock of its own.
 
 Which clips and which audio a step takes, which shards are held for it, which are fetched next and which are let go is
-decided by the loader's own code (`loaders.examples`, `loaders.mixture`, `loaders.pairs`, `loaders.eviction`). Simulated
+decided by the loader's own code (`loaders.sampling.examples`, `loaders.sampling.mixture`, `loaders.sampling.pairs`, `loaders.storage.eviction`). Simulated
 is what takes time: transfers, failures, and the training between them.
 
 The model of the store. A node has one process that fetches, with a few threads. A transfer of a shard asks for 8 MiB at
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders import randomness
-from loaders.cache import BLOCK, THREADS
-from loaders.catalog import Catalog
-from loaders.eviction import make_room, next_to_fetch, room_for
-from loaders.examples import Sampler
-from loaders.mixture import DatasetSize, MixedOrder
-from loaders.retry import ATTEMPTS, pause
+from loaders.dataset.catalog import Catalog
+from loaders.sampling import randomness
+from loaders.sampling.examples import Sampler
+from loaders.sampling.mixture import DatasetSize, MixedOrder
+from loaders.storage.cache import BLOCK, THREADS
+from loaders.storage.eviction import make_room, next_to_fetch, room_for
+from loaders.storage.retry import ATTEMPTS, pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,7 +267,7 @@ class _Simulation:
         most = min(self._store.connection, self._store.bandwidth / max(len(self._moving), 1))
         return [min(most, self._store.link / of_node[transfer.node.number]) for transfer in self._moving]
 
-    # -- a node: what loaders.reader and loaders.cache do
+    # -- a node: what loaders.reader and loaders.storage.cache do
 
     def _progress(self, node: _Node) -> None:
         """Read as far as there are shards and room in the queues, and let idle threads fetch."""

@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from loaders.atomic import sha256_of
-from loaders.catalog import schema
-from loaders.dataset import CATALOG, Manifest, Shard, Split, write_manifest
-from sharding.clips import EncodedClip
-from sharding.corpora.utterance import Utterance
-from sharding.filmstrip import encode_filmstrip
-from sharding.finish import ROW_GROUP, write_rejected, write_rows
+from loaders.dataset.catalog import schema
+from loaders.dataset.manifest import CATALOG, Manifest, Shard, Split, write_manifest
+from loaders.storage.atomic import sha256_of
+from sharding.media.filmstrip import encode_filmstrip
+from sharding.media.waveform import encode_waveform
+from sharding.packing.clips import EncodedClip
+from sharding.packing.finish import ROW_GROUP, write_rejected, write_rows
+from sharding.packing.writer import ShardWriter, WrittenShard
 from sharding.settings import BuildSettings
-from sharding.waveform import encode_waveform
-from sharding.writer import ShardWriter, WrittenShard
+from sharding.utterance import Utterance
 
 CLIPS, UTTERANCES, VIDEOS = 4, 7, 25  #: of an utterance, a video, a speaker
 _ROWS = 64 * ROW_GROUP  # written at a time

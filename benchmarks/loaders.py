@@ -49,9 +49,9 @@ from benchmarks.record import (  # noqa: E402
     take_turns,
     write_record,
 )
-from loaders.dataset import read_manifest  # noqa: E402
+from loaders.dataset.manifest import read_manifest  # noqa: E402
+from loaders.decode.planes import check_pixels  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
-from loaders.planes import check_pixels  # noqa: E402
 
 OURS, FRAMES = "ours", "ours, frames alone"
 PLANES = "ours, yuv420"

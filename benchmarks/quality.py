@@ -2,7 +2,7 @@
 
     python benchmarks/quality.py --source FOLDER --json FILE --plot FILE
 
-Real clips are read as a build reads them (`sharding.media`), coded in every way, decoded again from memory in one
+Real clips are read as a build reads them (`sharding.media.reader`), coded in every way, decoded again from memory in one
 thread, and compared with what went in: filmstrips of several qualities and colour resolutions by libjpeg-turbo, as the
 loader does on a CPU, the codecs of video by PyAV. What PSNR and SSIM say is lost comes on top of what the source's own
 codec lost.
@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from benchmarks.figures import save, style
 from benchmarks.record import Figures, Record, console, machine, show_rounds, take_turns, write_record
 from benchmarks.ssim import luma, psnr, ssim
+from loaders.decode.turbo import decode_filmstrip_into
 from loaders.errors import InputError, reported
-from loaders.turbo import decode_filmstrip_into
-from sharding.filmstrip import Subsampling, encode_filmstrip
-from sharding.media import read_media
+from sharding.media.filmstrip import Subsampling, encode_filmstrip
+from sharding.media.reader import read_media
 from sharding.settings import BuildSettings
 
 Frames = NDArray[np.uint8]  #: (T, H, W, 3)

@@ -42,16 +42,16 @@ from benchmarks.record import (
     take_turns,
     write_record,
 )
-from loaders.buffers import Buffers
-from loaders.catalog import Catalog, open_catalog
-from loaders.dataset import read_manifest
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import read_manifest
+from loaders.decode.wav import waveforms_into
 from loaders.errors import InputError, reported
-from loaders.examples import Sampler
-from loaders.handoff import ClosedError
-from loaders.order import rank_positions
 from loaders.reader import Reader
-from loaders.turns import Turns
-from loaders.wav import waveforms_into
+from loaders.sampling.examples import Sampler
+from loaders.sampling.order import rank_positions
+from loaders.threads.buffers import Buffers
+from loaders.threads.handoff import ClosedError
+from loaders.threads.turns import Turns
 
 FIGURES = ("clips_a_second", "processor_us_a_clip")
 _MEMBERS = ("filmstrip", "audio", "gaze")

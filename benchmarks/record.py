@@ -18,9 +18,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loaders.atomic import write_atomically
 from loaders.errors import InputError
 from loaders.progress import progress
+from loaders.storage.atomic import write_atomically
 
 Figures = Mapping[str, float]  #: what one side measured in one round, by name; the unit is in the name
 

@@ -16,8 +16,8 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 import tyro
 
 from benchmarks.record import Record, read_record, spread
-from loaders.atomic import write_atomically
 from loaders.errors import InputError, reported
+from loaders.storage.atomic import write_atomically
 
 _HERE = Path("benchmarks")
 

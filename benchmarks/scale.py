@@ -31,12 +31,12 @@ from benchmarks.fetching import Cluster, Fetched, GaveUpError, Schedule, Store, 
 from benchmarks.figures import save, style
 from benchmarks.generated import Generated, generate_dataset
 from benchmarks.record import Figures, Record, console, machine, show_ratios, show_rounds, take_turns, write_record
-from loaders.catalog import open_catalog
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.tables import forget
 from loaders.errors import InputError, reported
-from loaders.examples import Sampler
-from loaders.mixture import DatasetSize, MixedOrder
-from loaders.pairs import Clips, Pairs
-from loaders.tables import forget
+from loaders.sampling.examples import Sampler
+from loaders.sampling.mixture import DatasetSize, MixedOrder
+from loaders.sampling.pairs import Clips, Pairs
 
 _MEMBERS = ("filmstrip", "audio", "gaze")  # what the loader opens
 _OTHER_VIDEO = {"other_video": 1.0}

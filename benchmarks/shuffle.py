@@ -5,8 +5,8 @@
 Clips lie in shards as a corpus is packed, an utterance's clips beside each other, those of a video likewise. Every
 method takes them from there:
 
-    ours, global        `loaders.order` over everything
-    ours, k shards      `loaders.windows` with k shards at hand
+    ours, global        `loaders.sampling.order` over everything
+    ours, k shards      `loaders.sampling.windows` with k shards at hand
     WebDataset          shards in random order, then its own shuffle filter with a buffer
     DALI                shards in random order, then its own webdataset reader with random_shuffle and initial_fill
     Mosaic py1e         shards in random order, each clip moved by chance within a block (`benchmarks.py1e`)
@@ -37,8 +37,8 @@ from benchmarks.generated import CLIPS, UTTERANCES
 from benchmarks.py1e import py1e
 from benchmarks.record import Figures, Record, machine, show_rounds, take_turns, write_record
 from loaders.errors import InputError, reported
-from loaders.mixture import DatasetSize, MixedOrder
-from sharding.writer import INDEX_VERSION
+from loaders.sampling.mixture import DatasetSize, MixedOrder
+from sharding.packing.writer import INDEX_VERSION
 
 Order = NDArray[np.int64]  #: (n,) clips in the order of an epoch, a permutation
 

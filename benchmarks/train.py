@@ -43,7 +43,7 @@ from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
-from loaders.dataset import read_manifest
+from loaders.dataset.manifest import read_manifest
 from loaders.errors import InputError, reported
 from models.frontend.front_end import FrontEnd, Inputs
 from models.towers.convolutional import ConvTower

@@ -12,12 +12,12 @@ class Batch:
     The frames and the gaze are those of ``clip``, the audio is ``audio_clip``'s: the same moment where ``match`` is 1.
     """
 
-    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.planes`
+    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.decode.planes`
     audio: torch.Tensor  #: (B, samples) float32, waveform in -1 … 1
     gaze: torch.Tensor  #: (B, 103) float32, raw; zeros where there is none
     gaze_valid: torch.Tensor  #: (B,) bool
     match: torch.Tensor  #: (B,) int64; 1: audio and frames are of one video
-    emotion: torch.Tensor  #: (B,) int64, index into `loaders.dataset.EMOTIONS`; -1 where there is none
+    emotion: torch.Tensor  #: (B,) int64, index into `loaders.dataset.manifest.EMOTIONS`; -1 where there is none
     clip: torch.Tensor  #: (B,) int64, catalog row of the frames
     audio_clip: torch.Tensor  #: (B,) int64, catalog row of the audio
     seed: torch.Tensor  #: (B,) int64, for the front end's augmentation

@@ -19,28 +19,28 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
-from loaders.cache import PATIENCE, CacheCounts, ShardCache
-from loaders.catalog import Catalog, open_catalog
-from loaders.columns import to_device
-from loaders.dataset import AUDIO, FILMSTRIP, GAZE, Manifest, read_manifest
-from loaders.decodable import faults
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest, read_manifest
+from loaders.dataset.remote import CACHE, open_remote
+from loaders.dataset.shards import CachedShards, ShardSource
+from loaders.decode.columns import to_device
+from loaders.decode.decodable import faults
+from loaders.decode.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
+from loaders.decode.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.decode.planes import check_pixels
+from loaders.decode.turbo import obstacle
+from loaders.decode.wav import first_sample, waveforms_on
 from loaders.errors import InputError
-from loaders.examples import Sampler
-from loaders.filesystem import url_of
-from loaders.handoff import ClosedError
-from loaders.mixture import DatasetSize, MixedOrder
-from loaders.order import rank_positions
-from loaders.pairs import DRAWS
-from loaders.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
-from loaders.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
-from loaders.planes import check_pixels
 from loaders.reader import Drawn, Loaded, Reader
-from loaders.remote import CACHE, open_remote
+from loaders.sampling.examples import Sampler
+from loaders.sampling.mixture import DatasetSize, MixedOrder
+from loaders.sampling.order import rank_positions
+from loaders.sampling.pairs import DRAWS
 from loaders.stats import LoaderStats
-from loaders.storage import CachedShards, ShardSource
+from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
+from loaders.storage.urls import url_of
 from loaders.stream import Steps, Stream, StreamCounts
-from loaders.turbo import obstacle
-from loaders.wav import first_sample, waveforms_on
+from loaders.threads.handoff import ClosedError
 
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
@@ -101,18 +101,18 @@ class ClipLoader(IterableDataset[Batch]):
             device: where batches lie: cpu, or a GPU such as cuda:0; "cuda" is the process' current one. With several
                 ranks give accelerate's device, a GPU of each rank's own.
             placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
-                batches; tried when the first batch is asked for, see `loaders.placement`.
+                batches; tried when the first batch is asked for, see `loaders.decode.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
-                without DALI's copy, for whole clips with WAV, see `loaders.turbo`; "auto", the second where it can.
+                without DALI's copy, for whole clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
             pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
-                take half the memory and less time to decode, see `loaders.planes`. On a CPU, of whole clips.
+                take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU, of whole clips.
             rank, world_size: this process among the training's, give both or neither; by default what accelerate or
                 torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
                 whether the split is "train".
-            negatives: what the half of the examples that do not match take their audio from, see `loaders.pairs`; None
+            negatives: what the half of the examples that do not match take their audio from, see `loaders.sampling.pairs`; None
                 gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
             threads: of the CPU decoders; default: the cores this process may use.
@@ -121,7 +121,7 @@ class ClipLoader(IterableDataset[Batch]):
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
             lanes: into which shards and every global batch are dealt out, in training. With as many as nodes, and ranks
-                numbered node by node, a shard is only read on one node, see `loaders.mixture`.
+                numbered node by node, a shard is only read on one node, see `loaders.sampling.mixture`.
             shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
                 None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
             cache: folder on a local disk for the shards of remote datasets; the processes of a machine share it.

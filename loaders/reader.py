@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from loaders.buffers import Buffers
-from loaders.catalog import Catalog
-from loaders.dataset import AUDIO, FILMSTRIP, GAZE
-from loaders.examples import Examples, Sampler
-from loaders.jpeg_header import SizeCheck
-from loaders.mixture import Stretch
-from loaders.pipeline import Encoded, Fault
-from loaders.shardfile import ShardFile
-from loaders.storage import CorruptMemberError, Places, Shards, ShardSource, read_members
-from loaders.wav import HEADER, WavRows, alike, row_bytes, wav_samples
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE
+from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.decode.jpeg_header import SizeCheck
+from loaders.decode.pipeline import Encoded, Fault
+from loaders.decode.wav import HEADER, WavRows, alike, row_bytes, wav_samples
+from loaders.sampling.examples import Examples, Sampler
+from loaders.sampling.mixture import Stretch
+from loaders.storage.shardfile import ShardFile
+from loaders.threads.buffers import Buffers
 
 _log = logging.getLogger(__name__)
 

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loaders.batch import Batch
-from loaders.catalog import Catalog, open_catalog
-from loaders.dataset import ClipFormat, Member
-from loaders.examples import Examples, Sampler
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import ClipFormat, Member
 from loaders.loader import OTHER_VIDEO
-from loaders.order import rank_positions, steps_per_epoch
+from loaders.sampling.examples import Examples, Sampler
+from loaders.sampling.order import rank_positions, steps_per_epoch
 
 
 def reference_batches(

@@ -19,15 +19,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.buffers import Buffers
-from loaders.dataset import ClipFormat
-from loaders.decodable import faults
-from loaders.handoff import ClosedError, Handoff, QueueCounts
-from loaders.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, window_samples
+from loaders.dataset.manifest import ClipFormat
+from loaders.decode.decodable import faults
+from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, window_samples
+from loaders.decode.turbo import TurboDecoder
+from loaders.decode.wav import first_sample, waveforms_into
 from loaders.reader import Loaded
-from loaders.turbo import TurboDecoder
-from loaders.turns import Turns
-from loaders.wav import first_sample, waveforms_into
+from loaders.threads.buffers import Buffers
+from loaders.threads.handoff import ClosedError, Handoff, QueueCounts
+from loaders.threads.turns import Turns
 
 _log = logging.getLogger(__name__)
 _ENDING = 60.0  # seconds that `stop` waits for the threads: a batch takes less
@@ -223,7 +223,7 @@ class Stream:
         return [step if mended is None else mended for step, mended in whole]
 
     def _converted(self, loaded: Loaded) -> NDArray[np.float32] | None:
-        """The waveforms of sound that came as rows; for a GPU they are made there, see `loaders.wav`."""
+        """The waveforms of sound that came as rows; for a GPU they are made there, see `loaders.decode.wav`."""
         rows = loaded.encoded.rows
         if rows is None or self._settings.device.type != "cpu":
             return None

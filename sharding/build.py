@@ -18,18 +18,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loaders.dataset import MANIFEST, Manifest, read_manifest
+from loaders.dataset.manifest import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError, reported
-from loaders.filesystem import url_of
 from loaders.progress import progress
-from sharding.corpora.demo import DemoSettings, make_demo
+from loaders.storage.urls import url_of
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.corpora.omg import read_omg
-from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.engine import Engine, LocalEngine, WorkerDiedError, default_workers
-from sharding.extend import (
+from sharding.crops.views import face_detector
+from sharding.demo.corpus import DemoSettings, make_demo
+from sharding.engines.local import Engine, LocalEngine, WorkerDiedError, default_workers
+from sharding.engines.ray import RayEngine, require_ray
+from sharding.engines.stopping import stopped_in_order
+from sharding.gaze.openface import require_openface
+from sharding.packing.extend import (
     extension_folder,
     finish_extension,
     is_leftover,
@@ -39,22 +42,19 @@ from sharding.extend import (
     require_same_build,
     untouched_unless_begun,
 )
-from sharding.finish import Lacks, NothingBuiltError, finish_dataset
-from sharding.former import read_former
-from sharding.openface import require_openface
-from sharding.plan import ShardJob, plan_shards
-from sharding.ray_engine import RayEngine, require_ray
-from sharding.remote import clear_up, default_scratch, is_being_extended, remote_output
-from sharding.same import require_same, require_same_remotely
+from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
+from sharding.packing.former import read_former
+from sharding.packing.plan import ShardJob, plan_shards
+from sharding.packing.remote import clear_up, default_scratch, is_being_extended, remote_output
+from sharding.packing.same import require_same, require_same_remotely
+from sharding.packing.shard import build_shard, is_built
+from sharding.packing.survey import require_all_unchanged, survey
+from sharding.packing.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
+from sharding.packing.writer import LENGTHS, WORK_FOLDER
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard, is_built
+from sharding.sources.store import Store
 from sharding.stages import STAGES, Stage
-from sharding.stopping import stopped_in_order
-from sharding.store import Store
-from sharding.survey import require_all_unchanged, survey
-from sharding.views import face_detector
-from sharding.workfolder import clean_work_folder, remove_half_written, remove_work_folder, sole_builder, undo
-from sharding.writer import LENGTHS, WORK_FOLDER
+from sharding.utterance import Corpus
 
 console = Console(soft_wrap=True, markup=False)  # a path stays in one piece, whatever it holds
 

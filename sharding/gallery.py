@@ -36,25 +36,25 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from loaders import randomness
-from loaders.catalog import Catalog, open_catalog
-from loaders.dataset import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
+from loaders.dataset.shards import CorruptMemberError, Shards
+from loaders.dataset.tables import opened
 from loaders.errors import InputError, reported
-from loaders.examples import Sampler
-from loaders.filesystem import local_path, url_of
-from loaders.order import permute
-from loaders.pairs import KINDS
 from loaders.progress import Bar, progress
-from loaders.storage import CorruptMemberError, Shards
-from loaders.tables import opened
-from sharding.description import copied_description
-from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES
-from sharding.members import declared_badly, largest
-from sharding.ranges import fetch_members
-from sharding.spectrogram import spectrogram_png
-from sharding.stopping import stopped_in_order
-from sharding.store import Store
-from sharding.waveform import decode_waveform
+from loaders.sampling import randomness
+from loaders.sampling.examples import Sampler
+from loaders.sampling.order import permute
+from loaders.sampling.pairs import KINDS
+from loaders.storage.urls import local_path, url_of
+from sharding.engines.stopping import stopped_in_order
+from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES
+from sharding.media.spectrogram import spectrogram_png
+from sharding.media.waveform import decode_waveform
+from sharding.packing.description import copied_description
+from sharding.packing.members import declared_badly, largest
+from sharding.sources.store import Store
+from sharding.viewing.ranges import fetch_members
 
 R = TypeVar("R")
 

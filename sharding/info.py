@@ -19,13 +19,13 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from loaders.catalog import schema
-from loaders.dataset import CATALOG, EMOTIONS, Manifest, read_manifest
+from loaders.dataset.catalog import schema
+from loaders.dataset.manifest import CATALOG, EMOTIONS, Manifest, read_manifest
+from loaders.dataset.tables import read_table
 from loaders.errors import InputError, printable, reported
-from loaders.filesystem import url_of
-from loaders.tables import read_table
-from sharding.description import copied_description
-from sharding.store import Store
+from loaders.storage.urls import url_of
+from sharding.packing.description import copied_description
+from sharding.sources.store import Store
 
 NO_LABEL = "none"
 

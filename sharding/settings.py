@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from loaders.dataset import LONGEST, ClipFormat, Member
+from loaders.dataset.manifest import LONGEST, ClipFormat, Member
 from loaders.errors import InputError
-from sharding.filmstrip import ROWS_OF_A_BLOCK, Subsampling
-from sharding.gaze import SIGNAL_NAMES
-from sharding.waveform import AudioFormat
+from sharding.gaze.statistics import SIGNAL_NAMES
+from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling
+from sharding.media.waveform import AudioFormat
 
 SAMPLE_RATE = 16_000
 

@@ -27,30 +27,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loaders import randomness
-from loaders.atomic import sha256_of
-from loaders.catalog import schema
-from loaders.dataset import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
+from loaders.dataset.catalog import schema
+from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
+from loaders.dataset.tables import read_metadata, read_schema, read_table
 from loaders.errors import InputError, printable, reported
-from loaders.filesystem import url_of
-from loaders.order import permute
 from loaders.progress import progress
-from loaders.tables import read_metadata, read_schema, read_table
-from sharding.description import copied_description
-from sharding.engine import WorkerDiedError, default_workers, run
-from sharding.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
-from sharding.faults import DROP, REMAKE, Fault, FaultList
-from sharding.members import declared_badly
-from sharding.names import distinct
-from sharding.repair import QUARANTINE, repair
-from sharding.report import Report, gaze_moments
-from sharding.shortcut import find_shortcuts, report_shortcuts
-from sharding.sidecars import owner_of
-from sharding.stopping import stopped_in_order
-from sharding.store import Store
-from sharding.tar import index_path
-from sharding.workfolder import may_be_builds
-from sharding.writer import WORK_FOLDER
+from loaders.sampling import randomness
+from loaders.sampling.order import permute
+from loaders.storage.atomic import sha256_of
+from loaders.storage.urls import url_of
+from sharding.checks.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
+from sharding.checks.faults import DROP, REMAKE, Fault, FaultList
+from sharding.checks.repair import QUARANTINE, repair
+from sharding.checks.report import Report, gaze_moments
+from sharding.checks.shortcut import find_shortcuts, report_shortcuts
+from sharding.checks.sidecars import owner_of
+from sharding.engines.local import WorkerDiedError, default_workers, run
+from sharding.engines.stopping import stopped_in_order
+from sharding.packing.description import copied_description
+from sharding.packing.members import declared_badly
+from sharding.packing.names import distinct
+from sharding.packing.tar import index_path
+from sharding.packing.workfolder import may_be_builds
+from sharding.packing.writer import WORK_FOLDER
+from sharding.sources.store import Store
 
 _REBUILD = "build the dataset again"
 _BETWEEN = "\0"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from loaders.dataset import CATALOG, read_manifest, write_manifest
+from loaders.dataset.manifest import CATALOG, read_manifest, write_manifest
 
 
 def copy_of(dataset: Path, folder: Path) -> Path:

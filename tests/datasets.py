@@ -11,15 +11,15 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.dataset import Manifest
-from sharding.clip_gaze import ClipGaze
-from sharding.corpora.utterance import Utterance
-from sharding.finish import finish_dataset
-from sharding.media import Media
-from sharding.plan import ShardJob
+from loaders.dataset.manifest import Manifest
+from sharding.media.reader import Media
+from sharding.packing.clip_gaze import ClipGaze
+from sharding.packing.finish import finish_dataset
+from sharding.packing.plan import ShardJob
+from sharding.packing.shard import build_shard
+from sharding.packing.workfolder import remove_work_folder
 from sharding.settings import BuildSettings
-from sharding.shard import build_shard
-from sharding.workfolder import remove_work_folder
+from sharding.utterance import Utterance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def make_dataset(folder: Path, contents: Contents = CONTENTS, settings: BuildSet
     (folder / ".build").mkdir(parents=True)
     jobs = []
     drawn: dict[str, Any] = {"read_media": _draw_media, "UtteranceGaze": _DrawnGaze}
-    with mock.patch.multiple("sharding.clips", **drawn):
+    with mock.patch.multiple("sharding.packing.clips", **drawn):
         for split, speakers in contents.speakers.items():
             utterances = list(_utterances(split, speakers, contents, settings.clip_seconds))
             for number in range(contents.shards[split]):
@@ -90,7 +90,7 @@ def _generator(path: Path) -> np.random.Generator:
 
 
 class _DrawnGaze:
-    """What `sharding.clip_gaze.UtteranceGaze` would give of the pretended table."""
+    """What `sharding.packing.clip_gaze.UtteranceGaze` would give of the pretended table."""
 
     def __init__(self, utterance: Utterance, *_: Any) -> None:
         path = utterance.gaze_path
@@ -103,7 +103,7 @@ class _DrawnGaze:
 
 
 def _draw_media(path: Path, *, fps: float, size: int, sample_rate: int, **_: Any) -> Media:
-    """In place of `sharding.media.read_media`: half a second more than whole clips."""
+    """In place of `sharding.media.reader.read_media`: half a second more than whole clips."""
     draw = _generator(path)
     seconds = float(path.name) + 0.5
     return Media(

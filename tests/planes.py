@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from loaders.decode.planes import PlaneDecoder
 from loaders.errors import InputError
-from loaders.planes import PlaneDecoder
 
 
 def lack_of_library() -> str | None:

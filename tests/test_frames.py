@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from loaders.catalog import open_catalog
-from loaders.storage import Shards
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.shards import Shards
 from tests.frames import frame_faults
 
 

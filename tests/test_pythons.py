@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from loaders import Batch, ClipLoader
-from loaders.catalog import CATALOG
+from loaders.dataset.catalog import CATALOG
 from models.checkpoint import checkpoints
 
 ROOT = Path(__file__).parents[1]

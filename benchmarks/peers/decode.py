@@ -17,7 +17,7 @@ from benchmarks.peers.served import Form
 
 Decoder = Literal["pyav", "torchcodec"]
 Clip = tuple[torch.Tensor, torch.Tensor | None]
-_ON_TIME = 0.00105  # seconds by which a picture may be late for a tick, as in `sharding.media`
+_ON_TIME = 0.00105  # seconds by which a picture may be late for a tick, as in `sharding.media.reader`
 
 
 def decoder_of(form: Form, decoder: Decoder, facts: Mapping[str, Any], audio: bool) -> Callable[[bytes, bytes], Clip]:

@@ -12,10 +12,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from loaders.buffers import Buffers
-from loaders.catalog import Catalog
-from loaders.examples import Sampler
-from loaders.wav import wav_samples
+from loaders.dataset.catalog import Catalog
+from loaders.decode.wav import wav_samples
+from loaders.sampling.examples import Sampler
+from loaders.threads.buffers import Buffers
 
 
 class MappedReader:

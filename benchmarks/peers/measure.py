@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.peers.decode import rgb_of_planes, wav
 from benchmarks.peers.processes import cpu_seconds, memory_mb
 from benchmarks.peers.served import Device, Form, Prepared, Served, Task
-from sharding.filmstrip import decode_filmstrip
+from sharding.media.filmstrip import decode_filmstrip
 
 ANSWER, AT_REST = "figures: ", "at rest\n"
 PATIENCE = 600  # seconds

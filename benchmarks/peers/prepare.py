@@ -37,16 +37,16 @@ from rich.progress import track
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
-from loaders.atomic import atomic_write
-from loaders.catalog import open_catalog
-from loaders.dataset import Manifest, Shard, read_manifest, write_manifest
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.manifest import Manifest, Shard, read_manifest, write_manifest
+from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
-from loaders.storage import Shards
-from sharding.clips import EncodedClip
-from sharding.corpora.utterance import Utterance
-from sharding.filmstrip import decode_filmstrip
-from sharding.finish import finish_split, write_rejected
-from sharding.writer import ShardWriter
+from loaders.storage.atomic import atomic_write
+from sharding.media.filmstrip import decode_filmstrip
+from sharding.packing.clips import EncodedClip
+from sharding.packing.finish import finish_split, write_rejected
+from sharding.packing.writer import ShardWriter
+from sharding.utterance import Utterance
 
 CLIPS_A_SHARD = 250
 _H264 = {"crf": "18", "preset": "medium", "x264-params": "log-level=none"}

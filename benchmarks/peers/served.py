@@ -34,7 +34,7 @@ class Served(NamedTuple):
     """A batch. Frames may lie in either order of dimensions: nobody is made to transpose."""
 
     frames: torch.Tensor | Sequence[torch.Tensor]  #: (B, T, H, W, 3) or (B, T, 3, H, W) uint8, RGB; or B of its clips;
-    #: of ours also (B, T, 3·H/2, W), see `loaders.planes`
+    #: of ours also (B, T, 3·H/2, W), see `loaders.decode.planes`
     audio: torch.Tensor | None  #: (B, samples) float32 in -1 … 1
     keys: Sequence[str]  #: of the frames' clips
     audio_keys: Sequence[str]  #: of the audio's clips

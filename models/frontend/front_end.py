@@ -184,7 +184,7 @@ class FrontEnd(nn.Module):
 
         Args:
             video: (B, T, H, W, 3) uint8 RGB; or (B, T, 3·H/2, W) uint8, luma and halved chroma (I420, see
-                `loaders.planes`), which become the same to within a level or two.
+                `loaders.decode.planes`), which become the same to within a level or two.
             audio: (B, samples) float32 in −1 … 1.
             gaze: (B, 103) float32, raw.
             gaze_valid: (B,) bool; all by default. Gaze that is not valid becomes zeros: the training split's mean.

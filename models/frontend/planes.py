@@ -1,4 +1,4 @@
-"""Frames as luma and halved chroma (I420, see `loaders.planes`): where each plane lies, and what weighs it.
+"""Frames as luma and halved chroma (I420, see `loaders.decode.planes`): where each plane lies, and what weighs it.
 
 libjpeg-turbo doubles chroma with a triangle filter: a pixel has three quarters of the nearer sample and a quarter of
 the next, along rows and along columns. That is a matrix product, like the resampling that follows, and the two make one

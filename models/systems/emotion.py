@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from loaders.dataset import EMOTIONS
+from loaders.dataset.manifest import EMOTIONS
 from models.systems.correspondence import AVENet, L3Net
 from models.towers.convolutional import Tower
 

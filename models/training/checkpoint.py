@@ -30,8 +30,8 @@ from accelerate import Accelerator
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from loaders.atomic import write_atomically
 from loaders.errors import InputError
+from loaders.storage.atomic import write_atomically
 from models.training.wholefile import write_tensors
 
 MANIFEST = "manifest.json"

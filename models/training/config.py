@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from tyro.conf import arg
 
+from loaders.dataset.remote import CACHE
 from loaders.errors import InputError
-from loaders.filesystem import local_path, url_of
-from loaders.remote import CACHE
+from loaders.storage.urls import local_path, url_of
 from models.training.execution import Tf32
 from models.training.options import refuse, spelt
 

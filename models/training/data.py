@@ -5,9 +5,9 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from loaders import ClipLoader
-from loaders.dataset import Manifest
+from loaders.dataset.manifest import Manifest
+from loaders.dataset.remote import describe
 from loaders.errors import InputError
-from loaders.remote import describe
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
 
 

@@ -29,8 +29,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from loaders.atomic import write_atomically
 from loaders.errors import InputError
+from loaders.storage.atomic import write_atomically
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.emotion import EmotionNet

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loaders import ClipLoader
-from loaders.catalog import Catalog
-from loaders.catalog import utterances as of_catalog
-from loaders.dataset import EMOTIONS
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.catalog import utterances as of_catalog
+from loaders.dataset.manifest import EMOTIONS
 from loaders.errors import printable
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net

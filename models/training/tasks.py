@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
-from loaders.dataset import Manifest
+from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig

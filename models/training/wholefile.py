@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from loaders.atomic import beside
+from loaders.storage.atomic import beside
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.corpora.utterance import BoxesFile
-from sharding.read_errors import failures_named
-from sharding.sources import read_bytes
+from sharding.sources.copies import read_bytes
+from sharding.sources.read_errors import failures_named
+from sharding.utterance import BoxesFile
 
 Floats = NDArray[np.float64]
 

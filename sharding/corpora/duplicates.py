@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sharding.corpora.fingerprint import contents, fingerprint
-from sharding.corpora.utterance import Corpus, Rejection
+from sharding.sources.fingerprint import contents, fingerprint
+from sharding.utterance import Corpus, Rejection
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loaders.errors import InputError
-from sharding.corpora.utterance import Utterance, readable
+from sharding.utterance import Utterance, readable
 
 
 def count_tables(

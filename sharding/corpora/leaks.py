@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from loaders.dataset import APART, naming_columns
+from loaders.dataset.manifest import APART, naming_columns
 from loaders.errors import InputError
-from sharding.corpora.utterance import Corpus, Rejection, Utterance
+from sharding.utterance import Corpus, Rejection, Utterance
 
 OnLeak = Literal["refuse", "reject"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loaders.errors import InputError
-from sharding.sources import read_bytes
+from sharding.sources.copies import read_bytes
 
 _SPLITS = {"1": "train", "2": "validation", "3": "test"}
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
-from sharding.corpora.utterance import Apart, Utterance, VideoNames
+from sharding.utterance import Apart, Utterance, VideoNames
 
 Naming = Literal["auto", "corpus", "speaker"]
 

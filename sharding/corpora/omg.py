@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from loaders.dataset import EMOTIONS
+from loaders.dataset.manifest import EMOTIONS
 from loaders.errors import InputError
-from loaders.filesystem import url_of
+from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.tree import FOLLOW, refusal
-from sharding.corpora.utterance import Corpus, Rejection, Utterance, readable
-from sharding.sources import existence, is_folder, read_bytes
+from sharding.sources.copies import existence, is_folder, read_bytes
+from sharding.utterance import Corpus, Rejection, Utterance, readable
 
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 

@@ -12,11 +12,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loaders.filesystem import url_of
-from sharding.corpora.utterance import readable
-from sharding.read_errors import SourceError, failures_named, is_of_one_file
-from sharding.regular import not_regular
-from sharding.sources import listed
+from loaders.storage.urls import url_of
+from sharding.sources.copies import listed
+from sharding.sources.read_errors import SourceError, failures_named, is_of_one_file
+from sharding.sources.regular import not_regular
+from sharding.utterance import readable
 
 SYSTEM_NAMES = frozenset(
     name.casefold()

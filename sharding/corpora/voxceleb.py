@@ -12,15 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.errors import InputError
-from loaders.filesystem import url_of
+from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
 from sharding.corpora.naming import Naming, settle_names
 from sharding.corpora.split import hashed_split
 from sharding.corpora.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES, is_usual
 from sharding.corpora.tree import Entry, LeftOut, Tree, by_suffix, read_tree, refusal
-from sharding.corpora.utterance import Apart, BoxesFile, Corpus, Rejection, Utterance, readable
-from sharding.sources import existence, is_folder
+from sharding.sources.copies import existence, is_folder
+from sharding.utterance import Apart, BoxesFile, Corpus, Rejection, Utterance, readable
 
 # What lies beside the files that are looked at, as published and as OpenFace writes it: not worth a note.
 _LAYOUT = {

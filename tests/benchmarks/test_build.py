@@ -25,11 +25,11 @@ from benchmarks.build import (
 from benchmarks.record import read_record
 from loaders.errors import InputError
 from sharding.build import build
-from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.filmstrip import encode_filmstrip
+from sharding.media.filmstrip import encode_filmstrip
 from sharding.settings import BuildSettings
 from sharding.stages import STAGES
+from sharding.utterance import Corpus
 from tests.films import shades, write_film
 
 ROOT = Path(__file__).parents[2]

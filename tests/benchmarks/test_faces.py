@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks.faces import Boxes, Frames, Seen, as_jpeg, choose, draw, films, look, markdown, ratios, summarise
 from loaders.errors import InputError
-from sharding.faces import Detections
+from sharding.crops.faces import Detections
 from tests.films import write_film
 
 ROOT = Path(__file__).parents[2]

@@ -43,8 +43,8 @@ from benchmarks.peers.registry import GPU_PEERS, PEERS
 from benchmarks.peers.served import SUFFIXES, Prepared, Served, Task
 from benchmarks.record import Figures, Record, SideError
 from loaders import ClipLoader, InputError
-from loaders.catalog import open_catalog
-from sharding.filmstrip import decode_filmstrip
+from loaders.dataset.catalog import open_catalog
+from sharding.media.filmstrip import decode_filmstrip
 from sharding.settings import BuildSettings
 from tests.datasets import Contents, make_dataset
 from tests.planes import lack_of_library, needs_libturbojpeg

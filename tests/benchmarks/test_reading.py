@@ -8,11 +8,11 @@ from PIL import Image
 
 from benchmarks.peers.mapped import MappedReader
 from benchmarks.reading import FIGURES, KINDS, Settings, Side, measure, plot
-from loaders.catalog import open_catalog
+from loaders.dataset.catalog import open_catalog
+from loaders.decode.wav import waveforms_into
 from loaders.errors import InputError
-from loaders.examples import Sampler
 from loaders.reader import Reader, TooManyBadClipsError
-from loaders.wav import waveforms_into
+from loaders.sampling.examples import Sampler
 from tests.damage import copy_of, flip_byte
 
 

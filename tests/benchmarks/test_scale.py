@@ -12,7 +12,7 @@ from benchmarks.generated import Generated, generate_dataset
 from benchmarks.record import Record
 from benchmarks.scale import Settings, cache_needed, catalog_sizes, outcome, plot, probe, projection
 from loaders import ClipLoader
-from loaders.catalog import open_catalog
+from loaders.dataset.catalog import open_catalog
 from loaders.errors import InputError
 
 CLUSTER = Cluster(nodes=2, gpus=2, batch_size=16, clips_per_second=100.0, window=3, ahead=2)

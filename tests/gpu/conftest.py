@@ -40,8 +40,8 @@ def _few_trials(request: pytest.FixtureRequest) -> Iterator[None]:
     Tests in which nothing depends on it say at once that it decodes; ``real_trials`` are short ones.
     """
     real = request.node.get_closest_marker("real_trials") is not None
-    trial = mock.patch("loaders.placement._SECONDS", 0.02)
-    with trial if real else mock.patch("loaders.placement.Trial.__call__", return_value=1.0):
+    trial = mock.patch("loaders.decode.placement._SECONDS", 0.02)
+    with trial if real else mock.patch("loaders.decode.placement.Trial.__call__", return_value=1.0):
         yield
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from loaders import Batch, ClipLoader
-from loaders.pipeline import DecodePipeline
+from loaders.decode.pipeline import DecodePipeline
 from tests.batches import digest
 from tests.frames import frame_faults
 
@@ -267,7 +267,7 @@ def test_where_the_gpu_cannot_decode_the_cpu_does_and_says_why(
 ) -> None:
     expected = taken(dataset, 6, placement="cpu")
     with (
-        mock.patch("loaders.placement.DecodePipeline", _NoGpuDecoder),
+        mock.patch("loaders.decode.placement.DecodePipeline", _NoGpuDecoder),
         caplog.at_level(logging.WARNING),
         loader_of(dataset, placement=placement) as loader,
     ):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loaders.dataset import read_manifest
+from loaders.dataset.manifest import read_manifest
 from tests.datasets import Contents, make_dataset
 from tests.programs import ROOT, write_programs
 

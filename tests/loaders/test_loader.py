@@ -28,12 +28,12 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from loaders import Batch, ClipLoader, InputError
-from loaders.catalog import open_catalog
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.shards import Shards
 from loaders.reader import Reader, TooManyBadClipsError
-from loaders.storage import Shards
-from sharding.filmstrip import decode_filmstrip, encode_filmstrip
+from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
+from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
-from sharding.waveform import AudioFormat, encode_waveform
 from tests.batches import digest, digests
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import SETTINGS, Contents, make_dataset
@@ -724,7 +724,7 @@ def test_batches_may_come_from_more_shards_than_a_process_may_open_files(
     """A sixteenth of the usual 1,024 files and of a batch of 256: what is read and not yet decoded counts too."""
     contents = Contents(speakers={"train": 100}, shards={"train": 100}, videos=1, utterances=1, clips=1)
     make_dataset(tmp_path / "many", contents, BuildSettings(size=16, clip_seconds=0.5, fps=4))
-    monkeypatch.setattr("loaders.storage._OPEN", 16)
+    monkeypatch.setattr("loaders.dataset.shards._OPEN", 16)
     with at_most_open_files(len(open_files()) + 64):
         assert len(run_of(tmp_path / "many", 12, batch_size=16)) == 12
 
@@ -1078,7 +1078,7 @@ def made_otherwise(
     def encode_otherwise(*arguments: Any, **options: Any) -> bytes:
         return otherwise.get(next(written), lambda whole: whole)(encode(*arguments, **options))
 
-    with mock.patch(f"sharding.clips.{encode.__name__}", encode_otherwise):
+    with mock.patch(f"sharding.packing.clips.{encode.__name__}", encode_otherwise):
         make_dataset(folder, settings=settings)
     return folder
 
@@ -1146,7 +1146,7 @@ def test_whether_a_clip_is_bad_does_not_depend_on_what_is_decoded_beside_it(
     undecodable: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a scrambled clip libjpeg makes a picture and warns: DALI takes it, simplejpeg does not."""
-    monkeypatch.setattr("loaders.placement._SECONDS", 0.01)
+    monkeypatch.setattr("loaders.decode.placement._SECONDS", 0.01)
     damage = dict.fromkeys((4, 30), header_alone) | dict.fromkeys((3, 5, 12, 20, 31, 40), scrambled)
     folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, damage)
     bad = differing(undecodable, dataset)
@@ -1237,7 +1237,9 @@ def test_more_undecodable_clips_than_allowed_stop_the_run(undecodable: Path) -> 
 
 def test_a_decoder_that_fails_on_whole_clips_stops_the_run_with_its_own_error(dataset: Path) -> None:
     with (
-        mock.patch("loaders.turbo.decode_filmstrip_into", side_effect=[RuntimeError("out of order")] + [None] * 10_000),
+        mock.patch(
+            "loaders.decode.turbo.decode_filmstrip_into", side_effect=[RuntimeError("out of order")] + [None] * 10_000
+        ),
         ClipLoader(dataset, batch_size=8, threads=1) as loader,
         pytest.raises(RuntimeError, match="out of order"),
     ):

@@ -16,16 +16,16 @@ import xxhash
 from numpy.typing import NDArray
 
 from loaders import ClipLoader
-from loaders.catalog import open_catalog
-from loaders.dataset import CATALOG
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.manifest import CATALOG
+from loaders.dataset.shards import LocalShards, Shards
+from loaders.decode.pipeline import Encoded
+from loaders.decode.wav import HEADER, alike
 from loaders.errors import InputError
-from loaders.examples import Examples, Sampler
-from loaders.order import rank_positions, steps_per_epoch
-from loaders.pipeline import Encoded
 from loaders.reader import Loaded, Reader, TooManyBadClipsError
-from loaders.storage import LocalShards, Shards
-from loaders.wav import HEADER, alike
-from sharding.waveform import encode_waveform
+from loaders.sampling.examples import Examples, Sampler
+from loaders.sampling.order import rank_positions, steps_per_epoch
+from sharding.media.waveform import encode_waveform
 from tests.damage import copy_of, edit_catalog, flip_byte, shard_of
 
 BATCH = 6

@@ -13,9 +13,9 @@ import webdataset
 from nvidia.dali import fn, pipeline_def, types
 
 from loaders import Batch, ClipLoader, InputError
-from loaders.catalog import Catalog, open_catalog
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.shards import Shards
 from loaders.reference import reference_batches
-from loaders.storage import Shards
 from sharding.settings import BuildSettings
 from tests.datasets import CONTENTS, make_dataset
 

@@ -18,18 +18,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loaders.catalog import open_catalog, utterances
-from loaders.dataset import CATALOG, REJECTED, Manifest
+from loaders.dataset.catalog import open_catalog, utterances
+from loaders.dataset.manifest import CATALOG, REJECTED, Manifest
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
 from sharding.build import build
 from sharding.corpora.leaks import OnLeak
 from sharding.corpora.omg import read_omg
-from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.gaze import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
-from sharding.media import read_media
+from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
+from sharding.media.reader import read_media
 from sharding.settings import BuildSettings
+from sharding.utterance import Corpus
 from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
 from tests.pipes import pipe, without_waiting
@@ -346,7 +346,7 @@ def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
 def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2,444 rows, two of them blank, and 617. The same film stands in for all, decoded once."""
     film = read_media(write_film(tmp_path / "film.mp4", 0.5, fps=4, picture=shades(16, 16)), fps=2, size=16)
-    monkeypatch.setattr("sharding.clips.read_media", lambda *_, **__: film)
+    monkeypatch.setattr("sharding.packing.clips.read_media", lambda *_, **__: film)
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
     for split, counts, videos in (
         ("train", (293, 113, 60, 713, 891, 346, 26), 231),
@@ -577,7 +577,7 @@ def test_openface_that_fails_is_a_reason(tmp_path: Path) -> None:
 
 @needs_faces
 def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> None:
-    from tests.sharding.test_faces import draw_faces
+    from tests.sharding.crops.test_faces import draw_faces
 
     with_face = draw_faces(320, 240, (100.0, 130.0, 45.0))
     without = np.full((240, 320, 3), (90, 120, 150), np.uint8)

@@ -16,25 +16,25 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loaders.dataset import REJECTED
+from loaders.dataset.manifest import REJECTED
 from loaders.errors import InputError
 from sharding.build import build
-from sharding.clips import RejectedError
 from sharding.corpora.boxes import read_boxes
-from sharding.corpora.fingerprint import fingerprint
 from sharding.corpora.tree import read_tree
-from sharding.corpora.utterance import BoxesFile, Corpus, Utterance
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.gaze import read_table
-from sharding.media import Media, read_media
-from sharding.plan import ShardJob
-from sharding.probe import probe_seconds
-from sharding.read_errors import SourceError
+from sharding.gaze.statistics import read_table
+from sharding.media.probe import probe_seconds
+from sharding.media.reader import Media, read_media
+from sharding.packing.clips import RejectedError
+from sharding.packing.plan import ShardJob
+from sharding.packing.shard import ShardResult, build_shard
+from sharding.packing.survey import require_all_unchanged
 from sharding.settings import BuildSettings
-from sharding.shard import ShardResult, build_shard
-from sharding.store import Store
-from sharding.survey import require_all_unchanged
-from sharding.watched_file import WatchedFile
+from sharding.sources.fingerprint import fingerprint
+from sharding.sources.read_errors import SourceError
+from sharding.sources.store import Store
+from sharding.sources.watched_file import WatchedFile
+from sharding.utterance import BoxesFile, Corpus, Utterance
 from tests.films import shades, tone, write_film, write_table
 from tests.limits import unprivileged
 from tests.s3 import S3
@@ -194,7 +194,7 @@ def test_a_receipt_vouches_for_its_own_shard_alone(
     before, shard = path.read_bytes(), output / "train/000000.tar"
     length, content = shard.stat().st_size, shard.read_bytes()
     film(path, 50)
-    monkeypatch.setattr("sharding.shard.write_receipt", killed)
+    monkeypatch.setattr("sharding.packing.shard.write_receipt", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(source), output, SETTINGS, 1)
     assert shard.stat().st_size == length
@@ -220,7 +220,7 @@ def test_a_build_into_a_store_is_resumed_with_the_sources_as_they_are_now(
     for utterance in jobs[0].utterances:
         utterance.video_path.write_bytes(b"broken")
     probed: list[Utterance] = []
-    monkeypatch.setattr("sharding.survey.probe_seconds", lambda u: (probed.append(u), probe_seconds(u))[1])
+    monkeypatch.setattr("sharding.packing.survey.probe_seconds", lambda u: (probed.append(u), probe_seconds(u))[1])
     build(corpus_of(source), Path(store.url), SETTINGS, 1)
     # All the broken ones have one content, and so one length.
     assert {u.key for u in probed} <= {u.key for u in jobs[0].utterances}
@@ -286,7 +286,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:
     """Before its pictures are decoded, or after."""
-    from sharding import clips
+    from sharding.packing import clips
 
     def and_change(utterance: Utterance, *rest: Any) -> Any:
         if utterance.video != "v7":
@@ -297,7 +297,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(
         overwrite(utterance.video_path, source / "other.mp4")
         return encoded
 
-    monkeypatch.setattr("sharding.shard.encode_utterance", and_change)
+    monkeypatch.setattr("sharding.packing.shard.encode_utterance", and_change)
     with pytest.raises(SourceError, match=r"v7/1\.mp4: it, its sound, gaze or boxes changed"):
         build(corpus_of(source), tmp_path / "dataset", SETTINGS, 1)
     assert len(list((tmp_path / "dataset").rglob("*.tar"))) < 2  # its shard was not written
@@ -313,7 +313,7 @@ def test_what_was_away_for_a_moment_is_not_rejected(
     def blink(*_: Any) -> Any:
         raise RejectedError(reason, "it was not there")
 
-    monkeypatch.setattr("sharding.shard.encode_utterance", blink)
+    monkeypatch.setattr("sharding.packing.shard.encode_utterance", blink)
     with pytest.raises(SourceError, match="run the build again"):
         build(corpus_of(source), tmp_path / "dataset", SETTINGS, 1)
 
@@ -454,7 +454,7 @@ def test_reading_that_fails_midway_is_no_shorter_film(
     noise = np.random.default_rng(0).integers(0, 255, (50, 32, 32, 3), dtype=np.uint8)
     path = write_film(tmp_path / f"film.{suffix}", 2, picture=lambda at: noise[int(at * 25) % 50])
     whole = read_media(path, fps=8, size=16)
-    monkeypatch.setattr("sharding.media.WatchedFile", Failing)
+    monkeypatch.setattr("sharding.media.reader.WatchedFile", Failing)
     size, failed = path.stat().st_size, 0
     for number in range(20):
         Failing.bytes = size * number // 20
@@ -516,7 +516,7 @@ def test_an_error_in_the_middle_of_a_shard_stops_the_build(
                 return self._failed(OSError(errno.ESTALE, os.strerror(errno.ESTALE)), b"")
             return super().read(size)
 
-    monkeypatch.setattr("sharding.media.WatchedFile", Middle)
+    monkeypatch.setattr("sharding.media.reader.WatchedFile", Middle)
     with pytest.raises(SourceError, match=r"v7/1\.mp4: Stale file handle: see to its file system"):
         build(corpus_of(source), tmp_path / "dataset", SETTINGS, 1)
 

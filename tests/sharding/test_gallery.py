@@ -26,17 +26,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from loaders.catalog import Catalog, open_catalog
-from loaders.dataset import Manifest
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
-from loaders.examples import Sampler
+from loaders.sampling.examples import Sampler
 from sharding import gallery
 from sharding.build import build
-from sharding.corpora.utterance import Corpus, Utterance
 from sharding.gallery import GallerySettings, Written, choose_clips, write_gallery
-from sharding.gaze import GAZE_NAMES
+from sharding.gaze.statistics import GAZE_NAMES
 from sharding.settings import BuildSettings
-from sharding.store import Store
+from sharding.sources.store import Store
+from sharding.utterance import Corpus, Utterance
 from sharding.verify import verify
 from tests.damage import copy_of, edit_catalog
 from tests.s3 import S3

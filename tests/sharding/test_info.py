@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from loaders.dataset import EMOTIONS, read_manifest, write_manifest
+from loaders.dataset.manifest import EMOTIONS, read_manifest, write_manifest
 from loaders.errors import InputError
 from sharding.info import NO_LABEL, as_json, describe, render
-from sharding.store import Store
+from sharding.sources.store import Store
 from tests.damage import declare_catalog
 from tests.s3 import s3_server
 

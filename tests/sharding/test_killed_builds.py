@@ -16,9 +16,9 @@ import pytest
 
 from loaders.errors import InputError
 from sharding.build import build
-from sharding.corpora.utterance import Corpus
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.settings import BuildSettings
+from sharding.utterance import Corpus
 from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
 from tests.processes import children, ended

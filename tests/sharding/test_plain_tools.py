@@ -13,7 +13,7 @@ import pytest
 import webdataset
 from nvidia.dali import fn, pipeline_def
 
-from loaders.dataset import CATALOG, EMOTIONS, read_manifest
+from loaders.dataset.manifest import CATALOG, EMOTIONS, read_manifest
 
 SPLITS = ("train", "test")
 

@@ -23,17 +23,26 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from loaders.atomic import sha256_of
-from loaders.catalog import open_catalog
-from loaders.dataset import MANIFEST, VERSION, Manifest, Shard, from_json, read_manifest, to_json, write_manifest
+from loaders.dataset.catalog import open_catalog
+from loaders.dataset.manifest import (
+    MANIFEST,
+    VERSION,
+    Manifest,
+    Shard,
+    from_json,
+    read_manifest,
+    to_json,
+    write_manifest,
+)
+from loaders.dataset.shards import Shards
 from loaders.errors import InputError
-from loaders.storage import Shards
+from loaders.storage.atomic import sha256_of
 from sharding import verify as command
-from sharding.finish import write_rejected
-from sharding.repair import QUARANTINE, repair
-from sharding.report import Report
+from sharding.checks.repair import QUARANTINE, repair
+from sharding.checks.report import Report
+from sharding.packing.finish import write_rejected
 from sharding.settings import BuildSettings
-from sharding.store import Store
+from sharding.sources.store import Store
 from sharding.verify import verify
 from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
@@ -578,7 +587,7 @@ def test_a_repair_that_was_killed_is_finished_by_the_next(copy: Path, monkeypatc
 
     report = verify(copy)
     with monkeypatch.context() as patch:
-        patch.setattr("sharding.repair.write_manifest", killed)
+        patch.setattr("sharding.checks.repair.write_manifest", killed)
         with pytest.raises(KeyboardInterrupt):
             repair(report)
     assert not verify(copy).is_whole

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from loaders.dataset import EMOTIONS
+from loaders.dataset.manifest import EMOTIONS
 from models.objectives.losses import emotion_loss
 from models.systems.emotion import EmotionConfig, EmotionNet
 from models.systems.presets import FULL, Preset, correspondence_net, emotion_net

@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from sharding.corpora.boxes import BoxesError, read_boxes
-from sharding.corpora.utterance import BoxesFile
+from sharding.utterance import BoxesFile
 
 # As published, of a VoxCeleb1 and a VoxCeleb2 utterance.
 HEADER = "Identity  : \tid10661\nReference : \tabc\nOffset    : \t0\nFV Conf   : \t19.876\t(1)\nASD Conf  : \t4.5\n\n"

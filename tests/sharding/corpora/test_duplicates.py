@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from loaders.catalog import schema
+from loaders.dataset.catalog import schema
 from loaders.errors import InputError
 from sharding.corpora.duplicates import Alike, alike, reject_duplicates, sources_of
-from sharding.corpora.fingerprint import fingerprint
-from sharding.corpora.utterance import BoxesFile, Corpus, Utterance
-from sharding.plan import require_distinct
+from sharding.packing.plan import require_distinct
+from sharding.sources.fingerprint import fingerprint
+from sharding.utterance import BoxesFile, Corpus, Utterance
 
 LARGE = 300_000  # bytes: more than the fingerprint reads
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from loaders.errors import InputError
 from sharding.corpora.leaks import emptied, settle_leaks
-from sharding.corpora.utterance import Apart, Corpus, Utterance, VideoNames
+from sharding.utterance import Apart, Corpus, Utterance, VideoNames
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sharding.corpora.naming import settle_names
-from sharding.corpora.utterance import Utterance
+from sharding.utterance import Utterance
 
 
 def utterances(*names: tuple[str, str], path: str = "") -> list[Utterance]:

@@ -7,7 +7,7 @@ import pytest
 from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
 from sharding.corpora.omg import read_omg
-from sharding.corpora.utterance import Corpus
+from sharding.utterance import Corpus
 from tests.pipes import pipe, without_waiting
 
 HEADER = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"

@@ -6,7 +6,7 @@ import av
 import pytest
 
 from sharding.corpora.suffixes import AUDIO, AUDIO_SUFFIXES, VIDEO, VIDEO_SUFFIXES, is_usual
-from sharding.media import read_media
+from sharding.media.reader import read_media
 from tests.films import write_film
 
 

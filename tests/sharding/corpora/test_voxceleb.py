@@ -7,8 +7,8 @@ import pytest
 
 from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
-from sharding.corpora.utterance import Corpus, Utterance
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.utterance import Corpus, Utterance
 from tests.pipes import pipe, without_waiting
 
 

@@ -1,0 +1,303 @@
+"""The description of a dataset on disk: what `sharding` writes and `loaders` read.
+
+DATASET/
+    dataset.json            this description, written last
+    train/000000.tar        a WebDataset shard: <key>.filmstrip.jpg, <key>.audio.wav, <key>.gaze.npy, …
+    train/000000.idx        DALI's index of the shard
+    train/clips.parquet     the catalog: a row a clip, see `loaders.dataset.catalog`
+    rejected.parquet        the utterances left out, and why
+
+dataset.json holds the SHA-256 of every other file, and a digest of itself: no byte of a dataset is unprotected.
+
+In a store, where several objects cannot be exchanged in one step, an extension puts the new tables under `staged` names
+first, then exchanges dataset.json, and then the tables under their own names. Whoever finds another table than the one
+that dataset.json declares looks for it there; whoever does not find it there either reads dataset.json again.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from loaders.errors import InputError
+from loaders.storage.atomic import write_atomically
+
+FORMAT = "filmstrip"
+VERSION = 2  #: the newest that is read and written
+MANIFEST = "dataset.json"
+CATALOG = "clips.parquet"
+REJECTED = "rejected.parquet"
+FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"  #: members by which a batch is made
+LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
+EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
+
+# By what a split was made, and what its sides then must not have in common, as columns of the catalog.
+APART: Mapping[str, tuple[str, ...]] = {"speaker": ("speaker", "video"), "video": ("video",), "utterance": ()}
+
+# Within what a video's name is unique, and the columns that therefore name a video: one of the whole corpus, or one of
+# its speaker, as in actor_1/interview and actor_2/interview.
+VIDEO_NAMES: Mapping[str, tuple[str, ...]] = {"corpus": ("video",), "speaker": ("speaker", "video")}
+
+
+def naming_columns(kind: str, video_names: str) -> tuple[str, ...]:
+    """The columns that together name a ``kind`` of `APART`: a "speaker" or a "video"."""
+    return VIDEO_NAMES[video_names] if kind == "video" else (kind,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One file of a clip's sample: ``<key>.<name>.<extension>``."""
+
+    name: str  #: prefix of its catalog columns: ``<name>_offset``, ``<name>_size``, ``<name>_xxh3``
+    extension: str
+    dtype: str  #: of the decoded array
+    shape: tuple[int, ...]  #: of the decoded array
+    required: bool  #: False: a clip may come without it
+
+    @property
+    def suffix(self) -> str:
+        """What follows the key and a dot in the tar: the name under which WebDataset shows the member."""
+        return f"{self.name}.{self.extension}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFormat:
+    """What every clip of a dataset has in common."""
+
+    seconds: float
+    fps: float  #: frames a second of the filmstrip
+    frames: int  #: frames a clip
+    size: int  #: height and width of a frame, pixels
+    sample_rate: int  #: audio samples a second
+    samples: int  #: audio samples a clip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One tar file of a split."""
+
+    name: str  #: file name within the split's folder
+    clips: int
+    bytes: int
+    sha256: str
+    index_sha256: str  #: of the .idx beside it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """A part of the dataset that shares nothing of what ``Manifest.apart`` says with the others."""
+
+    clips: int
+    speakers: int
+    videos: int
+    catalog_sha256: str  #: of clips.parquet
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """dataset.json."""
+
+    corpus: str
+    clip: ClipFormat
+    members: tuple[Member, ...]
+    apart: str  #: what the splits promise not to share, see `APART`
+    splits: Mapping[str, Split]
+    gaze_mean: tuple[float, ...] | None  #: of the training split's clips that have gaze; None where none has
+    gaze_std: tuple[float, ...] | None
+    rejected: Mapping[str, int]  #: utterances left out, by reason
+    rejected_sha256: str  #: of rejected.parquet
+    settings: Mapping[str, Any]  #: of the build, for people and for repeating it
+    video_names: str = "corpus"  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """SHA-256 of each table, the catalogs and rejected.parquet, by its path within the dataset."""
+        return {
+            **{f"{name}/{CATALOG}": split.catalog_sha256 for name, split in self.splits.items()},
+            REJECTED: self.rejected_sha256,
+        }
+
+    def member(self, name: str) -> Member | None:
+        """The declaration of a member, None where the dataset has none of that name."""
+        return next((member for member in self.members if member.name == name), None)
+
+
+def staged(sha256: str) -> str:
+    """Where a table that an extension makes stands in a store until it has its own name."""
+    return f".build/tables/{sha256}.parquet"
+
+
+def to_json(manifest: Manifest) -> str:
+    """dataset.json's text: stable, for the bytes of a dataset depend on its inputs alone.
+
+    Its ``digest`` is the SHA-256 of the text as it is without it. What version 1 can say is said in version 1, which
+    has no ``video_names``: a program that knows no other would take two speakers' videos of one name for one.
+    """
+    described = dataclasses.asdict(manifest)
+    version = VERSION
+    if manifest.video_names == "corpus":
+        version = 1
+        del described["video_names"]
+    body = {"format": FORMAT, "version": version, **described}
+    return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
+
+
+def _dump(body: Mapping[str, Any]) -> str:
+    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, name: str) -> Manifest:
+    """The manifest in dataset.json's text; ``name`` is for the error message.
+
+    Raises:
+        InputError: it is no dataset.json, of a newer version, names files outside the dataset, or is not to the byte
+            what `to_json` wrote.
+    """
+    try:
+        body = json.loads(text)
+        if body["format"] != FORMAT:
+            raise InputError(
+                f"{name}: of format {body['format']!r}, not {FORMAT!r}: give the folder of a built dataset"
+            )
+        if body["version"] > VERSION:
+            raise InputError(
+                f"{name}: format version {body['version']} is newer than this program's {VERSION}: upgrade filmstrip"
+            )
+        manifest: Manifest = _parse(Manifest, body, "it")
+        # One comparison finds every change, be it of a value, of the digest or of a blank between them.
+        as_written = to_json(manifest) == text
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{name}: not a dataset description ({error}): build the dataset again") from error
+    _require_plain_names(manifest, name)
+    if not as_written:
+        raise InputError(f"{name}: not as it was written, its digest differs: restore it from a copy, or build again")
+    return manifest
+
+
+def _parse(kind: Any, value: Any, where: str) -> Any:
+    """The value of a JSON text as the type that a dataclass declares. Raises TypeError where it is another."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is UnionType:  # only ever "… | None" here
+        return None if value is None else _parse(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(arguments[0], item, f"{where}[{number}]") for number, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = _hints(kind)
+        missing = [name for name in hints if name not in value and name not in _optional(kind)]
+        if missing:
+            raise TypeError(f"{where} has no {missing[0]!r}")
+        stated = {name: hint for name, hint in hints.items() if name in value}
+        return kind(**{name: _parse(hint, value[name], f"{where}.{name}") for name, hint in stated.items()})
+    if kind is float and type(value) is int:
+        return value
+    if kind not in (int, float, str, bool) or type(value) is not kind:
+        raise TypeError(f"{where} is a {type(value).__name__}")
+    return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)  # slow, and a dataset may have 10⁵ shards
+
+
+@cache
+def _optional(kind: type) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
+
+
+def _require_plain_names(manifest: Manifest, name: str) -> None:
+    """Every name that becomes a path must stay in its folder."""
+    names = [*manifest.splits, *(member.suffix for member in manifest.members)]
+    shards = [shard.name for split in manifest.splits.values() for shard in split.shards]
+    for given in (*names, *shards):
+        if not re.fullmatch(r"[^./\\\0][^/\\\0]*", given):
+            raise InputError(f"{name}: {given!r} is no plain file name: do not use this dataset, build it again")
+    for given in shards:
+        if not given.endswith(".tar"):
+            raise InputError(f"{name}: the shard {given!r} is no .tar: build the dataset again")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The description of the dataset in ``folder``.
+
+    Raises:
+        InputError: there is no such folder, no finished dataset in it, or one of a newer format.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: give the --output of sharding/build.py")
+    path = folder / MANIFEST
+    try:
+        if not path.is_file():
+            raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}: make it readable") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
+    manifest = from_json(text, str(path))
+    problem = impossible(manifest)
+    if problem is not None:
+        raise InputError(f"{path}: {problem}: build the dataset again")
+    return manifest
+
+
+def impossible(manifest: Manifest) -> str | None:
+    """What no built dataset says of its clips, or says of them in two ways; None where all is well.
+
+    Memory is reserved by these numbers, and decoders are told them.
+    """
+    clip = manifest.clip
+    for name, value, most in (
+        ("seconds", clip.seconds, 3600),
+        ("fps", clip.fps, 1000),
+        ("frames", clip.frames, LONGEST),
+        ("size", clip.size, LONGEST),
+        ("sample_rate", clip.sample_rate, 1_000_000),
+        ("samples", clip.samples, 1 << 31),
+    ):
+        if not 0 < value <= most:  # neither is NaN
+            return f"clips of {name} {value}"
+    if clip.frames * clip.size > LONGEST:
+        return f"filmstrips of {clip.frames} frames of {clip.size} pixels, higher than a JPEG can be"
+    for name, value, rate in (("frames", clip.frames, clip.fps), ("samples", clip.samples, clip.sample_rate)):
+        if value != round(clip.seconds * rate):
+            return f"{value} {name} in {clip.seconds:g} s at {rate:g} a second"
+    shapes = {"filmstrip": (clip.frames, clip.size, clip.size, 3), "audio": (clip.samples,)}
+    for member in manifest.members:
+        if member.shape != shapes.get(member.name, member.shape):
+            return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
+        if any(not 0 < length < 1 << 31 for length in member.shape):
+            return f"the member {member.name!r} is declared with the shape {member.shape}"
+    if manifest.video_names not in VIDEO_NAMES:
+        return f"names of videos by {manifest.video_names!r}, not by {' or '.join(VIDEO_NAMES)}"
+    return None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write dataset.json so that it is whole or absent, and on the disk when this returns."""
+    write_atomically(folder / MANIFEST, to_json(manifest).encode())
+
+
+def require_split(manifest: Manifest, split: str, folder: Path) -> Split:
+    """The split of that name.
+
+    Raises:
+        InputError: the dataset has none, or it holds no clip.
+    """
+    if split not in manifest.splits:
+        raise InputError(f"{folder}: no split {split!r}: it has {', '.join(sorted(manifest.splits))}")
+    entry = manifest.splits[split]
+    if entry.clips == 0:
+        raise InputError(f"{folder}: the split {split!r} holds no clip: build it with more utterances")
+    return entry

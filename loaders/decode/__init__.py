@@ -1,0 +1,1 @@
+"""From encoded clips to frames and samples: DALI, libjpeg-turbo, WAV, and which of them where."""

@@ -1,0 +1,97 @@
+"""Whether one example can be decoded, asked of the decoder that failed on its batch.
+
+Decoders forgive unlike things: DALI's takes a JPEG of which libjpeg merely warns, simplejpeg and libjpeg-turbo's planes
+do not, and planes need halved chroma. Were one's verdict taken for another's, it would depend on what else is in flight
+which clips are replaced.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from loaders.dataset.manifest import ClipFormat
+from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings
+from loaders.decode.planes import frame_shape
+from loaders.decode.turbo import filmstrip_decoder
+from loaders.decode.wav import decode_wav_into
+
+_LONGEST = 300  # characters of a reason
+
+
+@contextmanager
+def faults(clip: ClipFormat, frames: int, settings: PipelineSettings) -> Iterator[Fault]:
+    """What tells why an example cannot be decoded, for one thread.
+
+    Args:
+        clip, frames, settings: of the decoder that failed. For "gpu" as for "cpu", DALI on a CPU is asked.
+    """
+    if settings.decoder == "turbo":
+        yield _by_turbo(clip, settings)
+        return
+    one = _OneByOne(clip, frames, settings)
+    try:
+        yield one.fault
+    finally:
+        one.close()
+
+
+def _by_turbo(clip: ClipFormat, settings: PipelineSettings) -> Fault:
+    rows, *rest = frame_shape(clip.size, settings.pixels)
+    into = filmstrip_decoder(clip, settings.pixels)
+    frames = np.empty((clip.frames * rows, *rest), np.uint8)
+    wave = np.empty(clip.samples, np.float32)
+
+    def fault(filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, first_frame: int) -> str | None:
+        try:
+            into(filmstrip, frames)
+            if audio is not None:
+                decode_wav_into(audio, wave, clip.sample_rate)
+        except RuntimeError as error:
+            return _in_short(error)
+        return None
+
+    return fault
+
+
+class _OneByOne:
+    """DALI's graph on a CPU, given an example at a time; a failure spoils a pipeline, and the next is built."""
+
+    def __init__(self, clip: ClipFormat, frames: int, settings: PipelineSettings) -> None:
+        self._clip, self._frames = clip, frames
+        self._settings = replace(
+            settings, max_batch=1, threads=1, device=torch.device("cpu"), in_flight=1, decoder="cpu"
+        )
+        self._pipelines: dict[bool, DecodePipeline] = {}  # by whether there is sound
+        self._given: list[Encoded] = []
+
+    def fault(self, filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, first_frame: int) -> str | None:
+        sound = audio is not None
+        if sound not in self._pipelines:
+            settings = replace(self._settings, audio=sound)
+            self._pipelines[sound] = DecodePipeline(self._clip, self._frames, settings, self._given.pop)
+        self._given[:] = [Encoded([filmstrip], [] if audio is None else [audio], np.array([first_frame], np.int64))]
+        try:
+            self._pipelines[sound].run()
+        except MemoryError:
+            raise  # not the clip's
+        except Exception as error:  # DALI raises what its libraries do
+            self._pipelines.pop(sound).close()
+            return _in_short(error)
+        return None
+
+    def close(self) -> None:
+        for pipeline in self._pipelines.values():
+            pipeline.close()
+        self._pipelines.clear()
+
+
+def _in_short(error: Exception) -> str:
+    """An exception in one line; of DALI's what was encountered, not where in the graph or in its sources."""
+    said = str(error).rpartition("encountered:\n")[2].partition("\nC++ context")[0]
+    said = said.partition("\nCurrent pipeline object")[0]
+    line = " ".join(said.split()).rstrip(" :") or type(error).__name__
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"

@@ -1,0 +1,228 @@
+"""The DALI graph: filmstrips and audio files in, frames and waveforms out, on a GPU or a CPU.
+
+The graph decodes and nothing else. Filmstrips are decoded by nvJPEG on a GPU or by libjpeg-turbo on a CPU, through the
+same operator; audio is always decoded on the CPU. What was decoded on the CPU and is wanted on a GPU, DALI copies there
+itself, from page-locked memory and beside whatever else the GPU does. A window of frames is a region of interest of the
+filmstrip's decode, so the frames outside it cost no inverse transform.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from nvidia.dali import fn, pipeline_def, tensors, types
+from torch.utils.dlpack import from_dlpack
+
+from loaders.dataset.manifest import ClipFormat
+from loaders.decode.jpeg_header import SizeCheck
+from loaders.decode.planes import Pixels, frame_shape
+from loaders.decode.wav import WavRows, first_sample
+
+#: DALI's libjpeg-turbo on the CPU, nvJPEG on the GPU where the batches lie, or libjpeg-turbo without DALI, which is not
+#: this file's but `loaders.decode.turbo`'s.
+Decoder = Literal["cpu", "gpu", "turbo"]
+
+#: Of an example's filmstrip, audio file or None, and first frame: why they cannot be decoded, None where they can.
+Fault = Callable[[NDArray[np.uint8], NDArray[np.uint8] | None, int], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineSettings:
+    """How a pipeline runs. What it yields does not depend on it, but for the rounding of the two decoders."""
+
+    max_batch: int
+    threads: int  #: of the CPU decoders
+    device: torch.device  #: where the outputs lie; a CUDA device has an index
+    in_flight: int = 2  #: batches being decoded at a time
+    audio: bool = True  #: whether there are files of sound to decode; `Encoded.rows` need no decoder
+    decoder: Decoder = "cpu"  #: what decodes the filmstrips
+    hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
+    pixels: Pixels = "rgb"  #: what the frames are; DALI's are RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch of encoded members, in example order."""
+
+    filmstrips: Sequence[NDArray[np.uint8]]
+    audio: Sequence[NDArray[np.uint8]]  #: files, none where there is no sound or it comes as rows
+    first_frame: NDArray[np.int64]  #: where each example's window begins
+    rows: WavRows | None = None  #: sound that needs no decoder
+
+
+class DecodePipeline:
+    """Pulls encoded batches from a source and decodes them, several in flight. One thread may use it."""
+
+    def __init__(
+        self, clip: ClipFormat, frames: int, settings: PipelineSettings, source: Callable[[], Encoded]
+    ) -> None:
+        """
+        Args:
+            clip: what the encoded clips decode to.
+            frames: length of the window to decode, 1 … ``clip.frames``.
+            settings: see there.
+            source: the next batch; raises StopIteration at the end. Called from within `run`.
+        """
+        self._clip = clip
+        self._frames = frames
+        self._source = source
+        self._audio = settings.audio
+        self._strips = SizeCheck(clip.size, clip.size * clip.frames)
+        self._fault: str | None = None
+        self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
+        on_gpu = settings.device.type == "cuda"
+        self._pipe = _graph(
+            clip,
+            frames,
+            self._feed,
+            settings.decoder,
+            on_gpu,
+            settings.audio,
+            settings.hw_decoder_load,
+            batch_size=settings.max_batch,
+            num_threads=settings.threads,
+            device_id=settings.device.index if on_gpu else None,
+            prefetch_queue_depth=settings.in_flight,
+            exec_dynamic=True,  # outputs own their memory: a tensor made of one stays valid for as long as it is held
+        )
+        self._pipe.build()
+
+    def run(self) -> tuple[Any, Any]:
+        """The next batch's frames and waveforms as DALI tensors, None for waveforms if there are none; waits for them.
+
+        Raises:
+            StopIteration: the source has ended and all its batches were returned.
+            RuntimeError: DALI could not decode the batch, or a filmstrip's header claims something else than it is.
+        """
+        try:
+            frames, *waveform = self._pipe.run()
+        except StopIteration:
+            if self._fault is not None:
+                raise RuntimeError(self._fault) from None
+            raise
+        return frames.as_tensor(), waveform[0].as_tensor() if waveform else None
+
+    def close(self) -> None:
+        """Wait for what is in flight and drop it."""
+        self._pipe = None  # first: the graph reads from what was fed
+        self._fed.clear()
+
+    def _feed(self) -> tuple[Any, ...]:
+        batch = self._source()
+        for number, filmstrip in enumerate(batch.filmstrips):
+            fault = self._strips.fault(filmstrip)
+            if fault is not None:  # DALI would reserve memory for whatever it claims
+                self._fault = f"filmstrip {number} of a batch is {fault}"
+                raise StopIteration  # DALI lets nothing else out of here
+        # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
+        files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
+        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)
+        if self._frames < self._clip.frames:
+            size, first = self._clip.size, batch.first_frame
+            anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
+            shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
+            fed = (*fed, list(anchor), list(shape))
+            if self._audio:
+                start = first_sample(first, self._clip).astype(np.int32)
+                fed = (*fed, list(start[:, None]))
+        self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
+        return fed
+
+
+def to_torch(
+    frames: Any,
+    waveform: Any,
+    clip: ClipFormat,
+    window: int,
+    device: torch.device,
+    *,
+    audio: bool = True,
+    pixels: Pixels = "rgb",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a decoder's ``run`` returned as (B, T, *frame_shape) uint8 and (B, samples) float32, without a copy.
+
+    None stands for an empty batch, and (B, 0) for the waveforms of frames without ``audio``. On a GPU nothing here
+    waits, nor need the caller:
+
+    * The tensors may be used on the calling thread's current stream at once. `DecodePipeline.run` has waited for them
+      on the thread that decodes (DALI's ``Pipeline.run`` without a stream is host-synchronous), and torch's
+      ``from_dlpack`` passes its current stream on to DALI, which would have it wait for an event if one were pending
+      (torch/utils/dlpack.py; ``TensorGPU.__dlpack__`` of DALI 2.4).
+    * DALI takes the memory back no sooner than what was queued on the GPU, on any stream, when the last tensor over it
+      was dropped has been done: the deleter hands the memory to a thread of DALI's, which synchronises with the device
+      and only then lets go (``DLTensorResource`` in dali/pipeline/data/dltensor.h, ``DLTensorGraveyard`` in
+      dltensor.cc). torch knows nothing of this memory: ``record_stream`` is neither needed nor heeded.
+    * That thread calls ``cudaDeviceSynchronize``, which must not meet the capture of a CUDA graph: who captures one
+      captures it before the first batch.
+    """
+    shape = window, *frame_shape(clip.size, pixels)
+    if frames is None:
+        video = torch.empty((0, *shape), dtype=torch.uint8, device=device)
+    else:
+        video = from_dlpack(frames).view(-1, *shape)
+    if waveform is None:
+        return video, torch.empty((len(video), window_samples(clip, window) if audio else 0), device=device)
+    return video, from_dlpack(waveform)
+
+
+def window_samples(clip: ClipFormat, frames: int) -> int:
+    """Audio samples under a window of frames."""
+    return clip.samples if frames == clip.frames else round(frames / clip.fps * clip.sample_rate)
+
+
+@pipeline_def  # type: ignore[untyped-decorator]
+def _graph(
+    clip: ClipFormat,
+    frames: int,
+    feed: Callable[[], tuple[Any, ...]],
+    decoder: Decoder,
+    on_gpu: bool,
+    with_audio: bool,
+    hw_decoder_load: float,
+) -> tuple[Any, ...]:
+    # With jpeg_fancy_upsampling nvJPEG interpolates chroma as libjpeg-turbo does, which heeds no such argument: 14,006
+    # instead of 14,470 clips/s on an H100, and a level of difference instead of thirty. Regions of interest go without:
+    # before nvJPEG 13.2 nvImageCodec 0.9 refuses the two together, as the outermost pixels might be wrong, and the CPU
+    # would decode in silence; what it costs from then on has not been measured.
+    device = "mixed" if decoder == "gpu" else "cpu"
+    windowed = frames < clip.frames
+    types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * (2 + with_audio))
+    fed = deque(fn.external_source(feed, num_outputs=len(types_in), dtype=types_in, no_copy=True))
+    filmstrip = fed.popleft()
+    audio = fed.popleft() if with_audio else None
+    if not windowed:
+        video = fn.decoders.image(
+            filmstrip,
+            device=device,
+            output_type=types.RGB,
+            hw_decoder_load=hw_decoder_load,
+            jpeg_fancy_upsampling=True,
+        )
+    else:
+        anchor, shape = fed.popleft(), fed.popleft()
+        video = fn.decoders.image_slice(
+            filmstrip,
+            anchor,
+            shape,
+            device=device,
+            output_type=types.RGB,
+            axes=[0, 1],
+            normalized_anchor=False,
+            normalized_shape=False,
+            hw_decoder_load=hw_decoder_load,
+        )
+    if on_gpu:
+        video = video.gpu()  # what lies there already stays as it is
+    if audio is None:
+        return (video,)
+    start: Any = fed.popleft() if windowed else 0
+    waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
+    # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
+    waveform = fn.slice(
+        waveform, start=start, shape=[window_samples(clip, frames)], axes=[0], out_of_bounds_policy="pad"
+    )
+    return video, waveform.gpu() if on_gpu else waveform

@@ -1,0 +1,145 @@
+"""Everything that is random about an example: a pure function of (seed, epoch, position).
+
+An example is a clip's frames and gaze, some clip's audio, and whether the two match. What stands here is decided before
+a byte is read, so any batch can be made again, on any machine, from three numbers.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.dataset.catalog import Catalog
+from loaders.sampling import randomness
+from loaders.sampling.mixture import DatasetSize, MixedOrder, Stretch
+from loaders.sampling.pairs import Clips, Nearby, Pairs
+
+_NEARBY = 64  # windows whose candidates are kept: those of a few lanes and datasets, and the next ones
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A run of examples, one entry each in every array."""
+
+    clip: NDArray[np.int64]  #: catalog row of the frames and the gaze, counted through all datasets
+    audio_clip: NDArray[np.int64]  #: catalog row of the audio, likewise
+    match: NDArray[np.bool_]  #: whether the audio is the clip's own
+    first_frame: NDArray[np.int64]  #: where the window of frames, and of the audio under them, begins
+    seed: NDArray[np.int64]  #: for the augmentation
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    def split(self, at: NDArray[np.int64]) -> list["Examples"]:
+        """The runs that begin at 0 and at each of ``at``, as `numpy.split` cuts them."""
+        columns = [np.split(getattr(self, name), at) for name in self.__slots__]
+        return [Examples(*run) for run in zip(*columns, strict=True)]
+
+    def replaced(self, index: int, other: "Examples") -> "Examples":
+        """With entry ``index`` taken from the single entry of ``other``."""
+        fields = {name: getattr(self, name).copy() for name in self.__slots__}
+        for name, column in fields.items():
+            column[index] = getattr(other, name)[0]
+        return Examples(**fields)
+
+
+class Sampler:
+    """Draws the examples of one split, of one dataset or several.
+
+    Clips are numbered through the datasets' catalogs, laid end to end.
+    """
+
+    def __init__(
+        self,
+        catalogs: Catalog | Sequence[Catalog],
+        *,
+        seed: int,
+        training: bool,
+        frames: int,
+        negatives: Mapping[str, float] | None,
+        order: MixedOrder | None = None,
+    ) -> None:
+        """
+        Args:
+            catalogs: of the split, one a dataset.
+            seed: of the run.
+            training: shuffled, with random windows of frames; otherwise in catalog order with the middle window.
+            frames: length of the window, at most the clips' own.
+            negatives: kinds of negatives with their weights, see `loaders.sampling.pairs`; None pairs nothing: every clip comes
+                with its own audio. A negative is always of the clip's own dataset: its sound would tell otherwise.
+            order: which clip stands where; by default every clip at one position of each epoch.
+
+        Raises:
+            InputError: negatives that the split cannot offer.
+        """
+        catalogs = (catalogs,) if isinstance(catalogs, Catalog) else tuple(catalogs)
+        self._seed = seed
+        self._training = training
+        self._windows = catalogs[0].manifest.clip.frames - frames + 1
+        lengths = [len(catalog) for catalog in catalogs]
+        self._first_row = np.cumsum(lengths) - lengths
+        self._lengths = lengths
+        self._order = order or MixedOrder(
+            [DatasetSize(catalog.shard_clips) for catalog in catalogs], seed=seed, shuffle=training, global_batch=1
+        )
+        self._pairs: list[Pairs] = []
+        self._nearby: OrderedDict[tuple[int, ...], Nearby] = OrderedDict()
+        if negatives is not None:
+            for catalog in catalogs:
+                clips = Clips(
+                    catalog.speaker, catalog.video, catalog.utterance, catalog.start, catalog.manifest.clip.seconds
+                )
+                self._pairs.append(Pairs(clips, negatives, seed))
+
+    def examples(self, epoch: int, positions: NDArray[np.int64], attempt: int = 0) -> Examples:
+        """The examples at positions of an epoch.
+
+        ``attempt`` 1, 2, … draws a substitute for an example whose bytes turned out to be bad: another clip of those at
+        hand, and other audio, but the same answer to whether they match.
+        """
+        placed = self._order.at(epoch, positions)
+        clip = np.empty(len(positions), np.int64)
+        audio_clip = np.empty(len(positions), np.int64)
+        match = np.ones(len(positions), np.bool_)
+        for number, stretch in enumerate(placed.stretches):
+            here = np.flatnonzero(placed.stretch == number)
+            row, where = placed.row[here], positions[here]
+            if attempt > 0:
+                stream = randomness.key(self._seed, epoch, "substitute", attempt)
+                window = stretch.window
+                row = window.row(randomness.below(np.full(len(here), window.clips), stream, where))
+            audio_row = row
+            if self._pairs:
+                pairs = self._pairs[stretch.dataset]
+                audio_row, match[here] = pairs.draw(epoch, where, row, attempt, self._nearby_of(stretch))
+            clip[here] = self._first_row[stretch.dataset] + row
+            audio_clip[here] = self._first_row[stretch.dataset] + audio_row
+        if self._training:
+            stream = randomness.key(self._seed, epoch, "window")
+            first_frame = randomness.below(np.full(len(positions), self._windows), stream, positions)
+        else:
+            first_frame = np.full(len(positions), (self._windows - 1) // 2)
+        seed = randomness.bits(randomness.key(self._seed, epoch, "augment"), positions).view(np.int64)
+        return Examples(clip, audio_clip, match, first_frame, seed)
+
+    def stretches(self, epoch: int, positions: NDArray[np.int64]) -> tuple[list[Stretch], list[Stretch]]:
+        """The windows of shards that positions of an epoch draw from, and those that come after them."""
+        now = list(self._order.stretches(epoch, positions))
+        return now, [self._order.after(stretch) for stretch in now]
+
+    def _nearby_of(self, stretch: Stretch) -> Nearby | None:
+        """The clips of a window, None where they are the whole dataset."""
+        window = stretch.window
+        if window.clips == self._lengths[stretch.dataset]:
+            return None
+        nearby = self._nearby.get(stretch.key)
+        if nearby is None:
+            rows = np.sort(window.row(np.arange(window.clips)))
+            self._nearby[stretch.key] = nearby = self._pairs[stretch.dataset].nearby(rows)
+            if len(self._nearby) > _NEARBY:
+                self._nearby.popitem(last=False)
+        else:
+            self._nearby.move_to_end(stretch.key)
+        return nearby

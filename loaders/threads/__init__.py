@@ -1,0 +1,1 @@
+"""What threads hand each other: queues, turns, buffers."""

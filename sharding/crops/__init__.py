@@ -1,0 +1,1 @@
+"""What of each picture is kept: boxes, faces."""

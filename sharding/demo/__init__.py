@@ -1,0 +1,1 @@
+"""The drawn corpus: acting, faces, voices."""

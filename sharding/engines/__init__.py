@@ -1,0 +1,1 @@
+"""Where a build's work runs, and how it ends."""

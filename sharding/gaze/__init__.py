@@ -1,0 +1,1 @@
+"""The gaze statistics of an OpenFace 2 table."""

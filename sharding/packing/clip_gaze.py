@@ -1,0 +1,159 @@
+"""An utterance's gaze, and each clip's share of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.crops.views import View
+from sharding.gaze.openface import MOST_FPS, SIZE, run_openface
+from sharding.gaze.statistics import (
+    SIGNAL_NAMES,
+    GazeError,
+    GazeTable,
+    on_pictures,
+    read_table,
+    require_half,
+    signals,
+    statistics,
+    window,
+)
+from sharding.media.reader import Media, read_media
+from sharding.settings import BuildSettings
+from sharding.utterance import Utterance
+
+_LENGTHS_APART = (0.2, 0.01)  # a table may differ from its video by so many seconds, and by this share of it
+_CLOCKS_APART = 0.1  # seconds, and no less than a picture lasts: further from evenly spaced, the frame rate varies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipGaze:
+    """What a clip has of gaze."""
+
+    statistics: NDArray[np.float32] | None = None  #: (103,), see `sharding.gaze.statistics.GAZE_NAMES`
+    frames: NDArray[np.float32] | None = None  #: see `resampled`
+    problem: str | None = None  #: why it has none: a word to count by
+    detail: str = ""  #: the same for a person
+
+
+class UtteranceGaze:
+    """The gaze of an utterance's clips. What is wrong with the table is wrong with the gaze of every clip."""
+
+    def __init__(self, utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> None:
+        """Read the utterance's table, or have OpenFace make one.
+
+        Args:
+            utterance: whose gaze it is.
+            media: its frames, which the table has to fit.
+            view: how it is looked at, for OpenFace.
+            settings: of the build.
+        """
+        self._settings = settings
+        self._table: GazeTable | None = None
+        self._whole: NDArray[np.float32] | None = None
+        self._failed: GazeError | None = None
+        try:
+            table = self._table = _table(utterance, media, view, settings)
+            if settings.gaze_window == "utterance":
+                if table.lasting is None:
+                    # Rows that are missing at the start, where the table alone does not say that they should be there.
+                    require_half(table, table.frames + round(float(table.timestamp[0]) * table.fps))
+                else:
+                    table = window(table, 0.0, media.source_seconds)
+                self._whole = statistics(table).astype(np.float32)
+        except GazeError as error:
+            self._failed = error
+
+    def of(self, start: float, end: float) -> ClipGaze:
+        """The gaze of the clip between these seconds of the utterance."""
+        if self._failed is not None or self._table is None:
+            assert self._failed is not None
+            return ClipGaze(problem=self._failed.reason, detail=self._failed.detail)
+        try:
+            values = self._whole
+            if values is None:
+                values = statistics(window(self._table, start, end)).astype(np.float32)
+        except GazeError as error:
+            return ClipGaze(problem=error.reason, detail=error.detail)
+        settings = self._settings
+        frames = resampled(self._table, start, settings.gaze_steps, settings.gaze_fps) if settings.gaze_frames else None
+        return ClipGaze(statistics=values, frames=frames)
+
+
+def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray[np.float32]:
+    """A clip's gaze signals on a clock: (steps, 13), row i of them at ``start`` + i / fps seconds.
+
+    The first twelve columns are `sharding.gaze.statistics.SIGNAL_NAMES`, from the table's row that is nearest in time, or, where
+    the frame rate varies, that of the picture on screen; the last is 1 where there is such a row and OpenFace succeeded
+    on it. Where it is 0, so are the others.
+    """
+    at = start + np.arange(steps) / fps
+    # Half a millisecond more: OpenFace rounds its timestamps to milliseconds.
+    if table.lasting is None:
+        after = np.clip(np.searchsorted(table.timestamp, at), 1, len(table) - 1)
+        is_before_nearer = at - table.timestamp[after - 1] <= table.timestamp[after] - at
+        row = np.where(is_before_nearer, after - 1, after)
+        is_there = np.abs(table.timestamp[row] - at) <= 0.5 / min(fps, table.fps) + 0.0005
+    else:
+        row = np.maximum(np.searchsorted(table.timestamp, at + 0.0005, side="right") - 1, 0)
+        since = at - table.timestamp[row]
+        is_there = (since >= -0.0005) & (since < table.lasting[row] - 0.0005)
+    is_valid = is_there & table.success[row]
+    result = np.zeros((steps, len(SIGNAL_NAMES) + 1), np.float32)
+    result[is_valid, :-1] = signals(table)[row[is_valid]]
+    result[:, -1] = is_valid
+    return result
+
+
+def _table(utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> GazeTable:
+    if utterance.gaze_path is not None:
+        table = _placed(read_table(utterance.gaze_path), media)
+    elif settings.openface_bin is not None:
+        table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
+    else:
+        raise GazeError("gaze_missing", "no OpenFace table was given")
+    if table.lasting is None:
+        _require_fit(table, media.source_seconds)
+    return table
+
+
+def _placed(table: GazeTable, media: Media) -> GazeTable:
+    """The table, where the video's frame rate varies and it is of that very video: with the times of its pictures.
+
+    OpenFace counts every picture that is decoded, and makes timestamps of the count. A table that has as many frames as
+    the video has pictures, give or take one, or rows left out at its end, is of these; another is of a copy with a
+    fixed rate, whose timestamps are right.
+    """
+    starts, seconds = media.source_starts, media.source_seconds
+    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
+    if np.abs(starts - evenly).max() <= max(_CLOCKS_APART, seconds / len(starts)):
+        return table
+    missing = len(starts) - int(table.frame.max())
+    allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds) * len(starts) / seconds
+    return on_pictures(table, starts, seconds) if -1 <= missing <= max(1.0, allowed) else table
+
+
+def _run(binary: str, utterance: Utterance, media: Media, view: View, max_seconds: float) -> GazeTable:
+    """OpenFace on the same crops, at the source's own frame rate: its statistics are of one frame to the next."""
+    fps = min(media.source_fps, MOST_FPS)
+    crops = read_media(
+        utterance.video_path,
+        fps=fps,
+        size=SIZE,
+        audio_path=utterance.audio_path,
+        max_seconds=max_seconds,
+        boxes=view.boxes(fps),
+        start=view.start,
+        stop=view.stop,
+    )
+    table = run_openface(binary, crops.frames, fps)
+    _require_fit(table, crops.seconds)
+    return table
+
+
+def _require_fit(table: GazeTable, seconds: float) -> None:
+    step = float(np.median(np.diff(table.timestamp)))
+    lasts = float(table.timestamp[-1]) + step
+    allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds)
+    if abs(lasts - seconds) > allowed:
+        raise GazeError("gaze_wrong_length", f"the table covers {lasts:.2f} s of a video of {seconds:.2f} s")

@@ -1,0 +1,251 @@
+"""An utterance becomes clips: filmstrip, audio, gaze and description of each, or one reason why there are none."""
+
+import io
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from sharding.corpora.boxes import BoxesError
+from sharding.crops.faces import MINIMUM_COVERAGE
+from sharding.crops.views import NoFaceError, View, view_of
+from sharding.media.filmstrip import encode_filmstrip
+from sharding.media.reader import Media, MediaError, read_media
+from sharding.media.waveform import encode_waveform
+from sharding.packing.clip_gaze import ClipGaze, UtteranceGaze
+from sharding.settings import SAMPLE_RATE, BuildSettings
+from sharding.sources.read_errors import failures_named
+from sharding.stages import Stopwatch
+from sharding.utterance import Utterance
+
+STILL_SECONDS = 1.0
+"""A picture that stands so long, where the others do not, shows nobody who speaks."""
+
+
+class RejectedError(Exception):
+    """The utterance gives no clip: ``reason`` is a word to count by, ``detail`` a line for a person."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedClip:
+    """A clip as it goes into a shard."""
+
+    key: str
+    members: Mapping[str, bytes]  #: by the member's name, in the order of the tar
+    start: float  #: seconds from the start of the utterance
+    padded: float  #: seconds of last frame and silence at its end
+    gaze: NDArray[np.float32] | None  #: as stored
+    gaze_problem: str | None  #: why it has none: a word to count by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedUtterance:
+    """An utterance's clips, and how many were left out, by reason."""
+
+    clips: tuple[EncodedClip, ...]
+    left_out: Mapping[str, int]
+
+
+def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
+    """The utterance's clips, end to end from its start; what is left at the end is shorter than a clip and dropped.
+
+    A clip is numbered by its place in the utterance, whether or not those before it were left out. ``watch`` is told
+    where the time goes.
+
+    Raises:
+        RejectedError: with the reason, where there are none.
+        SourceError: the file system of its files fails.
+    """
+    view, source = _looked_at(utterance, settings, watch)
+    _require_sound(source.audio, settings.min_loudness)
+    still = still_frames(source.changes, source.fps)
+    with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
+        gaze = UtteranceGaze(utterance, source, view, settings)
+    media, padded = _whole_clips(source, settings)
+    clip = settings.clip
+    clips: list[EncodedClip] = []
+    left_out: list[tuple[str, str]] = []
+    for number in range(len(media.frames) // clip.frames):
+        start, end = number * clip.seconds, (number + 1) * clip.seconds - padded
+        with watch.stage("gaze"):
+            own_gaze = gaze.of(start, end)
+        # What was there is judged, not what was added to it.
+        heard = source.audio[number * clip.samples : (number + 1) * clip.samples]
+        first, last = number * clip.frames, min((number + 1) * clip.frames, len(still)) - 1
+        is_still = bool(still[first] and not source.changes[first + 1 : last + 1].any())
+        problem = _problem(view, own_gaze, heard, is_still, start, end, settings)
+        if problem is not None:
+            left_out.append(problem)
+            continue
+        with watch.stage("encode"):
+            clips.append(_encode(utterance, settings, media, own_gaze, number, padded))
+    if not clips:
+        raise RejectedError(*left_out[0])
+    return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
+
+
+def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[View, Media]:
+    clip = settings.clip
+    with _rejecting(utterance):
+        view = view_of(utterance, settings, watch)
+        with watch.stage("decode"):
+            media = read_media(
+                utterance.video_path,
+                fps=clip.fps,
+                size=clip.size,
+                audio_path=utterance.audio_path,
+                sample_rate=SAMPLE_RATE,
+                max_seconds=settings.max_seconds,
+                boxes=view.boxes(clip.fps),
+                start=view.start,
+                stop=view.stop,
+            )
+    return view, media
+
+
+@contextmanager
+def _rejecting(utterance: Utterance) -> Iterator[None]:
+    """What is wrong with the utterance's own files rejects it; what is wrong with their file system stops the build."""
+    try:
+        with failures_named(utterance.video_path):
+            yield
+    except MediaError as error:
+        raise RejectedError(error.reason, error.detail) from error
+    except BoxesError as error:
+        raise RejectedError(error.reason, str(error)) from error
+    except NoFaceError as error:
+        raise RejectedError("no_face", str(error)) from error
+    except OSError as error:  # a folder that may not be entered
+        raise RejectedError("unreadable", f"{utterance.video_path}: {error.strerror}") from error
+
+
+def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
+    """Reject where no tenth of a second is as loud as ``min_loudness`` (dB of full scale, RMS)."""
+    loudness = _loudness(audio)
+    if loudness < min_loudness:
+        raise RejectedError("silent", f"its loudest tenth of a second has {loudness:.0f} dB of full scale")
+
+
+def _loudness(audio: NDArray[np.int16]) -> float:
+    """Of the loudest tenth of a second, in dB of full scale, RMS."""
+    block = SAMPLE_RATE // 10
+    whole = audio[: len(audio) // block * block] if len(audio) >= block else audio
+    power = np.square(whole.reshape(-1, min(block, max(len(whole), 1))).astype(np.float64)).mean(axis=1)
+    return 10 * math.log10(power.max() / 32768.0**2 + 1e-12) if power.size else -120.0
+
+
+def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
+    """Which frames lie in a stretch in which nothing moves, of an utterance that otherwise does.
+
+    Such a stretch is one picture, the same in every pixel, that stands for `STILL_SECONDS` and more, and at least twice
+    as long as pictures of this utterance usually do (the median). So an utterance of one photograph has none, nor has
+    one with a picture every few seconds: there a still picture is the rule, and the corpus' own choice.
+
+    Args:
+        changes: (N,) whether a frame shows another picture than the one before.
+        fps: of the frames.
+
+    Returns:
+        (N,).
+    """
+    starts = np.flatnonzero(changes | (np.arange(len(changes)) == 0))
+    lasting = np.diff(starts, append=len(changes))
+    least = max(STILL_SECONDS * fps, 2 * float(np.median(lasting)))
+    return np.repeat(lasting >= least, lasting)
+
+
+def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
+    """The media, at least a clip long, and how many seconds of last frame and silence were added for that."""
+    clip = settings.clip
+    missing = clip.frames - len(media.frames)
+    if missing <= 0:
+        return media, 0.0
+    if not settings.pad_short:
+        raise RejectedError("too_short", f"{missing / clip.fps:.3g} s short of a clip of {clip.seconds:g} s")
+    held = np.repeat(media.frames[-1:], missing, axis=0)
+    silence = np.zeros(clip.samples - len(media.audio), np.int16)
+    padded = replace(media, frames=np.concatenate([media.frames, held]), audio=np.concatenate([media.audio, silence]))
+    return padded, missing / clip.fps
+
+
+def _problem(
+    view: View,
+    gaze: ClipGaze,
+    audio: NDArray[np.int16],
+    is_still: bool,
+    start: float,
+    end: float,
+    settings: BuildSettings,
+) -> tuple[str, str] | None:
+    """Why a clip is left out: reason and detail."""
+    if view.face is not None and view.face.coverage(start, end) < MINIMUM_COVERAGE:
+        return "no_face", f"no face in enough frames from {start:g} s on"
+    loudness = _loudness(audio)
+    if loudness < settings.min_loudness:
+        return "silent", f"from {start:g} s on, its loudest tenth of a second has {loudness:.0f} dB of full scale"
+    if is_still:
+        return "still", f"from {start:g} s on it shows one and the same picture"
+    if settings.require_gaze and gaze.problem is not None:
+        return gaze.problem, gaze.detail
+    return None
+
+
+def _encode(
+    utterance: Utterance, settings: BuildSettings, media: Media, gaze: ClipGaze, number: int, padded: float
+) -> EncodedClip:
+    clip = settings.clip
+    frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
+    samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
+    start = number * clip.seconds
+    members = {
+        "filmstrip": encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling),
+        "audio": encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format),
+    }
+    if gaze.statistics is not None:
+        members["gaze"] = _npy(gaze.statistics)
+    if gaze.frames is not None:
+        members["gaze_frames"] = _npy(gaze.frames)
+    members["clip"] = msgpack.packb(_description(utterance, settings, start, padded))
+    return EncodedClip(
+        key=f"{utterance.key}+{number:03d}",
+        members=members,
+        start=start,
+        padded=padded,
+        gaze=gaze.statistics,
+        gaze_problem=gaze.problem,
+    )
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def _description(utterance: Utterance, settings: BuildSettings, start: float, padded: float) -> dict[str, object]:
+    """clip.msgpack: what the catalog says of the clip, for readers that know only the tar."""
+    return {
+        "corpus": utterance.corpus,
+        "speaker": utterance.speaker,
+        "video": utterance.video,
+        "utterance": utterance.utterance,
+        "start": start,
+        "padded": padded,
+        "fps": settings.fps,
+        "emotion": utterance.emotion,
+        "arousal": utterance.arousal,
+        "valence": utterance.valence,
+        "gender": utterance.gender,
+        "nationality": utterance.nationality,
+        "source_xxh3": utterance.source_xxh3,
+    }

@@ -1,0 +1,107 @@
+"""Whether a member's bytes hold what dataset.json declares of them.
+
+What a file claims for its own size is held against the declaration before anything is decoded: no file can make its
+reader take up more memory than a clip does.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from loaders.dataset.manifest import LONGEST, ClipFormat, Member
+from sharding.media.filmstrip import decode_filmstrip
+from sharding.media.waveform import decode_waveform
+
+_MAP_BYTES = 1 << 16  # of a description; a real one has some 200
+_MEMBER_BYTES = 1 << 28  # of any member
+_ROOM = 1 << 16  # for headers, and for pictures that do not compress
+
+
+def declared_badly(member: Member) -> str | None:
+    """What no dataset's declaration of a member can say; None where all is well."""
+    try:
+        known = member.dtype == "map" or np.dtype(member.dtype).kind in "iuf"
+    except TypeError:
+        known = False
+    if not known:
+        return f"the member {member.name!r} is declared as {member.dtype!r}, which is no kind of number"
+    if (member.dtype == "map") != (member.extension == "msgpack"):
+        return f"the member {member.name!r} is declared as {member.dtype!r} in an .{member.extension}"
+    if any(length < 1 for length in member.shape):
+        return f"the member {member.name!r} is declared with the shape {member.shape}"
+    return None
+
+
+def largest(member: Member) -> int:
+    """More bytes than the member can have in earnest, whatever is declared."""
+    if member.dtype == "map":
+        return _MAP_BYTES
+    return min(2 * math.prod(member.shape) * np.dtype(member.dtype).itemsize + _ROOM, _MEMBER_BYTES)
+
+
+def can_decode(member: Member) -> bool:
+    """Whether this program knows the member's kind of file."""
+    return member.extension in _DECODERS
+
+
+def decode_member(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any] | Mapping[str, Any]:
+    """The member's content: an array of the declared shape, or a map.
+
+    Raises:
+        ValueError: it is something else, with what that is.
+    """
+    if len(data) > largest(member):
+        raise ValueError(f"{len(data)} bytes are too many for it")
+    return _DECODERS[member.extension](member, data, clip)
+
+
+def _picture(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
+    frames, height, width, channels = member.shape
+    if height != width or channels != 3 or not 0 < frames * height <= LONGEST:
+        raise ValueError(f"declared as {member.shape}, which no filmstrip has")
+    return decode_filmstrip(data, frames, size=height)
+
+
+def _sound(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
+    (samples,) = member.shape
+    return decode_waveform(data, samples=samples, sample_rate=clip.sample_rate)
+
+
+def _array(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
+    dtype = np.dtype(member.dtype)
+    # The header is a Python expression: comparing it with the only one that is right spares evaluating it.
+    header = io.BytesIO()
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": member.shape}
+    np.lib.format.write_array_header_1_0(header, described)
+    if not data.startswith(header.getvalue()):
+        raise ValueError(f"not an .npy file of {member.dtype} {member.shape}")
+    content = data[len(header.getvalue()) :]
+    if len(content) != math.prod(member.shape) * dtype.itemsize:
+        raise ValueError(f"{len(content)} bytes of numbers, which do not make {member.shape}")
+    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(member.shape)
+    if not np.isfinite(array).all():
+        raise ValueError("holds numbers that are not finite")
+    return array
+
+
+def _map(member: Member, data: bytes, clip: ClipFormat) -> Mapping[str, Any]:
+    content = msgpack.unpackb(
+        data, max_str_len=4096, max_bin_len=4096, max_array_len=4096, max_map_len=256, max_ext_len=0
+    )
+    if not isinstance(content, dict):
+        raise ValueError("not a map")
+    return content
+
+
+_DECODERS: Mapping[str, Callable[[Member, bytes, ClipFormat], NDArray[Any] | Mapping[str, Any]]] = {
+    "jpg": _picture,
+    "wav": _sound,
+    "flac": _sound,
+    "npy": _array,
+    "msgpack": _map,
+}

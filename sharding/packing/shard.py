@@ -1,0 +1,157 @@
+"""One shard, from its utterances to its receipt: the unit of a build's work."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import av
+import numpy as np
+
+from loaders.storage.atomic import atomic_write
+from sharding.packing.clips import EncodedUtterance, RejectedError, encode_utterance
+from sharding.packing.plan import ShardJob
+from sharding.packing.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, write_receipt
+from sharding.settings import BuildSettings
+from sharding.sources.copies import files_of, is_open_to_us, local_media
+from sharding.sources.fingerprint import fingerprint
+from sharding.sources.unchanged import change_of, require_unchanged
+from sharding.stages import Stage, Stopwatch
+from sharding.utterance import Rejection, Utterance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResult:
+    """What became of a shard's utterances."""
+
+    split: str
+    utterances: int
+    clips: int
+    bytes: int
+    rejected: int
+    seconds: Mapping[Stage, float]  #: where the time went
+
+
+def receipt_path(output: Path, split: str, stem: str) -> Path:
+    """Where a shard's receipt lies while the dataset is being built."""
+    return output / WORK_FOLDER / f"{split}-{stem}.parquet"
+
+
+def is_built(job: ShardJob) -> bool:
+    """Whether the shard is there, whole, from the same utterances and settings."""
+    receipt = receipt_path(job.output, job.split, job.stem)
+    if not receipt.is_file():
+        return False
+    facts = read_receipt(receipt)
+    shard = job.output / job.split / f"{job.stem}.tar"
+    size = shard.stat().st_size if shard.is_file() else 0
+    return bool(facts["digest"] == job.digest and facts["bytes"] == size)
+
+
+def build_shard(job: ShardJob) -> ShardResult:
+    """Write a shard, its index and its receipt, and upload them where the job says so.
+
+    A shard without a clip leaves only a receipt.
+
+    Raises:
+        SourceError: a source is not what it was when the shard was planned, or its file system fails.
+    """
+    if job.upload is None:
+        return _write_shard(job)
+    with job.upload.workplace(job.split, job.stem) as folder:
+        result = _write_shard(replace(job, output=folder))
+        seconds = job.upload.send(folder, job.split, job.stem)
+    return replace(result, seconds={**result.seconds, "upload": seconds})
+
+
+def _write_shard(job: ShardJob) -> ShardResult:
+    folder = job.output / job.split
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = job.settings
+    # Of the shard as it was while its sources were others: should they be so again, it must not vouch for this one.
+    receipt_path(job.output, job.split, job.stem).unlink(missing_ok=True)
+    began, watch = time.perf_counter(), Stopwatch()
+    rejected: list[Rejection] = []
+    left_out: Counter[str] = Counter()
+    gaze_problems: Counter[str] = Counter()
+    gaze = Moments(103)
+    shard = folder / f"{job.stem}.tar"
+    with atomic_write(shard) as file:
+        writer = ShardWriter(file, settings.members)
+        for planned in job.utterances:
+            utterance, encoded = _take(planned, settings, watch)
+            if isinstance(encoded, Rejection):
+                rejected.append(encoded)
+                continue
+            left_out.update(encoded.left_out)
+            gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)
+            for clip in encoded.clips:
+                writer.add(utterance, clip)
+                if clip.gaze is not None:
+                    gaze.add(1, clip.gaze.astype(np.float64), np.zeros(103))
+        written = writer.close()
+    size = written.bytes
+    if len(written.rows) == 0:
+        shard.unlink()
+        (folder / f"{job.stem}.idx").unlink(missing_ok=True)  # of the shard that it was while its sources were others
+        size = 0
+    else:
+        with atomic_write(folder / f"{job.stem}.idx") as file:
+            file.write(written.index.encode())
+    facts = {
+        "digest": job.digest,
+        "clips": len(written.rows),
+        "bytes": size,
+        "sha256": written.sha256,
+        "index_sha256": hashlib.sha256(written.index.encode()).hexdigest(),
+        "rejected": [asdict(rejection) for rejection in rejected],
+        "left_out": left_out,
+        "gaze_problems": gaze_problems,
+        "gaze": {"count": gaze.count, "mean": gaze.mean.tolist(), "squares": gaze.squares.tolist()},
+    }
+    write_receipt(receipt_path(job.output, job.split, job.stem), written.rows, facts)
+    return ShardResult(
+        split=job.split,
+        utterances=len(job.utterances),
+        clips=len(written.rows),
+        bytes=size,
+        rejected=len(rejected),
+        # What is left is writing: the tar, its checksums, waiting for the disk.
+        seconds={**watch.seconds, "write": time.perf_counter() - began - sum(watch.seconds.values())},
+    )
+
+
+def _take(
+    planned: Utterance, settings: BuildSettings, watch: Stopwatch
+) -> tuple[Utterance, EncodedUtterance | Rejection]:
+    """The utterance with its fingerprint, and what becomes of it: the very files that it was planned as."""
+    with local_media(planned, watch) as local:
+        known = fingerprint(local.utterance)
+        if planned.source_xxh3 not in (None, known):
+            raise change_of(planned)
+        utterance = replace(planned, source_xxh3=known)
+        result: EncodedUtterance | Rejection
+        try:
+            result = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
+        except RejectedError as error:
+            result = Rejection.of(utterance, error.reason, local.told(error.detail))
+            is_in_doubt = _is_of_reading(error)
+        else:
+            has_lost_gaze = any(clip.gaze_problem == "gaze_missing" for clip in result.clips)
+            is_in_doubt = has_lost_gaze and planned.gaze_path is not None
+        # What was read in between, or could not be, may have been something else.
+        require_unchanged(replace(local.utterance, source_xxh3=known))
+        if is_in_doubt and all(is_open_to_us(path) for path in files_of(local.utterance)):
+            raise change_of(planned)  # it was away for a moment
+    return utterance, result
+
+
+def _is_of_reading(error: BaseException | None) -> bool:
+    """Whether an utterance is rejected because of a file that is not there or does not open."""
+    if isinstance(error, RejectedError) and error.reason in ("missing", "unreadable"):
+        return True
+    if error is None or isinstance(error, av.FFmpegError):  # FFmpeg's are of what it read
+        return False
+    return isinstance(error, OSError) or _is_of_reading(error.__cause__)

@@ -1,0 +1,146 @@
+"""The files of a dataset, each of them whole or absent.
+
+A shard is written beside its place and renamed; then its receipt is: its part of the catalog, with what else is known
+of it, in ``.build/``. When every shard has its receipt, they become the catalogs and, last of all, dataset.json.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+from numpy.typing import NDArray
+
+from loaders.dataset.catalog import schema
+from loaders.dataset.manifest import Member
+from loaders.dataset.tables import read_schema
+from loaders.storage.atomic import atomic_write
+from sharding.utterance import Utterance
+
+if TYPE_CHECKING:
+    from sharding.packing.clips import EncodedClip
+
+WORK_FOLDER = ".build"
+LENGTHS = "lengths.jsonl"  #: in the work folder, see `sharding.packing.survey`
+INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes it
+
+
+class ShardWriter:
+    """Writes the clips of one shard, and keeps their part of the catalog."""
+
+    def __init__(self, file: BinaryIO, members: Sequence[Member]) -> None:
+        self._file = file
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self._members = members
+        self._rows: list[dict[str, Any]] = []
+        self._index: list[str] = []
+
+    def add(self, utterance: Utterance, clip: "EncodedClip") -> None:
+        """Append a clip."""
+        row: dict[str, Any] = {
+            "key": clip.key,
+            "shard": 0,
+            "speaker": utterance.speaker,
+            "video": utterance.video,
+            "utterance": utterance.utterance,
+            "start": clip.start,
+            "padded": clip.padded,
+            "emotion": utterance.emotion,
+            "arousal": utterance.arousal,
+            "valence": utterance.valence,
+            "gender": utterance.gender,
+            "nationality": utterance.nationality,
+            "source_xxh3": utterance.source_xxh3,
+        }
+        components = []
+        for member in self._members:
+            data = clip.members.get(member.name)
+            if data is None:
+                continue
+            name = f"{clip.key}.{member.suffix}"
+            header = tarfile.TarInfo(name)  # its defaults: no owner, no date, mode 644
+            header.size = len(data)
+            self._write(header.tobuf(tarfile.GNU_FORMAT))
+            offset = self._size
+            self._write(data)
+            self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
+            row[f"{member.name}_offset"] = offset
+            row[f"{member.name}_size"] = len(data)
+            row[f"{member.name}_xxh3"] = xxhash.xxh3_64_intdigest(data)
+            components.append(f"{member.suffix} {offset} {len(data)} {name}")
+        self._rows.append(row)
+        self._index.append(" ".join(components))
+
+    def close(self) -> "WrittenShard":
+        """Finish the tar."""
+        self._write(bytes(2 * tarfile.BLOCKSIZE))
+        self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        index = "\n".join([f"{INDEX_VERSION} {len(self._index)}", *self._index]) + "\n"
+        return WrittenShard(
+            rows=pa.Table.from_pylist(self._rows, schema=schema(self._members)),
+            index=index,
+            bytes=self._size,
+            sha256=self._sha256.hexdigest(),
+        )
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self._size += len(data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenShard:
+    """What is known of a shard when its tar is finished."""
+
+    rows: pa.Table  #: its part of the catalog
+    index: str  #: DALI's
+    bytes: int
+    sha256: str
+
+
+class Moments:
+    """Number, mean and squared deviations of vectors, one at a time and joined.
+
+    Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances" (1979).
+    """
+
+    def __init__(self, length: int) -> None:
+        self.count = 0
+        self.mean = np.zeros(length)
+        self.squares = np.zeros(length)
+
+    def add(self, count: int, mean: NDArray[np.float64], squares: NDArray[np.float64]) -> None:
+        """Join the moments of ``count`` further vectors."""
+        if count == 0:
+            return
+        total = self.count + count
+        delta = mean - self.mean
+        self.mean = self.mean + delta * (count / total)
+        self.squares = self.squares + squares + delta**2 * (self.count * count / total)
+        self.count = total
+
+    def deviation(self) -> NDArray[np.float64]:
+        """Standard deviation over all vectors."""
+        return np.sqrt(self.squares / max(self.count, 1))
+
+
+def write_receipt(path: Path, rows: pa.Table, facts: Mapping[str, Any]) -> None:
+    """A shard's receipt: its rows of the catalog, and what else is known of it, as JSON in the file's metadata."""
+    table = rows.replace_schema_metadata({"filmstrip": json.dumps(facts)})
+    with atomic_write(path) as file:
+        pq.write_table(table, file)
+
+
+def read_receipt(path: Path) -> dict[str, Any]:
+    """What a receipt says of its shard, beside the rows."""
+    facts: dict[str, Any] = json.loads(read_schema(path).metadata[b"filmstrip"])
+    return facts

@@ -1,0 +1,221 @@
+"""dataset.json says back what was written into it, and anything else is refused in one line."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loaders.dataset.manifest import (
+    MANIFEST,
+    VERSION,
+    VIDEO_NAMES,
+    ClipFormat,
+    Member,
+    Shard,
+    from_json,
+    read_manifest,
+    require_split,
+    to_json,
+    write_manifest,
+)
+from loaders.errors import InputError
+
+names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
+counts = st.integers(0, 1 << 50)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+digests = st.text("0123456789abcdef", min_size=64, max_size=64)
+plain = st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8)
+moments = st.none() | st.lists(numbers, max_size=4).map(tuple)
+
+clip_formats = st.builds(
+    ClipFormat, seconds=numbers, fps=numbers, frames=counts, size=counts, sample_rate=counts, samples=counts
+)
+members = st.builds(
+    Member,
+    name=names,
+    extension=names,
+    dtype=names,
+    shape=st.lists(counts, max_size=4).map(tuple),
+    required=st.booleans(),
+)
+shards = st.builds(
+    Shard, name=names.map(lambda name: f"{name}.tar"), clips=counts, bytes=counts, sha256=digests, index_sha256=digests
+)
+# The rest of a description is as in the small dataset.
+changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "corpus": st.text(max_size=8),
+        "clip": clip_formats,
+        "members": st.lists(members, max_size=3).map(tuple),
+        "gaze_mean": moments,
+        "gaze_std": moments,
+        "rejected": st.dictionaries(names, counts, max_size=3),
+        "settings": st.dictionaries(names, plain, max_size=3),
+        "video_names": st.sampled_from(list(VIDEO_NAMES)),
+    },
+)
+
+
+@given(changes, st.dictionaries(names, st.lists(shards, max_size=3).map(tuple), max_size=3))
+def test_what_is_written_is_read_back(
+    dataset: Path, changes: dict[str, Any], splits: dict[str, tuple[Shard, ...]]
+) -> None:
+    built = read_manifest(dataset)
+    others = {name: replace(built.splits["train"], shards=shards) for name, shards in splits.items()}
+    manifest = replace(built, splits=others, **changes)
+    text = to_json(manifest)
+    assert from_json(text, "here") == manifest
+    assert to_json(from_json(text, "here")) == text
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(InputError, match=r"^here: ") as refused:
+        from_json(text, "here")
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_any_changed_character_is_noticed(dataset: Path, data: st.DataObject) -> None:
+    text = (dataset / MANIFEST).read_text(encoding="utf-8")
+    at = data.draw(st.integers(0, len(text) - 1))
+    to = data.draw(st.sampled_from(sorted(set('0123456789abcdefnulrst"{}[]:,. \n') - {text[at]})))
+    refusal(text[:at] + to + text[at + 1 :])
+
+
+@given(st.data())
+@settings(max_examples=50)
+def test_a_cut_description_is_noticed(dataset: Path, data: st.DataObject) -> None:
+    text = (dataset / MANIFEST).read_text(encoding="utf-8")
+    refusal(text[: data.draw(st.integers(0, len(text) - 1))])
+
+
+def test_what_is_missing_is_named(dataset: Path) -> None:
+    whole = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
+    for name in whole:
+        assert name in refusal(json.dumps({key: value for key, value in whole.items() if key != name}))
+
+
+@pytest.mark.parametrize("text", ["", "null", "7", "[]", "{}", '"filmstrip"', "[" * 100_000, '{"format": "tar"}'])
+def test_what_is_no_description_is_refused(text: str) -> None:
+    refusal(text)
+
+
+def test_a_newer_version_is_refused_with_the_mend(dataset: Path) -> None:
+    body = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
+    assert "upgrade" in refusal(json.dumps({**body, "version": VERSION + 1}))
+
+
+def test_whose_names_videos_have_is_said_only_where_it_counts(dataset: Path, namesakes: Path) -> None:
+    """A description without a word of it, as all were once, is read as it was; what else it lacks is still missed."""
+    body = {path: json.loads((path / MANIFEST).read_text(encoding="utf-8")) for path in (dataset, namesakes)}
+    assert (body[dataset]["version"], "video_names" in body[dataset]) == (1, False)
+    assert (body[namesakes]["version"], body[namesakes]["video_names"]) == (2, "speaker")
+    assert read_manifest(dataset).video_names == "corpus"
+    assert read_manifest(namesakes).video_names == "speaker"
+    refusal(json.dumps({**body[dataset], "video_names": "speaker"}))
+    refusal(json.dumps({name: value for name, value in body[namesakes].items() if name != "video_names"}))
+
+
+def test_names_of_videos_that_are_nobodys_are_refused(dataset: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path, replace(read_manifest(dataset), video_names="moon"))
+    with pytest.raises(InputError, match="'moon', not by corpus or speaker"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd.tar", "/etc/passwd.tar", "..", ".hidden.tar", "a\\b.tar", "a.zip", ""]
+)
+def test_a_shard_outside_the_dataset_is_refused(dataset: Path, name: str) -> None:
+    manifest = read_manifest(dataset)
+    train = manifest.splits["train"]
+    elsewhere = replace(train, shards=(replace(train.shards[0], name=name), *train.shards[1:]))
+    refusal(to_json(replace(manifest, splits={**manifest.splits, "train": elsewhere})))
+
+
+@pytest.mark.parametrize("name", ["..", "../train", "/train", "a/b", ""])
+def test_a_split_outside_the_dataset_is_refused(dataset: Path, name: str) -> None:
+    manifest = read_manifest(dataset)
+    refusal(to_json(replace(manifest, splits={name: manifest.splits["train"]})))
+
+
+def test_a_written_description_lies_under_its_name_and_nothing_else_does(dataset: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(dataset)
+    write_manifest(tmp_path, manifest)
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST]
+    assert read_manifest(tmp_path) == manifest
+    assert (tmp_path / MANIFEST).read_bytes() == (dataset / MANIFEST).read_bytes()
+
+
+def test_a_folder_that_is_none_and_one_without_a_dataset_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder, problem in (
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "file", "no such folder"),
+        (tmp_path, "no dataset"),
+    ):
+        with pytest.raises(InputError, match=problem) as refused:
+            read_manifest(folder)
+        assert str(folder) in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(b"\xff\xfe{}")
+    with pytest.raises(InputError, match=MANIFEST):
+        read_manifest(tmp_path)
+
+
+def test_members_are_found_by_name(dataset: Path) -> None:
+    manifest = read_manifest(dataset)
+    found = manifest.member("filmstrip")
+    assert found is not None
+    assert found.suffix == "filmstrip.jpg"
+    assert manifest.member("smell") is None
+
+
+def test_a_split_must_be_there_and_hold_a_clip(dataset: Path) -> None:
+    manifest = read_manifest(dataset)
+    assert require_split(manifest, "test", dataset) is manifest.splits["test"]
+    with pytest.raises(InputError, match=r"'validation'.* it has test, train"):
+        require_split(manifest, "validation", dataset)
+    empty = replace(manifest, splits={"train": replace(manifest.splits["train"], clips=0)})
+    with pytest.raises(InputError, match="no clip"):
+        require_split(empty, "train", dataset)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"frames": frames} for frames in (10**12, 0, -1, 8, 32)),
+        *({"size": size} for size in (10**9, 0, -32, 64)),
+        *({"samples": samples} for samples in (10**12, -1, 0, 16_000)),
+        *({"fps": fps} for fps in (0.0, float("nan"), float("inf"), 4.0)),
+        *({"seconds": seconds} for seconds in (0.0, float("nan"), 1.0)),
+        {"sample_rate": 1},
+        {"seconds": 1.0, "frames": 8, "samples": 16_000},  # consistent in itself, and not with the members
+        {"frames": 4, "size": 64},
+    ],
+)
+def test_a_format_that_no_clip_can_have_is_refused(dataset: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    manifest = read_manifest(dataset)
+    write_manifest(tmp_path, replace(manifest, clip=replace(manifest.clip, **changes)))
+    with pytest.raises(InputError, match=MANIFEST) as refused:
+        read_manifest(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shape", [(8, 32, 32, 3), (16, 64, 64, 3), (16, 32, 32, 1), ()])
+def test_members_that_are_not_of_the_clips_format_are_refused(
+    dataset: Path, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    manifest = read_manifest(dataset)
+    members = tuple(replace(m, shape=shape) if m.name == "filmstrip" else m for m in manifest.members)
+    write_manifest(tmp_path, replace(manifest, members=members))
+    with pytest.raises(InputError, match="'filmstrip'"):
+        read_manifest(tmp_path)

@@ -1,0 +1,217 @@
+"""What DALI decodes is what Pillow and `wave` decode, whole or in windows, and stays where it is."""
+
+import io
+import wave
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import ClipFormat
+from loaders.dataset.shards import Shards
+from loaders.decode.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch, window_samples
+from sharding.media.filmstrip import encode_filmstrip
+from sharding.media.waveform import encode_waveform
+from sharding.settings import BuildSettings
+from tests.datasets import CONTENTS, make_dataset
+
+CPU = PipelineSettings(max_batch=6, threads=2, device=torch.device("cpu"))
+Bytes = NDArray[np.uint8]
+
+
+class Clips:
+    """All clips of a split, encoded and as plain decoders see them."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        shards = Shards(catalog)
+        self.clip = catalog.manifest.clip
+        self.filmstrips = [_bytes(shards.read("filmstrip", row)) for row in range(len(catalog))]
+        self.audio = [_bytes(shards.read("audio", row)) for row in range(len(catalog))]
+        self.frames = [self._frames(data) for data in self.filmstrips]
+
+    def _frames(self, jpeg: Bytes) -> Bytes:
+        picture = np.asarray(Image.open(io.BytesIO(jpeg.tobytes())).convert("RGB"))
+        return picture.reshape(self.clip.frames, self.clip.size, self.clip.size, 3)
+
+    def waveform(self, row: int) -> NDArray[np.float32]:
+        with wave.open(io.BytesIO(self.audio[row].tobytes())) as file:
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        return samples.astype(np.float32) / np.float32(32768)
+
+    def encoded(self, rows: list[int], first_frames: list[int] | None = None) -> Encoded:
+        first = np.zeros(len(rows), np.int64) if first_frames is None else np.array(first_frames)
+        return Encoded([self.filmstrips[row] for row in rows], [self.audio[row] for row in rows], first)
+
+
+def _bytes(data: Bytes | None) -> Bytes:
+    assert data is not None
+    return data
+
+
+@pytest.fixture(scope="module")
+def clips(dataset: Path) -> Clips:
+    return Clips(open_catalog(dataset, "train", ["filmstrip", "audio"]))
+
+
+def source_of(batches: list[Encoded]) -> Callable[[], Encoded]:
+    rest = iter(batches)
+    return lambda: next(rest)
+
+
+def decoded(
+    clip: ClipFormat, frames: int, batches: list[Encoded], settings: PipelineSettings = CPU
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    pipeline = DecodePipeline(clip, frames, settings, source_of(batches))
+    try:
+        while True:
+            try:
+                outputs = pipeline.run()
+            except StopIteration:
+                return
+            yield to_torch(*outputs, clip, frames, settings.device)
+    finally:
+        pipeline.close()
+
+
+def test_whole_clips_are_to_the_bit_what_other_decoders_make_of_them(clips: Clips) -> None:
+    """Both decoders of pictures are libjpeg-turbo here; nvJPEG on a GPU rounds otherwise."""
+    rows = list(range(len(clips.frames)))
+    batches = [rows[first : first + 6] for first in range(0, len(rows), 6)]
+    outputs = list(decoded(clips.clip, 16, [clips.encoded(batch) for batch in batches]))
+    assert len(outputs) == len(batches)
+    for batch, (video, audio) in zip(batches, outputs, strict=True):
+        assert video.shape == (len(batch), 16, 32, 32, 3)
+        assert (video.dtype, audio.dtype) == (torch.uint8, torch.float32)
+        for index, row in enumerate(batch):
+            assert np.array_equal(video[index].numpy(), clips.frames[row])
+            assert np.array_equal(audio[index].numpy(), clips.waveform(row))
+
+
+@pytest.mark.parametrize("frames", [1, 5, 8, 15])
+def test_a_window_is_a_slice_of_the_whole_clip(clips: Clips, frames: int) -> None:
+    """To the bit as well: every frame has its own rows of blocks, and the decoder looks at those beside the window."""
+    firsts = list(range(16 - frames + 1))
+    rows = [first % 5 for first in firsts]
+    batches = [clips.encoded(rows[at : at + 6], firsts[at : at + 6]) for at in range(0, len(rows), 6)]
+    outputs = list(decoded(clips.clip, frames, batches))
+    video, audio = (torch.cat(part) for part in zip(*outputs, strict=True))
+    for index, (row, first) in enumerate(zip(rows, firsts, strict=True)):
+        assert np.array_equal(video[index].numpy(), clips.frames[row][first : first + frames])
+        start = first * 2000  # samples under a frame: 16,000 a second, 8 frames a second
+        assert np.array_equal(audio[index].numpy(), clips.waveform(row)[start : start + frames * 2000])
+
+
+@pytest.mark.parametrize("settings", [{"subsampling": "4:4:4", "audio_format": "flac"}, {"size": 224, "quality": 60}])
+def test_every_format_that_a_build_can_write_is_decoded(settings: dict[str, object], tmp_path: Path) -> None:
+    contents = replace(CONTENTS, speakers={"train": 1}, shards={"train": 1}, videos=1)
+    build = replace(BuildSettings(size=48, clip_seconds=1.5, fps=10), **settings)  # type: ignore[arg-type]
+    make_dataset(tmp_path / "dataset", contents, build)
+    catalog = open_catalog(tmp_path / "dataset", "train", ["filmstrip", "audio"])
+    clips = Clips(catalog)
+    [(video, audio)] = decoded(clips.clip, 15, [clips.encoded([0, 1])])
+    [(part, sound)] = decoded(clips.clip, 7, [clips.encoded([0, 1], [8, 3])])
+    for index, first in enumerate([8, 3]):
+        assert np.array_equal(video[index].numpy(), clips.frames[index])
+        assert np.array_equal(part[index].numpy(), clips.frames[index][first : first + 7])
+        assert np.array_equal(sound[index].numpy(), audio[index].numpy()[first * 1600 : (first + 7) * 1600])
+
+
+def test_tensors_stay_as_they_are_while_more_is_decoded(clips: Clips) -> None:
+    rows = [[(4 * step + index) % len(clips.frames) for index in range(4)] for step in range(40)]
+    pipeline = DecodePipeline(clips.clip, 16, CPU, source_of([clips.encoded(batch) for batch in rows]))
+    held = [to_torch(*pipeline.run(), clips.clip, 16, CPU.device) for _ in rows]
+    pipeline.close()
+    del pipeline
+    for batch, (video, audio) in zip(rows, held, strict=True):
+        for index, row in enumerate(batch):
+            assert np.array_equal(video[index].numpy(), clips.frames[row])
+            assert np.array_equal(audio[index].numpy(), clips.waveform(row))
+
+
+def test_what_is_fed_may_be_dropped_at_once(clips: Clips) -> None:
+    """The caller keeps no encoded bytes alive: the pipeline has to, for as long as DALI reads them."""
+
+    def fragile(data: Bytes) -> Bytes:
+        copy = data.copy()
+        view = copy[:]
+        weakref.finalize(view, copy.fill, 0)
+        return view
+
+    def fresh() -> Iterator[Encoded]:
+        for row in range(40):
+            yield Encoded([fragile(clips.filmstrips[row])] * 4, [fragile(clips.audio[row])] * 4, np.zeros(4, np.int64))
+
+    batches = fresh()
+    pipeline = DecodePipeline(clips.clip, 16, replace(CPU, in_flight=4, threads=1), lambda: next(batches))
+    for row in range(40):
+        video, audio = to_torch(*pipeline.run(), clips.clip, 16, CPU.device)
+        assert all(np.array_equal(video[index].numpy(), clips.frames[row]) for index in range(4))
+        assert np.array_equal(audio[3].numpy(), clips.waveform(row))
+    pipeline.close()
+
+
+def test_batches_may_differ_in_size(clips: Clips) -> None:
+    sizes = [6, 1, 3, 6, 2]
+    outputs = decoded(clips.clip, 16, [clips.encoded(list(range(size))) for size in sizes])
+    assert [len(video) for video, _ in outputs] == sizes
+
+
+@pytest.mark.parametrize(("threads", "in_flight"), [(1, 1), (2, 4), (4, 2)])
+def test_what_is_decoded_does_not_depend_on_how(clips: Clips, threads: int, in_flight: int) -> None:
+    batches = [clips.encoded([row, row + 1], [2, 3]) for row in range(10)]
+    here = decoded(clips.clip, 4, batches, replace(CPU, threads=threads, in_flight=in_flight))
+    for one, other in zip(here, decoded(clips.clip, 4, batches), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_audio_that_is_short_is_followed_by_silence_and_what_is_long_is_cut(clips: Clips) -> None:
+    jpeg = clips.filmstrips[0]
+    lengths = [1, 20_000, 32_000, 40_000]
+    files = [
+        np.frombuffer(encode_waveform(np.full(n, 1000, np.int16), sample_rate=16_000, audio_format="wav"), np.uint8)
+        for n in lengths
+    ]
+    first = np.array([0, 8, 15, 4])
+    for frames, starts in ((16, np.zeros(4, np.int64)), (1, first)):
+        [(_, audio)] = decoded(clips.clip, frames, [Encoded([jpeg] * 4, files, starts)])
+        assert audio.shape == (4, frames * 2000)
+        for row, length, start in zip(audio.numpy(), lengths, starts * 2000, strict=True):
+            sounding = np.arange(frames * 2000) + start < length
+            assert row.tolist() == np.where(sounding, np.float32(1000 / 32768), 0).tolist()
+
+
+@pytest.mark.parametrize("broken", ["no picture", "cut", "another size", "no audio"])
+def test_what_cannot_be_decoded_raises(clips: Clips, broken: str) -> None:
+    picture, audio = clips.filmstrips[0], clips.audio[0]
+    if broken == "no picture":
+        picture = np.zeros(5000, np.uint8)
+    elif broken == "cut":
+        picture = picture[:200]
+    elif broken == "another size":
+        other = encode_filmstrip(np.zeros((16, 16, 16, 3), np.uint8), quality=90, subsampling="4:2:0")
+        picture = np.frombuffer(other, np.uint8)
+    else:
+        audio = np.zeros(5000, np.uint8)
+    batch = Encoded([clips.filmstrips[0], picture], [audio, audio], np.zeros(2, np.int64))
+    with pytest.raises(RuntimeError):
+        list(decoded(clips.clip, 16, [batch]))
+
+
+def test_an_empty_batch_has_the_shapes_of_a_full_one(clips: Clips) -> None:
+    video, audio = to_torch(None, None, clips.clip, 5, torch.device("cpu"))
+    assert (video.shape, video.dtype) == ((0, 5, 32, 32, 3), torch.uint8)
+    assert (audio.shape, audio.dtype) == ((0, 10_000), torch.float32)
+
+
+def test_the_sound_under_a_window_is_as_long_as_the_window(clips: Clips) -> None:
+    assert window_samples(clips.clip, 16) == 32_000
+    assert window_samples(clips.clip, 1) == 2000
+    assert window_samples(replace(clips.clip, fps=7.5), 4) == round(4 / 7.5 * 16_000)
