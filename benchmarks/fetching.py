@@ -1,8 +1,8 @@
 """Nodes that read shards from an object store, simulated with a clock of its own.
 
 Which clips and which audio a step takes, which shards are held for it, which are fetched next and which are let go is
-decided by the loader's own code (`loaders.sampling.examples`, `loaders.sampling.mixture`, `loaders.sampling.pairs`, `loaders.storage.eviction`). Simulated
-is what takes time: transfers, failures, and the training between them.
+decided by the loader's own code (`loaders.sampling.examples`, `loaders.sampling.mixture`, `loaders.sampling.pairs`,
+`loaders.storage.eviction`). Simulated is what takes time: transfers, failures, and the training between them.
 
 The model of the store. A node has one process that fetches, with a few threads. A transfer of a shard asks for 8 MiB at
 a time, each after the store's latency, and gets the least of what a connection gives, its share of the node's link and

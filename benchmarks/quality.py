@@ -2,10 +2,10 @@
 
     python benchmarks/quality.py --source FOLDER --json FILE --plot FILE
 
-Real clips are read as a build reads them (`sharding.media.reader`), coded in every way, decoded again from memory in one
-thread, and compared with what went in: filmstrips of several qualities and colour resolutions by libjpeg-turbo, as the
-loader does on a CPU, the codecs of video by PyAV. What PSNR and SSIM say is lost comes on top of what the source's own
-codec lost.
+Real clips are read as a build reads them (`sharding.media.reader`), coded in every way, decoded again from memory in
+one thread, and compared with what went in: filmstrips of several qualities and colour resolutions by libjpeg-turbo, as
+the loader does on a CPU, the codecs of video by PyAV. What PSNR and SSIM say is lost comes on top of what the source's
+own codec lost.
 
 **The rule.** Of the filmstrips, the one with the fewest bytes, which are time, among those that keep an SSIM of
 ``--least-ssim`` in the worst of the clips.

@@ -104,7 +104,8 @@ class ClipLoader(IterableDataset[Batch]):
                 batches; tried when the first batch is asked for, see `loaders.decode.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
-                without DALI's copy, for whole clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
+                without DALI's copy, for whole clips with WAV, see `loaders.decode.turbo`; "auto", the second where it
+                can.
             pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
                 take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU, of whole clips.
             rank, world_size: this process among the training's, give both or neither; by default what accelerate or
@@ -112,8 +113,8 @@ class ClipLoader(IterableDataset[Batch]):
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
                 whether the split is "train".
-            negatives: what the half of the examples that do not match take their audio from, see `loaders.sampling.pairs`; None
-                gives every clip its own audio.
+            negatives: what the half of the examples that do not match take their audio from, see
+                `loaders.sampling.pairs`; None gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
             threads: of the CPU decoders; default: the cores this process may use.
             reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which

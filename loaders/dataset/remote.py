@@ -1,7 +1,8 @@
 """A dataset in an object store: its description here, its shards by way of the cache.
 
 dataset.json and the splits' catalogs are small and are copied whole; of shards only those that are drawn from are
-fetched, see `loaders.storage.cache`. A dataset may be extended at any moment: what is copied are catalogs of one dataset.json.
+fetched, see `loaders.storage.cache`. A dataset may be extended at any moment: what is copied are catalogs of one
+dataset.json.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """Whole clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
 
-`loaders.decode.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, and a clip
-takes it a quarter more processor time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in the
-batch, by as many threads as there are cores, and a WAV file's samples are converted there.
+`loaders.decode.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, and a
+clip takes it a quarter more processor time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in
+the batch, by as many threads as there are cores, and a WAV file's samples are converted there.
 """
 
 from collections import deque

@@ -67,8 +67,9 @@ class Sampler:
             seed: of the run.
             training: shuffled, with random windows of frames; otherwise in catalog order with the middle window.
             frames: length of the window, at most the clips' own.
-            negatives: kinds of negatives with their weights, see `loaders.sampling.pairs`; None pairs nothing: every clip comes
-                with its own audio. A negative is always of the clip's own dataset: its sound would tell otherwise.
+            negatives: kinds of negatives with their weights, see `loaders.sampling.pairs`; None pairs nothing: every
+                clip comes with its own audio. A negative is always of the clip's own dataset: its sound would tell
+                otherwise.
             order: which clip stands where; by default every clip at one position of each epoch.
 
         Raises:

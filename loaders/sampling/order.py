@@ -2,8 +2,8 @@
 
 `permute` is a keyed bijection of ``range(size)`` in constant memory: an unbalanced Feistel network over the smallest
 power of two that holds the range, made exact by cycle walking (Black and Rogaway, "Ciphers with Arbitrary Finite
-Domains", CT-RSA 2002, method 2). Its round function is the SplitMix64 finaliser of `loaders.sampling.randomness`. Under two
-evaluations an index are needed on average, and any rank can ask for any position at any time.
+Domains", CT-RSA 2002, method 2). Its round function is the SplitMix64 finaliser of `loaders.sampling.randomness`. Under
+two evaluations an index are needed on average, and any rank can ask for any position at any time.
 """
 
 from collections.abc import Sequence

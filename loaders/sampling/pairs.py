@@ -3,10 +3,10 @@
 Of any two positions 2k and 2k + 1 one matches and the other does not, a coin says which: so exactly half of every even
 run of positions matches that begins at an even one, be it a global batch, a rank's slice or an epoch.
 
-The sounds of an epoch's negatives are dealt out (`loaders.sampling.dealing`), so that every sound is as likely in a negative as
-in a match: by itself it tells nothing. Within a video ("shifted") that is so anyway, and sounds are drawn one by one:
-with the clips sorted so that what is excluded is one run of the sorted list, a number below "how many are left" is
-drawn, and stepped over that run. Either takes constant time, and no draw is rejected.
+The sounds of an epoch's negatives are dealt out (`loaders.sampling.dealing`), so that every sound is as likely in a
+negative as in a match: by itself it tells nothing. Within a video ("shifted") that is so anyway, and sounds are drawn
+one by one: with the clips sorted so that what is excluded is one run of the sorted list, a number below "how many are
+left" is drawn, and stepped over that run. Either takes constant time, and no draw is rejected.
 """
 
 import logging

@@ -7,9 +7,10 @@ Files are named by their SHA-256, so several datasets, loaders and processes of 
     <sha256>.filmstrip.lock   locked by the one thread that fetches the shard
     filmstrip.lock            locked while room is reserved, shards are evicted, and claims are made
 
-Other files are not looked at. Who may use how much of the folder, `loaders.storage.claims` says; what is fetched and evicted
-first, `loaders.storage.eviction`; when a request is made again, `loaders.storage.retry`. A shard that was evicted while its file is
-open can still be read, but what is open takes up the disk: files are closed when another holder takes the room.
+Other files are not looked at. Who may use how much of the folder, `loaders.storage.claims` says; what is fetched and
+evicted first, `loaders.storage.eviction`; when a request is made again, `loaders.storage.retry`. A shard that was
+evicted while its file is open can still be read, but what is open takes up the disk: files are closed when another
+holder takes the room.
 
 Nothing here waits for ever: after ``patience`` seconds without progress, what is waited for and who is in the way is
 the text of an InputError; a warning says it long before.

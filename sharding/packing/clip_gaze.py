@@ -83,9 +83,9 @@ class UtteranceGaze:
 def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray[np.float32]:
     """A clip's gaze signals on a clock: (steps, 13), row i of them at ``start`` + i / fps seconds.
 
-    The first twelve columns are `sharding.gaze.statistics.SIGNAL_NAMES`, from the table's row that is nearest in time, or, where
-    the frame rate varies, that of the picture on screen; the last is 1 where there is such a row and OpenFace succeeded
-    on it. Where it is 0, so are the others.
+    The first twelve columns are `sharding.gaze.statistics.SIGNAL_NAMES`, from the table's row that is nearest in time,
+    or, where the frame rate varies, that of the picture on screen; the last is 1 where there is such a row and OpenFace
+    succeeded on it. Where it is 0, so are the others.
     """
     at = start + np.arange(steps) / fps
     # Half a millisecond more: OpenFace rounds its timestamps to milliseconds.

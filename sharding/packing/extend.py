@@ -3,7 +3,8 @@
 In a folder, all that is new is made in a folder beside the dataset, ``.<name>.extension``: first the shards, then the
 dataset as it will be, with the shards of both (as hard links, nothing is copied) and new catalogs. Then the two
 datasets change places in one step. Until then the dataset is what it was, from then on it is the new one, and no reader
-ever meets catalogs of the one with a dataset.json of the other. How it is done in a store, `sharding.packing.remote` says.
+ever meets catalogs of the one with a dataset.json of the other. How it is done in a store, `sharding.packing.remote`
+says.
 """
 
 import errno

@@ -10,10 +10,11 @@ that has the same sources at the same paths.
 
 An extension puts its shards beside those that are there, under the numbers that follow. The tables would have to change
 together with dataset.json, and a store changes one object at a time. So the new tables go up under names made of their
-contents (`loaders.dataset.manifest.staged`), where every reader looks for a table that is not the one which dataset.json
-declares; then dataset.json is exchanged, in one put, and with it the dataset; then the tables take the places of the
-former ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads the dataset
-between a killed extension's tables and its dataset.json would find no catalog that he may use, however often he asks.
+contents (`loaders.dataset.manifest.staged`), where every reader looks for a table that is not the one which
+dataset.json declares; then dataset.json is exchanged, in one put, and with it the dataset; then the tables take the
+places of the former ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
+the dataset between a killed extension's tables and its dataset.json would find no catalog that he may use, however
+often he asks.
 
 What is guaranteed, where a put is atomic and seen at once, as S3's is:
 - Until dataset.json is exchanged, no object of the dataset has changed or gone, whenever the extension is killed.
