@@ -20,7 +20,7 @@ FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo bench-setup test test-python format clean
+.PHONY: help setup demo bench-setup architecture test test-python format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (m
 	$(LAUNCH) train.py --stage pretrain --data $(DEMO)/vox --output $(DEMO)/pretrained $(PRETRAIN)
 	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --init $(DEMO)/pretrained --output $(DEMO)/finetuned $(FINETUNE)
 	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
+
+architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
+	$(BIN)/python docs/rooms.py
 
 bench-setup:  ## make .venv-bench, with the loaders that ours is compared with
 	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
