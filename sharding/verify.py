@@ -384,20 +384,21 @@ def _joined(table: pa.Table, columns: Sequence[str]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*(table[column].cast(pa.string()) for column in columns), _BETWEEN)
 
 
-def _repeated(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[str]:
+def _repeated(columns: Iterable[pa.Array | pa.ChunkedArray]) -> list[str | None]:
     """The values that occur twice in all of these."""
     arrays = [chunk for column in columns for chunk in getattr(column, "chunks", [column])]
     counts = pc.value_counts(pa.chunked_array(arrays, pa.string()))
-    values: list[str] = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
+    values: list[str | None] = counts.field("values").filter(pc.greater(counts.field("counts"), 1)).to_pylist()
     return values
 
 
-def _tell(values: list[str], columns: Mapping[str, pa.ChunkedArray], kind: str, faults: FaultList) -> None:
+def _tell(values: list[str | None], columns: Mapping[str, pa.ChunkedArray], kind: str, faults: FaultList) -> None:
     listed = FaultList(limit=20)
     present = {split: set(column.to_pylist()) for split, column in columns.items()} if values else {}
     for value in values:
         where = [split for split in present if value in present[split]]
-        path, name = f"{where[0]}/{CATALOG}", value.replace(_BETWEEN, "/")
+        path = f"{where[0]}/{CATALOG}"
+        name = "" if value is None else value.replace(_BETWEEN, "/")  # a catalog that lies may hold no name
         if kind == "key":
             listed.add("duplicate", path, f"the key occurs twice, in {' and '.join(where)}", _REBUILD, where=name)
         else:

@@ -25,7 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import CATALOG
-from models.checkpoint import checkpoints
+from models.training.checkpoint import checkpoints
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "true"}

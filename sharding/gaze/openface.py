@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.engines import supervise
 from sharding.gaze.statistics import GazeError, GazeTable, read_table
 
 SIZE = 224  #: height and width of the crops it sees, pixels: VoxCeleb's own
 MOST_FPS = 30.0  #: of the crops it sees
 _PATIENCE = 60.0  # seconds that it may take, and as many again for every second of video
 _MILLI = 1000
-_SUPERVISE = Path(__file__).with_name("supervise.py")
+_SUPERVISE = Path(supervise.__file__)
 
 
 def require_openface(binary: str) -> None:
