@@ -72,10 +72,15 @@ def told(bar: Bar, seconds: float) -> str:
     parts.append(_length(seconds))
     if bar.made > 0 and seconds > 0:
         rate = bar.made / seconds
-        parts.append(f"{rate / bar.per:.3g}{' ' * bool(bar.unit)}{bar.unit}/s")
+        parts.append(f"{_readable(rate / bar.per)}{' ' * bool(bar.unit)}{bar.unit}/s")
         if bar.total is not None and bar.done < bar.total:
             parts.append(f"{_length((bar.total - bar.done) / rate)} left")
     return ", ".join(parts)
+
+
+def _readable(number: float) -> str:
+    """Three digits, or all before the point: nobody reads 3.2e+03."""
+    return f"{number:.0f}" if number >= 1000 else f"{number:.3g}"
 
 
 def _length(seconds: float) -> str:

@@ -75,6 +75,9 @@ def test_what_is_left_is_reckoned_from_what_was_done_since_it_began() -> None:
     unknown = Bar("verifying", None, "MB", per=1e6)
     unknown.advance(2_500_000)
     assert told(unknown, 5) == "2.5 MB, 0:05, 0.5 MB/s"
+    fast = Bar("x", 32_200, "utterances")
+    fast.advance(32_200)
+    assert told(fast, 10) == "32200/32200 utterances, 0:10, 3220 utterances/s"
 
 
 class Flushed(io.StringIO):
