@@ -16,6 +16,7 @@ from tyro.conf import arg
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError
 from loaders.storage.urls import local_path, url_of
+from models.systems.presets import PresetName
 from models.training.execution import Tf32
 from models.training.options import refuse, spelt
 
@@ -79,7 +80,7 @@ class LoaderConfig:
 class NetworkConfig:
     """The network. None stands for the preset's own value."""
 
-    preset: Literal["full", "tiny"] = "full"
+    preset: PresetName = "full"
     """Sizes: full are the thesis', tiny is what two CPU cores train in minutes."""
     gaze: bool = True
     """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none, and

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,11 +19,18 @@ from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
-from models.objectives.losses import EmotionLossConfig, correspondence_loss, emotion_loss
+from models.objectives.correspondence import correspondence_loss
+from models.objectives.emotion import EmotionLossConfig, emotion_loss
 from models.predict import predict_emotion, predict_match
 from models.systems.emotion import EmotionNet
-from models.systems.presets import Preset, correspondence_net, emotion_net, preset, preset_from_json
-from models.towers.gaze import GazeTower
+from models.systems.presets import (
+    Preset,
+    correspondence_net,
+    emotion_net,
+    preset,
+    preset_from_json,
+    preset_to_json,
+)
 from models.training import runs
 from models.training.config import (
     CorrespondenceNetworkConfig,
@@ -104,7 +111,7 @@ class Correspondence:
         config, sizes = self._config, sizes_of(self._config)
         front_end = front_end_of(sizes, manifests)
         network = correspondence_net(sizes, config.model, gaze=config.gaze)
-        described = {"stage": self.stage, "model": config.model, "gaze": config.gaze, "sizes": asdict(sizes)}
+        described = {"stage": self.stage, "model": config.model, "gaze": config.gaze, "sizes": preset_to_json(sizes)}
         return Model(front_end, network, described)
 
     def require(self, loader: ClipLoader, name: str) -> None:
@@ -165,7 +172,7 @@ class Emotion:
                 "model_sha256": runs.model_sha256(config.init),
             }
         gaze = network.gaze is not None
-        described = {"stage": self.stage, "gaze": gaze, "sizes": asdict(sizes), "init": origin}
+        described = {"stage": self.stage, "gaze": gaze, "sizes": preset_to_json(sizes), "init": origin}
         return Model(front_end_of(sizes, manifests), network, described)
 
     def require(self, loader: ClipLoader, name: str) -> None:
@@ -175,7 +182,7 @@ class Emotion:
             raise InputError(f"{name}: no clip of the split {split!r} has a label: give a dataset with emotions")
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
-        """The thesis' loss, see `models.objectives.losses.emotion_loss`."""
+        """The thesis' loss, see `models.objectives.emotion.emotion_loss`."""
         inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
         loss = emotion_loss(network(inputs.video, inputs.audio, inputs.gaze), batch.emotion, self._losses)
         logged = {"triplet": loss.triplet, "audio": loss.audio, "visual": loss.visual, "joint": loss.joint}
@@ -201,7 +208,11 @@ def load(folder: Path, run: Mapping[str, Any]) -> tuple[FrontEnd, nn.Module]:
 
 
 def sizes_of(config: NetworkConfig) -> Preset:
-    """The preset with what the settings change of it."""
+    """The preset with what the settings change of it.
+
+    Raises:
+        InputError: it has no such setting, or there is no such preset.
+    """
     sizes = preset(config.preset)
     front_end = replace(
         _augmented(sizes.front_end, config),
@@ -210,8 +221,10 @@ def sizes_of(config: NetworkConfig) -> Preset:
     )
     if config.width is None:
         return replace(sizes, front_end=front_end)
-    video, audio = (replace(tower, width=config.width) for tower in (sizes.video, sizes.audio))
-    return replace(sizes, front_end=front_end, video=video, audio=audio)
+    video, audio = (tower.with_width(config.width) for tower in (sizes.video, sizes.audio))
+    if video is None and audio is None:
+        raise InputError(f"--width has no effect with --preset {config.preset}, whose towers have none: leave it away")
+    return replace(sizes, front_end=front_end, video=video or sizes.video, audio=audio or sizes.audio)
 
 
 def front_end_of(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
@@ -233,7 +246,7 @@ def _from_pretrained(config: EmotionNetworkConfig, init: Path) -> tuple[Preset, 
     sizes = preset_from_json(runs.read_run(init)["sizes"])
     if not config.gaze:
         towers.gaze = None
-    fresh = GazeTower(sizes.gaze) if config.gaze and towers.gaze is None else None
+    fresh = sizes.gaze.tower() if config.gaze and towers.gaze is None else None
     network = EmotionNet.from_correspondence(towers, sizes.emotion, gaze=fresh)
     return replace(sizes, front_end=_augmented(sizes.front_end, config)), network
 
