@@ -84,13 +84,17 @@ def _restore(kind: Any, data: Any) -> Any:
         hints = get_type_hints(kind)
         if kind is Preset:
             hints |= {name: _kind_of(name, data[name]) for name in _towers() & data.keys()}
-        settings = {name: value for name, value in data.items() if name != _KIND or not issubclass(kind, TowerConfig)}
+        settings = {name: value for name, value in data.items() if name != _KIND or not _makes_towers(kind)}
         return kind(**{name: _restore(hints[name], value) for name, value in settings.items()})  # type: ignore[operator]
     if isinstance(data, list):
         return tuple(data)
     if isinstance(data, dict):  # the field is optional, and there
         return _restore(next(option for option in get_args(kind) if is_dataclass(option)), data)
     return data
+
+
+def _makes_towers(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, TowerConfig)
 
 
 def _towers() -> set[str]:
