@@ -49,7 +49,7 @@ from models.frontend.front_end import FrontEnd, Inputs
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
 from models.training.execution import Tf32, place_front_end, set_tf32, towers
 from models.training.loop import advance, put_in_place
-from models.training.tasks import Correspondence
+from models.training.tasks.correspondence import Correspondence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

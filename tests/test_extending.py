@@ -82,7 +82,7 @@ def run(house: Path) -> Callable[..., str]:
 
 
 def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
-    """A corpus: one new file. A tower: one, and a change of two lines. An objective: one, beside its program."""
+    """A corpus: one new file. A tower: one, and a change of two lines. An objective: one."""
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sharding" / "corpora").mkdir(parents=True)
     before = (tmp_path / "models/systems/presets.py").read_text().splitlines()
@@ -91,9 +91,9 @@ def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
     assert (corpus, tower, objective) == (
         "sharding/corpora/ravdess.py",
         "models/towers/framewise.py",
-        "models/training/focal.py",
+        "models/training/tasks/focal.py",
     )
-    assert programs == ["train_focal.py", "shelf.py"]
+    assert programs == ["shelf.py"]
     assert done["changed"] == ["models/systems/presets.py"]
     assert len((tmp_path / "models/systems/presets.py").read_text().splitlines()) == len(before) + 2
 
@@ -139,9 +139,17 @@ def test_a_tower_is_trained_and_read_back(house: Path, run: Callable[..., str]) 
     assert "kind" not in described["sizes"]["audio"]
 
 
-def test_an_objective_is_trained(house: Path, run: Callable[..., str]) -> None:
-    run("train_focal.py")
-    assert (house / "runs/focal/model.safetensors").is_file()
+def test_an_objective_is_a_stage(house: Path, run: Callable[..., str]) -> None:
+    program = (
+        "import sys, train; train.main()\n"
+        "sys.argv[1:] = ['--stage', 'evaluate', '--checkpoint', 'runs/focal', '--data', 'data/vox']; train.main()"
+    )
+    small = ("--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2")
+    arguments = ("--stage", "focal", "--gamma", "1", "--preset", "tiny", "--data", "data/vox", "--output", "runs/focal")
+    out = run("-c", program, *arguments, *small)
+    described = json.loads((house / "runs/focal/run.json").read_text())
+    assert (described["stage"], described["settings"]["gamma"]) == ("focal", 1.0)
+    assert out.count("pre-training accuracy") == 2  # of the training, and of the evaluation
     assert (house / "runs/focal/checkpoints/00000002").is_dir()
 
 

@@ -20,7 +20,6 @@ from models.systems.presets import PresetName
 from models.training.execution import Tf32
 from models.training.options import refuse, spelt
 
-Stage = Literal["pretrain", "finetune", "evaluate"]
 Precision = Literal["no", "fp16", "bf16"]
 
 
@@ -223,7 +222,7 @@ class TrainingConfig:
 class PretrainConfig(TrainingConfig):
     """Do sound and picture belong together?"""
 
-    stage: ClassVar[Stage] = "pretrain"
+    stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
@@ -232,7 +231,7 @@ class PretrainConfig(TrainingConfig):
 class FinetuneConfig(TrainingConfig):
     """Which of seven emotions?"""
 
-    stage: ClassVar[Stage] = "finetune"
+    stage: ClassVar[str] = "finetune"
     network: Annotated[EmotionNetworkConfig, _flat] = field(default_factory=EmotionNetworkConfig)
     triplet: Annotated[TripletConfig, _flat] = field(default_factory=TripletConfig)
     scoring: Annotated[ScoringConfig, _flat] = field(default_factory=ScoringConfig)
@@ -242,7 +241,7 @@ class FinetuneConfig(TrainingConfig):
 class EvaluateConfig:
     """Score a finished run on a dataset."""
 
-    stage: ClassVar[Stage] = "evaluate"
+    stage: ClassVar[str] = "evaluate"
     checkpoint: Path
     """The run to score."""
     data: Annotated[DataConfig, _flat]
@@ -252,11 +251,6 @@ class EvaluateConfig:
 
 
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
-STAGES: Mapping[Stage, type[StageConfig]] = {
-    "pretrain": PretrainConfig,
-    "finetune": FinetuneConfig,
-    "evaluate": EvaluateConfig,
-}
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
 OF_PAIRS = ("evaluation_rounds", "seed")
