@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Annotated, Literal
 
 import tyro
 from accelerate import Accelerator
@@ -11,9 +11,7 @@ from accelerate.utils import ProjectConfiguration
 from loaders.errors import InputError, reported
 from models.training import options, runs
 from models.training.config import (
-    STAGES,
     EvaluateConfig,
-    Stage,
     StageConfig,
     check,
     options_of,
@@ -23,6 +21,7 @@ from models.training.config import (
 from models.training.config_file import with_file
 from models.training.execution import set_tf32
 from models.training.stages import check_device, evaluate, train
+from models.training.tasks.registry import stages
 
 _HELP = "--config FILE gives options from a YAML file, or those of another run by its run.json; options beside it win."
 
@@ -51,17 +50,17 @@ def parse(arguments: Sequence[str]) -> tuple[StageConfig, frozenset[str]]:
         InputError: what is given does not go together; SystemExit (2), after tyro's own words: it is no option.
     """
     stage, rest = _stage(arguments)
-    known = {name: options_of(config) for name, config in STAGES.items()}
+    known = {name: options_of(config) for name, config in stages().items()}
     given = options.given(rest, {option for names in known.values() for option in names})
     options.require_effect(stage, given, known)
     arguments = with_file(stage, rest)
     if not {"-h", "--help"} & set(arguments):
         _require(stage, arguments)
     config = tyro.cli(
-        STAGES[stage],
+        stages()[stage],
         args=arguments,
         prog=f"train.py --stage {stage}",
-        description=f"{STAGES[stage].__doc__}\n\n{_HELP}\n\n{runs.__doc__}",
+        description=f"{stages()[stage].__doc__}\n\n{_HELP}\n\n{runs.__doc__}",
     )
     config = with_local_paths(config)
     check(config, given)
@@ -78,7 +77,7 @@ def accelerator_of(config: StageConfig) -> Accelerator:
     )
 
 
-def _stage(arguments: Sequence[str]) -> tuple[Stage, list[str]]:
+def _stage(arguments: Sequence[str]) -> tuple[str, list[str]]:
     """The stage, and the arguments without it."""
     rest = list(arguments)
     for place, argument in enumerate(rest):
@@ -86,28 +85,31 @@ def _stage(arguments: Sequence[str]) -> tuple[Stage, list[str]]:
         if name == "--stage":
             given = rest[place : place + (1 if has_value else 2)]
             stage = value if has_value else "".join(given[1:])
-            if stage in STAGES:
-                return cast(Stage, stage), rest[:place] + rest[place + len(given) :]
-            raise InputError(f"--stage {stage}: use one of {', '.join(STAGES)}")
+            if stage in stages():
+                return stage, rest[:place] + rest[place + len(given) :]
+            raise InputError(f"--stage {stage}: use one of {', '.join(stages())}")
     if {"-h", "--help"} & set(rest):
-        tyro.cli(_of_any_stage, args=["--help"], prog="train.py", description=__doc__)
-    raise InputError(f"--stage is missing: give one of {', '.join(STAGES)}; each has its own --help")
+        _help()
+    raise InputError(f"--stage is missing: give one of {', '.join(stages())}; each has its own --help")
 
 
-def _require(stage: Stage, arguments: Sequence[str]) -> None:
+def _require(stage: str, arguments: Sequence[str]) -> None:
     """Raise InputError where an option without a default is missing."""
-    needed = required_of(STAGES[stage])
+    needed = required_of(stages()[stage])
     missing = [options.spelt(name) for name in needed if name not in options.given(arguments, needed)]
     if missing:
         raise InputError(f"--stage {stage} needs {' and '.join(missing)}: see --help")
 
 
-def _of_any_stage(stage: Literal["pretrain", "finetune", "evaluate"]) -> None:
-    """What --help says where no stage is given.
+def _help() -> None:
+    """Say what there is where no stage is given, and exit."""
+    says = " ".join(f"{name}: {config.__doc__}" for name, config in stages().items())
+    choice = Literal[tuple(stages())]  # type: ignore[valid-type]
 
-    Args:
-        stage: pretrain: do sound and picture belong together? finetune: which of seven emotions? evaluate: score a run.
-    """
+    def of_any(stage: Annotated[choice, tyro.conf.arg(help=says)]) -> None:  # type: ignore[valid-type]
+        """A stage has to be given."""
+
+    tyro.cli(of_any, args=["--help"], prog="train.py", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -46,11 +46,10 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.manifest import read_manifest
 from loaders.errors import InputError, reported
 from models.frontend.front_end import FrontEnd, Inputs
-from models.towers.convolutional import ConvTower
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
-from models.training.execution import Tf32, place_front_end, set_tf32
+from models.training.execution import Tf32, place_front_end, set_tf32, towers
 from models.training.loop import advance, put_in_place
-from models.training.tasks import Correspondence
+from models.training.tasks.correspondence import Correspondence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,9 +322,8 @@ def operations_a_clip(settings: Settings, batch: Batch) -> float:
     few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
     task, network, front_end = parts(settings, few.video.device)
     front_end.frame_dtype = torch.float32
-    for module in network.modules():
-        if isinstance(module, ConvTower):
-            module.fuse = False  # whose kernels the counter does not know
+    for tower in towers(network):
+        tower.use_plain_operations()  # the counter does not know other kernels
     with FlopCounterMode(display=False) as counter:
         loss = task.step(few, network.to(few.video.device).train(), front_end).loss
         torch.autograd.backward(loss)

@@ -1,4 +1,4 @@
-"""Build a dataset: ``python sharding/build.py {demo,voxceleb,omg} --help``.
+"""Build a dataset: ``python sharding/build.py CORPUS --help``.
 
 A killed build, run again with the same settings, goes on where it was; nothing counts as a dataset before dataset.json
 is there. With --extend, a finished dataset gets the utterances that its corpus has gained since.
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -24,10 +24,9 @@ from loaders.progress import progress
 from loaders.storage.urls import url_of
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
-from sharding.corpora.omg import read_omg
-from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.corpora.registry import Sources, registered
 from sharding.crops.views import face_detector
-from sharding.demo.corpus import DemoSettings, make_demo
+from sharding.demo.command import Demo
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError, default_workers
 from sharding.engines.ray import RayEngine, require_ray
 from sharding.engines.stopping import stopped_in_order
@@ -57,17 +56,6 @@ from sharding.stages import STAGES, Stage
 from sharding.utterance import Corpus
 
 console = Console(soft_wrap=True, markup=False)  # a path stays in one piece, whatever it holds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demo:
-    """Make a corpus of talking heads with voices, in VoxCeleb's and OMG's layouts: no download, no real person."""
-
-    output: Path
-    """Folder to make; it must not be there, or be empty."""
-    workers: int = field(default_factory=default_workers)
-    """Processes that draw and speak."""
-    settings: Annotated[DemoSettings, tyro.conf.arg(name="")] = field(default_factory=DemoSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +92,14 @@ class Running:
         return LocalEngine(workers=workers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Voxceleb:
-    """Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files."""
+S = TypeVar("S", bound=Sources)
 
-    sources: Annotated[VoxcelebSources, tyro.conf.arg(name="")]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build(Generic[S]):
+    """Build a dataset from a corpus: the options that every build has, beside those of its sources."""
+
+    sources: Annotated[S, tyro.conf.arg(name="")]
     output: Path
     """The dataset's folder, or a URL such as s3://bucket/vox."""
     on_leak: OnLeak = "refuse"
@@ -127,81 +118,41 @@ class Voxceleb:
     others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
 
-    def read(self) -> Corpus:
-        """The corpus that these arguments name."""
-        return read_voxceleb(self.sources)
 
+def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
+    """The command of a command line: that of the demo corpus, or of a corpus of `sharding.corpora.registry`.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Omg:
-    """Build a dataset from OMG-Emotion: splits "train" and "validation", with emotion, arousal and valence."""
+    Args:
+        arguments: None: those of this process.
 
-    source: Path
-    """The folder that holds <video>/<utterance> files: here, or a URL such as s3://bucket/OMG, as any source."""
-    train_csv: Path
-    """omg_TrainVideos.csv, as published."""
-    validation_csv: Path
-    """omg_ValidationVideos.csv, as published."""
-    output: Path
-    """The dataset's folder, or a URL such as s3://bucket/vox."""
-    openface: Path | None = None
-    """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
-    follow_links: bool = False
-    """Follow symbolic links that lead out of these folders, to files and folders. Unless told otherwise what they lead
-    to is rejected."""
-    on_leak: OnLeak = "refuse"
-    """Where a video is in both tables: refuse to build, or reject its utterances of the train table."""
-    on_duplicate: OnDuplicate = "warn"
-    """Where utterances have the same sources under several names: say so when the dataset is built, as far as their
-    sizes and ends tell; reject all but one (test keeps its own, then validation), which reads the ends of all sources
-    before anything is built, and those that are alike whole; or say nothing."""
-    workers: int = field(default_factory=default_workers)
-    """Processes that build shards."""
-    remote: Annotated[RemoteOptions, tyro.conf.arg(name="")] = field(default_factory=RemoteOptions)
-    running: Annotated[Running, tyro.conf.arg(name="")] = field(default_factory=Running)
-    extend: bool = False
-    """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
-    others and add them. Until that is done, the dataset is what it was."""
-    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: BuildSettings(crop="face", pad_short=True)
-    )
-
-    def read(self) -> Corpus:
-        """The corpus that these arguments name."""
-        return read_omg(
-            self.source,
-            train_csv=self.train_csv,
-            validation_csv=self.validation_csv,
-            openface=self.openface,
-            follow_links=self.follow_links,
+    Raises:
+        SystemExit: after tyro's own words: with 2 where it is no command line, with 0 after --help.
+    """
+    commands: Any = Annotated[Demo, tyro.conf.subcommand("demo")]
+    for found in registered().values():
+        default = Build(
+            sources=tyro.MISSING_NONPROP, output=tyro.MISSING_NONPROP, settings=BuildSettings(**found.settings)
         )
+        options = Build[found.sources]  # type: ignore[name-defined]
+        commands |= Annotated[options, tyro.conf.subcommand(found.name, default=default, description=found.says)]
+    command: Demo | Build[Sources] = tyro.cli(commands, args=arguments, description=__doc__)
+    return command
 
 
 def main() -> None:
     """The command line."""
-    command: Demo | Voxceleb | Omg = tyro.cli(
-        Annotated[Demo, tyro.conf.subcommand("demo")]
-        | Annotated[Voxceleb, tyro.conf.subcommand("voxceleb")]
-        | Annotated[Omg, tyro.conf.subcommand("omg")],
-        description=__doc__,
-    )
+    command = parse()
     mend = "run it again, from the beginning" if isinstance(command, Demo) else "run it again, it goes on from here"
     with reported(), stopped_in_order(mend):
         if command.workers < 1:
             raise InputError(f"--workers is {command.workers}: use 1 or more")
         if isinstance(command, Demo):
-            if url_of(command.output) is not None:
-                raise InputError(f"--output {url_of(command.output)}: a demo corpus is made in a folder: give one")
-            summary = make_demo(command.output, command.settings, workers=command.workers)
-            console.print(
-                f"{command.output}: {summary.voxceleb} utterances in VoxCeleb's layout, {summary.omg_train} + "
-                f"{summary.omg_validation} in OMG's, {summary.seconds / 60:.0f} minutes, {summary.bytes / 1e6:.0f} MB"
-            )
+            console.print(str(command.make()))
         else:
             engine = command.running.make(command.workers)
             console.print("listing the sources")
             with _mendable(command.output):
-                corpus = command.read()
+                corpus = command.sources.read()
             build(
                 corpus,
                 command.output,

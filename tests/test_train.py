@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from loaders import ClipLoader
-from models.training import stages, tasks
+from models.training import stages
 from models.training.checkpoint import checkpoints
 from models.training.config import (
     CorrespondenceNetworkConfig,
@@ -37,6 +37,7 @@ from models.training.runlock import locked
 from models.training.runs import load_emotion
 from models.training.scores import score_emotion
 from models.training.stages import evaluate
+from models.training.tasks import correspondence
 from tests.datasets import CONTENTS, Contents, make_dataset
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
@@ -378,13 +379,13 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     dataset: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[torch.dtype | None] = []
-    scored = tasks.score_match
+    scored = correspondence.score_match
 
     def observed(*arguments: Any, **named: Any) -> dict[str, Any]:
         found.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         return scored(*arguments, **named)
 
-    monkeypatch.setattr(tasks, "score_match", observed)
+    monkeypatch.setattr(correspondence, "score_match", observed)
     try:
         for precision in ("no", "bf16"):
             AcceleratorState._reset_state(True)
@@ -400,7 +401,7 @@ def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
     accelerator = Accelerator(cpu=True)
     losses = []
     for pixels in ("rgb", "yuv420"):
-        task = tasks.Correspondence(CorrespondenceNetworkConfig(preset="tiny", width=4, frame_size=32))
+        task = correspondence.Correspondence(CorrespondenceNetworkConfig(preset="tiny", width=4, frame_size=32))
         data = TrainingDataConfig(data=(str(dataset),), batch_size=16)
         set_seed(0)
         model = task.model([])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from loaders.errors import InputError
-from models.towers.convolutional import Tower
+from models.towers.tower import Tower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

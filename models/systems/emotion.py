@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from loaders.dataset.manifest import EMOTIONS
 from models.systems.correspondence import AVENet, L3Net
-from models.towers.convolutional import Tower
+from models.towers.tower import Tower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

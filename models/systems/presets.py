@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEndConfig
 from models.systems.correspondence import AVEConfig, AVENet, L3Config, L3Net
 from models.systems.emotion import EmotionConfig, EmotionNet
-from models.towers.audio import AudioTower
-from models.towers.convolutional import ConvTowerConfig
-from models.towers.gaze import GazeTower, GazeTowerConfig
-from models.towers.video import VideoTower
+from models.towers.audio import AudioTowerConfig
+from models.towers.gaze import GazeTowerConfig
+from models.towers.tower import TowerConfig
+from models.towers.video import VideoTowerConfig
 
 NetworkName = Literal["l3", "ave"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """All settings of the front end and the networks; the defaults are the thesis' sizes."""
+    """All settings of the front end and the networks; the defaults are the thesis' sizes.
+
+    A tower is made by its settings: those of another kind, in their place, make a network of other towers.
+    """
 
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
-    video: ConvTowerConfig = field(default_factory=ConvTowerConfig)
-    audio: ConvTowerConfig = field(default_factory=ConvTowerConfig)
-    gaze: GazeTowerConfig = field(default_factory=GazeTowerConfig)
+    video: TowerConfig = field(default_factory=VideoTowerConfig)
+    audio: TowerConfig = field(default_factory=AudioTowerConfig)
+    gaze: TowerConfig = field(default_factory=GazeTowerConfig)
     l3: L3Config = field(default_factory=L3Config)
     ave: AVEConfig = field(default_factory=AVEConfig)
     emotion: EmotionConfig = field(default_factory=EmotionConfig)
@@ -36,18 +39,38 @@ FULL = Preset()
 #: few steps to learn from, the pitch of a voice should stand in the bands and not in their flicker.
 TINY = Preset(
     front_end=FrontEndConfig(frame_size=48, frames=2, window_ms=64, n_fft=1024, n_mels=64, hop_ms=25),
-    video=ConvTowerConfig(width=16),
-    audio=ConvTowerConfig(width=16),
+    video=VideoTowerConfig(width=16),
+    audio=AudioTowerConfig(width=16),
 )
 
-PRESETS = {"full": FULL, "tiny": TINY}
+#: What ``--preset`` chooses from. Towers of another kind are known by the preset here that has them.
+PRESETS: dict[str, Preset] = {
+    "full": FULL,
+    "tiny": TINY,
+}
+if TYPE_CHECKING:
+    PresetName = str  # which of them there are, no type checker sees
+else:
+    PresetName = Literal[tuple(PRESETS)]
+
+_KIND = "kind"  # of a tower's settings that are not of the default's kind, by the class' name
+
+
+def preset_to_json(sizes: Preset) -> dict[str, Any]:
+    """All settings, as JSON takes them."""
+    data = asdict(sizes)
+    for modality in _towers():
+        kind = type(getattr(sizes, modality))
+        if kind is not type(getattr(FULL, modality)):
+            data[modality][_KIND] = kind.__name__
+    return data
 
 
 def preset_from_json(data: dict[str, Any]) -> Preset:
-    """The preset that `dataclasses.asdict` turned into ``data``, by way of JSON or not.
+    """The preset that `preset_to_json` turned into ``data``, by way of JSON or not.
 
     Raises:
-        InputError: ``data`` has other fields than this program's presets.
+        InputError: ``data`` has other fields than this program's presets, or a tower of a kind that none of them has.
     """
     try:
         restored: Preset = _restore(Preset, data)
@@ -59,12 +82,30 @@ def preset_from_json(data: dict[str, Any]) -> Preset:
 def _restore(kind: Any, data: Any) -> Any:
     if is_dataclass(kind) and data is not None:
         hints = get_type_hints(kind)
-        return kind(**{name: _restore(hints[name], value) for name, value in data.items()})  # type: ignore[operator]
+        if kind is Preset:
+            hints |= {name: _kind_of(name, data[name]) for name in _towers() & data.keys()}
+        settings = {name: value for name, value in data.items() if name != _KIND or not _makes_towers(kind)}
+        return kind(**{name: _restore(hints[name], value) for name, value in settings.items()})  # type: ignore[operator]
     if isinstance(data, list):
         return tuple(data)
     if isinstance(data, dict):  # the field is optional, and there
         return _restore(next(option for option in get_args(kind) if is_dataclass(option)), data)
     return data
+
+
+def _makes_towers(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, TowerConfig)
+
+
+def _towers() -> set[str]:
+    """The fields of a preset that make towers."""
+    return {each.name for each in fields(Preset) if get_type_hints(Preset)[each.name] is TowerConfig}
+
+
+def _kind_of(modality: str, data: dict[str, Any]) -> type[TowerConfig]:
+    kinds: dict[str | None, type[TowerConfig]] = {None: type(getattr(FULL, modality))}
+    kinds |= {type(getattr(known, modality)).__name__: type(getattr(known, modality)) for known in PRESETS.values()}
+    return kinds[data.get(_KIND)]
 
 
 def preset(name: str) -> Preset:
@@ -76,8 +117,8 @@ def preset(name: str) -> Preset:
 
 def correspondence_net(preset: Preset, network: NetworkName, *, gaze: bool = True) -> L3Net | AVENet:
     """A network for pre-training with fresh weights; without gaze it is the original L3-Net or AVE-Net."""
-    video, audio = VideoTower(preset.video), AudioTower(preset.audio)
-    gaze_tower = GazeTower(preset.gaze) if gaze else None
+    video, audio = preset.video.tower(), preset.audio.tower()
+    gaze_tower = preset.gaze.tower() if gaze else None
     if network == "l3":
         return L3Net(video, audio, gaze_tower, preset.l3)
     if network == "ave":
@@ -87,5 +128,5 @@ def correspondence_net(preset: Preset, network: NetworkName, *, gaze: bool = Tru
 
 def emotion_net(preset: Preset, *, gaze: bool = True) -> EmotionNet:
     """A network for emotions with fresh weights; `EmotionNet.from_correspondence` starts from pre-trained towers."""
-    gaze_tower = GazeTower(preset.gaze) if gaze else None
-    return EmotionNet(VideoTower(preset.video), AudioTower(preset.audio), gaze_tower, preset.emotion)
+    video, audio = preset.video.tower(), preset.audio.tower()
+    return EmotionNet(video, audio, preset.gaze.tower() if gaze else None, preset.emotion)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from models.towers.convolutional import ConvTower, ConvTowerConfig
+from models.towers.tower import TowerConfig
 
 
 class AudioTower(ConvTower):
@@ -10,3 +13,12 @@ class AudioTower(ConvTower):
 
     def __init__(self, config: ConvTowerConfig) -> None:
         super().__init__(dimensions=2, channels=1, config=config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioTowerConfig(ConvTowerConfig, TowerConfig):
+    """Settings of the audio tower."""
+
+    def tower(self) -> AudioTower:
+        """See `TowerConfig.tower`."""
+        return AudioTower(self)

@@ -1,10 +1,10 @@
-"""What turns one modality into one vector, and the convolutional kind that audio and video share."""
+"""The convolutional tower, in the two or three dimensions of audio and video."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,21 +13,13 @@ from torch.autograd.function import once_differentiable
 
 from loaders.errors import InputError
 from models.towers import fused_norm, stem
+from models.towers.tower import Tower
 
 _log = logging.getLogger(__name__)
 
 # Up to so many channels, cuDNN 9.19 takes a kernel of the GPU before the H100's (sm80) for the forward pass in three
 # dimensions, but not for a transposed convolution, which computes the same: 7.2 and 6.2 ms (benchmarks/NOTES.md).
 _FEW_CHANNELS = 64
-
-
-class Tower(nn.Module):
-    """Any module that maps a modality's input, (B, …), to an embedding, (B, `embedding_dim`).
-
-    The networks ask no more of their towers than this, so one tower can stand in for another.
-    """
-
-    embedding_dim: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +33,10 @@ class ConvTowerConfig:
     #: How stage 4 becomes one vector. The papers pool over all positions by maximum; the average is ours.
     pool: Literal["max", "average"] = "max"
 
+    def with_width(self, width: int) -> Self:
+        """See `TowerConfig.with_width`."""
+        return replace(self, width=width)
+
 
 class ConvTower(Tower):
     """The tower in two dimensions (bands, time) or three (time, height, width).
@@ -49,6 +45,9 @@ class ConvTower(Tower):
     A dimension that has shrunk to 1 is left alone and an odd one is rounded up, so any input size works, one frame
     included. Time is halved by pooling alone: only space has the first stride.
     """
+
+    #: Channels last: a third faster on a CPU, and the layout that tensor cores want.
+    memory_format: torch.memory_format
 
     def __init__(self, *, dimensions: Literal[2, 3], channels: int, config: ConvTowerConfig) -> None:
         super().__init__()
@@ -66,7 +65,6 @@ class ConvTower(Tower):
             )
             channels = width
         self.embedding_dim = channels
-        #: Channels last: a third faster on a CPU, and the layout that tensor cores want.
         self.memory_format = torch.channels_last if dimensions == 2 else torch.channels_last_3d
         #: Batch norm, ReLU and pooling by the kernels of `models.towers.fused_norm`, in training on a GPU.
         self.fuse = True
@@ -81,6 +79,10 @@ class ConvTower(Tower):
             x = self._stage(stage, x, pool=True)
         x = self._stage(self.stages[-1], x, pool=False).flatten(2)
         return x.amax(2) if self._pool == "max" else x.mean(2)
+
+    def use_plain_operations(self) -> None:
+        """See `Tower.use_plain_operations`."""
+        self.fuse = False
 
     def _stage(self, stage: nn.Sequential, x: Tensor, *, pool: bool) -> Tensor:
         """Two convolutions, each with batch norm and ReLU, and pooling after them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.towers.convolutional import Tower
+from models.towers.tower import Tower, TowerConfig
 
 #: Statistics of a clip's gaze signals (thesis, Table 3.2).
 GAZE_STATISTICS = 103
@@ -38,17 +38,23 @@ def mirror() -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GazeTowerConfig:
+class GazeTowerConfig(TowerConfig):
     """Sizes of the two linear layers; the thesis gives the input and the output, 103 and 128 (section 3.2.3)."""
 
     features: int = GAZE_STATISTICS
     hidden: int = 128
     embedding: int = 128
 
+    def tower(self) -> GazeTower:
+        """See `TowerConfig.tower`."""
+        return GazeTower(self)
+
 
 class GazeTower(Tower):
     """(B, features) normalised statistics → (B, embedding): two linear layers with a ReLU between and a batch norm
     after each. No biases: the batch norms have them."""
+
+    compilable = False
 
     def __init__(self, config: GazeTowerConfig) -> None:
         super().__init__()

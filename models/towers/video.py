@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from models.towers.convolutional import ConvTower, ConvTowerConfig
+from models.towers.tower import TowerConfig
 
 
 class VideoTower(ConvTower):
@@ -10,3 +13,12 @@ class VideoTower(ConvTower):
 
     def __init__(self, config: ConvTowerConfig) -> None:
         super().__init__(dimensions=3, channels=3, config=config)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTowerConfig(ConvTowerConfig, TowerConfig):
+    """Settings of the video tower."""
+
+    def tower(self) -> VideoTower:
+        """See `TowerConfig.tower`."""
+        return VideoTower(self)

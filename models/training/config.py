@@ -16,10 +16,10 @@ from tyro.conf import arg
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError
 from loaders.storage.urls import local_path, url_of
+from models.systems.presets import PresetName
 from models.training.execution import Tf32
 from models.training.options import refuse, spelt
 
-Stage = Literal["pretrain", "finetune", "evaluate"]
 Precision = Literal["no", "fp16", "bf16"]
 
 
@@ -79,7 +79,7 @@ class LoaderConfig:
 class NetworkConfig:
     """The network. None stands for the preset's own value."""
 
-    preset: Literal["full", "tiny"] = "full"
+    preset: PresetName = "full"
     """Sizes: full are the thesis', tiny is what two CPU cores train in minutes."""
     gaze: bool = True
     """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none, and
@@ -222,7 +222,7 @@ class TrainingConfig:
 class PretrainConfig(TrainingConfig):
     """Do sound and picture belong together?"""
 
-    stage: ClassVar[Stage] = "pretrain"
+    stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
@@ -231,7 +231,7 @@ class PretrainConfig(TrainingConfig):
 class FinetuneConfig(TrainingConfig):
     """Which of seven emotions?"""
 
-    stage: ClassVar[Stage] = "finetune"
+    stage: ClassVar[str] = "finetune"
     network: Annotated[EmotionNetworkConfig, _flat] = field(default_factory=EmotionNetworkConfig)
     triplet: Annotated[TripletConfig, _flat] = field(default_factory=TripletConfig)
     scoring: Annotated[ScoringConfig, _flat] = field(default_factory=ScoringConfig)
@@ -241,7 +241,7 @@ class FinetuneConfig(TrainingConfig):
 class EvaluateConfig:
     """Score a finished run on a dataset."""
 
-    stage: ClassVar[Stage] = "evaluate"
+    stage: ClassVar[str] = "evaluate"
     checkpoint: Path
     """The run to score."""
     data: Annotated[DataConfig, _flat]
@@ -251,11 +251,6 @@ class EvaluateConfig:
 
 
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
-STAGES: Mapping[Stage, type[StageConfig]] = {
-    "pretrain": PretrainConfig,
-    "finetune": FinetuneConfig,
-    "evaluate": EvaluateConfig,
-}
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
 OF_PAIRS = ("evaluation_rounds", "seed")

@@ -18,14 +18,15 @@ from typing import Any
 import yaml
 
 from loaders.errors import InputError
-from models.training.config import STAGES, Stage, options_of
+from models.training.config import options_of
 from models.training.options import spelt
 from models.training.provenance import CONFIG
+from models.training.tasks.registry import stages
 
 _OPTION = "--config"
 
 
-def with_file(stage: Stage, arguments: Sequence[str]) -> list[str]:
+def with_file(stage: str, arguments: Sequence[str]) -> list[str]:
     """The command line with the options of its --config, if it has one, before its own: of two, the last one counts.
 
     Raises:
@@ -48,7 +49,7 @@ def with_file(stage: Stage, arguments: Sequence[str]) -> list[str]:
     return [*(_arguments(stage, Path(files[0])) if files else []), *own]
 
 
-def _arguments(stage: Stage, file: Path) -> list[str]:
+def _arguments(stage: str, file: Path) -> list[str]:
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:
@@ -62,14 +63,14 @@ def _arguments(stage: Stage, file: Path) -> list[str]:
         if content.get("stage") != stage:
             raise InputError(f"{_OPTION} {file}: of a run of stage {content.get('stage')}: give one of stage {stage}")
         content = content[CONFIG]
-    kinds = options_of(STAGES[stage])
+    kinds = options_of(stages()[stage])
     found = _options(stage, file, content)
     return [argument for name, value in found for argument in _spelt_out(file, name, kinds[name], value)]
 
 
-def _options(stage: Stage, file: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    known = options_of(STAGES[stage])
-    groups = {group.name for group in fields(STAGES[stage])}
+def _options(stage: str, file: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    known = options_of(stages()[stage])
+    groups = {group.name for group in fields(stages()[stage])}
     found: list[tuple[str, Any]] = []
     for name, value in content.items():
         option = str(name).replace("-", "_")
@@ -79,7 +80,7 @@ def _options(stage: Stage, file: Path, content: Mapping[str, Any]) -> list[tuple
             if value != stage:
                 raise InputError(f"{_OPTION} {file}: is for stage {value}: give one for stage {stage}")
         elif option not in known:
-            there = " and ".join(other for other, config in STAGES.items() if option in options_of(config))
+            there = " and ".join(other for other, config in stages().items() if option in options_of(config))
             what = f"has no effect at --stage {stage}, only at {there}" if there else "is no option"
             raise InputError(f"{_OPTION} {file}: {name} {what}: take it out")
         else:

@@ -5,7 +5,7 @@ None of this changes what is computed, but for rounding. On a CPU nothing is don
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd
-from models.towers.convolutional import ConvTower
+from models.towers.tower import Tower
 
 #: Which float32 products a GPU may round to TF32, with 10 bits of mantissa instead of 23.
 Tf32 = Literal["none", "convolutions", "all"]
@@ -33,7 +33,7 @@ def place(network: nn.Module, device: torch.device) -> None:
     """Move a network to where it is trained. On a GPU its towers' weights take the layout of their input."""
     network.to(device)
     if device.type == "cuda":
-        lay_out_channels_last(network)
+        lay_out(network)
 
 
 def place_front_end(front_end: FrontEnd, device: torch.device, *, half: bool) -> None:
@@ -49,14 +49,23 @@ def place_front_end(front_end: FrontEnd, device: torch.device, *, half: bool) ->
     front_end.frame_dtype = torch.float16 if half and device.type == "cuda" else torch.float32
 
 
-def lay_out_channels_last(network: nn.Module) -> None:
-    """Give the convolutions of all towers weights with their channels last, as `ConvTower` lays out its input.
+def lay_out(network: nn.Module) -> None:
+    """Give the weights of all towers the layout that they ask for, see `Tower.memory_format`.
 
     Otherwise cuDNN brings the weights into that layout, and their gradients out of it, in every step.
     """
-    for module in network.modules():
-        if isinstance(module, ConvTower):
-            module.to(memory_format=module.memory_format)  # type: ignore[call-overload]
+    for tower in towers(network):
+        if tower.memory_format is not None:
+            tower.to(memory_format=tower.memory_format)  # type: ignore[call-overload]
+
+
+def towers(network: nn.Module) -> Iterator[Tower]:
+    """The towers of a network; of one inside another, the outer one alone."""
+    if isinstance(network, Tower):
+        yield network
+        return
+    for child in network.children():
+        yield from towers(child)
 
 
 def adam(network: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
@@ -68,7 +77,7 @@ def adam(network: nn.Module, *, learning_rate: float, weight_decay: float) -> to
 
 
 def compile_towers(network: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Have torch compile the towers, where nearly all of the work is done, when they are first called.
+    """Have torch compile the towers that are `compilable`, where nearly all of the work is done, when first called.
 
     Names and shapes of the weights stay what they were, and so do checkpoints.
 
@@ -80,11 +89,11 @@ def compile_towers(network: nn.Module, device: torch.device, backend: str | Call
     except Exception as error:  # whatever the compiler in question raises
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise InputError(f"torch cannot compile for {device} ({lines[0].strip()}): leave --compile away") from error
-    for module in network.modules():
-        if isinstance(module, ConvTower):
-            module.fuse = False  # which is the compiler's part now
+    for tower in towers(network):
+        if tower.compilable:
+            tower.use_plain_operations()  # fusing is the compiler's part now
             # Audio and video share their code: told that sizes may change, the compiler takes minutes over the second.
-            module.compile(backend=backend, dynamic=False)
+            tower.compile(backend=backend, dynamic=False)
 
 
 def _a_little(x: Tensor) -> Tensor:

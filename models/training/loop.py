@@ -23,7 +23,7 @@ from models.training.config import OptimizerConfig, Precision, TrainingConfig, a
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
 from models.training.execution import adam, compile_towers, place, place_front_end
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
-from models.training.tasks import Model, Step, Task
+from models.training.tasks.task import Model, Step, Task
 
 #: Settings of a run that the order of its clips depends on.
 _ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "lanes", "shard_window")

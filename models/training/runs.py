@@ -42,7 +42,6 @@ from models.training.scores import results_table
 from models.training.wholefile import write_tensors
 
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
-_STAGES = ("pretrain", "finetune")
 # By a process that was killed as it began.
 _LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+(\.[0-9a-f]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -56,7 +55,7 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
         InputError: there is no such run, it is not finished, or it is of another stage.
     """
     folder = Path(folder)
-    run = _read_stage(folder, "pretrain")
+    run = _read_network(folder, "pretrain", of_pairs=True)
     sizes = preset_from_json(run["sizes"])
     network = correspondence_net(sizes, run["model"], gaze=run["gaze"])
     return _load_model(folder, FrontEnd(sizes.front_end), network), network
@@ -69,7 +68,7 @@ def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
         InputError: there is no such run, it is not finished, or it is of another stage.
     """
     folder = Path(folder)
-    run = _read_stage(folder, "finetune")
+    run = _read_network(folder, "finetune", of_pairs=False)
     sizes = preset_from_json(run["sizes"])
     network = emotion_net(sizes, gaze=run["gaze"])
     return _load_model(folder, FrontEnd(sizes.front_end), network), network
@@ -85,7 +84,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         run = json.loads((folder / RUN).read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder}: no run there ({RUN} is missing or broken): give the --output of a run") from error
-    if not isinstance(run, dict) or run.get("stage") not in _STAGES or not isinstance(run.get("sizes"), dict):
+    if not isinstance(run, dict) or not isinstance(run.get("stage"), str) or not isinstance(run.get("sizes"), dict):
         raise InputError(f"{folder}: {RUN} is not that of a run: give the --output of a run")
     named = run["stage"] != "pretrain" or isinstance(run.get("model"), str)
     if not named or type(run.get("gaze")) is not bool or not isinstance(run.get("init"), dict | None):
@@ -198,9 +197,10 @@ def save_results(folder: Path, results: Mapping[str, Any]) -> None:
     _write(folder / RESULTS, results)
 
 
-def _read_stage(folder: Path, stage: str) -> dict[str, Any]:
+def _read_network(folder: Path, stage: str, *, of_pairs: bool) -> dict[str, Any]:
+    """The run of that stage, or of another whose network is of the same kind."""
     run = read_run(folder)
-    if run["stage"] != stage:
+    if run["stage"] != stage and isinstance(run.get("model"), str) != of_pairs:
         raise InputError(f"{folder}: a run of stage {run['stage']}: give one of stage {stage}")
     return run
 

@@ -20,22 +20,15 @@ from models.training.execution import place_front_end
 from models.training.loop import fit
 from models.training.options import refuse
 from models.training.scores import results_table
-from models.training.tasks import Correspondence, Emotion, Task, load, task_of
+from models.training.tasks.registry import task_of, task_of_run
 
 #: Share of the clips with gaze below which a gaze tower is warned of.
 _LITTLE_GAZE = 0.1
 
 
-def task(config: PretrainConfig | FinetuneConfig) -> Task:
-    """What a stage trains."""
-    if isinstance(config, PretrainConfig):
-        return Correspondence(config.network, rounds=config.scoring.evaluation_rounds)
-    return Emotion(config.network, config.triplet)
-
-
 def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> None:
     """Train a task's network and score it on unseen clips."""
-    doing, data = task(config), config.data
+    doing, data = task_of(config), config.data
     of_datasets = manifests(data, config.loader)
     loader = training_loader(data, config.loader, accelerator, paired=doing.paired)
     doing.require(loader, names(data))
@@ -57,10 +50,10 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> 
 def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
     """Score a finished run on a dataset; ``given`` are the options that somebody gave."""
     run, data = runs.read_run(config.checkpoint), config.data
-    doing = task_of(run, rounds=config.scoring.evaluation_rounds)
+    doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
         refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
-    front_end, network = load(config.checkpoint, run)
+    front_end, network = doing.load(config.checkpoint)
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     split = config.scoring.evaluation_split
     with (

@@ -7,13 +7,14 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from loaders.dataset.manifest import EMOTIONS
 from loaders.errors import InputError
 from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
+from sharding.corpora.registry import corpus
 from sharding.corpora.tree import FOLLOW, refusal
 from sharding.sources.copies import existence, is_folder, read_bytes
 from sharding.utterance import Corpus, Rejection, Utterance, readable
@@ -21,30 +22,44 @@ from sharding.utterance import Corpus, Rejection, Utterance, readable
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
 
-def read_omg(
-    source: Path,
-    *,
-    train_csv: Path,
-    validation_csv: Path,
-    openface: Path | None = None,
-    follow_links: bool = False,
-) -> Corpus:
+@corpus(
+    "omg",
+    'Build a dataset from OMG-Emotion: splits "train" and "validation", with emotion, arousal and valence.',
+    settings={"crop": "face", "pad_short": True},
+)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OmgSources:
+    """Where OMG-Emotion lies."""
+
+    source: Path
+    """The folder that holds <video>/<utterance> files: here, or a URL such as s3://bucket/OMG, as any source."""
+    train_csv: Path
+    """omg_TrainVideos.csv, as published."""
+    validation_csv: Path
+    """omg_ValidationVideos.csv, as published."""
+    openface: Path | None = None
+    """A folder with OpenFace's table of each utterance, <video>/<utterance>.csv or <video>_<utterance>.csv."""
+    follow_links: bool = False
+    """Follow symbolic links that lead out of these folders, to files and folders. Unless told otherwise what they lead
+    to is rejected."""
+
+    def read(self) -> Corpus:
+        """See `read_omg`."""
+        return read_omg(self)
+
+
+def read_omg(sources: OmgSources) -> Corpus:
     """The utterances of both tables: splits "train" and "validation".
 
     An utterance whose file is missing is kept, for the build to reject by name: videos vanish from where they were
     published. One whose file is a link that leads out of ``source``, or no regular file, is among the rejected; a table
     of gaze of which that is true is not used, with a note. Rows that name no utterance are dropped, with a note.
 
-    Args:
-        source: the folder that holds ``<video>/<utterance>``.
-        train_csv, validation_csv: the published tables.
-        openface: a folder with OpenFace's tables, ``<video>/<utterance>.csv`` or ``<video>_<utterance>.csv``.
-        follow_links: follow symbolic links that lead out of ``source`` and ``openface``.
-
     Raises:
         InputError: a folder or table is missing, a table lacks a column or holds a label that is none, or no utterance
             can be used.
     """
+    source, openface, follow_links = sources.source, sources.openface, sources.follow_links
     for name, folder in (("--source", source), ("--openface", openface)):
         if folder is not None and not is_folder(folder):
             raise InputError(
@@ -55,7 +70,7 @@ def read_omg(
     has_table = None if openface is None else existence(openface)
     utterances: list[Utterance] = []
     notes: list[str] = []
-    for split, table in (("train", train_csv), ("validation", validation_csv)):
+    for split, table in (("train", sources.train_csv), ("validation", sources.validation_csv)):
         rows, blank = _rows(table)
         if blank:
             notes.append(f"{table.name}: {blank} of {blank + len(rows)} rows name no utterance and were dropped")

@@ -16,6 +16,7 @@ from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
 from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
 from sharding.corpora.naming import Naming, settle_names
+from sharding.corpora.registry import corpus
 from sharding.corpora.split import hashed_split
 from sharding.corpora.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES, is_usual
 from sharding.corpora.tree import Entry, LeftOut, Tree, by_suffix, read_tree, refusal
@@ -34,6 +35,7 @@ Names = tuple[str, str, str]  # speaker, video, utterance
 UNKNOWN = Speaker(gender=None, nationality=None)
 
 
+@corpus("voxceleb", "Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files.")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoxcelebSources:
     """Where VoxCeleb lies, and how it is split."""
@@ -70,6 +72,10 @@ class VoxcelebSources:
     follow_links: bool = False
     """Follow symbolic links that lead out of these trees, to files and folders, as git-annex and scratch folders have
     them. An utterance is named by where the link lies. Unless told otherwise they are rejected."""
+
+    def read(self) -> Corpus:
+        """See `read_voxceleb`."""
+        return read_voxceleb(self)
 
 
 def read_voxceleb(sources: VoxcelebSources) -> Corpus:

@@ -123,6 +123,12 @@ class DemoSummary:
     seconds: float  # of video
     bytes: int
 
+    def __str__(self) -> str:
+        return (
+            f"{self.output}: {self.voxceleb} utterances in VoxCeleb's layout, {self.omg_train} + "
+            f"{self.omg_validation} in OMG's, {self.seconds / 60:.0f} minutes, {self.bytes / 1e6:.0f} MB"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scenario:

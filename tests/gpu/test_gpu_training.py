@@ -20,7 +20,8 @@ import train
 from loaders import Batch, ClipLoader
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
-from models.objectives.losses import correspondence_loss, emotion_loss
+from models.objectives.correspondence import correspondence_loss
+from models.objectives.emotion import emotion_loss
 from models.systems.emotion import EmotionNet
 from models.systems.presets import FULL, correspondence_net, emotion_net
 from models.training.curves import decoded_by

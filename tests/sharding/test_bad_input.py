@@ -13,7 +13,7 @@ import pytest
 
 from loaders.errors import InputError
 from sharding.build import build
-from sharding.corpora.omg import read_omg
+from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.settings import BuildSettings
 from sharding.verify import verify
@@ -99,7 +99,13 @@ def test_names_of_a_table_that_lead_outside_are_refused(tmp_path: Path) -> None:
         (tmp_path / "validation.csv").write_text(f"{header}\nx,0,1,v,utterance_1.mp4,0.1,0.1,4\n")
         before = sorted(tmp_path.iterdir())
         with pytest.raises(InputError, match=r"train\.csv"):
-            read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+            read_omg(
+                OmgSources(
+                    source=tmp_path / "files",
+                    train_csv=tmp_path / "train.csv",
+                    validation_csv=tmp_path / "validation.csv",
+                )
+            )
         assert sorted(tmp_path.iterdir()) == before
     assert outside.exists()
 

@@ -24,7 +24,7 @@ from loaders.errors import InputError
 from loaders.loader import ClipLoader
 from sharding.build import build
 from sharding.corpora.leaks import OnLeak
-from sharding.corpora.omg import read_omg
+from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
 from sharding.media.reader import read_media
@@ -313,7 +313,9 @@ def write_omg(folder: Path, films: dict[str, float]) -> Corpus:
     rows["train"].insert(1, ",,,,,0.1,0.2,")
     for split, lines in rows.items():
         (folder / f"{split}.csv").write_text("\n".join([header, *lines]) + "\n")
-    return read_omg(folder / "files", train_csv=folder / "train.csv", validation_csv=folder / "validation.csv")
+    return read_omg(
+        OmgSources(source=folder / "files", train_csv=folder / "train.csv", validation_csv=folder / "validation.csv")
+    )
 
 
 def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
@@ -362,7 +364,11 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, mo
             rows[7:7] = rows[900:900] = [",,,,,0.5,0.5,"]
             assert len(rows) == 2444
         (tmp_path / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
-    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    corpus = read_omg(
+        OmgSources(
+            source=tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv"
+        )
+    )
     settings = BuildSettings(size=16, fps=2, clip_seconds=1, pad_short=True)
     manifest = built(corpus, tmp_path / "out", settings)
     assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 2442, "validation": 617}
@@ -612,7 +618,11 @@ def test_a_leak_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "files/a/utterance_1.mp4", tmp_path / "files/a/utterance_2.mp4")
     text = (tmp_path / "validation.csv").read_text().replace("a,utterance_1.mp4", "a,utterance_2.mp4")
     (tmp_path / "validation.csv").write_text(text)
-    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    corpus = read_omg(
+        OmgSources(
+            source=tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv"
+        )
+    )
     with pytest.raises(InputError, match="video 'a' is in the splits train and validation"):
         build(corpus, tmp_path / "out", SMALL, 1)
     assert not (tmp_path / "out").exists()
@@ -793,7 +803,11 @@ def test_real_clips_in_omgs_layout(tmp_path: Path) -> None:
             rows.append(f"x,0,1,{folder},{path.name},0.1,0.1,4")
     (tmp_path / "train.csv").write_text("\n".join([header, *rows]) + "\n")
     (tmp_path / "validation.csv").write_text(f"{header}\nx,0,1,v,utterance_1.mp4,0.1,0.1,4\n")
-    corpus = read_omg(tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv")
+    corpus = read_omg(
+        OmgSources(
+            source=tmp_path / "files", train_csv=tmp_path / "train.csv", validation_csv=tmp_path / "validation.csv"
+        )
+    )
     built(corpus, tmp_path / "out", BuildSettings(size=64, fps=2, crop="face", pad_short=True), workers=2)
     told = {row["utterance"]: row["reason"] for row in rejections(tmp_path / "out") if row["split"] == "train"}
     assert told == {

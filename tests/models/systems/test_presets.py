@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass, replace
+
 import pytest
+import torch
 
 from loaders.errors import InputError
-from models.systems.presets import FULL, TINY, correspondence_net, preset
+from models.systems.presets import (
+    FULL,
+    PRESETS,
+    TINY,
+    correspondence_net,
+    preset,
+    preset_from_json,
+    preset_to_json,
+)
+from models.towers.audio import AudioTowerConfig
+from models.towers.tower import Tower, TowerConfig
 
 
 def test_full_is_the_thesis() -> None:
@@ -20,3 +34,45 @@ def test_presets_by_name() -> None:
         preset("huge")
     with pytest.raises(InputError, match="'avee'"):
         correspondence_net(TINY, "avee")  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrightnessConfig(TowerConfig):
+    """Of a tower of another kind."""
+
+    scale: float = 1.0
+
+    def tower(self) -> Tower:
+        return Brightness(self)
+
+
+class Brightness(Tower):
+    """The mean colour."""
+
+    embedding_dim = 3
+
+    def __init__(self, config: BrightnessConfig) -> None:
+        super().__init__()
+        self.scale = config.scale
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        return self.scale * video.mean((2, 3, 4))
+
+
+def test_sizes_come_back_from_json() -> None:
+    narrow = replace(TINY, audio=AudioTowerConfig(width=2))
+    for sizes in (FULL, TINY, narrow):
+        assert preset_to_json(sizes) == asdict(sizes)
+        assert preset_from_json(json.loads(json.dumps(preset_to_json(sizes)))) == sizes
+    with pytest.raises(InputError, match="train it again"):
+        preset_from_json(preset_to_json(TINY) | {"smell": {}})
+
+
+def test_a_tower_of_another_kind_comes_back_where_a_preset_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = replace(TINY, video=BrightnessConfig(scale=0.5))
+    data = json.loads(json.dumps(preset_to_json(sizes)))
+    with pytest.raises(InputError, match="BrightnessConfig"):
+        preset_from_json(data)
+    monkeypatch.setitem(PRESETS, "bright", replace(TINY, video=BrightnessConfig()))
+    assert preset_from_json(data) == sizes
+    assert isinstance(correspondence_net(sizes, "l3").video, Brightness)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from loaders.errors import InputError
 from models.training.config import (
-    STAGES,
     DataConfig,
     EvaluateConfig,
     FinetuneConfig,
@@ -28,20 +27,21 @@ from models.training.config import (
     required_of,
     with_local_paths,
 )
+from models.training.tasks.registry import stages
 
 PRETRAIN = PretrainConfig(data=TrainingDataConfig(data=("vox",)), run=RunConfig(output=Path("run")))
 
 
 def test_an_option_means_the_same_at_every_stage() -> None:
     kinds: dict[str, set[object]] = {}
-    for config in STAGES.values():
+    for config in stages().values():
         for name, kind in options_of(config).items():
             kinds.setdefault(name, set()).add(kind)
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
 
 
 def test_what_has_no_default_is_required() -> None:
-    assert [sorted(required_of(config)) for config in STAGES.values()] == [
+    assert [sorted(required_of(config)) for config in stages().values()] == [
         ["data", "output"],
         ["data", "output"],
         ["checkpoint", "data"],

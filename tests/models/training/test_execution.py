@@ -12,8 +12,12 @@ from torch import nn
 from loaders import InputError
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import TINY, correspondence_net, emotion_net
-from models.towers.convolutional import ConvTower, ConvTowerConfig
-from models.training.execution import adam, compile_towers, lay_out_channels_last, place, place_front_end, set_tf32
+from models.towers.audio import AudioTowerConfig
+from models.towers.convolutional import ConvTower
+from models.towers.gaze import GazeTowerConfig
+from models.towers.tower import Tower
+from models.towers.video import VideoTowerConfig
+from models.training.execution import adam, compile_towers, lay_out, place, place_front_end, set_tf32, towers
 
 CPU = torch.device("cpu")
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
@@ -40,7 +44,7 @@ def test_layout_changes_no_answer_no_gradient_and_no_checkpoint(name: str) -> No
     plain = NETWORKS[name]()
     laid_out = copy.deepcopy(plain)
     parameters = dict(laid_out.named_parameters())
-    lay_out_channels_last(laid_out)
+    lay_out(laid_out)
     assert all(dict(laid_out.named_parameters())[n] is p for n, p in parameters.items())  # an optimiser keeps its hold
     for network in (plain, laid_out):
         answer(network).sum().backward()
@@ -82,8 +86,8 @@ def test_compiled_towers_answer_as_before_under_the_same_names() -> None:
         compiled.append(graph)
         return graph.forward
 
-    narrow = ConvTowerConfig(width=2)
-    plain = correspondence_net(replace(TINY, video=narrow, audio=narrow), "l3").eval().requires_grad_(False)
+    narrow = replace(TINY, video=VideoTowerConfig(width=2), audio=AudioTowerConfig(width=2))
+    plain = correspondence_net(narrow, "l3").eval().requires_grad_(False)
     network = copy.deepcopy(plain)
     compile_towers(network, CPU, backend)
     probes = len(compiled)
@@ -91,6 +95,42 @@ def test_compiled_towers_answer_as_before_under_the_same_names() -> None:
     towers = sum(isinstance(module, ConvTower) for module in network.modules())
     assert len(compiled) - probes == towers == 2
     assert network.state_dict().keys() == plain.state_dict().keys()
+
+
+class Layered(Tower):
+    """A tower of another kind, with one of ours inside."""
+
+    memory_format = torch.channels_last_3d
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv3d(3, 3, 3)
+        self.inner = VideoTowerConfig(width=2).tower()
+        self.embedding_dim = self.inner.embedding_dim
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        embedding: torch.Tensor = self.inner(self.first(x))
+        return embedding
+
+
+def test_a_tower_of_another_kind_is_laid_out_and_compiled_once_as_a_whole() -> None:
+    network = torch.nn.ModuleDict({"video": Layered(), "gaze": GazeTowerConfig().tower()})
+    assert list(towers(network)) == [network["video"], network["gaze"]]
+    lay_out(network)
+    assert network["video"].first.weight.is_contiguous(memory_format=torch.channels_last_3d)
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    compile_towers(network, CPU, backend)
+    graphs.clear()
+    network.eval()
+    network["gaze"](torch.zeros(2, 103))
+    assert not graphs  # too small to be worth it
+    network["video"](torch.zeros(2, 3, 4, 18, 18))
+    assert len(graphs) == 1
 
 
 def test_where_torch_cannot_compile_that_is_said_before_training() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from loaders.errors import InputError
-from models.training.config import STAGES, options_of
+from models.training.config import options_of
 from models.training.options import given, require_effect
+from models.training.tasks.registry import stages
 
-KNOWN = {stage: options_of(config) for stage, config in STAGES.items()}
+KNOWN = {stage: options_of(config) for stage, config in stages().items()}
 NAMES = sorted({name for names in KNOWN.values() for name in names})
 
 

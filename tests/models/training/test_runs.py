@@ -170,7 +170,7 @@ def test_a_disk_without_room_is_a_line_and_other_failures_are_ours(accelerator: 
         "[" * 100_000,
         json.dumps(PRETRAINING | {"sizes": 3}),
         json.dumps(PRETRAINING | {"gaze": "yes"}),
-        json.dumps(PRETRAINING | {"stage": "dream"}),
+        json.dumps(PRETRAINING | {"stage": 3}),
         json.dumps(PRETRAINING | {"init": "there"}),
         json.dumps(PRETRAINING | {"model": "zzz"}),
         json.dumps(PRETRAINING | {"sizes": {}}),

@@ -6,7 +6,7 @@ import pytest
 
 from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
-from sharding.corpora.omg import read_omg
+from sharding.corpora.omg import OmgSources, read_omg
 from sharding.utterance import Corpus
 from tests.pipes import pipe, without_waiting
 
@@ -33,11 +33,13 @@ def write(folder: Path, train: list[str], validation: list[str], *, missing: tup
 
 def read(folder: Path, openface: Path | None = None, *, follow_links: bool = False) -> Corpus:
     return read_omg(
-        folder / "files",
-        train_csv=folder / "train.csv",
-        validation_csv=folder / "validation.csv",
-        openface=openface,
-        follow_links=follow_links,
+        OmgSources(
+            source=folder / "files",
+            train_csv=folder / "train.csv",
+            validation_csv=folder / "validation.csv",
+            openface=openface,
+            follow_links=follow_links,
+        )
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from sharding.build import build
-from sharding.corpora.omg import read_omg
+from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.tree import read_tree
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.media.probe import probe_seconds
@@ -124,7 +124,11 @@ def test_omg_with_its_tables(url: str, s3: S3, tmp_path: Path) -> None:
     upload(root, url)
 
     def read(root: Path) -> Corpus:
-        return read_omg(root / "omg", train_csv=root / "a.csv", validation_csv=root / "b.csv", openface=root / "gaze")
+        return read_omg(
+            OmgSources(
+                source=root / "omg", train_csv=root / "a.csv", validation_csv=root / "b.csv", openface=root / "gaze"
+            )
+        )
 
     build(read(root), tmp_path / "local", SETTINGS, 1)
     build(read(Path(url)), tmp_path / "remote", SETTINGS, 1)
@@ -132,9 +136,11 @@ def test_omg_with_its_tables(url: str, s3: S3, tmp_path: Path) -> None:
     assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 1, "validation": 1}
     assert pq.read_table(tmp_path / "remote/train" / CATALOG)["emotion"].to_pylist() == [3]
     with pytest.raises(InputError, match=rf"{url}/nowhere: no such folder"):
-        read_omg(Path(url, "nowhere"), train_csv=Path(url, "a.csv"), validation_csv=Path(url, "b.csv"))
+        read_omg(
+            OmgSources(source=Path(url, "nowhere"), train_csv=Path(url, "a.csv"), validation_csv=Path(url, "b.csv"))
+        )
     with pytest.raises(InputError, match=r"c\.csv: cannot be read"):
-        read_omg(Path(url, "omg"), train_csv=Path(url, "c.csv"), validation_csv=Path(url, "b.csv"))
+        read_omg(OmgSources(source=Path(url, "omg"), train_csv=Path(url, "c.csv"), validation_csv=Path(url, "b.csv")))
 
 
 def test_what_fails_for_a_while_changes_nothing(

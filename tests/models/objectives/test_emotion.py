@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.objectives.losses import EmotionLossConfig, correspondence_loss, emotion_loss, triplet_loss
+from models.objectives.emotion import EmotionLossConfig, emotion_loss, triplet_loss
 from models.systems.emotion import EmotionOutput
 
 
@@ -132,9 +130,3 @@ def test_both_modalities_are_needed() -> None:
     nothing = EmotionOutput(audio=None, visual=None, logits_audio=None, logits_visual=None, logits_joint=None)
     with pytest.raises(ValueError, match="both"):
         emotion_loss(nothing, torch.zeros(2, dtype=torch.int64))
-
-
-def test_correspondence_loss_of_ignorance_is_one_bit() -> None:
-    loss = correspondence_loss(torch.zeros(4, 2, dtype=torch.bfloat16), torch.tensor([0, 1, 1, 0]))
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(math.log(2))

@@ -1,4 +1,4 @@
-"""What training minimises. Everything is computed in float32, also under autocast.
+"""Which of seven emotions? What that fine-tuning minimises. Everything is computed in float32, also under autocast.
 
 With several ranks each computes the triplet loss within its own part of the batch: hardest examples are searched among
 as many as one rank holds.
@@ -17,11 +17,6 @@ from models.systems.emotion import EmotionOutput
 
 #: The label of a row that has none.
 NO_EMOTION = -1
-
-
-def correspondence_loss(logits: Tensor, match: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, 2) with match (B,) int64, 0 or 1."""
-    return F.cross_entropy(logits.float(), match)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,76 @@
+"""Pre-training: do sound and picture belong together?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from accelerate import Accelerator
+from torch import nn
+
+from loaders import Batch, ClipLoader
+from loaders.dataset.manifest import Manifest
+from models.frontend.front_end import FrontEnd
+from models.objectives.correspondence import correspondence_loss
+from models.predict import predict_match
+from models.systems.presets import correspondence_net, preset_to_json
+from models.training import runs
+from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
+from models.training.scores import score_match
+from models.training.tasks.registry import stage
+from models.training.tasks.task import Model, Step, front_end_of, sizes_of
+
+
+@stage(PretrainConfig)
+class Correspondence:
+    """Do sound and picture belong together?"""
+
+    stage: str = PretrainConfig.stage
+    paired = True
+    predict = staticmethod(predict_match)
+
+    def __init__(self, config: CorrespondenceNetworkConfig | None = None, *, rounds: int = 1) -> None:
+        """
+        Args:
+            config: of the network.
+            rounds: how often a split is scored, each time with other pairs.
+        """
+        self._config = config or CorrespondenceNetworkConfig()
+        self._rounds = rounds
+
+    @classmethod
+    def of(cls, config: PretrainConfig) -> Self:
+        """See `Task.of`."""
+        return cls(config.network, rounds=config.scoring.evaluation_rounds)
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any], *, rounds: int) -> Self:
+        """See `Task.of_run`."""
+        return cls(rounds=rounds)
+
+    def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
+        """See `Task.load`."""
+        return runs.load_correspondence(folder)
+
+    def model(self, manifests: Sequence[Manifest]) -> Model:
+        """See `Task.model`."""
+        config, sizes = self._config, sizes_of(self._config)
+        front_end = front_end_of(sizes, manifests)
+        network = correspondence_net(sizes, config.model, gaze=config.gaze)
+        described = {"stage": self.stage, "model": config.model, "gaze": config.gaze, "sizes": preset_to_json(sizes)}
+        return Model(front_end, network, described)
+
+    def require(self, loader: ClipLoader, name: str) -> None:
+        """Any clips will do."""
+
+    def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
+        """Cross entropy of the match."""
+        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
+        logits = network(inputs.video, inputs.audio, inputs.gaze)
+        right = (logits.argmax(1) == batch.match).float().mean()
+        return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
+
+    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
+        """Accuracy on pairs."""
+        return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds)}

@@ -1,0 +1,124 @@
+"""What is trained: a task makes a network, says what a step minimises, scores, and answers.
+
+`models.training.loop` fits any task. Another objective on the same data is another task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from loaders import Batch, ClipLoader
+from loaders.dataset.manifest import Manifest
+from loaders.errors import InputError
+from models.frontend.augmentation import Augmentation
+from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.systems.presets import Preset, preset
+from models.training.config import NetworkConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step of training minimises, and what of it to log."""
+
+    loss: Tensor
+    logged: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What is trained, on the CPU and fresh from its making, and how run.json describes it."""
+
+    front_end: FrontEnd
+    network: nn.Module
+    description: dict[str, Any]
+
+
+class Task(Protocol):
+    """See the module."""
+
+    #: The stage of train.py that it is.
+    stage: str
+    #: Whether half of the examples have another video's sound.
+    paired: bool
+    #: What its network answers to what the loader yields, see `models.predict`.
+    predict: Callable[..., Any]
+
+    @classmethod
+    def of(cls, config: Any) -> Self:
+        """The task of a stage's settings."""
+        ...
+
+    @classmethod
+    def of_run(cls, run: Mapping[str, Any], *, rounds: int) -> Self:
+        """The task of a finished run, to score it: ``run`` is its run.json, ``rounds`` is for pairs."""
+        ...
+
+    def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
+        """The trained front end and network of a run, see `models.training.runs`."""
+        ...
+
+    def model(self, manifests: Sequence[Manifest]) -> Model:
+        """The model, its weights drawn from torch's generator; ``manifests`` are those of the training data.
+
+        Raises:
+            InputError: it starts from a run that is not there, not finished or of another stage.
+        """
+        ...
+
+    def require(self, loader: ClipLoader, name: str) -> None:
+        """Raise InputError where nothing of the datasets called ``name``, as the loader yields them, can be used."""
+        ...
+
+    def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
+        """What is minimised on a batch."""
+        ...
+
+    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
+        """What stands in results.json: the scores on a split, over all ranks."""
+        ...
+
+
+def sizes_of(config: NetworkConfig) -> Preset:
+    """The preset with what the settings change of it.
+
+    Raises:
+        InputError: it has no such setting, or there is no such preset.
+    """
+    sizes = preset(config.preset)
+    front_end = replace(
+        augmented(sizes.front_end, config),
+        frame_size=config.frame_size or sizes.front_end.frame_size,
+        frames=config.frames or sizes.front_end.frames,
+    )
+    if config.width is None:
+        return replace(sizes, front_end=front_end)
+    video, audio = (tower.with_width(config.width) for tower in (sizes.video, sizes.audio))
+    if video is None and audio is None:
+        raise InputError(f"--width has no effect with --preset {config.preset}, whose towers have none: leave it away")
+    return replace(sizes, front_end=front_end, video=video or sizes.video, audio=audio or sizes.audio)
+
+
+def front_end_of(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
+    """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
+    known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
+    if not known:
+        return FrontEnd(sizes.front_end)
+    clips = torch.tensor([float(m.splits["train"].clips) for m in known], dtype=torch.float64)[:, None]
+    share = clips / clips.sum()
+    means = torch.tensor([m.gaze_mean for m in known], dtype=torch.float64)
+    stds = torch.tensor([m.gaze_std for m in known], dtype=torch.float64)
+    mean = (share * means).sum(0)
+    variance = (share * (stds.square() + (means - mean).square())).sum(0)
+    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=variance.sqrt())
+
+
+def augmented(front_end: FrontEndConfig, config: NetworkConfig) -> FrontEndConfig:
+    """With the augmentation of a training."""
+    return replace(front_end, augmentation=Augmentation(gaze_dropout=config.gaze_dropout))
