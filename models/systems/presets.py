@@ -128,5 +128,5 @@ def correspondence_net(preset: Preset, network: NetworkName, *, gaze: bool = Tru
 
 def emotion_net(preset: Preset, *, gaze: bool = True) -> EmotionNet:
     """A network for emotions with fresh weights; `EmotionNet.from_correspondence` starts from pre-trained towers."""
-    video, audio = preset.video.tower(), preset.audio.tower()
-    return EmotionNet(video, audio, preset.gaze.tower() if gaze else None, preset.emotion)
+    gaze_tower = preset.gaze.tower() if gaze else None  # first: a seed's weights are those that they were
+    return EmotionNet(preset.video.tower(), preset.audio.tower(), gaze_tower, preset.emotion)

@@ -58,7 +58,7 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
     run = _read_network(folder, "pretrain", of_pairs=True)
     sizes = preset_from_json(run["sizes"])
     network = correspondence_net(sizes, run["model"], gaze=run["gaze"])
-    return _load_model(folder, FrontEnd(sizes.front_end), network), network
+    return load_model(folder, FrontEnd(sizes.front_end), network), network
 
 
 def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
@@ -71,7 +71,7 @@ def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
     run = _read_network(folder, "finetune", of_pairs=False)
     sizes = preset_from_json(run["sizes"])
     network = emotion_net(sizes, gaze=run["gaze"])
-    return _load_model(folder, FrontEnd(sizes.front_end), network), network
+    return load_model(folder, FrontEnd(sizes.front_end), network), network
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -205,7 +205,15 @@ def _read_network(folder: Path, stage: str, *, of_pairs: bool) -> dict[str, Any]
     return run
 
 
-def _load_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> FrontEnd:
+def load_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> FrontEnd:
+    """Give a front end and a network of a run's sizes the weights and statistics that it was trained to.
+
+    Returns:
+        The front end.
+
+    Raises:
+        InputError: the run is not finished, or its network is another.
+    """
     data = _model_bytes(folder)
     try:
         tensors = load(data)

@@ -14,6 +14,7 @@ from models.systems.presets import (
     PRESETS,
     TINY,
     correspondence_net,
+    emotion_net,
     preset,
     preset_from_json,
     preset_to_json,
@@ -34,6 +35,16 @@ def test_presets_by_name() -> None:
         preset("huge")
     with pytest.raises(InputError, match="'avee'"):
         correspondence_net(TINY, "avee")  # type: ignore[arg-type]
+
+
+def test_weights_are_drawn_in_the_order_in_which_runs_had_them() -> None:
+    """By which a seed gives the weights that it gave: gaze first for emotions, video first for pairs."""
+    for network, first in ((emotion_net, "gaze"), (lambda sizes: correspondence_net(sizes, "ave"), "video")):
+        torch.manual_seed(0)
+        drawn = network(TINY).get_submodule(first).state_dict()
+        torch.manual_seed(0)
+        alone = getattr(TINY, first).tower().state_dict()
+        assert all(torch.equal(drawn[name], value) for name, value in alone.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
