@@ -34,6 +34,7 @@ MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"  #: members by which a batch is made
+GAZE_STATISTICS = 103  #: numbers of a clip's gaze, see `sharding.gaze.statistics.GAZE_NAMES` (thesis, Table 3.2)
 LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
 

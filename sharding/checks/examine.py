@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from loaders.dataset.catalog import catalog_rows, schema
-from loaders.dataset.manifest import CATALOG, ClipFormat, Member, Shard
+from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, ClipFormat, Member, Shard
 from sharding.checks.faults import DROP, REMAKE, FaultList
 from sharding.packing.members import can_decode, decode_member, largest
 from sharding.packing.tar import Entry, TarError, TarReader, index_path
@@ -114,7 +114,7 @@ class _Examination:
         self._index: list[str] = []
         self._made: list[dict[str, Any]] = []
         self._described = True
-        self._gaze = Moments(103)
+        self._gaze = Moments(GAZE_STATISTICS)
         self._rows = self._read_rows() if check.catalog else None
 
     def run(self) -> ShardReport:
@@ -260,8 +260,8 @@ class _Examination:
         self._index.append(
             " ".join(f"{suffixes[name]} {entry.offset} {entry.size} {entry.name}" for name, entry in ordered)
         )
-        if "gaze" in contents and contents["gaze"].shape == (103,):
-            self._gaze.add(1, contents["gaze"].astype(np.float64), np.zeros(103))
+        if "gaze" in contents and contents["gaze"].shape == (GAZE_STATISTICS,):
+            self._gaze.add(1, contents["gaze"].astype(np.float64), np.zeros(GAZE_STATISTICS))
         description = contents.get(DESCRIPTION)
         if description is None:
             self._described = False

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.dataset.catalog import catalog_rows
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
+from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.dataset.tables import read_schema, read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
@@ -69,7 +69,7 @@ class Former:
 
     def gaze(self) -> Moments:
         """Of the training split's gaze, as dataset.json and the catalog tell them."""
-        moments = Moments(103)
+        moments = Moments(GAZE_STATISTICS)
         mean, deviation = self.manifest.gaze_mean, self.manifest.gaze_std
         if mean is not None and deviation is not None:
             sha256 = self.manifest.splits["train"].catalog_sha256
