@@ -40,7 +40,7 @@ from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.dataset.manifest import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.dataset.tables import opened
-from loaders.errors import InputError, reported
+from loaders.errors import InputError, first_line, reported
 from loaders.progress import Bar, progress
 from loaders.sampling import randomness
 from loaders.sampling.examples import Sampler
@@ -336,8 +336,7 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
                     if counts[reason] <= MOST_REJECTED:
                         listed.setdefault(reason, []).append(row)
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: cannot be read ({why}): run sharding/verify.py") from error
+        raise InputError(f"{path}: cannot be read ({first_line(error)}): run sharding/verify.py") from error
     return [{"reason": reason, "count": count, "rows": listed[reason]} for reason, count in counts.most_common()]
 
 
@@ -418,8 +417,8 @@ def _names(catalogs: Mapping[str, Catalog], places: Sequence[Place]) -> dict[Pla
         try:
             rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            why = str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
+            why = f"cannot be read as a catalog ({first_line(error)})"
+            raise InputError(path, why, "run sharding/verify.py") from error
         for place, row in zip(chosen, rows, strict=True):
             about[place] = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
     return about

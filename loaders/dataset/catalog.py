@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loaders.dataset.manifest import CATALOG, VIDEO_NAMES, Manifest, Member, read_manifest, require_split
 from loaders.dataset.numbering import numbered
 from loaders.dataset.tables import opened, read_table
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
@@ -139,8 +139,8 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
             _require_within_shards(catalog, path)
             return catalog
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
+        why = f"cannot be read as a catalog ({first_line(error)})"
+        raise InputError(path, why, "run sharding/verify.py") from error
     finally:
         pa.default_memory_pool().release_unused()
 

@@ -275,7 +275,7 @@ def finish_extension(
         former=former,
     )
     if read_manifest(former.folder) != former.manifest:
-        raise InputError(f"{former.folder}: was changed while it was extended: run the extension again")
+        raise InputError(f"{former.folder}: was changed while it was extended: run the extension again", try_again=True)
     exchange(former.folder, whole)
     remove_extension(folder)
     return manifest, lacks
