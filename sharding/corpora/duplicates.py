@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loaders.dataset.columns import NAMES
 from sharding.sources.fingerprint import contents, fingerprint
 from sharding.utterance import Corpus, Rejection
 
@@ -25,7 +26,6 @@ T = TypeVar("T")
 OnDuplicate = Literal["warn", "reject", "allow"]
 
 _KEPT_FIRST = ("test", "validation", "train")  # as where a leak is settled
-_NAMES = ["speaker", "video", "utterance"]
 _MEND = "--on-duplicate reject compares such sources whole, and leaves copies out"
 
 
@@ -61,8 +61,8 @@ class Alike:
 
 def sources_of(part: pa.Table, split: str) -> pa.Table:
     """A row an utterance of a part of a catalog: its split, names and fingerprint."""
-    names = {name: part[name].cast(pa.string()) for name in _NAMES}
-    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*_NAMES, "source_xxh3"]).aggregate([])
+    names = {name: part[name].cast(pa.string()) for name in NAMES}
+    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*NAMES, "source_xxh3"]).aggregate([])
     rows = rows.filter(pc.is_valid(rows["source_xxh3"]))
     return rows.append_column("split", pa.repeat(pa.scalar(split), len(rows)))
 
@@ -81,7 +81,7 @@ def alike(parts: Sequence[pa.Table]) -> Alike:
     rows = table.filter(pc.is_in(table["source_xxh3"], value_set=several)).to_pylist()
     across: list[tuple[str, str]] = []
     within: list[tuple[str, str]] = []
-    rows.sort(key=lambda row: (_rank(row["split"]), [row[name] for name in _NAMES]))
+    rows.sort(key=lambda row: (_rank(row["split"]), [row[name] for name in NAMES]))
     for kept, *copies in _groups((row["source_xxh3"], row) for row in rows):
         for row in copies:
             (within if row["split"] == kept["split"] else across).append((_name(row), _name(kept)))
@@ -144,4 +144,4 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['split']}: {'/'.join(row[name] for name in _NAMES)}"
+    return f"{row['split']}: {'/'.join(row[name] for name in NAMES)}"

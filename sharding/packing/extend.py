@@ -18,12 +18,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loaders.dataset.columns import STATED
 from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.exchange import ASIDE, exchange, recover
 from sharding.packing.finish import Lacks, finish_dataset
-from sharding.packing.former import STATED, Former, Names, read_former, same_statement
+from sharding.packing.former import Former, Names, read_former, same_statement
 from sharding.packing.plan import ShardJob, require_distinct
 from sharding.packing.tar import index_path
 from sharding.packing.workfolder import is_builds, remove_all

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.dataset.catalog import catalog_rows
+from loaders.dataset.columns import NAMES, STATED
 from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.dataset.tables import read_schema, read_table
 from loaders.errors import InputError
@@ -18,8 +19,6 @@ from sharding.packing.tar import index_path
 from sharding.packing.writer import Moments
 
 Names = tuple[str, str, str]  #: speaker, video, utterance
-STATED = ("emotion", "arousal", "valence", "gender", "nationality", "source_xxh3")  # of an utterance, by the catalog
-_NAMES = ("speaker", "video", "utterance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +57,12 @@ class Former:
         """What the catalogs say of each utterance that has clips: ``split`` and `STATED`, by its names."""
         found: dict[Names, dict[str, Any]] = {}
         for split, entry in self.manifest.splits.items():
-            columns = [*_NAMES, *STATED]
+            columns = [*NAMES, *STATED]
             table = read_table(self.folder / split / CATALOG, columns, sha256=entry.catalog_sha256)
             for index, column in enumerate(table.schema):
                 if pa.types.is_dictionary(column.type):
                     table = table.set_column(index, column.name, table[index].cast(pa.string()))
-            for row in table.group_by([*_NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
+            for row in table.group_by([*NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
                 found[row["speaker"], row["video"], row["utterance"]] = {"split": split, **row}
         return found
 

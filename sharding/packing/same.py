@@ -7,11 +7,12 @@ large corpus that would take hours. ``--extend`` compares their fingerprints too
 from collections.abc import Mapping
 from typing import Any
 
+from loaders.dataset.columns import STATED
 from loaders.dataset.manifest import MANIFEST, read_manifest
 from loaders.errors import InputError
 from sharding.packing.description import copied_description
 from sharding.packing.extend import require_same_build
-from sharding.packing.former import STATED, Former, same_statement
+from sharding.packing.former import Former, same_statement
 from sharding.packing.tar import index_path
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
