@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from loaders.dataset.identity import UtteranceName
+
 NAME = pa.dictionary(pa.int32(), pa.string())  #: of names that many clips share
 
 Source = Literal["utterance", "clip", "shard", "settings"]
@@ -22,7 +24,6 @@ class Column:
     name: str
     type: pa.DataType  #: in the catalog
     source: Source  #: whose field of that name it is, when the clip is made
-    is_name: bool = False  #: one of the three that name an utterance within its corpus
     is_stated: bool = False  #: by the corpus, of the utterance: an extension wants it to be what it was
     in_catalog: bool = True
     in_description: bool = True  #: clip.msgpack; it has them in the order of `COLUMNS`
@@ -33,9 +34,9 @@ COLUMNS = (
     # Number of the tar in dataset.json's list.
     Column(name="shard", type=pa.int32(), source="shard", in_description=False),
     Column(name="corpus", type=pa.string(), source="utterance", in_catalog=False),
-    Column(name="speaker", type=NAME, source="utterance", is_name=True),
-    Column(name="video", type=NAME, source="utterance", is_name=True),
-    Column(name="utterance", type=NAME, source="utterance", is_name=True),
+    Column(name="speaker", type=NAME, source="utterance"),
+    Column(name="video", type=NAME, source="utterance"),
+    Column(name="utterance", type=NAME, source="utterance"),
     # Seconds from the start of the utterance.
     Column(name="start", type=pa.float64(), source="clip"),
     # Seconds of last frame and silence at the end.
@@ -55,7 +56,7 @@ COLUMNS = (
 CATALOGUED = tuple(column for column in COLUMNS if column.in_catalog)
 DESCRIBED = tuple(column for column in COLUMNS if column.in_description)
 SAID_TWICE = tuple(column for column in CATALOGUED if column.in_description)  #: in the catalog and beside the clip
-NAMES = tuple(column.name for column in COLUMNS if column.is_name)  #: speaker, video, utterance
+NAMES = UtteranceName._fields
 STATED = tuple(column.name for column in COLUMNS if column.is_stated)
 
 _EXTENT = {"offset": pa.int64(), "size": pa.int64(), "xxh3": pa.uint64()}
