@@ -16,7 +16,6 @@ which every ``<`` is escaped, and the page shows them as text only; its security
 import base64
 import hashlib
 import html
-import io
 import json
 import math
 import re
@@ -52,7 +51,7 @@ from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES
 from sharding.media.spectrogram import spectrogram_png
 from sharding.media.waveform import decode_waveform
 from sharding.packing.description import copied_description
-from sharding.packing.members import declared_badly, largest
+from sharding.packing.members import declared_badly, decode_member, largest
 from sharding.sources.store import Store
 from sharding.viewing.ranges import fetch_members
 
@@ -377,8 +376,8 @@ def _write_clips(
             if not isinstance(members, dict):
                 raise members
             media = _write_media(folder / MEDIA, number, members, manifest, film=place in with_film)
-            gaze = _gaze(members["gaze"], manifest) if "gaze" in members else None
-            curves = _curves(members["gaze_frames"]) if "gaze_frames" in members else None
+            gaze = _gaze(_array("gaze", members, manifest), manifest) if "gaze" in members else None
+            curves = _curves(_array("gaze_frames", members, manifest)) if "gaze_frames" in members else None
         except (CorruptMemberError, ValueError, KeyError) as error:
             raise InputError(
                 f"{catalogs[place.split].folder}: clip {place.row} ({about[place]['key']}) is damaged ({error}): "
@@ -443,9 +442,9 @@ def _write_media(
     return {"film": None} | {kind: f"{MEDIA}/{name}" for kind, (name, _) in files.items()}
 
 
-def _gaze(data: bytes, manifest: Manifest) -> list[dict[str, Any]] | None:
+def _gaze(statistics: NDArray[Any], manifest: Manifest) -> list[dict[str, Any]] | None:
     """The statistics to show, and how many deviations they lie from the training split's mean, where that is known."""
-    values = _array(data).ravel()
+    values = statistics.ravel()
     if len(values) != len(GAZE_NAMES):
         return None
     mean, deviation = manifest.gaze_mean, manifest.gaze_std
@@ -460,9 +459,8 @@ def _gaze(data: bytes, manifest: Manifest) -> list[dict[str, Any]] | None:
     return shown
 
 
-def _curves(data: bytes) -> list[dict[str, Any]] | None:
+def _curves(rows: NDArray[Any]) -> list[dict[str, Any]] | None:
     """Signals of gaze along the clip, from rows with the columns of `SIGNAL_NAMES` and one more: is the row valid?"""
-    rows = _array(data)
     if rows.ndim != 2 or rows.shape[1] != len(SIGNAL_NAMES) + 1:
         return None
     signals = np.where(rows[:, -1:] > 0, rows[:, :-1], np.nan)
@@ -472,15 +470,11 @@ def _curves(data: bytes) -> list[dict[str, Any]] | None:
     ]
 
 
-def _array(data: bytes) -> NDArray[Any]:
-    """The array of an .npy file. What its header claims is held against the data before anything is allocated."""
-    buffer = io.BytesIO(data)
-    if np.lib.format.read_magic(buffer) != (1, 0):
-        raise ValueError("not an .npy file of version 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if fortran or dtype.kind not in "fiu":
-        raise ValueError(f"an .npy file of {dtype}")
-    return np.frombuffer(data, dtype, math.prod(shape), buffer.tell()).reshape(shape)
+def _array(name: str, members: Mapping[str, bytes], manifest: Manifest) -> NDArray[Any]:
+    """What a member holds, once it is what is declared of it: a ValueError says what else it is."""
+    member = manifest.member(name)
+    assert member is not None  # or there would be no bytes of it
+    return np.asarray(decode_member(member, members[name], manifest.clip))
 
 
 def _number(value: float) -> float | None:
