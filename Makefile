@@ -7,7 +7,8 @@ DEMO   ?= demo
 JOBS   ?= $(shell nproc)
 EXTRAS := dev,faces,ray,s3,plots,planes,interop
 # accelerate would give a CPU process one thread.
-LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+# After train.py's own line of error accelerate would print a traceback of its own.
+LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     --num_cpu_threads_per_process $(JOBS)
 
 # What two cores train in minutes; see `train.py --help`.

@@ -1,4 +1,4 @@
-"""Train and evaluate: ``accelerate launch train.py --stage {pretrain,finetune,evaluate} --help``."""
+"""Train and evaluate: ``accelerate launch --quiet train.py --stage {pretrain,finetune,evaluate} --help``."""
 
 import sys
 from collections.abc import Sequence

@@ -178,7 +178,7 @@ def warm_up(corpus: Corpus, scratch: Path) -> list[Portion]:
         for names in zip(*columns.values(), strict=True):
             found[names] = found.get(names, 0) + 1
     shutil.rmtree(folder)
-    named = ((u.video_path, found.get((u.speaker, u.video, u.utterance), 0)) for u in corpus.utterances)
+    named = ((u.video_path, found.get(u.name, 0)) for u in corpus.utterances)
     return [Portion(path=path, clips=clips) for path, clips in named if clips]
 
 

@@ -44,7 +44,7 @@ from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset.manifest import read_manifest
-from loaders.errors import InputError, reported
+from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
 from models.training.execution import Tf32, place_front_end, set_tf32, towers
@@ -263,7 +263,7 @@ def measure(settings: Settings) -> Record:
                 both = (sum(kernel.ms for kernel in part) for part in (front_end, whole_step))
                 by_kernels["front end / step, kernels' time"] = operator.truediv(*both)
         except RuntimeError as error:  # a GPU's counters may be kept from its users: no reason to lose the rest
-            seen["not profiled"] = str(error).partition("\n")[0]
+            seen["not profiled"] = first_line(error)
     return Record(
         benchmark="train" if device.type == "cpu" else "train_gpu",
         settings={**asdict(settings), "data": settings.data.name},

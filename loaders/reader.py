@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
-from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE
+from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
@@ -148,7 +148,8 @@ class Reader:
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
         self._gaze = [c.manifest.member(GAZE) if GAZE in c.members else None for c in catalogs]
-        self._gaze_length = next((int(np.prod(member.shape)) for member in self._gaze if member is not None), 103)
+        lengths = (int(np.prod(member.shape)) for member in self._gaze if member is not None)
+        self._gaze_length = next(lengths, GAZE_STATISTICS)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
         self.bytes = 0  #: bytes of members read and checked

@@ -30,7 +30,7 @@ from PIL import Image
 
 from loaders.batch import Batch
 from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import ClipFormat, Member
+from loaders.dataset.manifest import GAZE, GAZE_STATISTICS, ClipFormat, Member
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.order import rank_positions, steps_per_epoch
@@ -84,7 +84,8 @@ def _batch(
     clip = catalog.manifest.clip
     video = np.zeros((len(examples), frames, clip.size, clip.size, 3), np.uint8)
     audio = np.zeros((len(examples), round(frames / clip.fps * clip.sample_rate)), np.float32)
-    gaze = np.zeros((len(examples), 103), np.float32)
+    member = catalog.manifest.member(GAZE)
+    gaze = np.zeros((len(examples), *(member.shape if member else (GAZE_STATISTICS,))), np.float32)
     gaze_valid = np.zeros(len(examples), np.bool_)
     emotion = np.full(len(examples), -1, np.int64)
     for row, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):

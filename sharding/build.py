@@ -374,7 +374,7 @@ def _build_remotely(work: _Work, url: str, options: RemoteOptions, *, extend: bo
                 )
             except NothingBuiltError as error:
                 place.remove_work()  # nothing is left where nothing came of it
-                raise NothingBuiltError(str(error).replace(str(place.folder), url)) from error
+                raise error.renamed(str(place.folder), url) from error
         place.publish(manifest, former)
     return manifest, (lacks, speed)
 
@@ -387,7 +387,7 @@ def _mendable(output: Path | str) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{error.filename or output}: {error.strerror}: mend that and run the build again") from error
     except WorkerDiedError as error:
-        raise InputError(f"{output}: {error} Run the build again, it goes on from here") from error
+        raise InputError(f"{output}: {error} Run the build again, it goes on from here", try_again=True) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ which every ``<`` is escaped, and the page shows them as text only; its security
 import base64
 import hashlib
 import html
-import io
 import json
 import math
 import re
@@ -40,7 +39,7 @@ from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.dataset.manifest import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.dataset.tables import opened
-from loaders.errors import InputError, reported
+from loaders.errors import InputError, first_line, reported
 from loaders.progress import Bar, progress
 from loaders.sampling import randomness
 from loaders.sampling.examples import Sampler
@@ -52,7 +51,7 @@ from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES
 from sharding.media.spectrogram import spectrogram_png
 from sharding.media.waveform import decode_waveform
 from sharding.packing.description import copied_description
-from sharding.packing.members import declared_badly, largest
+from sharding.packing.members import declared_badly, decode_member, largest
 from sharding.sources.store import Store
 from sharding.viewing.ranges import fetch_members
 
@@ -336,8 +335,7 @@ def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[
                     if counts[reason] <= MOST_REJECTED:
                         listed.setdefault(reason, []).append(row)
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: cannot be read ({why}): run sharding/verify.py") from error
+        raise InputError(f"{path}: cannot be read ({first_line(error)}): run sharding/verify.py") from error
     return [{"reason": reason, "count": count, "rows": listed[reason]} for reason, count in counts.most_common()]
 
 
@@ -378,8 +376,8 @@ def _write_clips(
             if not isinstance(members, dict):
                 raise members
             media = _write_media(folder / MEDIA, number, members, manifest, film=place in with_film)
-            gaze = _gaze(members["gaze"], manifest) if "gaze" in members else None
-            curves = _curves(members["gaze_frames"]) if "gaze_frames" in members else None
+            gaze = _gaze(_array("gaze", members, manifest), manifest) if "gaze" in members else None
+            curves = _curves(_array("gaze_frames", members, manifest)) if "gaze_frames" in members else None
         except (CorruptMemberError, ValueError, KeyError) as error:
             raise InputError(
                 f"{catalogs[place.split].folder}: clip {place.row} ({about[place]['key']}) is damaged ({error}): "
@@ -418,8 +416,8 @@ def _names(catalogs: Mapping[str, Catalog], places: Sequence[Place]) -> dict[Pla
         try:
             rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            why = str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
+            why = f"cannot be read as a catalog ({first_line(error)})"
+            raise InputError(path, why, "run sharding/verify.py") from error
         for place, row in zip(chosen, rows, strict=True):
             about[place] = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
     return about
@@ -444,9 +442,9 @@ def _write_media(
     return {"film": None} | {kind: f"{MEDIA}/{name}" for kind, (name, _) in files.items()}
 
 
-def _gaze(data: bytes, manifest: Manifest) -> list[dict[str, Any]] | None:
+def _gaze(statistics: NDArray[Any], manifest: Manifest) -> list[dict[str, Any]] | None:
     """The statistics to show, and how many deviations they lie from the training split's mean, where that is known."""
-    values = _array(data).ravel()
+    values = statistics.ravel()
     if len(values) != len(GAZE_NAMES):
         return None
     mean, deviation = manifest.gaze_mean, manifest.gaze_std
@@ -461,9 +459,8 @@ def _gaze(data: bytes, manifest: Manifest) -> list[dict[str, Any]] | None:
     return shown
 
 
-def _curves(data: bytes) -> list[dict[str, Any]] | None:
+def _curves(rows: NDArray[Any]) -> list[dict[str, Any]] | None:
     """Signals of gaze along the clip, from rows with the columns of `SIGNAL_NAMES` and one more: is the row valid?"""
-    rows = _array(data)
     if rows.ndim != 2 or rows.shape[1] != len(SIGNAL_NAMES) + 1:
         return None
     signals = np.where(rows[:, -1:] > 0, rows[:, :-1], np.nan)
@@ -473,15 +470,11 @@ def _curves(data: bytes) -> list[dict[str, Any]] | None:
     ]
 
 
-def _array(data: bytes) -> NDArray[Any]:
-    """The array of an .npy file. What its header claims is held against the data before anything is allocated."""
-    buffer = io.BytesIO(data)
-    if np.lib.format.read_magic(buffer) != (1, 0):
-        raise ValueError("not an .npy file of version 1.0")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    if fortran or dtype.kind not in "fiu":
-        raise ValueError(f"an .npy file of {dtype}")
-    return np.frombuffer(data, dtype, math.prod(shape), buffer.tell()).reshape(shape)
+def _array(name: str, members: Mapping[str, bytes], manifest: Manifest) -> NDArray[Any]:
+    """What a member holds, once it is what is declared of it: a ValueError says what else it is."""
+    member = manifest.member(name)
+    assert member is not None  # or there would be no bytes of it
+    return np.asarray(decode_member(member, members[name], manifest.clip))
 
 
 def _number(value: float) -> float | None:

@@ -20,6 +20,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from loaders.dataset.catalog import schema
+from loaders.dataset.columns import NAMES
 from loaders.dataset.manifest import CATALOG, EMOTIONS, Manifest, read_manifest
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, printable, reported
@@ -77,7 +78,7 @@ def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
     split = manifest.splits[name]
     optional = [member.name for member in manifest.members if not member.required]
     path = dataset / name / CATALOG
-    wanted = ["speaker", "video", "utterance", "padded", "emotion", *(f"{member}_size" for member in optional)]
+    wanted = [*NAMES, "padded", "emotion", *(f"{member}_size" for member in optional)]
     try:
         table = read_table(path, wanted, sha256=split.catalog_sha256)
         table = table.cast(pa.schema([schema(manifest.members).field(column) for column in wanted]))
@@ -85,7 +86,7 @@ def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
         raise InputError(f"{path}: cannot be read as a catalog: run sharding/verify.py") from error
     counted = Counter(table["emotion"].to_pylist())
     names = {-1: NO_LABEL, **dict(enumerate(EMOTIONS))}
-    utterances = table.select(["speaker", "video", "utterance"]).group_by(["speaker", "video", "utterance"])
+    utterances = table.select(NAMES).group_by(list(NAMES))
     return SplitInfo(
         clips=len(table),
         hours=len(table) * manifest.clip.seconds / 3600,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from loaders.dataset.manifest import LONGEST, ClipFormat, Member
+from loaders.dataset.manifest import GAZE_STATISTICS, LONGEST, ClipFormat, Member
 from loaders.errors import InputError
 from sharding.gaze.statistics import SIGNAL_NAMES
 from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling
@@ -78,7 +78,7 @@ class BuildSettings:
         return (
             Member(name="filmstrip", extension="jpg", dtype="uint8", shape=picture, required=True),
             Member(name="audio", extension=self.audio_format, dtype="int16", shape=(clip.samples,), required=True),
-            Member(name="gaze", extension="npy", dtype="float32", shape=(103,), required=False),
+            Member(name="gaze", extension="npy", dtype="float32", shape=(GAZE_STATISTICS,), required=False),
             *((frames,) if self.gaze_frames else ()),
             Member(name="clip", extension="msgpack", dtype="map", shape=(), required=True),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from loaders.dataset.identity import UtteranceName
 from loaders.storage.urls import url_of
 
 _LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
@@ -48,12 +49,15 @@ class Utterance:
     source_xxh3: int | None = None  #: `sharding.sources.fingerprint`, once it is taken: when the shard is built
 
     @property
+    def name(self) -> UtteranceName:
+        """Which it is, within its corpus."""
+        return UtteranceName(self.speaker, self.video, self.utterance)
+
+    @property
     def key(self) -> str:
         """What its clips' keys begin with: unique, without dots or slashes, and safe as a file name anywhere."""
         # Where a corpus names no speakers but its videos, once is enough: two parts are never three.
-        parts = (
-            (self.video, self.utterance) if self.speaker == self.video else (self.speaker, self.video, self.utterance)
-        )
+        parts = self.name[1:] if self.speaker == self.video else self.name
         name = "+".join(_plain(part) for part in parts)
         if len(name) > _LONGEST_KEY:
             name = f"{name[: _LONGEST_KEY - 17]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
@@ -77,6 +81,11 @@ class Rejection:
     reason: str  #: a word to count by
     detail: str  #: a line for a person
     source_xxh3: int | None = None  #: the utterance's fingerprint; None where the corpus' reader left it out
+
+    @property
+    def name(self) -> UtteranceName:
+        """Which utterance it is; names are empty where it is none."""
+        return UtteranceName(self.speaker, self.video, self.utterance)
 
     @classmethod
     def of(cls, utterance: Utterance, reason: str, detail: str) -> "Rejection":

@@ -30,7 +30,7 @@ from rich.table import Table
 from loaders.dataset.catalog import schema
 from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
 from loaders.dataset.tables import read_metadata, read_schema, read_table
-from loaders.errors import InputError, printable, reported
+from loaders.errors import InputError, first_line, printable, reported
 from loaders.progress import progress
 from loaders.sampling import randomness
 from loaders.sampling.order import permute
@@ -85,7 +85,7 @@ def verify(
         with copied_description(store) as copy:
             report = _verify(copy, decode=decode, sample=sample, workers=workers, progress=progress, store=store)
             if store.get(MANIFEST) != (copy / MANIFEST).read_bytes():
-                raise InputError(f"{url}: was changed while it was verified: verify it again")
+                raise InputError(f"{url}: was changed while it was verified: verify it again", try_again=True)
             faults = tuple(_for_a_store(fault) for fault in report.faults)
             return dataclasses.replace(report, dataset=dataset, faults=faults)
     _require_folder(dataset)
@@ -160,10 +160,9 @@ def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
     try:
         manifest = read_manifest(dataset)
         if path.is_symlink():
-            raise InputError(f"{path}: a link: put the file itself there")
+            raise InputError(path, "a link", "put the file itself there")
     except InputError as error:
-        what, _, mend = str(error).removeprefix(f"{path}: ").removeprefix(f"{dataset}: ").rpartition(": ")
-        faults.add("manifest", MANIFEST, what, mend)
+        faults.add("manifest", MANIFEST, error.problem, error.mend)
         return None
     problems = [problem for member in manifest.members if (problem := declared_badly(member))]
     if manifest.apart not in APART:
@@ -263,7 +262,7 @@ def _check_rejected(dataset: Path, manifest: Manifest, faults: FaultList) -> Non
     try:
         reasons = Counter(read_table(dataset / REJECTED, ["reason"])["reason"].cast(pa.string()).to_pylist())
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-        faults.add("rejected", REJECTED, f"cannot be read ({_line(error)})", mend)
+        faults.add("rejected", REJECTED, f"cannot be read ({first_line(error)})", mend)
         return
     if reasons != Counter(manifest.rejected):
         faults.add("rejected", REJECTED, f"counts {dict(reasons)} where {MANIFEST} says {manifest.rejected}", mend)
@@ -293,7 +292,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
                 faults.add("catalog", path, f"{count} {column}s where {MANIFEST} counts {stated}", REMAKE)
         values = read_table(dataset / path, ["key", "start", "padded", "emotion"])
     except (OSError, pa.ArrowException) as error:
-        faults.add("catalog", path, f"cannot be read ({_line(error)})", REMAKE)
+        faults.add("catalog", path, f"cannot be read ({first_line(error)})", REMAKE)
         return False
     outside = {
         "a key that is no plain name": pc.invert(pc.match_substring_regex(values["key"], r"^[^./\\]+$")),
@@ -426,10 +425,6 @@ def _digests(table: pa.Table, checksums: list[str]) -> NDArray[np.uint64]:
         values = pc.fill_null(table[name], 0).to_numpy().astype(np.uint64)
         digests = digests * np.uint64(0x9E3779B97F4A7C15) + values
     return digests
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # -- the command line

@@ -117,7 +117,6 @@ def _draw_media(path: Path, *, fps: float, size: int, sample_rate: int, **_: Any
         source_seconds=seconds,
         width=size,
         height=size,
-        rotated=False,
     )
 
 

@@ -1,6 +1,7 @@
 """The table of a split's clips: where each one's bytes lie, and whose they are.
 
-``clips.parquet`` has a row a clip, in the order of the shards, with the columns of `schema`. What the loader needs of
+``clips.parquet`` has a row a clip, in the order of the shards, with the columns of
+`loaders.dataset.columns`. What the loader needs of
 it is read into one array a column: about 75 bytes a clip, strings left out.
 """
 
@@ -15,37 +16,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from loaders.dataset.columns import CATALOGUED, member_columns
 from loaders.dataset.manifest import CATALOG, VIDEO_NAMES, Manifest, Member, read_manifest, require_split
 from loaders.dataset.numbering import numbered
 from loaders.dataset.tables import opened, read_table
-from loaders.errors import InputError
-
-_NAME = pa.dictionary(pa.int32(), pa.string())
+from loaders.errors import InputError, first_line
 
 
 def schema(members: Sequence[Member]) -> pa.Schema:
     """The columns of ``clips.parquet`` for a dataset of these members."""
-    columns: list[tuple[str, Any]] = [
-        ("key", pa.string()),
-        ("shard", pa.int32()),  # number of the tar in dataset.json's list
-        ("speaker", _NAME),
-        ("video", _NAME),
-        ("utterance", _NAME),
-        ("start", pa.float64()),  # seconds from the start of the utterance
-        ("padded", pa.float32()),  # seconds of last frame and silence at the end
-        ("emotion", pa.int8()),  # dataset.EMOTIONS, -1 where there is none
-        ("arousal", pa.float32()),
-        ("valence", pa.float32()),
-        ("gender", _NAME),  # of the speaker; null where the corpus does not tell
-        ("nationality", _NAME),
-        ("source_xxh3", pa.uint64()),  # of the source's files, see `sharding.sources.fingerprint`
-    ]
+    columns = [(column.name, column.type) for column in CATALOGUED]
     for member in members:
-        columns += [
-            (f"{member.name}_offset", pa.int64()),  # of the member's first byte in the tar
-            (f"{member.name}_size", pa.int64()),  # bytes
-            (f"{member.name}_xxh3", pa.uint64()),  # XXH3-64 of the member's bytes
-        ]
+        columns += member_columns(member.name).items()
     return pa.schema(columns)
 
 
@@ -139,8 +121,8 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
             _require_within_shards(catalog, path)
             return catalog
     except (OSError, pa.ArrowInvalid, KeyError) as error:
-        why = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a catalog ({why}): run sharding/verify.py") from error
+        why = f"cannot be read as a catalog ({first_line(error)})"
+        raise InputError(path, why, "run sharding/verify.py") from error
     finally:
         pa.default_memory_pool().release_unused()
 

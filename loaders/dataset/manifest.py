@@ -34,6 +34,7 @@ MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"  #: members by which a batch is made
+GAZE_STATISTICS = 103  #: numbers of a clip's gaze, see `sharding.gaze.statistics.GAZE_NAMES` (thesis, Table 3.2)
 LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
 EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
 
@@ -163,21 +164,19 @@ def from_json(text: str, name: str) -> Manifest:
     try:
         body = json.loads(text)
         if body["format"] != FORMAT:
-            raise InputError(
-                f"{name}: of format {body['format']!r}, not {FORMAT!r}: give the folder of a built dataset"
-            )
+            what = f"of format {body['format']!r}, not {FORMAT!r}"
+            raise InputError(name, what, "give the folder of a built dataset")
         if body["version"] > VERSION:
-            raise InputError(
-                f"{name}: format version {body['version']} is newer than this program's {VERSION}: upgrade filmstrip"
-            )
+            what = f"format version {body['version']} is newer than this program's {VERSION}"
+            raise InputError(name, what, "upgrade filmstrip")
         manifest: Manifest = _parse(Manifest, body, "it")
         # One comparison finds every change, be it of a value, of the digest or of a blank between them.
         as_written = to_json(manifest) == text
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{name}: not a dataset description ({error}): build the dataset again") from error
+        raise InputError(name, f"not a dataset description ({error})", "build the dataset again") from error
     _require_plain_names(manifest, name)
     if not as_written:
-        raise InputError(f"{name}: not as it was written, its digest differs: restore it from a copy, or build again")
+        raise InputError(name, "not as it was written, its digest differs", "restore it from a copy, or build again")
     return manifest
 
 
@@ -222,10 +221,10 @@ def _require_plain_names(manifest: Manifest, name: str) -> None:
     shards = [shard.name for split in manifest.splits.values() for shard in split.shards]
     for given in (*names, *shards):
         if not re.fullmatch(r"[^./\\\0][^/\\\0]*", given):
-            raise InputError(f"{name}: {given!r} is no plain file name: do not use this dataset, build it again")
+            raise InputError(name, f"{given!r} is no plain file name", "do not use this dataset, build it again")
     for given in shards:
         if not given.endswith(".tar"):
-            raise InputError(f"{name}: the shard {given!r} is no .tar: build the dataset again")
+            raise InputError(name, f"the shard {given!r} is no .tar", "build the dataset again")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -235,20 +234,20 @@ def read_manifest(folder: Path) -> Manifest:
         InputError: there is no such folder, no finished dataset in it, or one of a newer format.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder: give the --output of sharding/build.py")
+        raise InputError(folder, "no such folder", "give the --output of sharding/build.py")
     path = folder / MANIFEST
     try:
         if not path.is_file():
-            raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
+            raise InputError(folder, f"no dataset there ({MANIFEST} is missing)", "build it, or let its build finish")
         text = path.read_bytes().decode()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}: make it readable") from error
+        raise InputError(path, str(error.strerror), "make it readable") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
+        raise InputError(path, f"not a text ({error.reason})", "restore it from a copy, or build again") from error
     manifest = from_json(text, str(path))
     problem = impossible(manifest)
     if problem is not None:
-        raise InputError(f"{path}: {problem}: build the dataset again")
+        raise InputError(path, problem, "build the dataset again")
     return manifest
 
 

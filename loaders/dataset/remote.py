@@ -83,7 +83,9 @@ def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, 
             continue
         _write(folder / MANIFEST, text)
         return RemoteDataset(folder, file_system, path)
-    raise InputError(f"{url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there")
+    raise InputError(
+        f"{url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there", try_again=True
+    )
 
 
 class _OtherBytesError(Exception):

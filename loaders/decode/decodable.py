@@ -18,6 +18,7 @@ from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSett
 from loaders.decode.planes import frame_shape
 from loaders.decode.turbo import filmstrip_decoder
 from loaders.decode.wav import decode_wav_into
+from loaders.errors import as_one_line
 
 _LONGEST = 300  # characters of a reason
 
@@ -93,5 +94,4 @@ def _in_short(error: Exception) -> str:
     """An exception in one line; of DALI's what was encountered, not where in the graph or in its sources."""
     said = str(error).rpartition("encountered:\n")[2].partition("\nC++ context")[0]
     said = said.partition("\nCurrent pipeline object")[0]
-    line = " ".join(said.split()).rstrip(" :") or type(error).__name__
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+    return as_one_line(said.rstrip(" :\n") or type(error).__name__, _LONGEST)

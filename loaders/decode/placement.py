@@ -25,7 +25,7 @@ import torch
 
 from loaders.dataset.manifest import ClipFormat
 from loaders.decode.pipeline import DecodePipeline, Decoder, Encoded, PipelineSettings
-from loaders.errors import InputError
+from loaders.errors import InputError, as_one_line
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,9 @@ def choose(wanted: Placement, measure: Callable[[Decoder], float], rounds: int =
                 cpu.append(measure("cpu"))
     except Exception as error:  # DALI raises what its libraries do: whether it is the clips' fault, the CPU will tell
         rate = measure("cpu")
-        reason = f"the GPU cannot decode these clips ({_in_short(error)})"
+        reason = (
+            f"the GPU cannot decode these clips ({as_one_line(str(error) or type(error).__name__, _LONGEST_REASON)})"
+        )
         _log.warning("filmstrips are decoded on the CPU: %s", reason)
         return Choice("cpu", reason, cpu=rate)
     if wanted == "gpu":
@@ -169,9 +171,3 @@ class Trial:
             return clips / (time.perf_counter() - start)
         finally:
             pipeline.close()
-
-
-def _in_short(error: Exception) -> str:
-    """An exception in one line."""
-    line = " ".join(str(error).split()) or type(error).__name__
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"

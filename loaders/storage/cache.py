@@ -16,6 +16,7 @@ Nothing here waits for ever: after ``patience`` seconds without progress, what i
 the text of an InputError; a warning says it long before.
 """
 
+import copy
 import fcntl
 import hashlib
 import logging
@@ -29,10 +30,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from loaders.storage.claims import OWN, Claims
 from loaders.storage.eviction import fitting, make_room, room_for
-from loaders.storage.retry import ATTEMPTS, LONGEST, PAUSE, in_short, is_lasting, pause
+from loaders.storage.retry import ATTEMPTS, LONGEST, PAUSE, is_lasting, pause
 from loaders.storage.shardfile import ShardFile
 from loaders.threads.handoff import ClosedError
 
@@ -241,12 +242,12 @@ class ShardCache:
                         raise ClosedError
                     word = wait.look(self._progress(shard), lambda: f"for {shard.path}, {self._where(shard)}")
                     if word is not None:
-                        raise InputError(f"{shard.path}: {word}: see to the store and the disk, and resume")
+                        raise InputError(shard.path, word, "see to the store and the disk, and resume", try_again=True)
                     self._changed.notify_all()  # it may have been damaged, or evicted, since they looked
                     self._changed.wait(2 * _POLL)  # another process may have fetched it
                 self._pins[shard.sha256] = pinned
         except OSError as error:
-            raise InputError(f"{self._folder}: {in_short(error)}: see to the cache folder, and resume") from error
+            raise InputError(f"{self._folder}: {first_line(error)}: see to the cache folder, and resume") from error
         finally:
             self._end_step(strays=False)
         self.counts.wait += time.perf_counter() - start
@@ -366,7 +367,7 @@ class ShardCache:
                     ),
                 )
                 if word is not None:
-                    raise InputError(f"{word}: raise cache_bytes, or give each its own cache folder")
+                    raise InputError(f"{word}: raise cache_bytes, or give each its own cache folder", try_again=True)
                 time.sleep(_POLL / 2)
         except BaseException:
             with suppress(InputError, OSError):
@@ -584,12 +585,12 @@ class ShardCache:
             self.counts.retries += 1
         if trouble.failures < self._attempts and not is_lasting(error):
             trouble.due = self._clock() + pause(trouble.failures - 1, self._backoff)
-            _log.info("%s: attempt %d failed: %s", shard.path, trouble.failures, in_short(error))
+            _log.info("%s: attempt %d failed: %s", shard.path, trouble.failures, first_line(error))
         elif is_needed:
             trouble.error = error
         else:
             trouble.failures, trouble.due = 0, self._clock() + LONGEST
-            _log.warning("%s: cannot be fetched ahead (%s): will be tried again", shard.path, in_short(error))
+            _log.warning("%s: cannot be fetched ahead (%s): will be tried again", shard.path, first_line(error))
 
     def _is_needed(self, shard: RemoteShard) -> bool:
         return self._claims.holds and shard.sha256 in self._part
@@ -680,8 +681,9 @@ class ShardCache:
 
     def _given_up(self, shard: RemoteShard, error: Exception) -> InputError:
         if isinstance(error, InputError):
-            return InputError(str(error))
-        return InputError(f"{shard.path}: cannot be fetched ({in_short(error)}): see to the store and resume")
+            return copy.copy(error)  # without its traceback, which is another thread's
+        why = f"cannot be fetched ({first_line(error)})"
+        return InputError(shard.path, why, "see to the store and resume", try_again=not is_lasting(error))
 
 
 class _Wait:

@@ -121,7 +121,8 @@ class Claims:
                 if time.monotonic() - began > _LOCK_SECONDS:
                     raise InputError(
                         f"{file.name}: another process has held it for {_LOCK_SECONDS:.0f} s: end the one that is "
-                        "stopped (fuser tells which), or give another cache folder"
+                        "stopped (fuser tells which), or give another cache folder",
+                        try_again=True,
                     )
                 time.sleep(pause)
                 pause = min(2 * pause, 0.02)

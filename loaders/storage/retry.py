@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +30,6 @@ def is_lasting(error: BaseException) -> bool:
     return isinstance(error, _LASTING) or type(error).__name__ in _LASTING_NAMES
 
 
-def in_short(error: BaseException) -> str:
-    """What failed, in one line."""
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
-
-
 def persist(
     attempt: Callable[[], R],
     what: str,
@@ -53,7 +48,7 @@ def persist(
         sleep: for tests.
 
     Raises:
-        InputError: it failed for good.
+        InputError: it failed for good; ``try_again`` where it was time to give up.
     """
     for number in range(attempts):
         try:
@@ -61,13 +56,14 @@ def persist(
         except InputError:
             raise
         except Exception as error:  # of any library that a file system is made of
-            why = in_short(error)
+            why = first_line(error)
             if is_lasting(error):
                 raise InputError(f"{what}: {why}: see to the bucket, the endpoint and the credentials") from error
             if number + 1 == attempts:
                 raise InputError(
                     f"{what}: failed {attempts} times, at last with: {why}: see to the store and the network, "
-                    "then run again"
+                    "then run again",
+                    try_again=True,
                 ) from error
             wait = pause(number, first)
             _log.warning("%s: attempt %d of %d failed (%s): again in %.1f s", what, number + 1, attempts, why, wait)

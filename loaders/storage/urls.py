@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/]|$)")  # two letters at least: a single one is a drive
 _NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -67,8 +67,9 @@ def file_system_of(url: str, options: Mapping[str, Any] = _NO_OPTIONS) -> tuple[
     try:
         file_system, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{url}: {why}: for s3:// pip install 'filmstrip[s3]', else see to the scheme") from error
+        raise InputError(
+            f"{url}: {first_line(error)}: for s3:// pip install 'filmstrip[s3]', else see to the scheme"
+        ) from error
     root = str(path).rstrip("/")
     if not root:
         raise InputError(f"{url}: names nothing: give a bucket and a path, such as s3://bucket/vox")

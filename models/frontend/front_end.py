@@ -20,6 +20,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.errors import InputError
 from models.frontend._torchaudio import MelSpectrogram
 from models.frontend.augmentation import (
@@ -33,7 +34,7 @@ from models.frontend.augmentation import (
     no_frame_change,
 )
 from models.frontend.planes import NO_COLOUR, RGB_OF_PLANES, on_chroma, planes_of
-from models.towers.gaze import GAZE_STATISTICS, mirror
+from models.towers.gaze import mirror
 
 #: Shares of red, green and blue in a grey value (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from loaders.errors import first_line
+
 try:
     from models.towers.kernels import norm as kernels
 
@@ -61,8 +63,7 @@ def _why_not(device: torch.device) -> str | None:
             kernels.answer[(1,)](one)
         works = float(one) == 1.0
     except Exception as error:  # whatever compilers and drivers raise
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return f"Triton cannot run here: {first}"
+        return f"Triton cannot run here: {first_line(error)}"
     return None if works else "Triton runs here and computes nothing"
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from loaders.dataset.manifest import GAZE_STATISTICS
 from models.towers.tower import Tower, TowerConfig
-
-#: Statistics of a clip's gaze signals (thesis, Table 3.2).
-GAZE_STATISTICS = 103
 
 # The twelve statistics of one angle, in their order, and for each the one it takes its value from, and the sign it
 # takes it with, when the angle changes its sign: min, max, mean, median, quartiles 1 and 3, SD, IQR 1–2, 2–3, 1–3,

@@ -30,7 +30,7 @@ from accelerate import Accelerator
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from loaders.storage.atomic import write_atomically
 from models.training.wholefile import write_tensors
 
@@ -246,9 +246,8 @@ def restore(
         if checkpoint.same_rank:
             _restore_random_state(checkpoint.arrays, checkpoint.state["random"], accelerator.device)
     except (RuntimeError, KeyError, ValueError, TypeError, IndexError) as error:
-        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the checkpoint of step {checkpoint.step} does not fit this run ({why}): train again"
+            f"the checkpoint of step {checkpoint.step} does not fit this run ({first_line(error)}): train again"
         ) from error
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from loaders.errors import InputError
+from loaders.errors import InputError, as_one_line
 from models.training.config import options_of
 from models.training.options import spelt
 from models.training.provenance import CONFIG
@@ -55,7 +55,7 @@ def _arguments(stage: str, file: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"{_OPTION} {file}: {error.strerror}: give a file that can be read") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        why = _one_line(error)
+        why = as_one_line(str(error), 200)
         raise InputError(f"{_OPTION} {file}: neither YAML nor JSON ({why}): write `name: value`") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{_OPTION} {file}: holds no options: write them as `name: value`")
@@ -98,7 +98,3 @@ def _spelt_out(file: Path, name: str, kind: Any, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         raise InputError(f"{_OPTION} {file}: {name} holds names: give a value")
     return [f"{spelt(name)}={value}"]  # None too: that is how options without a value are spelt
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from models.frontend.front_end import FrontEnd
 from models.towers.tower import Tower
 
@@ -87,8 +87,7 @@ def compile_towers(network: nn.Module, device: torch.device, backend: str | Call
     try:
         torch.compile(_a_little, backend=backend)(torch.ones(8, device=device))
     except Exception as error:  # whatever the compiler in question raises
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise InputError(f"torch cannot compile for {device} ({lines[0].strip()}): leave --compile away") from error
+        raise InputError(f"torch cannot compile for {device} ({first_line(error)}): leave --compile away") from error
     for tower in towers(network):
         if tower.compilable:
             tower.use_plain_operations()  # fusing is the compiler's part now

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from loaders.intervals import Z95, wilson
+
 
 def confusion(answer: Tensor, truth: Tensor, classes: int) -> Tensor:
     """Count how often each truth met each answer.
@@ -97,26 +99,12 @@ class Share:
     total: int
 
 
-def share_right(matrix: Tensor, z: float = 1.959964) -> Share:
+def share_right(matrix: Tensor, z: float = Z95) -> Share:
     """Accuracy with its confidence interval; the default `z` gives 95 %. Nothing at all says 0 … 1 about NaN."""
     right, total = int(matrix.diagonal().sum()), int(matrix.sum())
-    low, high = wilson(right, total, z)
-    return Share(value=_ratio(right, total), low=low, high=high, total=total)
-
-
-def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Confidence interval of a share, (low, high).
-
-    Wilson: Probable Inference, the Law of Succession, and Statistical Inference (JASA, 1927). Unlike the textbook's ±,
-    it stays within 0 … 1 and does not shrink to nothing at 0 or at `total`.
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share = right / total
-    centre = share + z * z / (2 * total)
-    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    value = _ratio(right, total)
+    low, high = wilson(value, total, z)
+    return Share(value=value, low=low, high=high, total=total)
 
 
 def _f1_parts(matrix: Tensor) -> tuple[list[int], list[int]]:

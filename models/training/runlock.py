@@ -33,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = "".join(c for c in file.read(_LONGEST_NAME) if c.isprintable()) or "another process"
-            raise InputError(f"{folder}: {holder} is training there: wait for it, or end it") from error
+            raise InputError(folder, f"{holder} is training there", "wait for it, or end it", try_again=True) from error
         except OSError as error:  # some network file systems have no locks
             _log.warning("%s: cannot be locked (%s): see that no other process trains there", folder, error.strerror)
         else:

@@ -29,7 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from loaders.storage.atomic import write_atomically
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
@@ -220,7 +220,7 @@ def load_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> FrontEn
         for prefix, module in ((_FRONT_END, front_end), (_NETWORK, network)):
             module.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
     except (SafetensorError, RuntimeError) as error:
-        why = str(error).splitlines()[0].rstrip(":")
+        why = first_line(error).rstrip(":")
         raise InputError(f"{folder / MODEL}: not this run's network ({why}): restore it, or train it again") from error
     return front_end
 

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from loaders.dataset.catalog import catalog_rows, schema
-from loaders.dataset.manifest import CATALOG, ClipFormat, Member, Shard
+from loaders.dataset.columns import SAID_TWICE, member_columns
+from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, ClipFormat, Member, Shard
 from sharding.checks.faults import DROP, REMAKE, FaultList
 from sharding.packing.members import can_decode, decode_member, largest
 from sharding.packing.tar import Entry, TarError, TarReader, index_path
@@ -22,7 +23,6 @@ from sharding.packing.writer import INDEX_VERSION, Moments
 from sharding.sources.store import Store
 
 DESCRIPTION = "clip"  # the member that says of a clip what the catalog does
-_STATED = [field for field in schema(()) if field.name not in ("key", "shard")]  # what both of them say
 _ALWAYS = (DESCRIPTION, "gaze")  # decoded of every clip: it costs next to nothing
 
 
@@ -114,7 +114,7 @@ class _Examination:
         self._index: list[str] = []
         self._made: list[dict[str, Any]] = []
         self._described = True
-        self._gaze = Moments(103)
+        self._gaze = Moments(GAZE_STATISTICS)
         self._rows = self._read_rows() if check.catalog else None
 
     def run(self) -> ShardReport:
@@ -260,8 +260,8 @@ class _Examination:
         self._index.append(
             " ".join(f"{suffixes[name]} {entry.offset} {entry.size} {entry.name}" for name, entry in ordered)
         )
-        if "gaze" in contents and contents["gaze"].shape == (103,):
-            self._gaze.add(1, contents["gaze"].astype(np.float64), np.zeros(103))
+        if "gaze" in contents and contents["gaze"].shape == (GAZE_STATISTICS,):
+            self._gaze.add(1, contents["gaze"].astype(np.float64), np.zeros(GAZE_STATISTICS))
         description = contents.get(DESCRIPTION)
         if description is None:
             self._described = False
@@ -271,14 +271,14 @@ class _Examination:
             self._fault("content", "does not say what a clip's description says", where=f"{clip.key}.{DESCRIPTION}")
             return
         if row is not None:
-            for field in _STATED:
+            for field in SAID_TWICE:
                 stated, described = row[field.name], description[field.name]
                 if not _equal(stated, described):
                     what = f"{field.name} is {stated!r} in the catalog and {described!r} in the clip"
                     self._catalog_fault(what, where=clip.key)
-        made = {"key": clip.key, "shard": 0, **{field.name: description[field.name] for field in _STATED}}
+        made = {"key": clip.key, "shard": 0, **{field.name: description[field.name] for field in SAID_TWICE}}
         for name, entry in ordered:
-            made |= {f"{name}_offset": entry.offset, f"{name}_size": entry.size, f"{name}_xxh3": entry.xxh3}
+            made |= zip(member_columns(name), (entry.offset, entry.size, entry.xxh3), strict=True)
         self._made.append(made)
 
     # -- the catalog and the index
@@ -331,7 +331,7 @@ def _describes(description: Mapping[str, Any], check: ShardCheck) -> bool:
     return (
         description.get("corpus") == check.corpus
         and description.get("fps") == check.clip.fps
-        and all(field.name in description and _fits(description[field.name], field.type) for field in _STATED)
+        and all(field.name in description and _fits(description[field.name], field.type) for field in SAID_TWICE)
     )
 
 

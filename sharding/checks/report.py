@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.manifest import GAZE_STATISTICS, Manifest
 from sharding.checks.examine import ShardReport
 from sharding.checks.faults import Fault
 from sharding.packing.writer import Moments
@@ -36,7 +36,7 @@ class Report:
 
 def gaze_moments(shards: Sequence[ShardReport]) -> Moments:
     """Of all clips of these shards that have gaze."""
-    moments = Moments(103)
+    moments = Moments(GAZE_STATISTICS)
     for report in shards:
         moments.add(report.gaze_count, np.array(report.gaze_mean), np.array(report.gaze_squares))
     return moments

@@ -24,6 +24,7 @@ from rich.table import Table
 from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.errors import InputError
+from loaders.intervals import wilson
 from loaders.sampling import randomness
 from loaders.sampling.examples import Sampler
 from loaders.sampling.order import permute
@@ -32,7 +33,6 @@ from sharding.engines.local import run
 from sharding.media.waveform import decode_waveform
 
 OTHER_VIDEO = {"other_video": 1.0}
-_Z = 1.959964  # of a 95 % interval
 _QUIET = 1e-5  # amplitude, −100 dB: what is below counts as this
 _FEWEST_VIDEOS = 4
 _SOUNDS_VIDEO = "the sound's video"
@@ -314,13 +314,6 @@ def _guess(cues: str, right: NDArray[np.bool_], video: NDArray[np.int32]) -> Gue
     alone = accuracy * (1 - accuracy) / len(right)
     low, high = wilson(accuracy, len(right) / max(variance / alone if alone else 1.0, 1.0))
     return Guess(cues=cues, accuracy=accuracy, low=low, high=high)
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """The 95 % interval of a probability, from the share of successes among ``count`` independent trials."""
-    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    half = _Z / (1 + _Z**2 / count) * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return centre - half, centre + half
 
 
 # -- for people

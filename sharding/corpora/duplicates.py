@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loaders.dataset.columns import NAMES
+from loaders.dataset.identity import UtteranceName
 from sharding.sources.fingerprint import contents, fingerprint
 from sharding.utterance import Corpus, Rejection
 
@@ -25,7 +27,6 @@ T = TypeVar("T")
 OnDuplicate = Literal["warn", "reject", "allow"]
 
 _KEPT_FIRST = ("test", "validation", "train")  # as where a leak is settled
-_NAMES = ["speaker", "video", "utterance"]
 _MEND = "--on-duplicate reject compares such sources whole, and leaves copies out"
 
 
@@ -61,8 +62,8 @@ class Alike:
 
 def sources_of(part: pa.Table, split: str) -> pa.Table:
     """A row an utterance of a part of a catalog: its split, names and fingerprint."""
-    names = {name: part[name].cast(pa.string()) for name in _NAMES}
-    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*_NAMES, "source_xxh3"]).aggregate([])
+    names = {name: part[name].cast(pa.string()) for name in NAMES}
+    rows = pa.table({**names, "source_xxh3": part["source_xxh3"]}).group_by([*NAMES, "source_xxh3"]).aggregate([])
     rows = rows.filter(pc.is_valid(rows["source_xxh3"]))
     return rows.append_column("split", pa.repeat(pa.scalar(split), len(rows)))
 
@@ -81,7 +82,7 @@ def alike(parts: Sequence[pa.Table]) -> Alike:
     rows = table.filter(pc.is_in(table["source_xxh3"], value_set=several)).to_pylist()
     across: list[tuple[str, str]] = []
     within: list[tuple[str, str]] = []
-    rows.sort(key=lambda row: (_rank(row["split"]), [row[name] for name in _NAMES]))
+    rows.sort(key=lambda row: (_rank(row["split"]), UtteranceName.of(row)))
     for kept, *copies in _groups((row["source_xxh3"], row) for row in rows):
         for row in copies:
             (within if row["split"] == kept["split"] else across).append((_name(row), _name(kept)))
@@ -120,7 +121,7 @@ def reject_duplicates(corpus: Corpus, threads: int, on_read: Callable[[], None])
     for group in groups:
         first, *places = sorted(group, key=lambda place: _rank(utterances[place].split))
         kept = utterances[first]
-        why = f"byte for byte the sources of {kept.split}: {kept.speaker}/{kept.video}/{kept.utterance}"
+        why = f"byte for byte the sources of {kept.split}: {kept.name}"
         # One that is listed twice is no copy; planning refuses it by name.
         copies = [place for place in places if utterances[place].key != kept.key]
         rejected.update({place: Rejection.of(utterances[place], "duplicate", why) for place in copies})
@@ -144,4 +145,4 @@ def _rank(split: str) -> tuple[int, str]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    return f"{row['split']}: {'/'.join(row[name] for name in _NAMES)}"
+    return f"{row['split']}: {UtteranceName.of(row)}"

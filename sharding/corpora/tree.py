@@ -177,7 +177,9 @@ class _Walk:
                     found = sorted(listing, key=lambda entry: entry.name)
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTDIR):  # it was there when the folder above was listed
-                    raise SourceError(f"{readable(folder)}: went while it was listed: run the build again") from error
+                    raise SourceError(
+                        readable(folder), "went while it was listed", "run the build again", try_again=True
+                    ) from error
                 self._leave_out(folder, "unreadable", f"a folder that cannot be listed: {error.strerror}", True)
                 continue
             folders += reversed([below for item in found for below in self._take(item, homes)])

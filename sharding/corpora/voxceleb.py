@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from loaders.dataset.identity import UtteranceName
 from loaders.errors import InputError
 from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
@@ -31,7 +32,6 @@ _LAYOUT = {
     "openface": {".txt", ".hog", ".bmp", ".jpg", ".png", *VIDEO_SUFFIXES, *AUDIO_SUFFIXES},
 }
 
-Names = tuple[str, str, str]  # speaker, video, utterance
 UNKNOWN = Speaker(gender=None, nationality=None)
 
 
@@ -163,9 +163,9 @@ def _cut_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejecti
     return utterances, [_rejection(out, sources) for out in tree.left_out], notes
 
 
-def _by_names(entries: Sequence[Entry]) -> dict[Names, list[Path]]:
+def _by_names(entries: Sequence[Entry]) -> dict[UtteranceName, list[Path]]:
     """The files of each utterance, those with usual suffixes first, otherwise in the order of the entries."""
-    files: dict[Names, list[Path]] = {}
+    files: dict[UtteranceName, list[Path]] = {}
     for entry in entries:
         files.setdefault(_last_three(entry), []).append(entry.path)
     return {names: _usual_first(paths) for names, paths in files.items()}
@@ -175,7 +175,7 @@ def _usual_first(paths: list[Path]) -> list[Path]:
     return paths if len(paths) == 1 else sorted(paths, key=is_usual, reverse=True)
 
 
-def _several_notes(files: dict[Names, list[Path]], root: Path, what: str) -> list[str]:
+def _several_notes(files: dict[UtteranceName, list[Path]], root: Path, what: str) -> list[str]:
     several = [paths for _, paths in sorted(files.items()) if len(paths) > 1]
     if not several:
         return []
@@ -216,7 +216,7 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
     for entry in films.files:
         by_id[entry.names[-1]].append(entry)
     texts = read_tree(sources.boxes, (".txt",), follow_links=sources.follow_links)
-    utterances: dict[Names, Utterance] = {}
+    utterances: dict[UtteranceName, Utterance] = {}
     for entry in texts.files:
         if len(entry.names) < 3:
             continue
@@ -291,7 +291,7 @@ def _usable(
     return usable, rejected
 
 
-def _film(names: Names, by_id: dict[str, list[Entry]], source: Path) -> Path:
+def _film(names: UtteranceName, by_id: dict[str, list[Entry]], source: Path) -> Path:
     """The YouTube video of an utterance: the one in its speaker's folder, or the only one of that name."""
     speaker, video, _ = names
     entries = by_id.get(video, [])
@@ -301,7 +301,7 @@ def _film(names: Names, by_id: dict[str, list[Entry]], source: Path) -> Path:
     return own[0] if own else source / speaker / f"{video}.mp4"
 
 
-def _utterance(names: Names, path: Path, sources: VoxcelebSources) -> Utterance:
+def _utterance(names: UtteranceName, path: Path, sources: VoxcelebSources) -> Utterance:
     speaker, video, utterance = names
     identity = {"speaker": speaker, "video": video, "utterance": "/".join(names)}[sources.split_by]
     return Utterance(
@@ -337,7 +337,7 @@ def _by_list(utterances: Sequence[Utterance], iden_split: Path) -> tuple[list[Ut
     splits = read_identification_split(iden_split)
     kept, unlisted = [], []
     for utterance in utterances:
-        split = splits.get(_names(utterance))
+        split = splits.get(utterance.name)
         if split is None:
             unlisted.append(
                 Rejection.of(replace(utterance, split=""), "unlisted", f"{iden_split.name} has no line of it")
@@ -365,13 +365,13 @@ def _with_audio(
             utterance, audio_path=files[names][0] if names in files else audio.joinpath(*names[:2], f"{names[2]}.wav")
         )
         for utterance in utterances
-        for names in (_names(utterance),)
+        for names in (utterance.name,)
     ]
     found = {paths[0] for paths in files.values()}
     usable, refused = _usable(named, lambda utterance: utterance.audio_path or audio, found, audio, follow_links)
     notes = tree.notes(f"--audio {readable(audio)}", _LAYOUT["audio"])
     notes += _several_notes(files, audio, "sound files")
-    if unused := len(tree.files) - sum(len(files.get(_names(utterance), ())) for utterance in utterances):
+    if unused := len(tree.files) - sum(len(files.get(utterance.name, ())) for utterance in utterances):
         notes.append(f"{unused} sound files below {readable(audio)} are of no utterance and were passed by")
     is_there = existence(audio)
     without = sum(not (u.audio_path and is_there(u.audio_path)) for u in usable)
@@ -388,7 +388,7 @@ def _with_tables(
     with_tables = [
         replace(utterance, gaze_path=files[names][0] if names in files else flat.get("_".join(names)))
         for utterance in utterances
-        for names in (_names(utterance),)
+        for names in (utterance.name,)
     ]
     notes = tree.notes(f"--openface {readable(openface)}", _LAYOUT["openface"])
     notes += _several_notes(files, openface, "tables")
@@ -397,10 +397,5 @@ def _with_tables(
     return with_tables, notes
 
 
-def _names(utterance: Utterance) -> Names:
-    return utterance.speaker, utterance.video, utterance.utterance
-
-
-def _last_three(entry: Entry) -> Names:
-    speaker, video, utterance = entry.names[-3:]
-    return speaker, video, utterance
+def _last_three(entry: Entry) -> UtteranceName:
+    return UtteranceName(*entry.names[-3:])

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from sharding.engines.local import WorkerDiedError
 
 J = TypeVar("J")
@@ -112,11 +112,10 @@ def _connected(ray: Any, address: str | None, workers: int) -> Iterator[None]:
             _require_answer(address)
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
-        what = (str(error).splitlines() or [type(error).__name__])[0]
         where = "Ray could not be started" if address is None else f"--address {address}: no Ray cluster answers"
         mend = "start one with `ray start --head`, and give its address"
         token = "" if address is None else "; one that wants a token finds it in ~/.ray/auth_token or RAY_AUTH_TOKEN"
-        raise InputError(f"{where} ({what}): {mend}{token}") from error
+        raise InputError(f"{where} ({first_line(error)}): {mend}{token}") from error
     try:
         _restore(before)
         yield

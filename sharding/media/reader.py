@@ -93,7 +93,6 @@ class Media:
     source_starts: (pictures,) when each picture of the source appeared, in seconds after the first, as decoded.
     source_seconds: how long the source's video lasts; where that is far more than `seconds`, its sound ended first.
     width, height: of the source's first picture, upright, in pixels.
-    rotated: the source asked for its pictures to be turned or mirrored, and they were.
     """
 
     frames: NDArray[np.uint8]
@@ -106,7 +105,6 @@ class Media:
     source_seconds: float
     width: int
     height: int
-    rotated: bool
 
     @property
     def seconds(self) -> float:
@@ -184,7 +182,6 @@ def read_media(
         source_seconds=film.seconds,
         width=film.width,
         height=film.height,
-        rotated=any(film.orientation),
     )
 
 

@@ -1,4 +1,9 @@
-"""A clip's sound as a picture: its log-mel spectrogram in one small PNG."""
+"""A clip's sound as a picture: its log-mel spectrogram in one small PNG.
+
+The front end of the models has a spectrogram of its own, `models.frontend`: a layer in torch, for batches, whose bands
+and floor are settings of a run. This one is for the eye, needs NumPy alone, and shows a sound whatever a model takes of
+it.
+"""
 
 import io
 

@@ -84,7 +84,9 @@ def acquire(store: Store, break_lock: str | None = None) -> tuple[Holder, Holder
         store.remove([LOCK])
     name = "another build" if holder is None else f"{holder.name}, since {holder.since},"
     mend = "" if holder is None else f"; if it is dead, run again with --break-lock {holder.name}"
-    raise InputError(f"{store.url}: {name} is at work there: wait for it, or give another --output{mend}")
+    raise InputError(
+        store.url, f"{name} is at work there", f"wait for it, or give another --output{mend}", try_again=True
+    )
 
 
 def holder_of(store: Store) -> Holder | None:
@@ -111,7 +113,8 @@ def require_held(store: Store, token: str) -> None:
     holder = holder_of(store)
     if holder is None or holder.token != token:
         by = "is gone" if holder is None else f"was taken by {holder.name}"
-        raise InputError(f"{store.url}: this build's lock {by}: let one build alone work there, and run it again")
+        mend = "let one build alone work there, and run it again"
+        raise InputError(store.url, f"this build's lock {by}", mend, try_again=True)
 
 
 def release(store: Store, token: str) -> None:

@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.dataset.columns import DESCRIBED, values
 from sharding.corpora.boxes import BoxesError
 from sharding.crops.faces import MINIMUM_COVERAGE
 from sharding.crops.views import NoFaceError, View, view_of
@@ -215,7 +216,9 @@ def _encode(
         members["gaze"] = _npy(gaze.statistics)
     if gaze.frames is not None:
         members["gaze_frames"] = _npy(gaze.frames)
-    members["clip"] = msgpack.packb(_description(utterance, settings, start, padded))
+    members["clip"] = msgpack.packb(
+        values(DESCRIBED, utterance, {"start": start, "padded": padded, "fps": settings.fps})
+    )
     return EncodedClip(
         key=f"{utterance.key}+{number:03d}",
         members=members,
@@ -230,22 +233,3 @@ def _npy(array: NDArray[np.float32]) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
-
-
-def _description(utterance: Utterance, settings: BuildSettings, start: float, padded: float) -> dict[str, object]:
-    """clip.msgpack: what the catalog says of the clip, for readers that know only the tar."""
-    return {
-        "corpus": utterance.corpus,
-        "speaker": utterance.speaker,
-        "video": utterance.video,
-        "utterance": utterance.utterance,
-        "start": start,
-        "padded": padded,
-        "fps": settings.fps,
-        "emotion": utterance.emotion,
-        "arousal": utterance.arousal,
-        "valence": utterance.valence,
-        "gender": utterance.gender,
-        "nationality": utterance.nationality,
-        "source_xxh3": utterance.source_xxh3,
-    }

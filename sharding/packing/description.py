@@ -35,7 +35,7 @@ def named_as(store: Store, folder: Path) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(str(error).replace(str(folder), store.url)) from error
+        raise error.renamed(str(folder), store.url) from error
 
 
 def copy_description(store: Store, folder: Path) -> frozenset[str]:
@@ -64,7 +64,9 @@ def copy_description(store: Store, folder: Path) -> frozenset[str]:
         places = {table: _copy_table(store, folder, table, sha256) for table, sha256 in tables.items()}
         if None not in places.values() or store.get(MANIFEST) == text:
             return frozenset(table for table, place in places.items() if place not in (None, table))
-    raise InputError(f"{store.url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there")
+    raise InputError(
+        f"{store.url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there", try_again=True
+    )
 
 
 def _copy_table(store: Store, folder: Path, table: str, sha256: str) -> str | None:

@@ -18,12 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from loaders.dataset.columns import STATED
+from loaders.dataset.identity import UtteranceName
 from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.exchange import ASIDE, exchange, recover
 from sharding.packing.finish import Lacks, finish_dataset
-from sharding.packing.former import STATED, Former, Names, read_former, same_statement
+from sharding.packing.former import Former, read_former, same_statement
 from sharding.packing.plan import ShardJob, require_distinct
 from sharding.packing.tar import index_path
 from sharding.packing.workfolder import is_builds, remove_all
@@ -145,16 +147,16 @@ def plan_extension(
     clips, refusals = former.utterances(), former.rejected()
     if former.manifest.video_names != corpus.video_names:
         _require_unshared_names(clips, former.manifest, corpus, dataset)
-    given = {_names(utterance): utterance for utterance in corpus.utterances}
+    given = {utterance.name: utterance for utterance in corpus.utterances}
     out, stated = {_subject(asdict(r)) for r in corpus.rejected}, {_subject(row) for row in refusals}
-    now_out = {(r.speaker, r.video, r.utterance): r for r in corpus.rejected}
+    now_out = {r.name: r for r in corpus.rejected}
     for names, row in clips.items():
         if names not in given:
             reason = f"is rejected now ({now_out[names].detail})" if names in now_out else "is not in the sources now"
-            raise InputError(f"{dataset}: its utterance {'/'.join(names)} of {row['split']} {reason}: {_AGAIN}")
-    rejected: dict[Names, dict[str, Any]] = {}
+            raise InputError(f"{dataset}: its utterance {names} of {row['split']} {reason}: {_AGAIN}")
+    rejected: dict[UtteranceName, dict[str, Any]] = {}
     for row in refusals:
-        names = (row["speaker"], row["video"], row["utterance"])
+        names = UtteranceName.of(row)
         if _subject(row) in out:
             continue
         if names not in given or row["source_xxh3"] is None:
@@ -163,7 +165,7 @@ def plan_extension(
     known = [utterance for names, utterance in given.items() if names in clips or names in rejected]
     with ThreadPoolExecutor(4 * workers) as pool:
         for utterance in pool.map(_with_fingerprint, known):
-            names = _names(utterance)
+            names = utterance.name
             _require_unchanged(utterance, clips.get(names) or rejected[names], _AGAIN)
             tell(1)
     fresh = replace(
@@ -174,7 +176,9 @@ def plan_extension(
     return Extension(former=former, corpus=fresh)
 
 
-def _require_unshared_names(clips: Iterable[Names], manifest: Manifest, corpus: Corpus, dataset: Path | str) -> None:
+def _require_unshared_names(
+    clips: Iterable[UtteranceName], manifest: Manifest, corpus: Corpus, dataset: Path | str
+) -> None:
     """Raise InputError where two speakers of a dataset have videos of one name, which it takes for one video and the
     corpus for two, or the other way round."""
     speakers: dict[str, str] = {}
@@ -186,14 +190,10 @@ def _require_unshared_names(clips: Iterable[Names], manifest: Manifest, corpus: 
             )
 
 
-def _names(utterance: Utterance) -> Names:
-    return utterance.speaker, utterance.video, utterance.utterance
-
-
 def _subject(row: Mapping[str, Any]) -> tuple[str, ...]:
     """What was rejected and why. An utterance's path does not count, for sources may be moved; a folder has no more."""
     if row["utterance"]:
-        return row["split"], row["speaker"], row["video"], row["utterance"], row["reason"]
+        return row["split"], *UtteranceName.of(row), row["reason"]
     return row["path"], row["reason"]
 
 
@@ -275,7 +275,7 @@ def finish_extension(
         former=former,
     )
     if read_manifest(former.folder) != former.manifest:
-        raise InputError(f"{former.folder}: was changed while it was extended: run the extension again")
+        raise InputError(f"{former.folder}: was changed while it was extended: run the extension again", try_again=True)
     exchange(former.folder, whole)
     remove_extension(folder)
     return manifest, lacks

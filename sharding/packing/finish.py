@@ -11,7 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loaders.dataset.catalog import schema
-from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, Member, Shard, Split, naming_columns, write_manifest
+from loaders.dataset.manifest import (
+    CATALOG,
+    GAZE_STATISTICS,
+    REJECTED,
+    Manifest,
+    Member,
+    Shard,
+    Split,
+    naming_columns,
+    write_manifest,
+)
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
@@ -79,7 +89,7 @@ def finish_dataset(
     rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
     sources: list[pa.Table] = []
-    gaze = former.gaze() if former else Moments(103)
+    gaze = former.gaze() if former else Moments(GAZE_STATISTICS)
     for split in sorted({*(former.manifest.splits if former else ()), *(job.split for job in jobs)}):
         shards: list[Shard] = former.shards(split) if former else []
         parts: list[pa.Table] = former.parts(split) if former else []

@@ -10,16 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.dataset.catalog import catalog_rows
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, Shard, read_manifest
+from loaders.dataset.columns import NAMES, STATED
+from loaders.dataset.identity import UtteranceName
+from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.dataset.tables import read_schema, read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.tar import index_path
 from sharding.packing.writer import Moments
-
-Names = tuple[str, str, str]  #: speaker, video, utterance
-STATED = ("emotion", "arousal", "valence", "gender", "nationality", "source_xxh3")  # of an utterance, by the catalog
-_NAMES = ("speaker", "video", "utterance")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +52,22 @@ class Former:
         ).to_pylist()
         return rows
 
-    def utterances(self) -> dict[Names, dict[str, Any]]:
+    def utterances(self) -> dict[UtteranceName, dict[str, Any]]:
         """What the catalogs say of each utterance that has clips: ``split`` and `STATED`, by its names."""
-        found: dict[Names, dict[str, Any]] = {}
+        found: dict[UtteranceName, dict[str, Any]] = {}
         for split, entry in self.manifest.splits.items():
-            columns = [*_NAMES, *STATED]
+            columns = [*NAMES, *STATED]
             table = read_table(self.folder / split / CATALOG, columns, sha256=entry.catalog_sha256)
             for index, column in enumerate(table.schema):
                 if pa.types.is_dictionary(column.type):
                     table = table.set_column(index, column.name, table[index].cast(pa.string()))
-            for row in table.group_by([*_NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
-                found[row["speaker"], row["video"], row["utterance"]] = {"split": split, **row}
+            for row in table.group_by([*NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
+                found[UtteranceName.of(row)] = {"split": split, **row}
         return found
 
     def gaze(self) -> Moments:
         """Of the training split's gaze, as dataset.json and the catalog tell them."""
-        moments = Moments(103)
+        moments = Moments(GAZE_STATISTICS)
         mean, deviation = self.manifest.gaze_mean, self.manifest.gaze_std
         if mean is not None and deviation is not None:
             sha256 = self.manifest.splits["train"].catalog_sha256

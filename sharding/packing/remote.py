@@ -202,7 +202,7 @@ class RemoteOutput:
         store.put(self.folder / MANIFEST, _NEXT)
         require_held(store, self.upload.token)
         if store.get(MANIFEST) != (former.folder / MANIFEST).read_bytes():
-            raise InputError(f"{store.url}: was changed while it was extended: run the extension again")
+            raise InputError(f"{store.url}: was changed while it was extended: run the extension again", try_again=True)
         store.put(self.folder / MANIFEST, MANIFEST, in_place=True)
         for name in changed:
             store.put(self.folder / name, name, in_place=name in found)

@@ -7,18 +7,20 @@ large corpus that would take hours. ``--extend`` compares their fingerprints too
 from collections.abc import Mapping
 from typing import Any
 
+from loaders.dataset.columns import STATED
+from loaders.dataset.identity import UtteranceName
 from loaders.dataset.manifest import MANIFEST, read_manifest
 from loaders.errors import InputError
 from sharding.packing.description import copied_description
 from sharding.packing.extend import require_same_build
-from sharding.packing.former import STATED, Former, same_statement
+from sharding.packing.former import Former, same_statement
 from sharding.packing.tar import index_path
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus, Utterance
 
 _AGAIN = "build into another --output, or remove it first"
-_Place = tuple[str, str, str, str]  # split, speaker, video, utterance
+_Place = tuple[str, UtteranceName]  # a split, and whose place in it
 
 
 def require_same(former: Former, corpus: Corpus, settings: BuildSettings, dataset: str) -> None:
@@ -31,15 +33,15 @@ def require_same(former: Former, corpus: Corpus, settings: BuildSettings, datase
         dataset: its name.
     """
     require_same_build(former.manifest, corpus, settings, dataset)
-    clips = {(row["split"], *names): row for names, row in former.utterances().items()}
-    held = {*clips, *(_place(row) for row in former.rejected() if row["utterance"])}
-    given = {(u.split, u.speaker, u.video, u.utterance): u for u in corpus.utterances}
-    sought = {*given, *((r.split, r.speaker, r.video, r.utterance) for r in corpus.rejected if r.utterance)}
+    clips = {(row["split"], names): row for names, row in former.utterances().items()}
+    held = {*clips, *((row["split"], UtteranceName.of(row)) for row in former.rejected() if row["utterance"])}
+    given = {(u.split, u.name): u for u in corpus.utterances}
+    sought = {*given, *((r.split, r.name) for r in corpus.rejected if r.utterance)}
     if new := sorted(sought - held):
-        what = f"{len(new)} utterances of the sources are not in it (the first: {'/'.join(new[0])})"
+        what = f"{len(new)} utterances of the sources are not in it (the first: {_told(new[0])})"
         raise InputError(f"{dataset}: is built already, but {what}: --extend it, {_AGAIN}")
     if gone := sorted(held - sought):
-        what = f"{len(gone)} of its utterances are not in the sources now (the first: {'/'.join(gone[0])})"
+        what = f"{len(gone)} of its utterances are not in the sources now (the first: {_told(gone[0])})"
         raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
     for place, row in clips.items():
         if place in given:
@@ -77,5 +79,5 @@ def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], datas
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
 
 
-def _place(row: Mapping[str, Any]) -> _Place:
-    return row["split"], row["speaker"], row["video"], row["utterance"]
+def _told(place: _Place) -> str:
+    return "/".join(map(str, place))

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.storage.atomic import atomic_write
 from sharding.packing.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.packing.plan import ShardJob
@@ -76,7 +77,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     rejected: list[Rejection] = []
     left_out: Counter[str] = Counter()
     gaze_problems: Counter[str] = Counter()
-    gaze = Moments(103)
+    gaze = Moments(GAZE_STATISTICS)
     shard = folder / f"{job.stem}.tar"
     with atomic_write(shard) as file:
         writer = ShardWriter(file, settings.members)
@@ -90,7 +91,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
             for clip in encoded.clips:
                 writer.add(utterance, clip)
                 if clip.gaze is not None:
-                    gaze.add(1, clip.gaze.astype(np.float64), np.zeros(103))
+                    gaze.add(1, clip.gaze.astype(np.float64), np.zeros(GAZE_STATISTICS))
         written = writer.close()
     size = written.bytes
     if len(written.rows) == 0:

@@ -75,7 +75,8 @@ def sole_builder(output: Path, leftover: Callable[[], bool] = lambda: False) -> 
     except OSError as error:
         raise InputError(f"{output}: {error.strerror}: give an --output that can be written") from error
     if lock is None:
-        raise InputError(f"{output}: another build is at work there: wait for it, or give another --output")
+        mend = "wait for it, or give another --output"
+        raise InputError(output, "another build is at work there", mend, try_again=True)
     with lock:
         if _read_marker(work) is None:
             try:

@@ -19,6 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import schema
+from loaders.dataset.columns import CATALOGUED, member_columns, values
 from loaders.dataset.manifest import Member
 from loaders.dataset.tables import read_schema
 from loaders.storage.atomic import atomic_write
@@ -45,21 +46,8 @@ class ShardWriter:
 
     def add(self, utterance: Utterance, clip: "EncodedClip") -> None:
         """Append a clip."""
-        row: dict[str, Any] = {
-            "key": clip.key,
-            "shard": 0,
-            "speaker": utterance.speaker,
-            "video": utterance.video,
-            "utterance": utterance.utterance,
-            "start": clip.start,
-            "padded": clip.padded,
-            "emotion": utterance.emotion,
-            "arousal": utterance.arousal,
-            "valence": utterance.valence,
-            "gender": utterance.gender,
-            "nationality": utterance.nationality,
-            "source_xxh3": utterance.source_xxh3,
-        }
+        of_clip = {"key": clip.key, "shard": 0, "start": clip.start, "padded": clip.padded}
+        row = values(CATALOGUED, utterance, of_clip)
         components = []
         for member in self._members:
             data = clip.members.get(member.name)
@@ -72,9 +60,8 @@ class ShardWriter:
             offset = self._size
             self._write(data)
             self._write(bytes(-len(data) % tarfile.BLOCKSIZE))
-            row[f"{member.name}_offset"] = offset
-            row[f"{member.name}_size"] = len(data)
-            row[f"{member.name}_xxh3"] = xxhash.xxh3_64_intdigest(data)
+            extent = (offset, len(data), xxhash.xxh3_64_intdigest(data))
+            row |= zip(member_columns(member.name), extent, strict=True)
             components.append(f"{member.suffix} {offset} {len(data)} {name}")
         self._rows.append(row)
         self._index.append(" ".join(components))

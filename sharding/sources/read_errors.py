@@ -37,5 +37,6 @@ def failures_named(path: Path) -> Iterator[None]:
             raise
         raise SourceError(
             f"{readable(error.filename or path)}: {error.strerror or error}: see to its file system and run the build "
-            "again, it goes on from here"
+            "again, it goes on from here",
+            try_again=True,
         ) from error

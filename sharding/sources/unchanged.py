@@ -22,5 +22,6 @@ def change_of(utterance: Utterance) -> SourceError:
     path = utterance.video_path
     return SourceError(
         f"{readable(path)}: it, its sound, gaze or boxes changed while the dataset was built, or may not be read any "
-        f"more: see to it {_AGAIN}"
+        f"more: see to it {_AGAIN}",
+        try_again=True,
     )

@@ -20,7 +20,7 @@ import pytest
 
 from loaders.dataset.catalog import open_catalog, utterances
 from loaders.dataset.manifest import CATALOG, REJECTED, Manifest
-from loaders.errors import InputError
+from loaders.errors import TRY_AGAIN, InputError
 from loaders.loader import ClipLoader
 from sharding.build import build
 from sharding.corpora.leaks import OnLeak
@@ -28,6 +28,7 @@ from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
 from sharding.media.reader import read_media
+from sharding.packing.workfolder import sole_builder
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
@@ -761,6 +762,16 @@ def test_bad_input_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "listing the sources\n", 1)
     assert "EmotionMaxVote" in done.stderr
     assert "train.csv" in done.stderr
+
+
+def test_a_folder_at_which_another_build_works_ends_with_status_75(tmp_path: Path) -> None:
+    write_omg(tmp_path, {"a/utterance_1": 1.0, "v/utterance_1": 1.0})
+    with sole_builder(tmp_path / "out"):
+        done = run("omg", "--source", tmp_path / "files", "--train-csv", tmp_path / "train.csv",
+                   "--validation-csv", tmp_path / "validation.csv", "--output", tmp_path / "out")  # fmt: skip
+    assert done.returncode == TRY_AGAIN, done.stderr
+    assert done.stderr.startswith(f"error: {tmp_path}/out: another build is at work there: wait for it")
+    assert done.stderr.count("\n") == 1
 
 
 # Real clips -----------------------------------------------------------------------------------------------------------

@@ -225,6 +225,7 @@ def test_a_wait_for_room_is_said_and_ends(
         with pytest.raises(InputError, match=f"process {os.getpid()} .*: 2 shards, {2 * size} bytes") as refused:
             other.open(store[2])
         assert "\n" not in str(refused.value)
+        assert refused.value.try_again
         assert "waiting since" in caplog.text
         assert f"process {os.getpid()}" in caplog.text
     assert content(other, store[2]) == store[2].sha256
@@ -306,6 +307,7 @@ def test_a_store_that_never_answers_ends_the_wait(
     with pytest.raises(InputError, match=r"without any progress.*on its way") as refused:
         cache.open(store[0])
     assert "\n" not in str(refused.value)
+    assert refused.value.try_again
     assert "waiting since" in caplog.text
     source.silent.set()
     cache.close()

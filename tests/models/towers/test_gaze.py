@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.towers.gaze import GAZE_STATISTICS, GazeTower, GazeTowerConfig, mirror
+from loaders.dataset.manifest import GAZE_STATISTICS
+from models.towers.gaze import GazeTower, GazeTowerConfig, mirror
 
 NAMES = Path(__file__).resolve().parents[3] / "../shared/reference/gaze103_names.txt"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,21 +69,6 @@ def test_scores_of_each_class_are_as_good_as_the_answer_they_imply() -> None:
     scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
     truth = torch.tensor([1, 2])
     assert torch.equal(metrics.confusion(scores, truth, 3), metrics.confusion(torch.tensor([1, 0]), truth, 3))
-
-
-@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_holds_the_share_and_solves_its_equation(case: tuple[int, int]) -> None:
-    right, total = case
-    share = right / total
-    low, high = metrics.wilson(right, total)
-    assert 0 <= low <= share + 1e-12
-    assert share - 1e-12 <= high <= 1
-    # Its ends are the p whose normal interval just reaches the share: |share − p| = z·sqrt(p(1−p)/n).
-    for p in (low, high):
-        assert abs(share - p) == pytest.approx(1.959964 * math.sqrt(p * (1 - p) / total), abs=1e-6)
-    wider = metrics.wilson(right, total, z=2.575829)
-    assert wider[0] <= low + 1e-12
-    assert wider[1] >= high - 1e-12
 
 
 def test_nothing_counted() -> None:

@@ -32,10 +32,11 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_does(tmp_pa
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with (
-            pytest.raises(InputError, match=f"process {process.pid} on .* is training there: wait for it"),
+            pytest.raises(InputError, match=f"process {process.pid} on .* is training there: wait for it") as refused,
             locked(tmp_path),
         ):
             pass
+        assert refused.value.try_again
         process.kill()
     with locked(tmp_path), pytest.raises(InputError, match="is training there"), locked(tmp_path):
         pass

@@ -9,14 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.errors import InputError
 from sharding.checks import shortcut
-from sharding.checks.shortcut import find_shortcuts, report_shortcuts, wilson
+from sharding.checks.shortcut import find_shortcuts, report_shortcuts
 from sharding.settings import BuildSettings
 from tests.damage import declare_catalog, edit_catalog
 from tests.datasets import Contents, make_dataset
@@ -181,18 +179,6 @@ def test_it_says_what_it_cannot_do(tmp_path: Path, many: Path) -> None:
     shard.write_bytes(bytes(shard.stat().st_size))
     with pytest.raises(InputError, match=r"run sharding/verify\.py first"):
         find_shortcuts(damaged)
-
-
-@given(share=st.floats(0, 1), count=st.floats(1, 1e6))
-def test_wilsons_interval_holds_the_share_and_stays_a_probability(share: float, count: float) -> None:
-    low, high = wilson(share, count)
-    assert -1e-9 <= low <= share + 1e-9
-    assert share - 1e-9 <= high <= 1 + 1e-9
-
-
-def test_wilsons_interval_is_the_published_one() -> None:
-    assert wilson(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
-    assert wilson(0.0, 10) == pytest.approx((0.0, 0.27753), abs=1e-5)
 
 
 def test_pairs_that_stand_and_fall_together_widen_the_interval() -> None:

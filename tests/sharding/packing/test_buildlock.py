@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from loaders.errors import InputError
+from loaders.errors import TRY_AGAIN, InputError
 from sharding.packing.buildlock import LOCK, Holder, acquire, holder_of, release, require_held
 from sharding.sources.store import Store
 from tests.s3 import S3, Misdeed, s3_server
@@ -46,6 +46,7 @@ def test_a_second_one_is_refused_until_the_first_lets_go(store: Store) -> None:
     with pytest.raises(InputError, match=own.name) as refused:
         acquire(store)
     assert "\n" not in str(refused.value)
+    assert refused.value.exit_status == TRY_AGAIN
     release(store, "another's")
     require_held(store, own.token)
     release(store, own.token)

@@ -42,7 +42,6 @@ def media(frames: int, *, fps: float = 8.0, size: int = 16, level: int = 3000) -
         source_seconds=frames / fps,
         width=size,
         height=size,
-        rotated=False,
     )
 
 
