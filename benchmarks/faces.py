@@ -112,7 +112,7 @@ def main(arguments: Arguments) -> Record:
         for name, (corpus, crops) in corpora.items():
             for crop in crops:
                 folder = Path(scratch) / f"{len(found)}"
-                build(corpus, folder, BuildSettings(crop=crop), arguments.workers)
+                build(corpus, folder, BuildSettings(crop=crop), arguments.workers, console=console)
                 label = _REFERENCE if name == "VoxCeleb2" else f"{name}, {_CROPS[crop]}"
                 found[label] = look_at_all(folder, detect, label)
     rows = {label: summarise(seen) for label, seen in found.items()}

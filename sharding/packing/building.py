@@ -112,11 +112,12 @@ def build(
         require_openface(settings.openface_bin)
     place = output_at(output, remote or RemoteOptions())
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
-    console.print(f"{corpus.name}: {len(corpus.utterances)} utterances")
+    _say(console, f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:
-        console.print(f"{corpus.name}: {note}", markup=False)
+        _say(console, f"{corpus.name}: {note}")
     for split in emptied(whole, corpus):
-        console.print(f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks", markup=True)
+        line = f"[bold red]warning[/]: {escape(split)} will be empty: every utterance of it leaks"
+        console.print(line, markup=True, soft_wrap=True)
     if on_duplicate == "reject":
         with progress("looking for duplicates", len(corpus.utterances), "utterances", console=console) as bar:
             corpus = reject_duplicates(corpus, 4 * workers, bar.advance)
@@ -144,6 +145,11 @@ def output_at(path: Path, remote: RemoteOptions) -> Output:
     """
     url = url_of(path)
     return FolderOutput(path) if url is None else RemoteOutput(url, remote)
+
+
+def _say(console: Console, line: str) -> None:
+    """Print a line; a path in it stays in one piece, whatever it holds."""
+    console.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -185,7 +191,7 @@ class _Builder:
             with held.untouched_unless_begun():
                 former, fresh, first_numbers = self._hold_against_former(held, output.name, extend=extend)
             if former is not None and not (fresh.utterances or fresh.rejected):
-                self.console.print(f"{output.name}: holds all of these utterances already")
+                _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return former.manifest, None
             with held.keeping_lengths():
@@ -221,7 +227,7 @@ class _Builder:
                 return None
             require_same(former, self.corpus, self.settings, output.name)
         done = "was built already but for clearing up" if output.clear_up() else "is built already, nothing to do"
-        self.console.print(f"{output.name}: {done}")
+        _say(self.console, f"{output.name}: {done}")
         return former.manifest
 
     def _hold_against_former(
@@ -255,7 +261,7 @@ class _Builder:
             SourceError: a source of any of them, built or missing, is not what it was when they were planned.
         """
         if len(missing) < len(jobs):
-            self.console.print(f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
+            _say(self.console, f"{len(jobs) - len(missing)} of {len(jobs)} shards are there already")
         try:
             speed = self._build_shards(missing)
         except BaseException:
