@@ -2,7 +2,7 @@
 
 In every round, in turn and with the same numbers of processes:
 
-- the build: from utterances to dataset.json, with the middle square and with ``--crop face``;
+- the build: from utterances to a dataset, with the middle square and with ``--crop face``;
 - decode + encode alone: the same files decoded to the same frames, to the last level, and those made into the same
   JPEGs; no sound, no checksums, no files;
 - FFmpeg's own decode of the same files, sound included, all thrown away: ``ffmpeg -threads 1 -benchmark -i FILE -f null
@@ -53,14 +53,10 @@ from loaders.dataset.tables import read_table
 from loaders.errors import InputError, reported
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.crops.views import face_detector
-from sharding.engines.local import LocalEngine, run
+from sharding.engines.local import run
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.reader import centre_square, crop_resize, exact_rgb, on_clock
-from sharding.packing.finish import finish_dataset
-from sharding.packing.plan import plan_shards
-from sharding.packing.shard import build_shard
-from sharding.packing.survey import survey
-from sharding.packing.writer import WORK_FOLDER
+from sharding.packing.building import build
 from sharding.settings import BuildSettings, Crop
 from sharding.stages import STAGES
 from sharding.utterance import Corpus
@@ -331,19 +327,10 @@ def _sides(
 
 
 def _build(corpus: Corpus, settings: BuildSettings, workers: int, output: Path) -> tuple[int, Mapping[str, float]]:
-    """What `sharding.build.build` does, without its bar and table: the clips, and seconds by stage."""
-    (output / WORK_FOLDER).mkdir(parents=True)
-    found = survey(corpus, output, LocalEngine(workers=workers))
-    jobs = plan_shards(found.utterances, found.seconds, settings, output)
-    clips, stages = 0, dict.fromkeys(STAGES, 0.0)
-    for result in run(build_shard, jobs, workers=workers):
-        clips += result.clips
-        for stage, seconds in result.seconds.items():
-            stages[stage] += seconds
-    finish_dataset(
-        output, corpus.name, jobs, settings, corpus.rejected, apart=corpus.apart, video_names=corpus.video_names
-    )
-    return clips, {stage: seconds for stage, seconds in stages.items() if seconds}
+    """Build into an empty folder: the clips, and seconds by stage."""
+    made = build(corpus, output, settings, workers).made
+    assert made is not None, "there was all to do"
+    return made.speed.clips, {str(stage): seconds for stage, seconds in made.speed.seconds.items()}
 
 
 def _decode_and_encode(portions: Sequence[Portion], settings: BuildSettings, colours: Colours) -> dict[str, float]:

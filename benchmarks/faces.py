@@ -30,7 +30,6 @@ from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
 from loaders.progress import progress
 from loaders.storage.atomic import atomic_write
-from sharding.build import build
 from sharding.corpora.suffixes import VIDEO_SUFFIXES
 from sharding.corpora.tree import read_tree
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
@@ -38,6 +37,7 @@ from sharding.crops.faces import Detections, face_share
 from sharding.crops.views import face_detector
 from sharding.engines.local import default_workers
 from sharding.media.filmstrip import decode_filmstrip
+from sharding.packing.building import build
 from sharding.settings import BuildSettings, Crop
 from sharding.utterance import Corpus, Utterance
 
@@ -112,7 +112,7 @@ def main(arguments: Arguments) -> Record:
         for name, (corpus, crops) in corpora.items():
             for crop in crops:
                 folder = Path(scratch) / f"{len(found)}"
-                build(corpus, folder, BuildSettings(crop=crop), arguments.workers)
+                build(corpus, folder, BuildSettings(crop=crop), arguments.workers, console=console)
                 label = _REFERENCE if name == "VoxCeleb2" else f"{name}, {_CROPS[crop]}"
                 found[label] = look_at_all(folder, detect, label)
     rows = {label: summarise(seen) for label, seen in found.items()}

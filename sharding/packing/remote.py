@@ -31,22 +31,20 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest, staged
 from loaders.errors import InputError
 from sharding.packing.buildlock import LOCK, acquire, release, require_held
-from sharding.packing.description import copy_description, named_as
+from sharding.packing.description import copied_description, copy_description, named_as
 from sharding.packing.former import Former, read_former
-from sharding.packing.upload import Upload, receipt_name
-from sharding.packing.writer import LENGTHS, WORK_FOLDER, read_receipt
+from sharding.packing.plan import ShardJob
+from sharding.packing.shard import is_vouched_for
+from sharding.packing.upload import Upload
+from sharding.packing.writer import LENGTHS, WORK_FOLDER, receipt_name
 from sharding.sources.store import Store
-
-if TYPE_CHECKING:
-    from sharding.packing.plan import ShardJob
 
 _Place = tuple[str, str]  # of a shard: its split, and its file's name less the suffix
 
@@ -58,12 +56,95 @@ _STAGED = re.compile(re.escape(staged("SHA256")).replace("SHA256", "[0-9a-f]{64}
 _STEM = re.compile(r"\d{6,}")  # of a shard
 
 
+def default_scratch() -> Path:
+    """Below the system's folder for temporary files (TMPDIR)."""
+    return Path(tempfile.gettempdir(), "filmstrip")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteOptions:
+    """Where ``--output`` is a URL."""
+
+    scratch: Path = field(default_factory=default_scratch)
+    """Local folder that holds a shard a worker until it is uploaded and read back."""
+    break_lock: str | None = None
+    """Name of a build that holds the URL, as the refusal tells it, and is known to be dead."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteOutput:
+    """A dataset's URL; see `sharding.packing.output.Output`."""
+
+    url: str
+    options: RemoteOptions = field(default_factory=RemoteOptions)
+
+    @property
+    def name(self) -> str:
+        """The URL."""
+        return self.url
+
+    @contextmanager
+    def finished(self) -> Iterator[Former | None]:
+        """The finished dataset that is there, if any; one that an extension is at is for whoever holds the URL."""
+        store = replace(Store(url=self.url), attempts=3)  # a wrong address should not take a minute to be told
+        found = store.sizes()
+        if MANIFEST not in found or _is_being_extended(found):
+            yield None
+            return
+        with copied_description(store) as copy:
+            yield read_former(copy, found)
+
+    def clear_up(self) -> bool:
+        """Remove the receipts beside a finished dataset, whose build was killed when all but that was done."""
+        store = replace(Store(url=self.url), attempts=3)
+        if not any(_is_work(name) or name == LOCK for name in store.sizes()):
+            return False
+        own, _ = acquire(store, self.options.break_lock)
+        try:
+            store.remove(name for name in store.sizes() if _is_work(name))
+        finally:
+            release(store, own.token)
+        return True
+
+    @contextmanager
+    def held(self, *, extend: bool) -> Iterator["HeldUrl"]:
+        """Hold the URL; what is put into the scratch folder goes again.
+
+        Raises:
+            InputError: something else than a dataset is there, another build is at work, the store cannot be reached,
+                or the scratch folder cannot be written.
+        """
+        store, scratch = Store(url=self.url), self.options.scratch
+        _require_free(replace(store, attempts=3).sizes(), self.url)
+        own, dead = acquire(store, self.options.break_lock)
+        try:
+            if dead is not None:
+                shutil.rmtree(scratch / dead.token, ignore_errors=True)
+            _require_free(store.sizes(), self.url)  # the one who had the lock before may have finished
+            upload = Upload(store=store, scratch=scratch / own.token, token=own.token)
+            held = HeldUrl(upload=upload, folder=scratch / own.token / "dataset", disk=scratch)
+            try:
+                (held.folder / WORK_FOLDER).mkdir(parents=True)
+            except OSError as error:
+                raise InputError(f"--scratch {scratch}: {error.strerror}: give a folder that can be written") from error
+            yield held
+        except BaseException:
+            with suppress(InputError):  # a store that is gone has been told of already, and by what it failed at
+                release(replace(store, attempts=2), own.token)
+            raise
+        else:
+            release(store, own.token)
+        finally:
+            shutil.rmtree(scratch / own.token, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldUrl:
     """The store of a build that holds its lock, and the local folder that stands in for it."""
 
     upload: Upload
     folder: Path  #: for receipts, catalogs and dataset.json
+    disk: Path  #: the scratch folder
 
     def former(self) -> Former | None:
         """The dataset that is there already, if any; what is left to do of the extension that made it is done.
@@ -99,7 +180,11 @@ class RemoteOutput:
             require_held(store, self.upload.token)
             store.put(folder / MANIFEST, MANIFEST, in_place=is_there)
 
-    def missing(self, jobs: Sequence["ShardJob"], former: Former | None = None) -> list["ShardJob"]:
+    def untouched_unless_begun(self) -> AbstractContextManager[None]:
+        """Holding it has left nothing there but the lock."""
+        return nullcontext()
+
+    def missing(self, jobs: Sequence[ShardJob], former: Former | None) -> list[ShardJob]:
         """The jobs that are still to be done, with where to upload to; receipts of the others are fetched.
 
         What the plan does not hold (any more) is removed; of what lies beside the dataset ``former``, which is
@@ -140,8 +225,9 @@ class RemoteOutput:
         return claimed
 
     @contextmanager
-    def kept(self, name: str) -> Iterator[None]:
-        """Have a file of the work folder here as the store has it, and there as it is in the end."""
+    def keeping_lengths(self) -> Iterator[None]:
+        """Have the lengths of sources here as the store has them, and there as they are in the end."""
+        name = f"{WORK_FOLDER}/{LENGTHS}"
         self.upload.store.fetch(name, self.folder / name)
         before = self._size(name)
         yield
@@ -152,11 +238,14 @@ class RemoteOutput:
         file = self.folder / name
         return file.stat().st_size if file.exists() else 0
 
-    def fetch_receipts(self, jobs: Sequence["ShardJob"]) -> None:
-        """The receipts of all jobs, as if the shards had been built here."""
+    def remove_half_written(self, jobs: Sequence[ShardJob]) -> None:
+        """Workers build in folders that go whole, see `sharding.packing.upload`."""
+
+    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], former: Former | None) -> Path:
+        """The folder, with the receipts of all jobs, as if the shards had been built here."""
         store = self.upload.store
 
-        def fetch(job: "ShardJob") -> None:
+        def fetch(job: ShardJob) -> None:
             name = receipt_name(job.split, job.stem)
             (self.folder / job.split).mkdir(parents=True, exist_ok=True)
             if not (self.folder / name).exists() and not store.fetch(name, self.folder / name):
@@ -164,8 +253,9 @@ class RemoteOutput:
 
         with ThreadPoolExecutor(_RECEIPTS_AT_ONCE) as pool:
             list(pool.map(fetch, jobs))
+        return self.folder
 
-    def publish(self, manifest: Manifest, former: Former | None = None) -> None:
+    def publish(self, manifest: Manifest, former: Former | None) -> None:
         """Upload what makes a dataset of the shards, dataset.json last, and remove the receipts.
 
         Args:
@@ -191,7 +281,7 @@ class RemoteOutput:
                 store.put(self.folder / name, name)
         else:
             self._exchange(manifest, former, found)
-        self.remove_work()
+        self.clear_up()
 
     def _exchange(self, manifest: Manifest, former: Former, found: Mapping[str, int]) -> None:
         """Put the extended dataset in the former one's place, as the head of this file tells."""
@@ -207,86 +297,27 @@ class RemoteOutput:
         for name in changed:
             store.put(self.folder / name, name, in_place=name in found)
 
-    def remove_work(self) -> None:
+    def clear_up(self) -> None:
         """Remove the receipts; the lock stays until it is let go."""
         self.upload.store.remove(name for name in self.upload.store.sizes() if _is_work(name))
 
-    def _is_built(self, job: "ShardJob", found: dict[str, int]) -> bool:
+    def undo(self) -> None:
+        """Where nothing came of it there are but receipts."""
+        self.clear_up()
+
+    def _is_built(self, job: ShardJob, found: Mapping[str, int]) -> bool:
         name = receipt_name(job.split, job.stem)
-        file = self.folder / name
-        if name not in found or not self.upload.store.fetch(name, file):
+        if name not in found or not self.upload.store.fetch(name, self.folder / name):
             return False
-        facts = read_receipt(file)
-        shard = f"{job.split}/{job.stem}"
-        is_whole = found.get(f"{shard}.tar", 0) == facts["bytes"] and (f"{shard}.idx" in found) == (facts["bytes"] > 0)
-        if facts["digest"] == job.digest and is_whole:
+        if is_vouched_for(job, self.folder / name, found):
             return True
-        file.unlink()
+        (self.folder / name).unlink()
         return False
 
 
-@contextmanager
-def remote_output(url: str, scratch: Path, break_lock: str | None = None) -> Iterator[RemoteOutput]:
-    """Hold a URL for this build alone.
-
-    Args:
-        url: of the dataset's folder.
-        scratch: local folder to build shards in; what is put there goes again.
-        break_lock: name of a build that holds the URL and is known to be dead.
-
-    Raises:
-        InputError: something else than a dataset is there, another build is at work, the store cannot be reached, or
-            ``scratch`` cannot be written.
-    """
-    store = Store(url=url)
-    _require_free(replace(store, attempts=3).sizes(), url)  # a wrong address should not take a minute to be told
-    own, dead = acquire(store, break_lock)
-    try:
-        if dead is not None:
-            shutil.rmtree(scratch / dead.token, ignore_errors=True)
-        _require_free(store.sizes(), url)  # the one who had the lock before may have finished
-        output = RemoteOutput(
-            upload=Upload(store=store, scratch=scratch / own.token, token=own.token),
-            folder=scratch / own.token / "dataset",
-        )
-        try:
-            (output.folder / WORK_FOLDER).mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"--scratch {scratch}: {error.strerror}: give a folder that can be written") from error
-        yield output
-    except BaseException:
-        with suppress(InputError):  # a store that is gone has been told of already, and by what it failed at
-            release(replace(store, attempts=2), own.token)
-        raise
-    else:
-        release(store, own.token)
-    finally:
-        shutil.rmtree(scratch / own.token, ignore_errors=True)
-
-
-def clear_up(store: Store, found: Iterable[str], break_lock: str | None = None) -> None:
-    """Remove the receipts beside a finished dataset, whose build was killed when all but that was done.
-
-    Raises:
-        InputError: another build is at work there.
-    """
-    if not any(_is_work(name) or name == LOCK for name in found):
-        return
-    own, _ = acquire(store, break_lock)
-    try:
-        store.remove(name for name in store.sizes() if _is_work(name))
-    finally:
-        release(store, own.token)
-
-
-def is_being_extended(found: Iterable[str]) -> bool:
+def _is_being_extended(found: Iterable[str]) -> bool:
     """Whether an extension has left work beside a dataset: tables in it may be the dataset's, see above."""
     return any(name in (_CLAIMED, _NEXT) or _STAGED.fullmatch(name) for name in found)
-
-
-def default_scratch() -> Path:
-    """Below the system's folder for temporary files (TMPDIR)."""
-    return Path(tempfile.gettempdir(), "filmstrip")
 
 
 def _require_free(found: dict[str, int], url: str) -> None:

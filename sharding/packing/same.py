@@ -9,14 +9,10 @@ from typing import Any
 
 from loaders.dataset.columns import STATED
 from loaders.dataset.identity import UtteranceName
-from loaders.dataset.manifest import MANIFEST, read_manifest
 from loaders.errors import InputError
-from sharding.packing.description import copied_description
 from sharding.packing.extend import require_same_build
 from sharding.packing.former import Former, same_statement
-from sharding.packing.tar import index_path
 from sharding.settings import BuildSettings
-from sharding.sources.store import Store
 from sharding.utterance import Corpus, Utterance
 
 _AGAIN = "build into another --output, or remove it first"
@@ -46,29 +42,6 @@ def require_same(former: Former, corpus: Corpus, settings: BuildSettings, datase
     for place, row in clips.items():
         if place in given:
             _require_same_statements(given[place], row, dataset)
-
-
-def require_same_remotely(store: Store, found: Mapping[str, int], corpus: Corpus, settings: BuildSettings) -> Former:
-    """The finished dataset of a store, where it is of this corpus and these settings; see `require_same`.
-
-    Args:
-        store: the dataset's.
-        found: name and size of all its objects.
-        corpus: what would be built; leaks are settled.
-        settings: of the build.
-
-    Raises:
-        InputError: it is not, the message names the first difference; or an object is not as dataset.json says.
-    """
-    with copied_description(store) as copy:
-        former = Former(folder=copy, manifest=read_manifest(copy))
-        for split, entry in former.manifest.splits.items():
-            for shard in entry.shards:
-                name = f"{split}/{shard.name}"
-                if found.get(name) != shard.bytes or index_path(name) not in found:
-                    raise InputError(f"{store.url}/{name}: is not as {MANIFEST} says: run sharding/verify.py")
-        require_same(former, corpus, settings, store.url)
-    return former
 
 
 def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], dataset: str) -> None:

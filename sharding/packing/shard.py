@@ -14,7 +14,7 @@ from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.storage.atomic import atomic_write
 from sharding.packing.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.packing.plan import ShardJob
-from sharding.packing.writer import WORK_FOLDER, Moments, ShardWriter, read_receipt, write_receipt
+from sharding.packing.writer import Moments, ShardWriter, read_receipt, receipt_name, write_receipt
 from sharding.settings import BuildSettings
 from sharding.sources.copies import files_of, is_open_to_us, local_media
 from sharding.sources.fingerprint import fingerprint
@@ -37,18 +37,30 @@ class ShardResult:
 
 def receipt_path(output: Path, split: str, stem: str) -> Path:
     """Where a shard's receipt lies while the dataset is being built."""
-    return output / WORK_FOLDER / f"{split}-{stem}.parquet"
+    return output / receipt_name(split, stem)
 
 
 def is_built(job: ShardJob) -> bool:
-    """Whether the shard is there, whole, from the same utterances and settings."""
-    receipt = receipt_path(job.output, job.split, job.stem)
+    """Whether the shard is in its folder, whole, from the same utterances and settings."""
+    names = (f"{job.split}/{job.stem}.{suffix}" for suffix in ("tar", "idx"))
+    sizes = {name: (job.output / name).stat().st_size for name in names if (job.output / name).is_file()}
+    return is_vouched_for(job, receipt_path(job.output, job.split, job.stem), sizes)
+
+
+def is_vouched_for(job: ShardJob, receipt: Path, sizes: Mapping[str, int]) -> bool:
+    """Whether a receipt is of this very job, and the files that it tells of are there.
+
+    Args:
+        job: the shard's.
+        receipt: a file, or none where there is no receipt.
+        sizes: bytes of the files that are there, by name from the dataset's folder, as "train/000000.tar".
+    """
     if not receipt.is_file():
         return False
     facts = read_receipt(receipt)
-    shard = job.output / job.split / f"{job.stem}.tar"
-    size = shard.stat().st_size if shard.is_file() else 0
-    return bool(facts["digest"] == job.digest and facts["bytes"] == size)
+    shard = f"{job.split}/{job.stem}"
+    is_whole = sizes.get(f"{shard}.tar", 0) == facts["bytes"] and (f"{shard}.idx" in sizes) == (facts["bytes"] > 0)
+    return bool(facts["digest"] == job.digest and is_whole)
 
 
 def build_shard(job: ShardJob) -> ShardResult:

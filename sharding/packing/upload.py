@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sharding.packing.buildlock import require_held
-from sharding.packing.writer import WORK_FOLDER
+from sharding.packing.writer import WORK_FOLDER, receipt_name
 from sharding.sources.store import Store
 
 
@@ -47,8 +47,3 @@ class Upload:
         for name in there:
             self.store.put(folder / name, name)
         return time.perf_counter() - began
-
-
-def receipt_name(split: str, stem: str) -> str:
-    """Of a shard's receipt, in a store."""
-    return f"{WORK_FOLDER}/{split}-{stem}.parquet"

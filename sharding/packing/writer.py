@@ -120,6 +120,11 @@ class Moments:
         return np.sqrt(self.squares / max(self.count, 1))
 
 
+def receipt_name(split: str, stem: str) -> str:
+    """Where a shard's receipt lies while its dataset is being built, from the dataset's folder."""
+    return f"{WORK_FOLDER}/{split}-{stem}.parquet"
+
+
 def write_receipt(path: Path, rows: pa.Table, facts: Mapping[str, Any]) -> None:
     """A shard's receipt: its rows of the catalog, and what else is known of it, as JSON in the file's metadata."""
     table = rows.replace_schema_metadata({"filmstrip": json.dumps(facts)})

@@ -24,9 +24,9 @@ from benchmarks.build import (
 )
 from benchmarks.record import read_record
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.media.filmstrip import encode_filmstrip
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.stages import STAGES
 from sharding.utterance import Corpus

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.verify import verify
 from tests.datasets import Contents, make_dataset

@@ -22,12 +22,13 @@ from loaders.dataset.catalog import open_catalog, utterances
 from loaders.dataset.manifest import CATALOG, REJECTED, Manifest
 from loaders.errors import TRY_AGAIN, InputError
 from loaders.loader import ClipLoader
-from sharding.build import build
+from sharding.build import console, tell
 from sharding.corpora.leaks import OnLeak
 from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
 from sharding.media.reader import read_media
+from sharding.packing.building import build
 from sharding.packing.workfolder import sole_builder
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
@@ -52,7 +53,9 @@ def vox(source: Path, **options: object) -> Corpus:
 def built(
     corpus: Corpus, output: Path, settings: BuildSettings = SMALL, workers: int = 1, on_leak: OnLeak = "refuse"
 ) -> Manifest:
-    manifest = build(corpus, output, settings, workers, on_leak)
+    done = build(corpus, output, settings, workers, on_leak, console=console)
+    tell(done)
+    manifest = done.manifest
     # Whatever a test is about: every utterance is in the catalog or among the rejected, and never in both.
     found = {key.rpartition("+")[0] for split in manifest.splits for key in column(output, "key", split)}
     rejected = rejections(output)
@@ -177,7 +180,11 @@ def test_a_build_goes_on_where_it_was_broken_off(tmp_path: Path, monkeypatch: py
         write_film(tmp_path / f"mp4/s/v{number}/1.mp4", 2, fps=5)
     corpus, settings = vox(tmp_path / "mp4"), BuildSettings(size=16, fps=2)
     built(corpus, tmp_path / "whole", settings)
-    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus, tmp_path / "broken", settings, 1)
     monkeypatch.undo()
@@ -214,22 +221,23 @@ def test_copies_are_told_or_rejected_and_the_rest_keeps_its_bytes(
     plain = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
     split = {u.speaker: u.split for u in plain.utterances}
     test, train = (sorted(name for name in split if split[name] == side) for side in ("test", "train"))
-    build(plain, tmp_path / "plain", SMALL, 1)
+    tell(build(plain, tmp_path / "plain", SMALL, 1))
     assert "the same sources" not in capsys.readouterr().out
     # A copy of test's in train, and one of train's in train.
     for number, (of, to) in enumerate(((test[0], train[0]), (train[0], train[1]))):
         shutil.copy(source / f"{of}/v{of[1:]}/1.mp4", source / f"{to}/v{to[1:]}/copy{number}.mp4")
     corpus = read_voxceleb(VoxcelebSources(source=source, test_fraction=0.5))
-    build(corpus, tmp_path / "warned", SMALL, 1)
+    tell(build(corpus, tmp_path / "warned", SMALL, 1))
     told = " ".join(capsys.readouterr().out.split())
     assert f"WARNING: 1 utterances have the same sources as one in another split, such as train: {train[0]}" in told
     assert "1 utterances have the same sources as another of their split" in told
-    build(corpus, tmp_path / "allowed", SMALL, 1, on_duplicate="allow")
+    tell(build(corpus, tmp_path / "allowed", SMALL, 1, on_duplicate="allow"))
     assert "the same sources" not in capsys.readouterr().out
     assert digests(tmp_path / "warned") == digests(tmp_path / "allowed")
-    manifest = build(corpus, tmp_path / "rejected", SMALL, 1, on_duplicate="reject")
+    done = build(corpus, tmp_path / "rejected", SMALL, 1, on_duplicate="reject")
+    tell(done)
     assert "the same sources" not in capsys.readouterr().out
-    assert dict(manifest.rejected) == {"duplicate": 2}
+    assert dict(done.manifest.rejected) == {"duplicate": 2}
     assert {row["utterance"] for row in rejections(tmp_path / "rejected")} == {"copy0", "copy1"}
     for side in ("test", "train"):
         kept = digests(tmp_path / "rejected" / side)
@@ -724,7 +732,7 @@ def test_what_is_built_is_not_built_again_and_what_differs_is_named(tmp_path: Pa
     built(corpus, output)
     assert reasons(output) == {"utterance_1": "too_short"}
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in output.rglob("*")}
-    assert build(corpus, output, SMALL, 2) == build(corpus, output, SMALL, 1)
+    assert build(corpus, output, SMALL, 2).manifest == build(corpus, output, SMALL, 1).manifest
     first, *others = corpus.utterances
     (moved,) = (utterance for utterance in corpus.utterances if utterance.video == "b")
     rest = [utterance for utterance in corpus.utterances if utterance is not moved]

@@ -18,13 +18,13 @@ import pytest
 
 from loaders.dataset.manifest import REJECTED
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.corpora.boxes import read_boxes
 from sharding.corpora.tree import read_tree
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.gaze.statistics import read_table
 from sharding.media.probe import probe_seconds
 from sharding.media.reader import Media, read_media
+from sharding.packing.building import build
 from sharding.packing.clips import RejectedError
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import ShardResult, build_shard
@@ -85,6 +85,10 @@ def fresh(source: Path, output: Path) -> dict[str, str]:
     return digests(output)
 
 
+def killed(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def before_shard(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[ShardJob], object]) -> None:
     """Do something before a build begins with its shard of this number; built is what comes in the plan's order."""
 
@@ -93,7 +97,7 @@ def before_shard(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[Sh
             act(job)
         return build_shard(job)
 
-    monkeypatch.setattr("sharding.build.build_shard", and_build)
+    monkeypatch.setattr("sharding.packing.building.build_shard", and_build)
 
 
 def overwrite(path: Path, other: Path) -> None:
@@ -119,10 +123,7 @@ def test_a_resumed_build_takes_its_sources_as_they_are_now(
     """A film that became another, a table too, and a broken film that is whole now; other shards are kept."""
     output, corpus = tmp_path / "dataset", corpus_of(source)
 
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("sharding.build.finish_dataset", killed)
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     jobs: list[ShardJob] = []
     before_shard(monkeypatch, 0, jobs.append)
     with pytest.raises(KeyboardInterrupt):
@@ -146,7 +147,7 @@ def test_a_broken_film_that_is_whole_now_is_taken(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "dataset"
-    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(source), output, SETTINGS, 1)
     monkeypatch.undo()
@@ -162,7 +163,7 @@ def test_a_shard_that_has_no_clip_any_more_leaves_no_index(
     output = tmp_path / "dataset"
     jobs: list[ShardJob] = []
     before_shard(monkeypatch, 0, jobs.append)
-    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(source), output, SETTINGS, 1)
     monkeypatch.undo()
@@ -183,11 +184,8 @@ def test_a_receipt_vouches_for_its_own_shard_alone(
     output = tmp_path / "dataset"
     jobs: list[ShardJob] = []
 
-    def killed(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
     before_shard(monkeypatch, 0, jobs.append)
-    monkeypatch.setattr("sharding.build.finish_dataset", killed)
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(source), output, SETTINGS, 1)
     path = next(u.video_path for u in jobs[0].utterances if u.video != "v0")
@@ -212,7 +210,7 @@ def test_a_build_into_a_store_is_resumed_with_the_sources_as_they_are_now(
     store = Store(url="s3://bucket/resumed")
     jobs: list[ShardJob] = []
     before_shard(monkeypatch, 0, jobs.append)
-    monkeypatch.setattr("sharding.build.finish_dataset", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(source), Path(store.url), SETTINGS, 1)
     monkeypatch.undo()
@@ -272,7 +270,7 @@ def test_a_source_that_changes_before_its_shard_is_built_or_after_stops_the_buil
             change(job)
         return build_shard(job)
 
-    monkeypatch.setattr("sharding.build.build_shard", and_build)
+    monkeypatch.setattr("sharding.packing.building.build_shard", and_build)
     with pytest.raises(SourceError, match=f"^{source}/.*run the build again, it goes on from here$"):
         build(corpus_of(source), output, SETTINGS, 1)
     monkeypatch.undo()
@@ -378,7 +376,7 @@ def test_sources_change_at_random_moments(
         checked.append(time.monotonic())
         require_all_unchanged(*arguments)
 
-    monkeypatch.setattr("sharding.build.require_all_unchanged", and_note)
+    monkeypatch.setattr("sharding.packing.building.require_all_unchanged", and_note)
     draw, outcomes = random.Random(5), {"stopped": 0, "ended": 0, "changed after it was looked at last": 0}
     began = time.monotonic()
     fresh(films, tmp_path / "fresh")

@@ -31,9 +31,9 @@ from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
 from loaders.sampling.examples import Sampler
 from sharding import gallery
-from sharding.build import build
 from sharding.gallery import GallerySettings, Written, choose_clips, write_gallery
 from sharding.gaze.statistics import GAZE_NAMES
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus, Utterance

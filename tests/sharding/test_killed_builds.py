@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
@@ -178,7 +178,7 @@ def test_killed_while_it_cleared_up_it_is_finished(
         raise KeyboardInterrupt
 
     output, corpus = tmp_path / "dataset", corpus_of(source)
-    monkeypatch.setattr("sharding.build.remove_work_folder", killed)
+    monkeypatch.setattr("sharding.packing.folder_output.remove_work_folder", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus, output, SETTINGS, 1)
     monkeypatch.undo()

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models.training.wholefile import write_atomically, write_tensors
+from loaders.storage.atomic import write_atomically
+from models.training.wholefile import write_tensors
 
 ROOT = Path(__file__).parents[3]
 #: Writes beyond a limit of the size of files fail as on a disk without room, with another number.
@@ -19,7 +20,8 @@ WITHOUT_ROOM = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from models.training.wholefile import write_tensors, write_atomically
+from loaders.storage.atomic import write_atomically
+from models.training.wholefile import write_tensors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 for write, content in ((write_atomically, bytes(20_000)), (write_tensors, {"a": torch.zeros(20_000)})):

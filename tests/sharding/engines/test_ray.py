@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from loaders.errors import InputError
-from sharding.build import Running, build
+from sharding.build import Running
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engines.local import LocalEngine, WorkerDiedError
 from sharding.engines.ray import RayEngine, require_ray
 from sharding.engines.stopping import raise_stopped
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from tests.films import shades, write_film
 
@@ -119,7 +120,7 @@ def test_the_same_bytes_as_without_ray(cluster: str, tmp_path: Path) -> None:
         write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", 0.5, fps=10, picture=shades(16, 16))
     corpus = read_voxceleb(VoxcelebSources(source=tmp_path / "mp4", test_fraction=0.0))
     settings = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
-    manifest = build(corpus, tmp_path / "local", settings, 1)
+    manifest = build(corpus, tmp_path / "local", settings, 1).manifest
     assert len(manifest.splits["train"].shards) == 2
     build(corpus, tmp_path / "ray", settings, 1, engine=RayEngine())
     assert digests(tmp_path / "ray") == digests(tmp_path / "local")

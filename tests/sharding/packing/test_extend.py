@@ -21,10 +21,10 @@ import pytest
 from loaders.dataset.manifest import CATALOG, REJECTED, read_manifest
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
-from sharding.build import build
 from sharding.checks.repair import QUARANTINE, repair
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.packing import exchange as exchanging
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
@@ -236,7 +236,7 @@ def test_whose_names_videos_have_stays_where_it_counts(tmp_path: Path) -> None:
     alike(sources, 3)
     both = {names: read(sources, test_fraction=0.0, video_names=names) for names in ("speaker", "corpus")}
     for folder, names, count in ((dataset, "speaker", 9), (other, "corpus", 3)):
-        manifest = build(both[names], folder, SETTINGS, 1, extend=True)
+        manifest = build(both[names], folder, SETTINGS, 1, extend=True).manifest
         assert (manifest.video_names, manifest.splits["train"].videos) == (names, count)
         assert verify(folder).is_whole
     refused("'v0', and it was built with --video-names speaker, not corpus: give the same", both["corpus"], dataset)
@@ -287,7 +287,8 @@ def test_leaks_against_the_clips_that_are_there_are_refused(grown: dict[str, Pat
     theirs = next(u for u in corpus.utterances if u.split == "test" and int(u.video[1:]) < FIRST)
     changed |= {"split": "train", kind: getattr(theirs, kind)}
     utterances[number] = replace(new, utterance="leaks", **changed)
-    manifest = build(replace(corpus, utterances=tuple(utterances)), former, SETTINGS, 1, "reject", extend=True)
+    leaking = replace(corpus, utterances=tuple(utterances))
+    manifest = build(leaking, former, SETTINGS, 1, "reject", extend=True).manifest
     assert manifest.rejected["leak"] == 1
     assert verify(former).is_whole
 
@@ -314,7 +315,7 @@ def test_a_file_system_without_hard_links_is_told(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     before = digests(former)
-    monkeypatch.setattr("sharding.packing.extend.os.link", no_links)
+    monkeypatch.setattr("sharding.packing.folder_output.os.link", no_links)
     with pytest.raises(InputError, match="hard links"):
         build(read(grown["sources"]), former, SETTINGS, 1, extend=True)
     monkeypatch.undo()
@@ -355,11 +356,11 @@ def test_broken_off_anywhere_the_dataset_is_the_one_or_the_other(
         if step == "finish":
             patch.setattr("sharding.packing.finish.write_manifest", killed)
         elif step == "exchange":
-            patch.setattr("sharding.packing.extend.exchange", killed)
+            patch.setattr("sharding.packing.folder_output.exchange", killed)
         elif step == "half exchanged":
             patch.setattr(Path, "rename", stopping)
         else:
-            patch.setattr("sharding.packing.extend.shutil.rmtree", killed)
+            patch.setattr("sharding.packing.folder_output.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             build(corpus, former, SETTINGS, 1, extend=True)
     if step == "half exchanged":

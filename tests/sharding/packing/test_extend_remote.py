@@ -20,10 +20,11 @@ from loaders.dataset.catalog import open_catalog
 from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, read_manifest
 from loaders.dataset.remote import open_remote
 from loaders.errors import InputError
-from sharding.build import RemoteOptions, build
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.packing.building import build
 from sharding.packing.buildlock import LOCK
 from sharding.packing.description import copied_description
+from sharding.packing.remote import RemoteOptions
 from sharding.packing.writer import LENGTHS, WORK_FOLDER
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
@@ -104,7 +105,7 @@ def upload(folder: Path, url: str) -> None:
 def extend(grown: Grown, url: str, scratch: Path, corpus: Corpus | None = None, **options: Any) -> Manifest:
     place = Path(url)
     options = {"extend": True, **options}
-    return build(corpus or grown.corpus, place, SETTINGS, 1, remote=RemoteOptions(scratch=scratch), **options)
+    return build(corpus or grown.corpus, place, SETTINGS, 1, remote=RemoteOptions(scratch=scratch), **options).manifest
 
 
 def opened(url: str, cache: Path, splits: tuple[str, ...] = ("test", "train")) -> Manifest:
@@ -332,7 +333,7 @@ def test_other_sources_after_one_that_was_killed(grown: Grown, url: str, s3: S3,
     for name in ("NOTES.txt", "train/else.tar"):
         Store(url=url).put(tmp_path / "notes", name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sharding.build.finish_dataset", stop)
+        patch.setattr("sharding.packing.building.finish_dataset", stop)
         with pytest.raises(KeyboardInterrupt):
             extend(grown, url, tmp_path / "scratch")
     assert "test/000001.tar" in Store(url=url).sizes()
@@ -410,7 +411,7 @@ def test_of_two_at_once_one_is_refused(grown: Grown, url: str, s3: S3, tmp_path:
 
 
 def test_one_that_was_changed_meanwhile_is_left_alone(grown: Grown, url: str, s3: S3, tmp_path: Path) -> None:
-    from sharding.build import finish_dataset
+    from sharding.packing.building import finish_dataset
 
     def meddle(*arguments: Any, **options: Any) -> Any:
         done = finish_dataset(*arguments, **options)
@@ -418,6 +419,6 @@ def test_one_that_was_changed_meanwhile_is_left_alone(grown: Grown, url: str, s3
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sharding.build.finish_dataset", meddle)
+        patch.setattr("sharding.packing.building.finish_dataset", meddle)
         with pytest.raises(InputError, match=f"{url}: was changed while it was extended"):
             extend(grown, url, tmp_path)

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from loaders.errors import InputError
-from sharding.build import RemoteOptions, build
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.packing.building import build
 from sharding.packing.buildlock import LOCK, acquire
+from sharding.packing.remote import RemoteOptions
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus
@@ -90,11 +91,12 @@ def test_what_is_built_already_is_not_built_again(
     films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path
 ) -> None:
     """Also where the build was killed between dataset.json and clearing up."""
-    manifest = build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path))
+    options = RemoteOptions(scratch=tmp_path)
+    manifest = build(corpus_of(films), Path(url), SETTINGS, 1, remote=options).manifest
     (tmp_path / "left").write_bytes(b"a receipt")
     Store(url=url).put(tmp_path / "left", ".build/train-000000.parquet")
     s3.requests.clear()
-    assert build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path)) == manifest
+    assert build(corpus_of(films), Path(url), SETTINGS, 1, remote=options).manifest == manifest
     assert digests(url) == local
     assert {path for method, path in s3.requests if method == "PUT"} == {f"{url.removeprefix('s3:/')}/{LOCK}"}
     with pytest.raises(InputError, match=f"{url}: was built with --quality 90, not 80"):
@@ -120,7 +122,7 @@ def test_what_a_build_has_left_beside_the_finished_dataset_goes(
     films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was killed after dataset.json was there."""
-    monkeypatch.setattr("sharding.packing.remote.RemoteOutput.remove_work", lambda self: None)
+    monkeypatch.setattr("sharding.packing.remote.HeldUrl.clear_up", lambda self: None)
     options = RemoteOptions(scratch=tmp_path / "scratch")
     build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
     monkeypatch.undo()
@@ -174,7 +176,7 @@ def test_what_a_killed_build_left_is_finished_by_another_machine(
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sharding.build.finish_dataset", break_off)
+        patch.setattr("sharding.packing.building.finish_dataset", break_off)
         with pytest.raises(KeyboardInterrupt):
             build(corpus_of(films), Path(url), SETTINGS, 1, remote=RemoteOptions(scratch=tmp_path / "here"))
     store = Store(url=url)
@@ -284,7 +286,7 @@ def test_a_build_that_goes_on_removes_only_what_it_could_have_made(
 
     (tmp_path / "mine").write_bytes(b"mine")
     options = RemoteOptions(scratch=tmp_path / "scratch")
-    monkeypatch.setattr("sharding.build.finish_dataset", killed)
+    monkeypatch.setattr("sharding.packing.building.finish_dataset", killed)
     with pytest.raises(KeyboardInterrupt):
         build(corpus_of(films), Path(url), SETTINGS, 1, remote=options)
     monkeypatch.undo()

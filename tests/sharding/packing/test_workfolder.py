@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.checks.repair import repair
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.engines.local import LocalEngine
 from sharding.packing import exchange as exchanging
+from sharding.packing.building import build
 from sharding.packing.finish import NothingBuiltError
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.shard import build_shard
@@ -412,7 +412,7 @@ def test_an_extension_killed_anywhere_while_it_clears_up_is_gone_on_with(
         return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("sharding.packing.extend.exchange", exchange)
+        patch.setattr("sharding.packing.folder_output.exchange", exchange)
         for name in names:
             patch.setattr(os, name, stopping(name))
         with suppress(KeyboardInterrupt):

@@ -11,11 +11,11 @@ import pytest
 
 from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, read_manifest
 from loaders.errors import InputError
-from sharding.build import build
 from sharding.corpora.omg import OmgSources, read_omg
 from sharding.corpora.tree import read_tree
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.media.probe import probe_seconds
+from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.sources.copies import local_media, read_bytes
 from sharding.sources.store import Store
@@ -176,7 +176,7 @@ def test_what_fails_for_good_ends_the_build_and_is_no_rejection(
     assert "\n" not in str(failed.value)
     assert not (tmp_path / "out/dataset.json").exists()
     s3.misdeeds.clear()
-    assert build(corpus, tmp_path / "out", SETTINGS, 1).splits["train"].clips == 3
+    assert build(corpus, tmp_path / "out", SETTINGS, 1).manifest.splits["train"].clips == 3
 
 
 def test_objects_whose_names_are_no_paths_are_left_out_by_name(url: str, s3: S3, tmp_path: Path) -> None:
