@@ -245,10 +245,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise InputError(f"{path}: {error.strerror}: make it readable") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
-    manifest = from_json(text, str(path))
+    return credible(text, str(path))
+
+
+def credible(text: str, name: str) -> Manifest:
+    """The manifest in dataset.json's text, of clips that can be. Arguments and errors as of `from_json`.
+
+    Raises:
+        InputError: it tells the `impossible`.
+    """
+    manifest = from_json(text, name)
     problem = impossible(manifest)
     if problem is not None:
-        raise InputError(f"{path}: {problem}: build the dataset again")
+        raise InputError(f"{name}: {problem}: build the dataset again")
     return manifest
 
 
@@ -289,15 +298,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / MANIFEST, to_json(manifest).encode())
 
 
-def require_split(manifest: Manifest, split: str, folder: Path) -> Split:
-    """The split of that name.
+def require_split(manifest: Manifest, split: str, dataset: Path | str) -> Split:
+    """The split of that name; ``dataset`` is for the error message.
 
     Raises:
         InputError: the dataset has none, or it holds no clip.
     """
     if split not in manifest.splits:
-        raise InputError(f"{folder}: no split {split!r}: it has {', '.join(sorted(manifest.splits))}")
+        raise InputError(f"{dataset}: no split {split!r}: it has {', '.join(sorted(manifest.splits))}")
     entry = manifest.splits[split]
     if entry.clips == 0:
-        raise InputError(f"{folder}: the split {split!r} holds no clip: build it with more utterances")
+        raise InputError(f"{dataset}: the split {split!r} holds no clip: build it with more utterances")
     return entry
