@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders import storage
+from loaders.dataset import shards as storage
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.errors import InputError
