@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import MANIFEST, Manifest, Split, read_manifest, require_split, to_json
-from loaders.dataset.remote import CACHE, ExchangedError, Origin, copy_catalog, copy_described, origin_of
+from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, Split, read_manifest, require_split, to_json
+from loaders.dataset.remote import CACHE, ExchangedError, Origin, copy_described, copy_table, origin_of
 from loaders.dataset.shards import CachedShards, LocalShards, ShardSource
 from loaders.dataset.tables import ChangedFileError
 from loaders.storage.cache import ShardCache
+from loaders.storage.retry import ATTEMPTS
 from loaders.storage.urls import url_of
 
 
@@ -40,7 +41,8 @@ class Dataset:
         *,
         cache: str | Path = CACHE,
         options: Mapping[str, Any] | None = None,
-        splits: Collection[str] = (),
+        splits: Collection[str] | None = (),
+        attempts: int = ATTEMPTS,
     ) -> Dataset:
         """Read a dataset's description.
 
@@ -48,8 +50,9 @@ class Dataset:
             place: folder of a built dataset, or its URL in an object store, of any scheme that fsspec knows.
             cache: folder on a local disk for the description of one in a store.
             options: of its fsspec file system, such as ``{"endpoint_url": …}``.
-            splits: whose catalogs are fetched from a store with it, as far as it has them; those of other splits are
-                when they are asked for. Together they are of one dataset even where it is extended at this moment.
+            splits: whose catalogs are fetched from a store with it, as far as it has them; None: of all. Other tables
+                are when they are asked for. Together they are of one dataset even where it is extended at this moment.
+            attempts: of every request to its store, see `loaders.storage.retry`.
 
         Raises:
             InputError: no dataset is there, or its store cannot be reached.
@@ -57,7 +60,7 @@ class Dataset:
         url = url_of(place)
         if url is None:
             return cls(str(place), Path(place), read_manifest(Path(place)))
-        origin = origin_of(url, options or {})
+        origin = origin_of(url, options or {}, attempts)
         folder, manifest = copy_described(origin, Path(cache), splits)
         return cls(url, folder, manifest, origin)
 
@@ -77,8 +80,7 @@ class Dataset:
         key = split, tuple(members)
         if key not in self._catalogs:
             self.require_split(split)
-            if self.origin is not None:
-                copy_catalog(self.origin, self.folder, split, self.manifest)
+            self.table(f"{split}/{CATALOG}")
             try:
                 self._catalogs[key] = open_catalog(self.folder, split, members, self.manifest)
             except ChangedFileError as error:
@@ -86,6 +88,18 @@ class Dataset:
                     raise ExchangedError(f"{self.name}: was exchanged after it was opened: open it again") from error
                 raise
         return self._catalogs[key]
+
+    def table(self, name: str) -> Path:
+        """The file of one of the manifest's tables, such as ``train/clips.parquet``; from a store it is fetched first.
+
+        That its SHA-256 is the declared one, who reads it sees to, see `loaders.dataset.tables`.
+
+        Raises:
+            InputError: the store has not got it, or fails.
+        """
+        if self.origin is not None:
+            copy_table(self.origin, self.folder, name, self.manifest)
+        return self.folder / name
 
     def shards(self, catalog: Catalog, cache: ShardCache | None = None) -> ShardSource:
         """Where the bytes of a split's clips come from.

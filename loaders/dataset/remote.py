@@ -18,7 +18,7 @@ from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, credible, stag
 from loaders.dataset.tables import ChangedFileError, opened
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
-from loaders.storage.retry import persist
+from loaders.storage.retry import ATTEMPTS, persist
 from loaders.storage.urls import file_system_of
 
 _log = logging.getLogger(__name__)
@@ -46,29 +46,31 @@ class Origin:
     url: str
     file_system: Any  #: fsspec's
     path: str  #: of the folder, as the file system names it
+    attempts: int = ATTEMPTS  #: of every request, see `loaders.storage.retry`
 
 
-def origin_of(url: str, options: Mapping[str, Any]) -> Origin:
+def origin_of(url: str, options: Mapping[str, Any], attempts: int = ATTEMPTS) -> Origin:
     """Where a URL leads, of any scheme that fsspec knows.
 
     Args:
         url: of a dataset's folder.
         options: of the fsspec file system, such as ``key`` and ``endpoint_url``.
+        attempts: of every request.
 
     Raises:
         InputError: a scheme without its package, or a URL that names nothing.
     """
     file_system, path = file_system_of(url, options)
-    return Origin(url, file_system, path)
+    return Origin(url, file_system, path, attempts)
 
 
-def copy_described(origin: Origin, cache: Path, splits: Collection[str]) -> tuple[Path, Manifest]:
+def copy_described(origin: Origin, cache: Path, splits: Collection[str] | None) -> tuple[Path, Manifest]:
     """Copy dataset.json, and the catalogs of these splits: as far as the dataset has them, all are of one dataset.json.
 
     Args:
         origin: where the dataset is.
         cache: folder for the copy, under ``described``.
-        splits: whose catalogs are wanted.
+        splits: whose catalogs are wanted; None: of all.
 
     Returns:
         The folder with the copy, which holds no shards, and what dataset.json says.
@@ -80,9 +82,9 @@ def copy_described(origin: Origin, cache: Path, splits: Collection[str]) -> tupl
         text, manifest = _fetch_manifest(origin)
         folder = cache / "described" / hashlib.sha256(text).hexdigest()
         try:
-            for split in splits:
-                if split in manifest.splits:
-                    copy_catalog(origin, folder, split, manifest)
+            for split in manifest.splits:
+                if splits is None or split in splits:
+                    copy_table(origin, folder, f"{split}/{CATALOG}", manifest)
         except ExchangedError:
             _log.warning("%s: is another one now: read again", f"{origin.url}/{MANIFEST}")
             continue
@@ -91,16 +93,16 @@ def copy_described(origin: Origin, cache: Path, splits: Collection[str]) -> tupl
     raise InputError(f"{origin.url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there")
 
 
-def copy_catalog(origin: Origin, folder: Path, split: str, manifest: Manifest) -> None:
-    """Have a split's catalog in the folder of `copy_described`; nothing is fetched where it is there, and whole.
+def copy_table(origin: Origin, folder: Path, table: str, manifest: Manifest) -> None:
+    """Have a table in the folder of `copy_described`; nothing is fetched where it is there, and whole.
 
     Raises:
         ExchangedError: the dataset is another one now.
-        InputError: the catalog is missing, or the store fails.
+        InputError: the table is missing or wrong in the store, or the store fails.
     """
-    sha256 = manifest.splits[split].catalog_sha256
-    if not _has(folder / split / CATALOG, sha256):
-        _write(folder / split / CATALOG, _fetch_table(origin, f"{split}/{CATALOG}", sha256, manifest))
+    sha256 = manifest.tables[table]
+    if not _has(folder / table, sha256):
+        _write(folder / table, _fetch_table(origin, table, sha256, manifest))
 
 
 class _OtherBytesError(Exception):
@@ -137,11 +139,13 @@ def _fetch(origin: Origin, name: str) -> bytes:
         except FileNotFoundError as error:
             raise _missing(origin, name) from error
 
-    return persist(attempt, f"{origin.url}/{name}")
+    return persist(attempt, f"{origin.url}/{name}", attempts=origin.attempts)
 
 
 def _fetch_table(origin: Origin, table: str, sha256: str, manifest: Manifest) -> bytes:
     """A table, asked for until it comes with the bytes that dataset.json declares.
+
+    What is wrong twice in the same way is so in the store.
 
     Args:
         origin: of the dataset.
@@ -151,12 +155,14 @@ def _fetch_table(origin: Origin, table: str, sha256: str, manifest: Manifest) ->
 
     Raises:
         ExchangedError: dataset.json is another one now.
-        InputError: there is no such table.
+        InputError: there is no such table, or another.
     """
     file_system, root = origin.file_system, origin.path
+    before: str | None = None  # SHA-256 of what was there the time before
 
     def attempt() -> bytes:
-        absent = None
+        nonlocal before
+        absent, other = None, None
         for place in (table, staged(sha256)):
             try:
                 data = bytes(file_system.cat_file(f"{root}/{place}"))
@@ -166,15 +172,20 @@ def _fetch_table(origin: Origin, table: str, sha256: str, manifest: Manifest) ->
                     raise
                 absent = absent or (error if place == table else None)
                 continue
-            if hashlib.sha256(data).hexdigest() == sha256:
+            found = hashlib.sha256(data).hexdigest()
+            if found == sha256:
                 return data
+            other = other or found
         if bytes(file_system.cat_file(f"{root}/{MANIFEST}")) != to_json(manifest).encode():
             raise ExchangedError(f"{origin.url}/{MANIFEST}: was exchanged after the dataset was opened: open it again")
         if absent is not None:
             raise _missing(origin, table) from absent
+        if other == before:
+            raise InputError(f"{origin.url}/{table}: its SHA-256 is not the one in {MANIFEST}: upload it again")
+        before = other
         raise _OtherBytesError(f"not the one that {MANIFEST} declares")
 
-    return persist(attempt, f"{origin.url}/{table}")
+    return persist(attempt, f"{origin.url}/{table}", attempts=origin.attempts)
 
 
 def _missing(origin: Origin, name: str) -> InputError:

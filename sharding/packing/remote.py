@@ -76,12 +76,13 @@ class RemoteOutput:
             return None
         folder = self.folder.with_name("former")
         folder.mkdir(exist_ok=True)
-        with named_as(store, folder):
+        with named_as(store.url, folder):
             self._restore_manifest(folder)
-            for table in copy_description(store, folder):
+            description = copy_description(store, folder)
+            for table in description.staged:
                 require_held(store, self.upload.token)
                 store.put(folder / table, table, in_place=True)
-            former = read_former(folder, store.sizes())
+            former = read_former(folder, store.sizes(), description.manifest)
         for split in former.manifest.splits:
             (self.folder / split).mkdir(exist_ok=True)
         return former

@@ -7,7 +7,7 @@ large corpus that would take hours. ``--extend`` compares their fingerprints too
 from collections.abc import Mapping
 from typing import Any
 
-from loaders.dataset.manifest import MANIFEST, read_manifest
+from loaders.dataset.manifest import MANIFEST
 from loaders.errors import InputError
 from sharding.packing.description import copied_description
 from sharding.packing.extend import require_same_build
@@ -59,7 +59,7 @@ def require_same_remotely(store: Store, found: Mapping[str, int], corpus: Corpus
         InputError: it is not, the message names the first difference; or an object is not as dataset.json says.
     """
     with copied_description(store) as copy:
-        former = Former(folder=copy, manifest=read_manifest(copy))
+        former = Former(folder=copy.folder, manifest=copy.manifest)
         for split, entry in former.manifest.splits.items():
             for shard in entry.shards:
                 name = f"{split}/{shard.name}"

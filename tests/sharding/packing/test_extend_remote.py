@@ -316,9 +316,9 @@ def test_a_verification_meanwhile_is_of_one_description(
         return data
 
     monkeypatch.setattr(Store, "get", slowly)
-    with copied_description(Store(url=url)) as folder:
-        assert read_manifest(folder) == grown.manifests[1]
-        assert files_of(folder) == {
+    with copied_description(Store(url=url)) as copy:
+        assert copy.manifest == read_manifest(copy.folder) == grown.manifests[1]
+        assert files_of(copy.folder) == {
             name: digest for name, digest in files_of(grown.extended).items() if not name.endswith((".tar", ".idx"))
         }
 
