@@ -234,18 +234,27 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         InputError: there is no such folder, no finished dataset in it, or one of a newer format.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder: give the --output of sharding/build.py")
+    require_dataset(folder)
     path = folder / MANIFEST
     try:
-        if not path.is_file():
-            raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
         text = path.read_bytes().decode()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}: make it readable") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text ({error.reason}): restore it from a copy, or build again") from error
     return credible(text, str(path))
+
+
+def require_dataset(folder: Path) -> None:
+    """Raise InputError where there is no such folder, or no finished dataset in it; dataset.json is not read."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: give the --output of sharding/build.py")
+    try:
+        is_there = (folder / MANIFEST).is_file()
+    except OSError as error:
+        raise InputError(f"{folder / MANIFEST}: {error.strerror}: make it readable") from error
+    if not is_there:
+        raise InputError(f"{folder}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
 
 
 def credible(text: str, name: str) -> Manifest:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
+from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest, require_dataset
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.exchange import ASIDE, exchange, recover
@@ -63,7 +63,7 @@ def extension_folder(dataset: Path) -> Path:
         InputError: there is no finished dataset.
     """
     folder = put_right(dataset)
-    read_manifest(dataset)
+    require_dataset(dataset)
     return folder
 
 
