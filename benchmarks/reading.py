@@ -42,8 +42,8 @@ from benchmarks.record import (
     take_turns,
     write_record,
 )
-from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import read_manifest
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.dataset import Dataset
 from loaders.decode.wav import waveforms_into
 from loaders.errors import InputError, reported
 from loaders.reader import Reader
@@ -111,15 +111,16 @@ KINDS = {"frames alone": (False, False), "with sound, bytes": (True, False), "wi
 
 def measure(settings: Settings, folder: Path) -> Record:
     """Make the copies in ``folder``, which is not there yet, and measure."""
-    manifest = read_manifest(settings.data)
+    dataset = Dataset.open(settings.data)
+    manifest = dataset.manifest
     sound = manifest.member("audio")
     if sound is None or sound.extension != "wav":
         raise InputError(f"{settings.data}: its audio is no wav: build a dataset with --audio-format wav")
     if min(settings.threads, default=0) < 1:
         raise InputError(f"threads is {settings.threads}: use numbers of 1 or more")
-    originals = read_originals(settings.data, settings.split)
+    originals = read_originals(dataset, settings.split)
     repeat_dataset(originals, copies_of(len(originals), settings.clips), manifest, folder)
-    catalog = open_catalog(folder, "train", [name for name in _MEMBERS if manifest.member(name) is not None])
+    catalog = Dataset.open(folder).catalog("train", [name for name in _MEMBERS if manifest.member(name) is not None])
     if len(catalog) < settings.batch_size:
         raise InputError(f"clips is {settings.clips}, fewer than batch_size {settings.batch_size}: give more")
     settle(catalog, scattered=settings.scattered)

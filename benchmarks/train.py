@@ -43,7 +43,7 @@ from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
-from loaders.dataset.manifest import read_manifest
+from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
@@ -122,11 +122,13 @@ def main() -> None:
             plot(record, settings.plot)
 
 
-def parts(settings: Settings, device: torch.device) -> tuple[Correspondence, torch.nn.Module, FrontEnd]:
+def parts(
+    settings: Settings, dataset: Dataset, device: torch.device
+) -> tuple[Correspondence, torch.nn.Module, FrontEnd]:
     """What train.py would train, its network not yet in place."""
     task = Correspondence(CorrespondenceNetworkConfig(preset=settings.preset, model=settings.model))
     set_seed(0)
-    model = task.model([read_manifest(settings.data)])
+    model = task.model([dataset.manifest])
     place_front_end(model.front_end, device, half=settings.mixed_precision != "no")
     return task, model.network, model.front_end.train()
 
@@ -134,10 +136,10 @@ def parts(settings: Settings, device: torch.device) -> tuple[Correspondence, tor
 class Trainee:
     """A network in training, as train.py would set it up."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
         self.accelerator = Accelerator(cpu=settings.device == "cpu", mixed_precision=settings.mixed_precision)
         set_tf32(settings.tf32)
-        self._task, network, self._front_end = parts(settings, self.accelerator.device)
+        self._task, network, self._front_end = parts(settings, dataset, self.accelerator.device)
         self._optimizer: Any = put_in_place(
             network, self.accelerator.device, OptimizerConfig(), compiled=settings.compile
         )
@@ -188,11 +190,12 @@ class Trainee:
 
 def measure(settings: Settings) -> Record:
     """Train both ways, in turn."""
-    trainee = Trainee(settings)
+    dataset = Dataset.open(settings.data)
+    trainee = Trainee(settings, dataset)
     device = trainee.accelerator.device
     loader = partial(
         ClipLoader,
-        settings.data,
+        dataset,
         "train",
         device=device,
         threads=settings.loader_threads,
@@ -206,7 +209,7 @@ def measure(settings: Settings) -> Record:
         held = list(itertools.islice(forever(source), settings.in_memory))
         decoded = source.stats().decoder
     memory = itertools.cycle(held)
-    operations = operations_a_clip(settings, held[0])
+    operations = operations_a_clip(settings, dataset, held[0])
     began = time.perf_counter()
     trainee.run(memory, 3)  # what only the first steps cost
     first_steps = time.perf_counter() - began
@@ -317,10 +320,10 @@ def largest_batch(trainee: Trainee, loader: Callable[..., ClipLoader]) -> int:
     return found
 
 
-def operations_a_clip(settings: Settings, batch: Batch) -> float:
+def operations_a_clip(settings: Settings, dataset: Dataset, batch: Batch) -> float:
     """Operations of a step a clip, forwards and backwards, of a network that is neither compiled nor cast."""
     few = Batch(**{field.name: getattr(batch, field.name)[:_COUNTED] for field in fields(batch)})
-    task, network, front_end = parts(settings, few.video.device)
+    task, network, front_end = parts(settings, dataset, few.video.device)
     front_end.frame_dtype = torch.float32
     for tower in towers(network):
         tower.use_plain_operations()  # the counter does not know other kernels

@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loaders.batch import Batch
+    from loaders.dataset.dataset import Dataset
     from loaders.errors import InputError
     from loaders.loader import ClipLoader
     from loaders.stats import LoaderStats
 
-__all__ = ["Batch", "ClipLoader", "InputError", "LoaderStats"]
+__all__ = ["Batch", "ClipLoader", "Dataset", "InputError", "LoaderStats"]
 
-_HOMES = {"Batch": "batch", "ClipLoader": "loader", "InputError": "errors", "LoaderStats": "stats"}
+_HOMES = {
+    "Batch": "batch",
+    "ClipLoader": "loader",
+    "Dataset": "dataset.dataset",
+    "InputError": "errors",
+    "LoaderStats": "stats",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,10 +19,10 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
-from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest, read_manifest
-from loaders.dataset.remote import CACHE, open_remote
-from loaders.dataset.shards import CachedShards, ShardSource
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest
+from loaders.dataset.remote import CACHE
 from loaders.decode.columns import to_device
 from loaders.decode.decodable import faults
 from loaders.decode.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
@@ -38,7 +38,6 @@ from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
 from loaders.stats import LoaderStats
 from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
-from loaders.storage.urls import url_of
 from loaders.stream import Steps, Stream, StreamCounts
 from loaders.threads.handoff import ClosedError
 
@@ -46,6 +45,9 @@ _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines de
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _EPOCHS = 1 << 32  # more than anyone trains
 _STEPS = 1 << 62  # more than any epoch has
+
+
+Place = str | Path | Dataset  #: a dataset's folder, its URL, or the dataset, opened
 
 
 class ClipLoader(IterableDataset[Batch]):
@@ -62,7 +64,7 @@ class ClipLoader(IterableDataset[Batch]):
 
     def __init__(
         self,
-        dataset: str | Path | Mapping[str | Path, float] | Mapping[str, float] | Mapping[Path, float],
+        dataset: Place | Mapping[Place, float] | Mapping[str, float] | Mapping[Path, float] | Mapping[Dataset, float],
         split: str = "train",
         *,
         batch_size: int = 32,
@@ -91,8 +93,9 @@ class ClipLoader(IterableDataset[Batch]):
     ) -> None:
         """
         Args:
-            dataset: folder of a built dataset, or its URL in an object store (s3://, gs://, https://: any of fsspec's);
-                or several of them, each with its weight: how often an epoch passes over its clips.
+            dataset: folder of a built dataset, its URL in an object store (s3://, gs://, https://: any of fsspec's), or
+                a `Dataset`, which loaders of one process may share; or several of them, each with its weight: how often
+                an epoch passes over its clips.
             split: which part of it.
             batch_size: examples a rank and step.
             frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
@@ -130,7 +133,8 @@ class ClipLoader(IterableDataset[Batch]):
                 the folder take turns where it is enough for each of them and not for all.
             cache_patience: seconds for which a wait for a remote shard, or for room in the cache, may pass without any
                 progress; then it ends with an error that says who is in the way.
-            storage_options: of the fsspec file system of remote datasets, such as ``{"endpoint_url": …}``.
+            storage_options: of the fsspec file system of datasets that are given by a URL, such as
+                ``{"endpoint_url": …}``.
 
         Raises:
             InputError: no such dataset or split, a setting out of range, negatives that the split cannot offer, or a
@@ -141,12 +145,16 @@ class ClipLoader(IterableDataset[Batch]):
         weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
         if not weights:
             raise InputError("no dataset was given: give the folder of one")
-        options = storage_options or {}
-        urls = [url_of(place) for place in weights]
-        remote = [None if url is None else open_remote(url, split, Path(cache), options) for url in urls]
-        folders = [Path(d) if r is None else r.folder for d, r in zip(weights, remote, strict=True)]
-        manifests = [read_manifest(folder) for folder in folders]
-        _require_alike(folders, manifests)
+        if storage_options and all(isinstance(place, Dataset) for place in weights):
+            raise InputError("storage_options are of no dataset that is opened already: give them to Dataset.open")
+        datasets = [
+            place
+            if isinstance(place, Dataset)
+            else Dataset.open(place, cache=cache, options=storage_options, splits=[split])
+            for place in weights
+        ]
+        manifests = [opened.manifest for opened in datasets]
+        _require_alike(datasets)
         self._clip = manifests[0].clip
         if frames is None:
             frames = self._clip.frames
@@ -171,10 +179,7 @@ class ClipLoader(IterableDataset[Batch]):
             raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
-        self._catalogs = tuple(
-            open_catalog(folder, split, _members_of(manifest, audio))
-            for folder, manifest in zip(folders, manifests, strict=True)
-        )
+        self._catalogs = tuple(opened.catalog(split, _members_of(opened.manifest, audio)) for opened in datasets)
         self._training = split == "train" if training is None else training
         self._frames = frames
         global_batch = batch_size * world_size
@@ -197,15 +202,11 @@ class ClipLoader(IterableDataset[Batch]):
         )
         # One for all: a loader that waits for one cache with another's room in its hands might wait for ever.
         self._cache: ShardCache | None = None
-        if any(described is not None for described in remote):
+        if any(opened.origin is not None for opened in datasets):
             self._cache = ShardCache(None, Path(cache) / "shards", cache_bytes, patience=cache_patience)
-        sources: list[ShardSource | None] = []
-        for described, catalog in zip(remote, self._catalogs, strict=True):
-            if described is None or self._cache is None:
-                sources.append(None)
-                continue
-            folder = f"{described.path}/{split}"
-            sources.append(CachedShards(catalog, folder, self._cache, described.file_system))
+        sources = [
+            opened.shards(catalog, self._cache) for opened, catalog in zip(datasets, self._catalogs, strict=True)
+        ]
         on_gpu = device.type == "cuda"
         self._reader = Reader(
             self._catalogs,
@@ -664,12 +665,13 @@ def _members_of(manifest: Manifest, audio: bool) -> list[str]:
     return [name for name in wanted if manifest.member(name) is not None]
 
 
-def _require_alike(folders: Sequence[Path], manifests: Sequence[Manifest]) -> None:
+def _require_alike(datasets: Sequence[Dataset]) -> None:
     """Datasets of one batch must have clips of one shape."""
-    for folder, manifest in zip(folders[1:], manifests[1:], strict=True):
-        if manifest.clip != manifests[0].clip:
+    first = datasets[0].manifest.clip
+    for other in datasets[1:]:
+        if other.manifest.clip != first:
             raise InputError(
-                f"{folder}: its clips are {manifest.clip}, those of {folders[0]} {manifests[0].clip}: build them alike"
+                f"{other}: its clips are {other.manifest.clip}, those of {datasets[0]} {first}: build them alike"
             )
 
 

@@ -46,6 +46,10 @@ class Bar:
         if text is not None:
             self.text = text
 
+    def expect(self, total: float) -> None:
+        """So much there is to do: known only now."""
+        self.total = total
+
     def track(self, things: Iterable[T]) -> Iterator[T]:
         """The things, each of them counted when the next is asked for."""
         for thing in things:

@@ -35,24 +35,25 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest, read_manifest, require_split
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import CATALOG, EMOTIONS, MANIFEST, REJECTED, Manifest
 from loaders.dataset.shards import CorruptMemberError, Shards
-from loaders.dataset.tables import opened
+from loaders.dataset.tables import opened as opened_table
 from loaders.errors import InputError, first_line, reported
 from loaders.progress import Bar, progress
 from loaders.sampling import randomness
 from loaders.sampling.examples import Sampler
 from loaders.sampling.order import permute
 from loaders.sampling.pairs import KINDS
-from loaders.storage.urls import local_path, url_of
+from loaders.storage.urls import local_path
 from sharding.engines.stopping import stopped_in_order
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES
 from sharding.media.spectrogram import spectrogram_png
 from sharding.media.waveform import decode_waveform
-from sharding.packing.description import copied_description
 from sharding.packing.members import declared_badly, decode_member, largest
 from sharding.sources.store import Store
+from sharding.viewing.opened import opened
 from sharding.viewing.ranges import fetch_members
 
 R = TypeVar("R")
@@ -165,31 +166,24 @@ def write_gallery(
             that is shown is damaged; the output holds something else or cannot be written; a store fails.
     """
     settings.check()
-    url = url_of(dataset)
-    if url is None:
-        return _write_gallery(dataset, output, settings, None, progress)
-    store = Store(url=url, attempts=4)
-    with copied_description(store) as copy:
-        return _write_gallery(copy, output, settings, store, progress)
+    with opened(dataset) as found:
+        return _write_gallery(found, output, settings, progress)
 
 
 def _write_gallery(
-    dataset: Path,
-    output: Path,
-    settings: GallerySettings,
-    store: Store | None,
-    progress: Callable[[int, int], None],
+    dataset: Dataset, output: Path, settings: GallerySettings, progress: Callable[[int, int], None]
 ) -> Written:
-    """``store``: where the shards are; None: beside the catalogs."""
-    manifest = read_manifest(dataset)
+    manifest, origin = dataset.manifest, dataset.origin
+    store = None if origin is None else Store(url=origin.url, attempts=origin.attempts)
     names = settings.split or tuple(name for name, split in sorted(manifest.splits.items()) if split.clips)
     for name in names:
-        require_split(manifest, name, dataset)
+        dataset.require_split(name)
+    rejected = _rejected(dataset, set(names) if settings.split else None)
     for declared in manifest.members:
         if (problem := declared_badly(declared)) is not None:
-            raise InputError(f"{dataset / MANIFEST}: {problem}: build the dataset again")
+            raise InputError(f"{dataset.folder / MANIFEST}: {problem}: build the dataset again")
     members = ["filmstrip", "audio", *(name for name in ("gaze", "gaze_frames") if manifest.member(name) is not None)]
-    catalogs = {name: open_catalog(dataset, name, members) for name in names}
+    catalogs = {name: dataset.catalog(name, members) for name in names}
     for catalog in catalogs.values():
         _require_labels(catalog)
     shown = choose_clips(catalogs, settings.clips, settings.seed)
@@ -203,7 +197,7 @@ def _write_gallery(
             "format": asdict(manifest.clip),
             "emotions": EMOTIONS,
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
-            "rejected": _rejected(dataset, manifest.rejected_sha256, None if not settings.split else set(names)),
+            "rejected": rejected,
             "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, store, progress),
             "shown": [number[place] for place in shown],
             "pairs": [
@@ -315,14 +309,14 @@ def _about_split(catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _rejected(dataset: Path, sha256: str, splits: set[str] | None) -> list[dict[str, Any]]:
+def _rejected(dataset: Dataset, splits: set[str] | None) -> list[dict[str, Any]]:
     """The rejected utterances by reason, the commonest first: all counted, and the first of each listed."""
     counts: Counter[str] = Counter()
     listed: dict[str, list[dict[str, Any]]] = {}
     columns = ["split", "speaker", "video", "utterance", "reason", "detail"]
-    path = dataset / REJECTED
+    path = dataset.table(REJECTED)
     try:
-        with opened(path, sha256) as source, pq.ParquetFile(source) as file:
+        with opened_table(path, dataset.manifest.rejected_sha256) as source, pq.ParquetFile(source) as file:
             for name in columns:
                 if not pa.types.is_string(file.schema_arrow.field(name).type):
                     raise ValueError(f"column {name!r} holds no texts")

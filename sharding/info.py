@@ -21,12 +21,12 @@ from rich.table import Table
 
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import NAMES
-from loaders.dataset.manifest import CATALOG, EMOTIONS, Manifest, read_manifest
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import CATALOG, EMOTIONS, Manifest
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, printable, reported
 from loaders.storage.urls import url_of
-from sharding.packing.description import copied_description
-from sharding.sources.store import Store
+from sharding.viewing.opened import opened
 
 NO_LABEL = "none"
 
@@ -64,20 +64,15 @@ def describe(dataset: Path) -> DatasetInfo:
     Raises:
         InputError: no dataset is there, it cannot be reached, or a catalog cannot be read.
     """
-    url = url_of(dataset)
-    if url is not None:
-        with copied_description(Store(url=url, attempts=4)) as folder:
-            return describe(folder)
-    manifest = read_manifest(dataset)
-    return DatasetInfo(
-        manifest=manifest, splits={name: _describe_split(dataset, manifest, name) for name in manifest.splits}
-    )
+    with opened(dataset) as found:
+        splits = {name: _describe_split(found, name) for name in found.manifest.splits}
+        return DatasetInfo(manifest=found.manifest, splits=splits)
 
 
-def _describe_split(dataset: Path, manifest: Manifest, name: str) -> SplitInfo:
-    split = manifest.splits[name]
+def _describe_split(dataset: Dataset, name: str) -> SplitInfo:
+    manifest, split = dataset.manifest, dataset.manifest.splits[name]
     optional = [member.name for member in manifest.members if not member.required]
-    path = dataset / name / CATALOG
+    path = dataset.table(f"{name}/{CATALOG}")
     wanted = [*NAMES, "padded", "emotion", *(f"{member}_size" for member in optional)]
     try:
         table = read_table(path, wanted, sha256=split.catalog_sha256)

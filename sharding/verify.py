@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loaders.dataset.catalog import schema
-from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns, read_manifest
+from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns
 from loaders.dataset.tables import read_metadata, read_schema, read_table
 from loaders.errors import InputError, first_line, printable, reported
 from loaders.progress import progress
@@ -44,7 +45,7 @@ from sharding.checks.shortcut import find_shortcuts, report_shortcuts
 from sharding.checks.sidecars import owner_of
 from sharding.engines.local import WorkerDiedError, default_workers, run
 from sharding.engines.stopping import stopped_in_order
-from sharding.packing.description import copied_description
+from sharding.packing.description import Description, copied_description, read_description
 from sharding.packing.members import declared_badly
 from sharding.packing.names import distinct
 from sharding.packing.tar import index_path
@@ -65,6 +66,7 @@ def verify(
     sample: int = 64,
     workers: int = 1,
     progress: Callable[[ShardReport], None] = lambda report: None,
+    begun: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Report:
     """Check a dataset; nothing is written.
 
@@ -74,22 +76,24 @@ def verify(
         sample: otherwise, how many to decode: the same ones for the same number of clips, spread over all shards.
         workers: processes.
         progress: called for each shard that is done.
+        begun: called with what dataset.json says, where that can be read, before any shard is.
 
     Raises:
         InputError: there is no such folder, one of it may not be read, a worker process died, a store fails, or the
             dataset in it was exchanged for another meanwhile.
     """
+    check = partial(_verify, decode=decode, sample=sample, workers=workers, progress=progress, begun=begun)
     url = url_of(dataset)
     if url is not None:
         store = Store(url=url)
         with copied_description(store) as copy:
-            report = _verify(copy, decode=decode, sample=sample, workers=workers, progress=progress, store=store)
-            if store.get(MANIFEST) != (copy / MANIFEST).read_bytes():
+            report = check(copy, store=store)
+            if store.get(MANIFEST) != (copy.folder / MANIFEST).read_bytes():
                 raise InputError(f"{url}: was changed while it was verified: verify it again", try_again=True)
             faults = tuple(_for_a_store(fault) for fault in report.faults)
             return dataclasses.replace(report, dataset=dataset, faults=faults)
     _require_folder(dataset)
-    return _verify(dataset, decode=decode, sample=sample, workers=workers, progress=progress)
+    return check(read_description(dataset))
 
 
 def _require_folder(dataset: Path) -> None:
@@ -105,21 +109,23 @@ def _for_a_store(fault: Fault) -> Fault:
 
 
 def _verify(
-    dataset: Path,
+    description: Description,
     *,
     decode: bool,
     sample: int,
     workers: int,
     progress: Callable[[ShardReport], None],
+    begun: Callable[[Manifest], None],
     store: Store | None = None,
 ) -> Report:
     began = time.perf_counter()
     faults = FaultList(limit=1000)
-    manifest = _manifest(dataset, faults)
+    dataset, manifest = description.folder, _manifest(description, faults)
     shards: list[ShardReport] = []
     catalogs: frozenset[str] = frozenset()
     beside: dict[str, tuple[str, ...]] = {}
     if manifest is not None:
+        begun(manifest)
         found = _files(dataset, manifest, faults) if store is None else _objects(store, faults)
         beside = _check_folder(dict(found), manifest, faults)
         _check_rejected(dataset, manifest, faults)
@@ -155,10 +161,10 @@ def _verify(
     )
 
 
-def _manifest(dataset: Path, faults: FaultList) -> Manifest | None:
-    path = dataset / MANIFEST
+def _manifest(description: Description, faults: FaultList) -> Manifest | None:
+    path = description.folder / MANIFEST
     try:
-        manifest = read_manifest(dataset)
+        manifest = description.manifest
         if path.is_symlink():
             raise InputError(path, "a link", "put the file itself there")
     except InputError as error:
@@ -474,14 +480,15 @@ def main() -> None:
 def _verify_and_tell(arguments: Arguments) -> bool:
     """Verify, repair where that is asked for, print; whether nothing was found."""
     _require_folder(arguments.dataset)  # which is told by its one line alone
-    size, screen = _bytes(arguments.dataset), Console(stderr=True)
-    with progress("verifying", size, "MB", per=1e6, console=screen, shown=not arguments.as_json, transient=True) as bar:
+    screen = Console(stderr=True)
+    with progress("verifying", None, "MB", per=1e6, console=screen, shown=not arguments.as_json, transient=True) as bar:
         report = verify(
             arguments.dataset,
             decode=arguments.decode,
             sample=arguments.sample,
             workers=arguments.workers,
             progress=lambda shard: bar.advance(shard.bytes),
+            begun=lambda manifest: bar.expect(_bytes(manifest)),
         )
     done = repair(report) if arguments.repair and not report.is_whole else []
     if arguments.as_json:
@@ -491,11 +498,7 @@ def _verify_and_tell(arguments: Arguments) -> bool:
     return report.is_whole
 
 
-def _bytes(dataset: Path) -> int | None:
-    try:
-        manifest = read_manifest(dataset)
-    except InputError:
-        return None
+def _bytes(manifest: Manifest) -> int:
     return sum(shard.bytes for split in manifest.splits.values() for shard in split.shards)
 
 

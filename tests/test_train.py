@@ -32,7 +32,7 @@ from models.training.config import (
     LoaderConfig,
     TrainingDataConfig,
 )
-from models.training.data import training_loader
+from models.training.data import datasets_of, training_loader
 from models.training.runlock import locked
 from models.training.runs import load_emotion
 from models.training.scores import score_emotion
@@ -403,9 +403,11 @@ def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
     for pixels in ("rgb", "yuv420"):
         task = correspondence.Correspondence(CorrespondenceNetworkConfig(preset="tiny", width=4, frame_size=32))
         data = TrainingDataConfig(data=(str(dataset),), batch_size=16)
+        config = LoaderConfig(pixels=pixels)
+        datasets = datasets_of(data, config, None)
         set_seed(0)
         model = task.model([])
-        with training_loader(data, LoaderConfig(pixels=pixels), accelerator, paired=True) as loader:
+        with training_loader(datasets, data, config, accelerator, paired=True) as loader:
             assert loader.stats().decoder == "turbo"
             losses.append(task.step(next(iter(loader)), model.network.train(), model.front_end.train()).loss.item())
     assert losses[0] != losses[1]

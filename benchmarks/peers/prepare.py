@@ -37,8 +37,8 @@ from rich.progress import track
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
-from loaders.dataset.catalog import open_catalog
-from loaders.dataset.manifest import Manifest, Shard, read_manifest, write_manifest
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import Manifest, Shard, write_manifest
 from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import atomic_write
@@ -117,7 +117,8 @@ def prepare(data: Path, split: str, source: Path | None, clips: int, peers: Sequ
     Raises:
         InputError: the folder was made of something else, or a video is missing.
     """
-    manifest = read_manifest(data)
+    dataset = Dataset.open(data)
+    manifest = dataset.manifest
     if manifest.member("audio") is None or manifest.member("audio").extension != "wav":  # type: ignore[union-attr]
         raise InputError(f"{data}: its audio is no wav: build a dataset with --audio-format wav")
     identity: dict[str, object] = {
@@ -136,7 +137,7 @@ def prepare(data: Path, split: str, source: Path | None, clips: int, peers: Sequ
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         (work / ".preparing").touch()
-        _prepare_forms(data, split, source, clips, manifest, identity, work)
+        _prepare_forms(dataset, split, source, clips, identity, work)
         prepared = Prepared(work)
     for peer in peers:
         for form in prepared.forms:
@@ -146,15 +147,15 @@ def prepare(data: Path, split: str, source: Path | None, clips: int, peers: Sequ
 
 
 def _prepare_forms(
-    data: Path,
+    dataset: Dataset,
     split: str,
     source: Path | None,
     clips: int,
-    manifest: Manifest,
     identity: dict[str, object],
     work: Path,
 ) -> None:
-    originals = read_originals(data, split)
+    manifest = dataset.manifest
+    originals = read_originals(dataset, split)
     copies = copies_of(len(originals), clips)
     console.print(f"preparing {len(copies)} clips, copies of {len(originals)}, in {work}")
     (work / "reference").mkdir()
@@ -193,9 +194,9 @@ def _prepare_forms(
         file.write(json.dumps(facts).encode())
 
 
-def read_originals(data: Path, split: str) -> list[Original]:
+def read_originals(dataset: Dataset, split: str) -> list[Original]:
     """The clips of a split with their bytes."""
-    catalog = open_catalog(data, split, [member.name for member in read_manifest(data).members])
+    catalog = dataset.catalog(split, [member.name for member in dataset.manifest.members])
     shards = Shards(catalog)
     columns = ("key", "speaker", "video", "utterance", "start")
     originals = []

@@ -73,15 +73,22 @@ class Catalog:
         return read_table(self.folder / CATALOG, columns, sha256=self.manifest.splits[self.split].catalog_sha256)
 
 
-def open_catalog(dataset: Path, split: str, members: Sequence[str]) -> Catalog:
+def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Manifest | None = None) -> Catalog:
     """Read a split's catalog, with the extents of the named members.
 
     What is used is what was checked: the file's SHA-256 is compared before anything is read of it.
 
+    Args:
+        dataset: its folder.
+        split: of it.
+        members: whose extents are wanted.
+        manifest: the dataset's, where it has been read; None: it is read.
+
     Raises:
         InputError: no such dataset, split or member, or a catalog that is not the manifest's.
     """
-    manifest = read_manifest(dataset)
+    if manifest is None:
+        manifest = read_manifest(dataset)
     entry = require_split(manifest, split, dataset)
     for name in members:
         if manifest.member(name) is None:

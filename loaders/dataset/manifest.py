@@ -233,21 +233,39 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         InputError: there is no such folder, no finished dataset in it, or one of a newer format.
     """
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", "give the --output of sharding/build.py")
+    require_dataset(folder)
     path = folder / MANIFEST
     try:
-        if not path.is_file():
-            raise InputError(folder, f"no dataset there ({MANIFEST} is missing)", "build it, or let its build finish")
         text = path.read_bytes().decode()
     except OSError as error:
         raise InputError(path, str(error.strerror), "make it readable") from error
     except UnicodeDecodeError as error:
         raise InputError(path, f"not a text ({error.reason})", "restore it from a copy, or build again") from error
-    manifest = from_json(text, str(path))
+    return credible(text, str(path))
+
+
+def require_dataset(folder: Path) -> None:
+    """Raise InputError where there is no such folder, or no finished dataset in it; dataset.json is not read."""
+    if not folder.is_dir():
+        raise InputError(folder, "no such folder", "give the --output of sharding/build.py")
+    try:
+        is_there = (folder / MANIFEST).is_file()
+    except OSError as error:
+        raise InputError(folder / MANIFEST, str(error.strerror), "make it readable") from error
+    if not is_there:
+        raise InputError(folder, f"no dataset there ({MANIFEST} is missing)", "build it, or let its build finish")
+
+
+def credible(text: str, name: str) -> Manifest:
+    """The manifest in dataset.json's text, of clips that can be. Arguments and errors as of `from_json`.
+
+    Raises:
+        InputError: it tells the `impossible`.
+    """
+    manifest = from_json(text, name)
     problem = impossible(manifest)
     if problem is not None:
-        raise InputError(path, problem, "build the dataset again")
+        raise InputError(name, problem, "build the dataset again")
     return manifest
 
 
@@ -288,15 +306,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_atomically(folder / MANIFEST, to_json(manifest).encode())
 
 
-def require_split(manifest: Manifest, split: str, folder: Path) -> Split:
-    """The split of that name.
+def require_split(manifest: Manifest, split: str, dataset: Path | str) -> Split:
+    """The split of that name; ``dataset`` is for the error message.
 
     Raises:
         InputError: the dataset has none, or it holds no clip.
     """
     if split not in manifest.splits:
-        raise InputError(f"{folder}: no split {split!r}: it has {', '.join(sorted(manifest.splits))}")
+        raise InputError(f"{dataset}: no split {split!r}: it has {', '.join(sorted(manifest.splits))}")
     entry = manifest.splits[split]
     if entry.clips == 0:
-        raise InputError(f"{folder}: the split {split!r} holds no clip: build it with more utterances")
+        raise InputError(f"{dataset}: the split {split!r} holds no clip: build it with more utterances")
     return entry

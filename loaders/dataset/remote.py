@@ -1,4 +1,4 @@
-"""A dataset in an object store: its description here, its shards by way of the cache.
+"""The description of a dataset in an object store, copied to this machine.
 
 dataset.json and the splits' catalogs are small and are copied whole; of shards only those that are drawn from are
 fetched, see `loaders.storage.cache`. A dataset may be extended at any moment: what is copied are catalogs of one
@@ -9,18 +9,17 @@ import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, from_json, read_manifest, staged
+from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, credible, staged, to_json
 from loaders.dataset.tables import ChangedFileError, opened
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
-from loaders.storage.cache import FileSystem
-from loaders.storage.retry import persist
-from loaders.storage.urls import file_system_of, url_of
+from loaders.storage.retry import ATTEMPTS, persist
+from loaders.storage.urls import file_system_of
 
 _log = logging.getLogger(__name__)
 _EXCHANGES = 8  # of dataset.json while a dataset is opened: one that changes more often is not extended but unstable
@@ -41,68 +40,87 @@ CACHE = _default_cache()
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteDataset:
-    """A remote dataset whose description has been copied."""
+class Origin:
+    """The folder of an object store that a dataset is in."""
 
-    folder: Path  #: the local copy: dataset.json and catalogs, no shards
-    file_system: FileSystem
-    path: str  #: of the dataset's folder, as the file system names it
-
-
-def describe(dataset: str | Path, cache: Path = CACHE, options: Mapping[str, Any] | None = None) -> Manifest:
-    """The description of a dataset, here or in a store. Arguments and errors as in `open_remote`."""
-    url = url_of(dataset)
-    folder = Path(dataset) if url is None else open_remote(url, None, cache, options or {}).folder
-    return read_manifest(folder)
+    url: str
+    file_system: Any  #: fsspec's
+    path: str  #: of the folder, as the file system names it
+    attempts: int = ATTEMPTS  #: of every request, see `loaders.storage.retry`
 
 
-def open_remote(url: str, split: str | None, cache: Path, options: Mapping[str, Any]) -> RemoteDataset:
-    """Copy what describes a remote dataset.
+def origin_of(url: str, options: Mapping[str, Any], attempts: int = ATTEMPTS) -> Origin:
+    """Where a URL leads, of any scheme that fsspec knows.
 
     Args:
-        url: of the dataset's folder, of any scheme that fsspec knows.
-        split: whose catalog is needed; None: of none.
-        cache: folder for the copy, under ``described``.
+        url: of a dataset's folder.
         options: of the fsspec file system, such as ``key`` and ``endpoint_url``.
+        attempts: of every request.
 
     Raises:
-        InputError: a scheme without its package, a store that cannot be reached, or no dataset there.
+        InputError: a scheme without its package, or a URL that names nothing.
     """
     file_system, path = file_system_of(url, options)
+    return Origin(url, file_system, path, attempts)
+
+
+def copy_described(origin: Origin, cache: Path, splits: Collection[str] | None) -> tuple[Path, Manifest]:
+    """Copy dataset.json, and the catalogs of these splits: as far as the dataset has them, all are of one dataset.json.
+
+    Args:
+        origin: where the dataset is.
+        cache: folder for the copy, under ``described``.
+        splits: whose catalogs are wanted; None: of all.
+
+    Returns:
+        The folder with the copy, which holds no shards, and what dataset.json says.
+
+    Raises:
+        InputError: a store that cannot be reached, or no dataset there.
+    """
     for _ in range(_EXCHANGES):
-        text, manifest = _fetch_manifest(file_system, f"{path}/{MANIFEST}", f"{url}/{MANIFEST}")
+        text, manifest = _fetch_manifest(origin)
         folder = cache / "described" / hashlib.sha256(text).hexdigest()
         try:
-            if split is not None and split in manifest.splits:
-                catalog = folder / split / CATALOG
-                sha256 = manifest.splits[split].catalog_sha256
-                if not _has(catalog, sha256):
-                    _write(catalog, _fetch_table(file_system, path, f"{split}/{CATALOG}", sha256, url, text))
-        except _ExchangedError:
-            _log.warning("%s: is another one now: read again", f"{url}/{MANIFEST}")
+            for split in manifest.splits:
+                if splits is None or split in splits:
+                    copy_table(origin, folder, f"{split}/{CATALOG}", manifest)
+        except ExchangedError:
+            _log.warning("%s: is another one now: read again", f"{origin.url}/{MANIFEST}")
             continue
         _write(folder / MANIFEST, text)
-        return RemoteDataset(folder, file_system, path)
-    raise InputError(
-        f"{url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there", try_again=True
-    )
+        return folder, manifest
+    problem = f"changed {_EXCHANGES} times while it was read"
+    raise InputError(f"{origin.url}/{MANIFEST}", problem, "see who writes there", try_again=True)
+
+
+def copy_table(origin: Origin, folder: Path, table: str, manifest: Manifest) -> None:
+    """Have a table in the folder of `copy_described`; nothing is fetched where it is there, and whole.
+
+    Raises:
+        ExchangedError: the dataset is another one now.
+        InputError: the table is missing or wrong in the store, or the store fails.
+    """
+    sha256 = manifest.tables[table]
+    if not _has(folder / table, sha256):
+        _write(folder / table, _fetch_table(origin, table, sha256, manifest))
 
 
 class _OtherBytesError(Exception):
     """What came is not what it should be: on its way, or in the store."""
 
 
-class _ExchangedError(InputError):
+class ExchangedError(InputError):
     """dataset.json is another one than the one that was read: never worth asking again for what that one declares."""
 
 
-def _fetch_manifest(file_system: Any, path: str, name: str) -> tuple[bytes, Manifest]:
+def _fetch_manifest(origin: Origin) -> tuple[bytes, Manifest]:
     """dataset.json, which has its digest in itself: what is wrong twice in the same way is so in the store."""
-    before = None
+    before, name = None, f"{origin.url}/{MANIFEST}"
     while True:
-        text = _fetch(file_system, path, name)
+        text = _fetch(origin, MANIFEST)
         try:
-            return text, from_json(text.decode(), name)
+            return text, credible(text.decode(), name)
         except InputError:
             if text == before:
                 raise
@@ -113,36 +131,39 @@ def _fetch_manifest(file_system: Any, path: str, name: str) -> tuple[bytes, Mani
         before = text
 
 
-def _fetch(file_system: Any, path: str, name: str) -> bytes:
+def _fetch(origin: Origin, name: str) -> bytes:
     """An object, asked for until it comes."""
 
     def attempt() -> bytes:
         try:
-            return bytes(file_system.cat_file(path))
+            return bytes(origin.file_system.cat_file(f"{origin.path}/{name}"))
         except FileNotFoundError as error:
-            raise _missing(name.removesuffix("/" + MANIFEST), path) from error
+            raise _missing(origin, name) from error
 
-    return persist(attempt, name)
+    return persist(attempt, f"{origin.url}/{name}", attempts=origin.attempts)
 
 
-def _fetch_table(file_system: Any, root: str, table: str, sha256: str, url: str, text: bytes) -> bytes:
+def _fetch_table(origin: Origin, table: str, sha256: str, manifest: Manifest) -> bytes:
     """A table, asked for until it comes with the bytes that dataset.json declares.
 
+    What is wrong twice in the same way is so in the store.
+
     Args:
-        file_system: of the store.
-        root: of the dataset, as the file system names it.
+        origin: of the dataset.
         table: its path within the dataset.
         sha256: that it must have.
-        url: of the dataset.
-        text: of the dataset.json that says so.
+        manifest: the dataset.json that says so.
 
     Raises:
-        _ExchangedError: dataset.json is another one now.
-        InputError: there is no such table.
+        ExchangedError: dataset.json is another one now.
+        InputError: there is no such table, or another.
     """
+    file_system, root = origin.file_system, origin.path
+    before: str | None = None  # SHA-256 of what was there the time before
 
     def attempt() -> bytes:
-        absent = None
+        nonlocal before
+        absent, other = None, None
         for place in (table, staged(sha256)):
             try:
                 data = bytes(file_system.cat_file(f"{root}/{place}"))
@@ -152,19 +173,25 @@ def _fetch_table(file_system: Any, root: str, table: str, sha256: str, url: str,
                     raise
                 absent = absent or (error if place == table else None)
                 continue
-            if hashlib.sha256(data).hexdigest() == sha256:
+            found = hashlib.sha256(data).hexdigest()
+            if found == sha256:
                 return data
-        if bytes(file_system.cat_file(f"{root}/{MANIFEST}")) != text:
-            raise _ExchangedError(f"{url}/{MANIFEST}: was exchanged while the dataset was opened: open it again")
+            other = other or found
+        if bytes(file_system.cat_file(f"{root}/{MANIFEST}")) != to_json(manifest).encode():
+            raise ExchangedError(f"{origin.url}/{MANIFEST}: was exchanged after the dataset was opened: open it again")
         if absent is not None:
-            raise _missing(url, f"{root}/{table}") from absent
+            raise _missing(origin, table) from absent
+        if other == before:
+            raise InputError(f"{origin.url}/{table}: its SHA-256 is not the one in {MANIFEST}: upload it again")
+        before = other
         raise _OtherBytesError(f"not the one that {MANIFEST} declares")
 
-    return persist(attempt, f"{url}/{table}")
+    return persist(attempt, f"{origin.url}/{table}", attempts=origin.attempts)
 
 
-def _missing(url: str, path: str) -> InputError:
-    return InputError(f"{url}: no dataset there ({path} is missing): see to the URL, or upload it")
+def _missing(origin: Origin, name: str) -> InputError:
+    path = f"{origin.path}/{name}"
+    return InputError(f"{origin.url}: no dataset there ({path} is missing): see to the URL, or upload it")
 
 
 def _has(path: Path, sha256: str) -> bool:

@@ -1,14 +1,17 @@
-"""The loaders of a run, from its settings."""
+"""The datasets and loaders of a run, from its settings."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from accelerate import Accelerator
 
 from loaders import ClipLoader
-from loaders.dataset.manifest import Manifest
-from loaders.dataset.remote import describe
+from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
+
+TO_SCORE = ("test", "validation")  #: the splits to score on where none is named, the first that all datasets have
 
 
 def names(data: DataConfig) -> str:
@@ -16,32 +19,55 @@ def names(data: DataConfig) -> str:
     return ", ".join(data.data)
 
 
-def manifests(data: DataConfig, loader: LoaderConfig) -> list[Manifest]:
-    """What each dataset says of itself."""
-    return [describe(dataset, loader.cache) for dataset in data.data]
+def datasets_of(data: DataConfig, loader: LoaderConfig, evaluation_split: str | None) -> list[Dataset]:
+    """The datasets, opened once for all that a run makes of them.
+
+    Args:
+        data: names them.
+        loader: where the descriptions of those in stores are kept.
+        evaluation_split: to score on; None: `scoring_loader` chooses.
+    """
+    # Of a dataset in a store all catalogs are of one moment: it may be extended while the training begins.
+    scored = TO_SCORE if evaluation_split is None else (evaluation_split,)
+    splits = ("train", *scored) if isinstance(data, TrainingDataConfig) else scored
+    return [Dataset.open(dataset, cache=loader.cache, splits=splits) for dataset in data.data]
 
 
 def training_loader(
-    data: TrainingDataConfig, loader: LoaderConfig, accelerator: Accelerator, *, paired: bool
+    datasets: Sequence[Dataset],
+    data: TrainingDataConfig,
+    loader: LoaderConfig,
+    accelerator: Accelerator,
+    *,
+    paired: bool,
 ) -> ClipLoader:
     """Batches of the training split; ``paired``: half of them with another video's audio, otherwise with their own."""
-    weights = data.weights or (1.0,) * len(data.data)
-    return _loader(data, loader, accelerator, "train", weights, training=True, paired=paired, lanes=data.lanes)
+    weights = data.weights or (1.0,) * len(datasets)
+    return _loader(
+        datasets, data, loader, accelerator, "train", weights, training=True, paired=paired, lanes=data.lanes
+    )
 
 
 def scoring_loader(
-    data: DataConfig, loader: LoaderConfig, accelerator: Accelerator, split: str | None, *, paired: bool
+    datasets: Sequence[Dataset],
+    data: DataConfig,
+    loader: LoaderConfig,
+    accelerator: Accelerator,
+    split: str | None,
+    *,
+    paired: bool,
 ) -> ClipLoader:
-    """Batches of the split to score on: ``split``, or whichever the datasets have.
+    """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
 
     Raises:
         InputError: they have none.
     """
-    split = split or _split_to_score(data, loader)
-    return _loader(data, loader, accelerator, split, (1.0,) * len(data.data), training=False, paired=paired)
+    split = split or _split_to_score(datasets)
+    return _loader(datasets, data, loader, accelerator, split, (1.0,) * len(datasets), training=False, paired=paired)
 
 
 def _loader(
+    datasets: Sequence[Dataset],
     data: DataConfig,
     loader: LoaderConfig,
     accelerator: Accelerator,
@@ -53,7 +79,7 @@ def _loader(
     lanes: int = 1,
 ) -> ClipLoader:
     return ClipLoader(
-        dict(zip(data.data, weights, strict=True)),
+        dict(zip(datasets, weights, strict=True)),
         split,
         batch_size=data.batch_size,
         frames=data.window,
@@ -76,10 +102,10 @@ def _loader(
     )
 
 
-def _split_to_score(data: DataConfig, loader: LoaderConfig) -> str:
-    splits = [manifest.splits for manifest in manifests(data, loader)]
-    for name in ("test", "validation"):
+def _split_to_score(datasets: Sequence[Dataset]) -> str:
+    splits = [dataset.manifest.splits for dataset in datasets]
+    for name in TO_SCORE:
         if all(name in of_dataset and of_dataset[name].clips for of_dataset in splits):
             return name
     have = "; ".join(", ".join(of_dataset) for of_dataset in splits)
-    raise InputError(f"{names(data)}: no split to score on, it has {have}: give --evaluation-split")
+    raise InputError(f"{', '.join(map(str, datasets))}: no split to score on, it has {have}: give --evaluation-split")

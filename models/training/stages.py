@@ -15,7 +15,7 @@ from loaders.errors import InputError
 from models.training import runs
 from models.training.config import OF_PAIRS, EvaluateConfig, FinetuneConfig, PretrainConfig, RunConfig, StageConfig
 from models.training.curves import console, warn
-from models.training.data import manifests, names, scoring_loader, training_loader
+from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
 from models.training.loop import fit
 from models.training.options import refuse
@@ -29,14 +29,15 @@ _LITTLE_GAZE = 0.1
 def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> None:
     """Train a task's network and score it on unseen clips."""
     doing, data = task_of(config), config.data
-    of_datasets = manifests(data, config.loader)
-    loader = training_loader(data, config.loader, accelerator, paired=doing.paired)
+    split = config.scoring.evaluation_split
+    datasets = datasets_of(data, config.loader, split)
+    loader = training_loader(datasets, data, config.loader, accelerator, paired=doing.paired)
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
-    unseen = scoring_loader(data, config.loader, accelerator, config.scoring.evaluation_split, paired=doing.paired)
+    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired)
     doing.require(unseen, names(data))
     set_seed(data.seed)
-    model = doing.model(of_datasets)
+    model = doing.model([dataset.manifest for dataset in datasets])
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
@@ -56,8 +57,9 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     front_end, network = doing.load(config.checkpoint)
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     split = config.scoring.evaluation_split
+    datasets = datasets_of(data, config.loader, split)
     with (
-        scoring_loader(data, config.loader, accelerator, split, paired=doing.paired) as unseen,
+        scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired) as unseen,
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))

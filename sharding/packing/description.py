@@ -1,11 +1,16 @@
-"""What describes a remote dataset, copied to this machine: dataset.json and the tables, no shards."""
+"""What describes a dataset that may be faulty: one that is verified, extended, or whose build goes on.
+
+Of one in a store dataset.json and the tables are copied as they are, damaged ones too; whoever only uses a dataset
+opens it (`loaders.dataset.dataset`), which refuses what is not whole.
+"""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loaders.dataset.manifest import MANIFEST, read_manifest, staged
+from loaders.dataset.manifest import MANIFEST, Manifest, read_manifest, staged
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.sources.store import Store
@@ -13,9 +18,33 @@ from sharding.sources.store import Store
 _EXCHANGES = 8  # of dataset.json while it is copied: one that changes more often is not extended but unstable
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a dataset says of itself, parsed once."""
+
+    folder: Path  #: with dataset.json and the tables
+    said: Manifest | InputError  #: what is wrong with dataset.json, where that cannot be read
+    staged: frozenset[str] = frozenset()  #: tables that a store has under their `manifest.staged` name alone
+
+    @property
+    def manifest(self) -> Manifest:
+        """What dataset.json says. Raises InputError where it cannot be read."""
+        if isinstance(self.said, InputError):
+            raise self.said
+        return self.said
+
+
+def read_description(folder: Path) -> Description:
+    """What the dataset in a folder says of itself, if it can be read."""
+    try:
+        return Description(folder, read_manifest(folder))
+    except InputError as error:
+        return Description(folder, error)
+
+
 @contextmanager
-def copied_description(store: Store) -> Iterator[Path]:
-    """A temporary folder with the description as the store has it, whole or not; it goes again.
+def copied_description(store: Store) -> Iterator[Description]:
+    """The description as the store has it, whole or not, in a temporary folder that goes again.
 
     Within the block an InputError that names a file of the folder names it as the store's.
 
@@ -24,28 +53,27 @@ def copied_description(store: Store) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="filmstrip-") as name:
         folder = Path(name)
-        copy_description(store, folder)
-        with named_as(store, folder):
-            yield folder
+        description = copy_description(store, folder)
+        with named_as(store.url, folder):
+            yield description
 
 
 @contextmanager
-def named_as(store: Store, folder: Path) -> Iterator[None]:
+def named_as(url: str, folder: Path) -> Iterator[None]:
     """Have an InputError that names a file of the folder, which is the copy of a store's, name that."""
     try:
         yield
     except InputError as error:
-        raise error.renamed(str(folder), store.url) from error
+        raise error.renamed(str(folder), url) from error
 
 
-def copy_description(store: Store, folder: Path) -> frozenset[str]:
+def copy_description(store: Store, folder: Path) -> Description:
     """Copy a description as the store has it, whole or not.
 
     Tables are there where dataset.json can be read and the store has them; they are those that dataset.json declares,
     also in the middle of an extension, wherever the store has these.
 
-    Returns:
-        The tables that the store has under their `staged` name alone: an extension was broken off, or is at its end.
+    Where tables are staged, an extension was broken off, or is at its end.
 
     Raises:
         InputError: no dataset is there, it is exchanged for another time and again, or the store fails.
@@ -57,16 +85,16 @@ def copy_description(store: Store, folder: Path) -> frozenset[str]:
                 f"{store.url}: no dataset there ({MANIFEST} is missing): build it, or let its build finish"
             )
         (folder / MANIFEST).write_bytes(text)
-        try:
-            tables = read_manifest(folder).tables
-        except InputError:
-            return frozenset()  # whoever uses the folder reads it too, and says so
+        description = read_description(folder)
+        if isinstance(description.said, InputError):
+            return description
+        tables = description.said.tables
         places = {table: _copy_table(store, folder, table, sha256) for table, sha256 in tables.items()}
         if None not in places.values() or store.get(MANIFEST) == text:
-            return frozenset(table for table, place in places.items() if place not in (None, table))
-    raise InputError(
-        f"{store.url}/{MANIFEST}: changed {_EXCHANGES} times while it was read: see who writes there", try_again=True
-    )
+            aside = frozenset(table for table, place in places.items() if place not in (None, table))
+            return replace(description, staged=aside)
+    problem = f"changed {_EXCHANGES} times while it was read"
+    raise InputError(f"{store.url}/{MANIFEST}", problem, "see who writes there", try_again=True)
 
 
 def _copy_table(store: Store, folder: Path, table: str, sha256: str) -> str | None:

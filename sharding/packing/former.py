@@ -77,18 +77,20 @@ class Former:
         return moments
 
 
-def read_former(folder: Path, objects: Mapping[str, int] | None = None) -> Former:
+def read_former(folder: Path, objects: Mapping[str, int] | None = None, manifest: Manifest | None = None) -> Former:
     """The dataset in ``folder``, if its files are there; that every byte of the shards is right, verify tells.
 
     Args:
         folder: the dataset's, or of the copy of its description.
         objects: names and bytes of what the store has, where its shards lie in one.
+        manifest: the dataset's, where it has been read; None: it is read.
 
     Raises:
         InputError: there is no dataset, one that was built before utterances had fingerprints, or a file of it is
             missing or is not as dataset.json says.
     """
-    manifest = read_manifest(folder)
+    if manifest is None:
+        manifest = read_manifest(folder)
     mend = "run sharding/verify.py --repair, then extend"
     if objects is not None:
         mend = "upload it again as it was built; sharding/verify.py tells what else is wrong"

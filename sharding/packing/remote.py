@@ -92,7 +92,7 @@ class RemoteOutput:
             yield None
             return
         with copied_description(store) as copy:
-            yield read_former(copy, found)
+            yield read_former(copy.folder, found, copy.manifest)
 
     def clear_up(self) -> bool:
         """Remove the receipts beside a finished dataset, whose build was killed when all but that was done."""
@@ -157,12 +157,13 @@ class HeldUrl:
             return None
         folder = self.folder.with_name("former")
         folder.mkdir(exist_ok=True)
-        with named_as(store, folder):
+        with named_as(store.url, folder):
             self._restore_manifest(folder)
-            for table in copy_description(store, folder):
+            description = copy_description(store, folder)
+            for table in description.staged:
                 require_held(store, self.upload.token)
                 store.put(folder / table, table, in_place=True)
-            former = read_former(folder, store.sizes())
+            former = read_former(folder, store.sizes(), description.manifest)
         for split in former.manifest.splits:
             (self.folder / split).mkdir(exist_ok=True)
         return former

@@ -16,6 +16,7 @@ from loaders.errors import InputError
 from sharding.info import NO_LABEL, as_json, describe, render
 from sharding.sources.store import Store
 from tests.damage import declare_catalog
+from tests.parses import counted_parses
 from tests.s3 import s3_server
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,9 @@ def test_a_remote_dataset_is_described_without_its_shards(dataset: Path, tmp_pat
             describe(Path(url))
         for name in ("dataset.json", "train/clips.parquet", "test/clips.parquet"):
             store.put(dataset / name, name)
-        assert describe(Path(url)) == describe(dataset)
+        with counted_parses() as parses:
+            assert describe(Path(url)) == describe(dataset)
+        assert len(parses) == 2
         command = [sys.executable, str(ROOT / "sharding/info.py"), url, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -46,6 +46,7 @@ from sharding.sources.store import Store
 from sharding.verify import verify
 from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
+from tests.parses import counted_parses
 from tests.s3 import s3_server
 
 TINY = Contents(speakers={"train": 3, "test": 1}, shards={"train": 2, "test": 1}, videos=2, utterances=1, clips=2)
@@ -635,7 +636,9 @@ def test_exit_status_and_report(
     copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    code, out = run(str(copy), capture=capsys, monkeypatch=monkeypatch)
+    with counted_parses() as parses:
+        code, out = run(str(copy), capture=capsys, monkeypatch=monkeypatch)
+    assert len(parses) == 1
     assert code == 0
     assert "whole" in out
     (copy / "train" / "000000.idx").write_bytes(b"rot")

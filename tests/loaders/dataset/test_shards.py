@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loaders.dataset import shards as reading
+from loaders.dataset import shards as storage
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.errors import InputError
@@ -103,8 +103,8 @@ def test_a_dataset_may_have_more_shards_than_a_process_may_open_files(
     """VoxCeleb2 makes some two thousand shards; Linux gives a process 1,024 open files unless it is told otherwise."""
     contents = Contents(speakers={"train": 40}, shards={"train": 40}, videos=1, utterances=1, clips=1)
     make_dataset(tmp_path / "many", contents)
-    assert reading._OPEN < 1024 // 2
-    monkeypatch.setattr(reading, "_OPEN", 8)
+    assert storage._OPEN < 1024 // 2
+    monkeypatch.setattr(storage, "_OPEN", 8)
     shards = shards_of(tmp_path / "many")
     with at_most_open_files(len(open_files()) + 20):
         assert all(shards.read("audio", row % 40) is not None for row in range(80))

@@ -29,6 +29,7 @@ from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
+from tests.parses import counted_parses
 
 ROOT = Path(__file__).parents[3]
 FIRST, ALL = 20, 42  # films that the former dataset is built of, and the extended one
@@ -407,3 +408,20 @@ def test_killed_at_random_moments_it_ends_the_same(grown: dict[str, Path], forme
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert digests(former) == ends[1]
+
+
+def test_what_is_complete_is_parsed_once(grown: dict[str, Path], tmp_path: Path) -> None:
+    whole, corpus = Path(shutil.copytree(grown["extended"], tmp_path / "dataset")), read(grown["sources"])
+    for extend in (True, False):
+        with counted_parses() as parses:
+            build(corpus, whole, SETTINGS, 1, extend=extend)
+        assert len(parses) == 1
+
+
+def test_a_description_that_cannot_be_read_is_not_extended(former: Path, sources: Path) -> None:
+    (former / "dataset.json").write_bytes(b"{}")
+    before = digests(former)
+    with pytest.raises(InputError, match="not a dataset description"):
+        build(read(sources), former, SETTINGS, 1, extend=True)
+    assert digests(former) == before
+    assert not former.with_name(f".{former.name}.extension").exists()

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from loaders.dataset.catalog import open_catalog
+from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, read_manifest
-from loaders.dataset.remote import open_remote
 from loaders.errors import InputError
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.packing.building import build
@@ -113,9 +112,9 @@ def opened(url: str, cache: Path, splits: tuple[str, ...] = ("test", "train")) -
     manifests = set()
     for split in splits:
         shutil.rmtree(cache, ignore_errors=True)
-        folder = open_remote(url, split, cache, {}).folder
-        manifest = read_manifest(folder)
-        assert len(open_catalog(folder, split, ["filmstrip"])) == manifest.splits[split].clips
+        found = Dataset.open(url, cache=cache, splits=[split])
+        manifest = found.manifest
+        assert len(found.catalog(split, ["filmstrip"])) == manifest.splits[split].clips
         manifests.add(manifest.splits["train"].catalog_sha256)
     assert len(manifests) == 1
     return manifest
@@ -286,10 +285,20 @@ def test_who_read_the_former_description_is_sent_back_to_the_new_one(
         return found
 
     monkeypatch.setattr(reading, "_fetch_manifest", slowly)
-    folder = open_remote(url, "train", tmp_path / "cache", {}).folder
+    found = Dataset.open(url, cache=tmp_path / "cache", splits=["train"])
     assert calls == 2
-    assert read_manifest(folder) == grown.manifests[1]
-    assert len(open_catalog(folder, "train", [])) == grown.manifests[1].splits["train"].clips
+    assert found.manifest == read_manifest(found.folder) == grown.manifests[1]
+    assert len(found.catalog("train")) == grown.manifests[1].splits["train"].clips
+
+
+def test_who_asks_for_a_catalog_after_the_extension_is_told_to_open_the_dataset_again(
+    grown: Grown, url: str, s3: S3, tmp_path: Path
+) -> None:
+    found = Dataset.open(url, cache=tmp_path / "cache", splits=["train"])
+    extend(grown, url, tmp_path / "scratch")
+    assert len(found.catalog("train")) == grown.manifests[0].splits["train"].clips  # it has that one
+    with pytest.raises(InputError, match="was exchanged after the dataset was opened: open it again"):
+        found.catalog("test")
 
 
 def test_a_verification_meanwhile_is_of_one_description(
@@ -308,9 +317,9 @@ def test_a_verification_meanwhile_is_of_one_description(
         return data
 
     monkeypatch.setattr(Store, "get", slowly)
-    with copied_description(Store(url=url)) as folder:
-        assert read_manifest(folder) == grown.manifests[1]
-        assert files_of(folder) == {
+    with copied_description(Store(url=url)) as copy:
+        assert copy.manifest == read_manifest(copy.folder) == grown.manifests[1]
+        assert files_of(copy.folder) == {
             name: digest for name, digest in files_of(grown.extended).items() if not name.endswith((".tar", ".idx"))
         }
 

@@ -1,0 +1,81 @@
+"""What a run opens: each of its datasets once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fsspec
+import pytest
+from accelerate import Accelerator
+
+import train
+from loaders import Dataset, InputError
+from models.training import stages
+from models.training.config import DataConfig, EvaluateConfig, LoaderConfig, TrainingDataConfig
+from models.training.data import datasets_of, scoring_loader
+from tests.parses import counted_parses
+
+SMALL = ("--preset", "tiny", "--width", 4, "--frame-size", 16)
+
+
+class OpenedError(Exception):
+    """All is opened that a training needs."""
+
+
+@pytest.fixture
+def url(dataset: Path) -> Iterator[str]:
+    """The small dataset in a store, this process' memory."""
+    store = fsspec.filesystem("memory")
+    store.put(f"{dataset}/", "/small/", recursive=True)
+    yield "memory://small"
+    store.rm("/small", recursive=True)
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends when all is there for its first step."""
+
+    def fit(*_: object) -> None:
+        raise OpenedError
+
+    monkeypatch.setattr(stages, "fit", fit)
+
+
+def parses_of(*arguments: object) -> int:
+    """Of dataset.json, until the first step of a training."""
+    config, _ = train.parse([*map(str, arguments)])
+    assert not isinstance(config, EvaluateConfig)
+    with counted_parses() as parses, pytest.raises(OpenedError):
+        stages.train(config, Accelerator(cpu=True))
+    return len(parses)
+
+
+@pytest.mark.usefixtures("begun")
+def test_a_training_parses_each_description_once(dataset: Path, url: str, namesakes: Path, tmp_path: Path) -> None:
+    pretrain = ("--stage", "pretrain", *SMALL)
+    assert parses_of(*pretrain, "--data", dataset, "--output", tmp_path / "1") == 1
+    assert parses_of(*pretrain, "--data", url, "--cache", tmp_path / "cache", "--output", tmp_path / "2") == 1
+    assert parses_of(*pretrain, "--data", dataset, namesakes, "--output", tmp_path / "3") == 2
+    finetune = ("--stage", "finetune", *SMALL, "--evaluation-split", "test")
+    assert parses_of(*finetune, "--data", dataset, "--output", tmp_path / "4") == 1
+
+
+def test_of_a_dataset_in_a_store_the_catalogs_of_a_run_are_fetched_with_it(url: str, tmp_path: Path) -> None:
+    data, config = (url,), LoaderConfig(cache=tmp_path)
+
+    def fetched(opened: list[Dataset]) -> set[str]:
+        return {path.parent.name for path in opened[0].folder.rglob("*.parquet")}
+
+    assert fetched(datasets_of(DataConfig(data=data), config, "test")) == {"test"}
+    assert fetched(datasets_of(TrainingDataConfig(data=data), config, None)) == {"test", "train"}
+
+
+def test_without_a_split_to_score_on_the_splits_are_named(dataset: Path) -> None:
+    opened = Dataset.open(dataset)
+    data, config = DataConfig(data=(str(dataset),)), LoaderConfig()
+    with scoring_loader([opened], data, config, Accelerator(cpu=True), None, paired=True) as loader:
+        assert loader.catalogs[0] is opened.catalog("test", list(loader.catalogs[0].members))
+    manifest = replace(opened.manifest, splits={"train": opened.manifest.splits["train"]})
+    opened = Dataset(opened.name, opened.folder, manifest)
+    with pytest.raises(InputError, match=f"^{dataset}: no split to score on, it has train: give --evaluation-split$"):
+        scoring_loader([opened], data, config, Accelerator(cpu=True), None, paired=True)
