@@ -120,7 +120,7 @@ def schedule(
     seed: int = 0,
     negatives: Mapping[str, float] | None = None,
 ) -> Schedule:
-    """Draw what every node needs, step by step, with a lane a node.
+    """Draw what every node needs, step by step, with a node group a node.
 
     Args:
         catalog: of the corpus.
@@ -135,7 +135,7 @@ def schedule(
         seed=seed,
         shuffle=True,
         global_batch=cluster.global_batch,
-        lanes=cluster.nodes,
+        node_groups=cluster.nodes,
         window=cluster.window,
     )
     frames = catalog.manifest.clip.frames

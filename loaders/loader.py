@@ -84,7 +84,7 @@ class ClipLoader(IterableDataset[Batch]):
         reading_threads: int | None = None,
         prefetch: int = 2,
         max_bad_fraction: float = 0.01,
-        lanes: int = 1,
+        node_groups: int = 1,
         shard_window: int | None = None,
         cache: str | Path = CACHE,
         cache_bytes: int = 64 << 30,
@@ -124,10 +124,10 @@ class ClipLoader(IterableDataset[Batch]):
                 decodes more slowly than one thread reads, and 2 for a GPU.
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
-            lanes: into which shards and every global batch are dealt out, in training. With as many as nodes, and ranks
-                numbered node by node, a shard is only read on one node, see `loaders.sampling.mixture`.
-            shard_window: shards of each dataset and lane from which clips and their negatives are drawn at a time;
-                None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
+            node_groups: into which shards and every global batch are dealt out, in training. With as many as nodes, and
+                ranks numbered node by node, a shard is only read on one node, see `loaders.sampling.mixture`.
+            shard_window: shards of each dataset and node group from which clips and their negatives are drawn at a
+                time; None: all, a true shuffle. Of a remote dataset, two windows have to fit in the cache.
             cache: folder on a local disk for the shards of remote datasets; the processes of a machine share it.
             cache_bytes: that these shards may take; the least recently used go first. Loaders and processes that share
                 the folder take turns where it is enough for each of them and not for all.
@@ -168,7 +168,7 @@ class ClipLoader(IterableDataset[Batch]):
         _check("prefetch", prefetch, 1, 64)
         _check("threads", 1 if threads is None else threads, 1, 1024)
         _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
-        _check("lanes", lanes, 1, 1 << 20)
+        _check("node_groups", node_groups, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
         if not cache_patience > 0:
             raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
@@ -189,7 +189,7 @@ class ClipLoader(IterableDataset[Batch]):
                 seed=seed,
                 shuffle=self._training,
                 global_batch=global_batch,
-                lanes=lanes,
+                node_groups=node_groups,
                 window=shard_window,
             )
         self._steps = order.steps
@@ -241,7 +241,7 @@ class ClipLoader(IterableDataset[Batch]):
             frames=frames,
             training=self._training,
             global_batch=global_batch,
-            lanes=lanes,
+            node_groups=node_groups,
             shard_window=shard_window,
             draws=DRAWS,
             negatives=None if negatives is None else dict(sorted(negatives.items())),

@@ -25,7 +25,7 @@ from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, row_bytes, wav_samples
 from loaders.sampling.examples import Examples, Sampler
-from loaders.sampling.mixture import Stretch
+from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
 from loaders.threads.buffers import Buffers
 
@@ -168,8 +168,8 @@ class Reader:
             settle: called before shards that earlier steps draw from are let go: returns when these are finished.
         """
         positions = self._positions(step)
-        now, soon = self._sampler.stretches(epoch, positions)
-        moves = bool(now) and frozenset(stretch.key for stretch in now) != self._held
+        now, soon = self._sampler.window_slices(epoch, positions)
+        moves = bool(now) and frozenset(window_slice.key for window_slice in now) != self._held
         if moves:
             settle()
         start = time.perf_counter()
@@ -426,13 +426,23 @@ class Reader:
             self._drawn = {(epoch, later): run for later, run in zip(steps, drawn, strict=True)}
         return self._drawn.pop((epoch, step))
 
-    def _hold(self, now: Sequence[Stretch], soon: Sequence[Stretch]) -> None:
+    def _hold(self, now: Sequence[WindowSlice], soon: Sequence[WindowSlice]) -> None:
         """Tell the sources which shards are drawn from now, and which come next."""
         for dataset, shards in enumerate(self._shards):
-            current = {n: None for stretch in now if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
-            later = {n: None for stretch in soon if stretch.dataset == dataset for n in stretch.window.shards.tolist()}
+            current = {
+                n: None
+                for window_slice in now
+                if window_slice.dataset == dataset
+                for n in window_slice.window.shards.tolist()
+            }
+            later = {
+                n: None
+                for window_slice in soon
+                if window_slice.dataset == dataset
+                for n in window_slice.window.shards.tolist()
+            }
             shards.source.hold([*current], [n for n in later if n not in current])
-        self._held = frozenset(stretch.key for stretch in now)
+        self._held = frozenset(window_slice.key for window_slice in now)
 
     def close(self) -> None:
         """Release the shards."""

@@ -4,7 +4,7 @@ from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.predict import predict_emotion, predict_match
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.emotion import EmotionNet
-from models.systems.presets import PRESETS, Preset
+from models.systems.presets import PRESETS, ModelConfig
 
 __all__ = [
     "PRESETS",
@@ -13,7 +13,7 @@ __all__ = [
     "FrontEnd",
     "FrontEndConfig",
     "L3Net",
-    "Preset",
+    "ModelConfig",
     "predict_emotion",
     "predict_match",
 ]

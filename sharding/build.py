@@ -22,7 +22,7 @@ from sharding.demo.command import Demo
 from sharding.engines.local import Engine, LocalEngine, default_workers
 from sharding.engines.ray import RayEngine, require_ray
 from sharding.engines.stopping import stopped_in_order
-from sharding.packing.building import Built, build, mendable
+from sharding.packing.building import Built, as_input_error, build
 from sharding.packing.remote import RemoteOptions
 from sharding.settings import BuildSettings
 
@@ -113,7 +113,7 @@ def main() -> None:
         else:
             engine = command.running.make(command.workers)
             console.print("listing the sources")
-            with mendable(command.output):
+            with as_input_error(command.output):
                 corpus = command.sources.read()
             built = build(
                 corpus,

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.sampling import randomness
-from loaders.sampling.mixture import DatasetSize, MixedOrder, Stretch
+from loaders.sampling.mixture import DatasetSize, MixedOrder, WindowSlice
 from loaders.sampling.pairs import Clips, Nearby, Pairs
 
-_NEARBY = 64  # windows whose candidates are kept: those of a few lanes and datasets, and the next ones
+_NEARBY = 64  # windows whose candidates are kept: those of a few node groups and datasets, and the next ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +104,19 @@ class Sampler:
         clip = np.empty(len(positions), np.int64)
         audio_clip = np.empty(len(positions), np.int64)
         match = np.ones(len(positions), np.bool_)
-        for number, stretch in enumerate(placed.stretches):
-            here = np.flatnonzero(placed.stretch == number)
+        for number, window_slice in enumerate(placed.window_slices):
+            here = np.flatnonzero(placed.window_slice == number)
             row, where = placed.row[here], positions[here]
             if attempt > 0:
                 stream = randomness.key(self._seed, epoch, "substitute", attempt)
-                window = stretch.window
+                window = window_slice.window
                 row = window.row(randomness.below(np.full(len(here), window.clips), stream, where))
             audio_row = row
             if self._pairs:
-                pairs = self._pairs[stretch.dataset]
-                audio_row, match[here] = pairs.draw(epoch, where, row, attempt, self._nearby_of(stretch))
-            clip[here] = self._first_row[stretch.dataset] + row
-            audio_clip[here] = self._first_row[stretch.dataset] + audio_row
+                pairs = self._pairs[window_slice.dataset]
+                audio_row, match[here] = pairs.draw(epoch, where, row, attempt, self._nearby_of(window_slice))
+            clip[here] = self._first_row[window_slice.dataset] + row
+            audio_clip[here] = self._first_row[window_slice.dataset] + audio_row
         if self._training:
             stream = randomness.key(self._seed, epoch, "window")
             first_frame = randomness.below(np.full(len(positions), self._windows), stream, positions)
@@ -125,22 +125,22 @@ class Sampler:
         seed = randomness.bits(randomness.key(self._seed, epoch, "augment"), positions).view(np.int64)
         return Examples(clip, audio_clip, match, first_frame, seed)
 
-    def stretches(self, epoch: int, positions: NDArray[np.int64]) -> tuple[list[Stretch], list[Stretch]]:
+    def window_slices(self, epoch: int, positions: NDArray[np.int64]) -> tuple[list[WindowSlice], list[WindowSlice]]:
         """The windows of shards that positions of an epoch draw from, and those that come after them."""
-        now = list(self._order.stretches(epoch, positions))
-        return now, [self._order.after(stretch) for stretch in now]
+        now = list(self._order.window_slices(epoch, positions))
+        return now, [self._order.after(window_slice) for window_slice in now]
 
-    def _nearby_of(self, stretch: Stretch) -> Nearby | None:
+    def _nearby_of(self, window_slice: WindowSlice) -> Nearby | None:
         """The clips of a window, None where they are the whole dataset."""
-        window = stretch.window
-        if window.clips == self._lengths[stretch.dataset]:
+        window = window_slice.window
+        if window.clips == self._lengths[window_slice.dataset]:
             return None
-        nearby = self._nearby.get(stretch.key)
+        nearby = self._nearby.get(window_slice.key)
         if nearby is None:
             rows = np.sort(window.row(np.arange(window.clips)))
-            self._nearby[stretch.key] = nearby = self._pairs[stretch.dataset].nearby(rows)
+            self._nearby[window_slice.key] = nearby = self._pairs[window_slice.dataset].nearby(rows)
             if len(self._nearby) > _NEARBY:
                 self._nearby.popitem(last=False)
         else:
-            self._nearby.move_to_end(stretch.key)
+            self._nearby.move_to_end(window_slice.key)
         return nearby

@@ -1,12 +1,12 @@
-"""The order of an epoch over one or several datasets, in lanes.
+"""The order of an epoch over one or several datasets, in node groups.
 
-A *lane* is a share of every dataset's shards, dealt out once for all, and its own share of every global batch: with as
-many lanes as nodes, a shard is only ever read on one node. The order depends on the number of lanes, not on that of
-ranks.
+A *node group* is a share of every dataset's shards, dealt out once for all, and its own share of every global batch:
+with as many node groups as nodes, a shard is only ever read on one node. The order depends on the number of node
+groups, not on that of ranks.
 
 An epoch passes over each dataset as often as its weight says: 1 is every clip once, 0.5 every other clip now and the
-rest in the next epoch, 2 every clip twice. Within a lane the datasets' clips are spread evenly among each other, by
-Bresenham's rule (`interleave`), so that every stretch of the epoch has them in the proportions of the whole.
+rest in the next epoch, 2 every clip twice. Within a node group the datasets' clips are spread evenly among each other,
+by Bresenham's rule (`interleave`), so that every window slice of the epoch has them in the proportions of the whole.
 """
 
 import heapq
@@ -31,17 +31,17 @@ class DatasetSize:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
+class WindowSlice:
     """Places of one window: the unit in which audio is drawn and shards are kept at hand."""
 
     dataset: int
-    lane: int
+    node_group: int
     window: Window
 
     @property
     def key(self) -> tuple[int, int, int, int]:
         """Equal for equal windows."""
-        return self.dataset, self.lane, self.window.cycle, self.window.number
+        return self.dataset, self.node_group, self.window.cycle, self.window.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Placed:
 
     dataset: NDArray[np.int64]  #: (n,)
     row: NDArray[np.int64]  #: (n,) of the dataset's own catalog
-    stretch: NDArray[np.int64]  #: (n,) which of ``stretches`` each is in
-    stretches: tuple[Stretch, ...]
+    window_slice: NDArray[np.int64]  #: (n,) which of ``window_slices`` each is in
+    window_slices: tuple[WindowSlice, ...]
 
 
 class MixedOrder:
@@ -64,7 +64,7 @@ class MixedOrder:
         seed: int,
         shuffle: bool,
         global_batch: int,
-        lanes: int = 1,
+        node_groups: int = 1,
         window: int | None = None,
     ) -> None:
         """
@@ -73,27 +73,31 @@ class MixedOrder:
             seed: of the run.
             shuffle: False lays the datasets end to end, in catalog order, in every epoch.
             global_batch: examples a step, over all ranks.
-            lanes: among which the shards and every global batch are dealt out.
-            window: shards of a dataset and lane that are at hand together; None: all.
+            node_groups: among which the shards and every global batch are dealt out.
+            window: shards of a dataset and node group that are at hand together; None: all.
 
         Raises:
-            InputError: lanes that the global batch or the shards cannot be dealt out to, a weight that is none, or
-                fewer clips than fill a global batch.
+            InputError: node groups that the global batch or the shards cannot be dealt out to, a weight that is none,
+                or fewer clips than fill a global batch.
         """
-        if not shuffle and (lanes > 1 or any(dataset.weight != 1 for dataset in datasets)):
-            raise InputError("lanes and weights order training only: without training, use 1 lane and weights of 1")
-        if lanes < 1 or global_batch % lanes:
-            raise InputError(f"lanes is {lanes} and the global batch {global_batch}: make it a multiple of the lanes")
-        self._shuffle, self._lanes, self._global_batch = shuffle, lanes, global_batch
-        self._orders: list[list[WindowedOrder]] = []  # by dataset and lane
+        if not shuffle and (node_groups > 1 or any(dataset.weight != 1 for dataset in datasets)):
+            raise InputError(
+                "node groups and weights order training only: without training, use 1 node group and weights of 1"
+            )
+        if node_groups < 1 or global_batch % node_groups:
+            raise InputError(
+                f"node_groups is {node_groups}, the global batch {global_batch}: make that a multiple of the node groups"
+            )
+        self._shuffle, self._node_groups, self._global_batch = shuffle, node_groups, global_batch
+        self._orders: list[list[WindowedOrder]] = []  # by dataset and node group
         self._lengths: list[list[int]] = []  # clips of an epoch
         for number, dataset in enumerate(datasets):
             if not (np.isfinite(dataset.weight) and dataset.weight > 0):
                 raise InputError(f"dataset {number + 1} has weight {dataset.weight}: use a number above 0")
-            if len(dataset.clips) < lanes:
+            if len(dataset.clips) < node_groups:
                 raise InputError(
-                    f"dataset {number + 1} has {len(dataset.clips)} shards for {lanes} lanes: use fewer lanes, or "
-                    "build it with a smaller --shard-mb"
+                    f"dataset {number + 1} has {len(dataset.clips)} shards for {node_groups} node groups: use fewer, "
+                    "or build it with a smaller --shard-mb"
                 )
             first_row = np.cumsum(dataset.clips) - dataset.clips
             orders = [
@@ -102,87 +106,92 @@ class MixedOrder:
                     first_row,
                     dataset.clips,
                     window=window,
-                    key=randomness.key(seed, "order", number, lane),
+                    key=randomness.key(seed, "order", number, node_group),
                     shuffle=shuffle,
                 )
-                for lane, shards in enumerate(deal_out(dataset.clips, lanes))
+                for node_group, shards in enumerate(deal_out(dataset.clips, node_groups))
             ]
             self._orders.append(orders)
             self._lengths.append([max(1, round(dataset.weight * order.clips)) for order in orders])
         shortest = min(sum(lengths) for lengths in zip(*self._lengths, strict=True))
-        self.steps = steps_per_epoch(shortest * lanes, global_batch, drop_remainder=shuffle)
+        self.steps = steps_per_epoch(shortest * node_groups, global_batch, drop_remainder=shuffle)
         self.clips = self.steps * global_batch if shuffle else shortest
         if self.steps == 0:
             raise InputError(
-                f"{shortest * lanes} clips are fewer than one global batch of {global_batch}: use a smaller batch_size"
+                f"{shortest * node_groups} clips are fewer than one global batch of {global_batch}: use a smaller "
+                "batch_size"
             )
 
     def at(self, epoch: int, positions: NDArray[np.int64]) -> Placed:
         """What stands at positions of an epoch. ``positions``: (n,) in [0, clips)."""
         n = len(positions)
-        dataset, row, stretch = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
-        stretches: list[Stretch] = []
-        for number, lane, turn, here, place in self._turns(epoch, positions):
-            order = self._orders[number][lane]
+        dataset, row, window_slice = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+        window_slices: list[WindowSlice] = []
+        for number, node_group, turn, here, place in self._turns(epoch, positions):
+            order = self._orders[number][node_group]
             dataset[here] = number
             row[here], window = order.at(turn, place)
             for of_cycle in np.unique(window).tolist():
-                stretch[here[window == of_cycle]] = len(stretches)
-                stretches.append(Stretch(number, lane, order.windows(turn)[of_cycle]))
-        return Placed(dataset, row, stretch, tuple(stretches))
+                window_slice[here[window == of_cycle]] = len(window_slices)
+                window_slices.append(WindowSlice(number, node_group, order.windows(turn)[of_cycle]))
+        return Placed(dataset, row, window_slice, tuple(window_slices))
 
-    def stretches(self, epoch: int, positions: NDArray[np.int64]) -> tuple[Stretch, ...]:
-        """The stretches that `at` would name, at a fraction of its cost."""
+    def window_slices(self, epoch: int, positions: NDArray[np.int64]) -> tuple[WindowSlice, ...]:
+        """The window slices that `at` would name, at a fraction of its cost."""
         return tuple(
-            Stretch(number, lane, self._orders[number][lane].windows(turn)[of_cycle])
-            for number, lane, turn, _, place in self._turns(epoch, positions)
-            for of_cycle in np.unique(self._orders[number][lane].window_at(turn, place)).tolist()
+            WindowSlice(number, node_group, self._orders[number][node_group].windows(turn)[of_cycle])
+            for number, node_group, turn, _, place in self._turns(epoch, positions)
+            for of_cycle in np.unique(self._orders[number][node_group].window_at(turn, place)).tolist()
         )
 
     def _turns(
         self, epoch: int, positions: NDArray[np.int64]
     ) -> Iterator[tuple[int, int, int, NDArray[np.int64], NDArray[np.int64]]]:
-        """Positions sorted by what orders them: dataset, lane, cycle, which of the positions, their places in it."""
-        share = self._global_batch // self._lanes
+        """Positions sorted by what orders them: dataset, node group, cycle, which positions, their places in it."""
+        share = self._global_batch // self._node_groups
         step, within = np.divmod(positions, self._global_batch)
-        lane_of = within // share
-        for lane in np.unique(lane_of).tolist():
-            in_lane = np.flatnonzero(lane_of == lane)
-            places = step[in_lane] * share + within[in_lane] % share
-            lengths = [of_lanes[lane] for of_lanes in self._lengths]
+        node_group_of = within // share
+        for node_group in np.unique(node_group_of).tolist():
+            in_node_group = np.flatnonzero(node_group_of == node_group)
+            places = step[in_node_group] * share + within[in_node_group] % share
+            lengths = [of_node_groups[node_group] for of_node_groups in self._lengths]
             which, index = (interleave if self._shuffle else _lay_end_to_end)(lengths, places)
             for number in np.unique(which).tolist():
-                here = in_lane[which == number]
+                here = in_node_group[which == number]
                 first = epoch * lengths[number]
-                cycle, place = np.divmod(first + index[which == number], self._orders[number][lane].clips)
+                cycle, place = np.divmod(first + index[which == number], self._orders[number][node_group].clips)
                 for turn in np.unique(cycle).tolist():
-                    yield number, lane, turn, here[cycle == turn], place[cycle == turn]
+                    yield number, node_group, turn, here[cycle == turn], place[cycle == turn]
 
-    def after(self, stretch: Stretch) -> Stretch:
-        """The stretch of the same dataset and lane that follows one."""
-        order = self._orders[stretch.dataset][stretch.lane]
-        return Stretch(stretch.dataset, stretch.lane, order.after(stretch.window.cycle, stretch.window.number))
+    def after(self, window_slice: WindowSlice) -> WindowSlice:
+        """The window slice of the same dataset and node group that follows one."""
+        order = self._orders[window_slice.dataset][window_slice.node_group]
+        return WindowSlice(
+            window_slice.dataset,
+            window_slice.node_group,
+            order.after(window_slice.window.cycle, window_slice.window.number),
+        )
 
 
-def deal_out(clips: NDArray[np.int64], lanes: int) -> list[NDArray[np.int64]]:
-    """Shards dealt out so that lanes have about as many clips: the largest first, each to the lane with the fewest
-    (Graham 1969, LPT).
+def deal_out(clips: NDArray[np.int64], node_groups: int) -> list[NDArray[np.int64]]:
+    """Shards dealt out so that node groups have about as many clips: the largest first, each to the node group with the
+    fewest (Graham 1969, LPT).
 
     Args:
         clips: (S,) in each shard.
 
     Returns:
-        The numbers of each lane's shards, ascending.
+        The numbers of each node group's shards, ascending.
     """
-    if lanes == 1:
+    if node_groups == 1:
         return [np.arange(len(clips))]
-    shards: list[list[int]] = [[] for _ in range(lanes)]
-    fewest = [(0, lane) for lane in range(lanes)]
+    shards: list[list[int]] = [[] for _ in range(node_groups)]
+    fewest = [(0, node_group) for node_group in range(node_groups)]
     for shard in np.argsort(-clips, kind="stable").tolist():
-        held, lane = heapq.heappop(fewest)
-        shards[lane].append(shard)
-        heapq.heappush(fewest, (held + int(clips[shard]), lane))
-    return [np.sort(np.array(of_lane, np.int64)) for of_lane in shards]
+        held, node_group = heapq.heappop(fewest)
+        shards[node_group].append(shard)
+        heapq.heappush(fewest, (held + int(clips[shard]), node_group))
+    return [np.sort(np.array(of_node_group, np.int64)) for of_node_group in shards]
 
 
 def interleave(lengths: Sequence[int], places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

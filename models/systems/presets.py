@@ -18,7 +18,7 @@ NetworkName = Literal["l3", "ave"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class ModelConfig:
     """All settings of the front end and the networks; the defaults are the thesis' sizes.
 
     A tower is made by its settings: those of another kind, in their place, make a network of other towers.
@@ -33,18 +33,18 @@ class Preset:
     emotion: EmotionConfig = field(default_factory=EmotionConfig)
 
 
-FULL = Preset()
+FULL = ModelConfig()
 
 #: The same networks in small: what two CPU cores train in minutes. The window is as long as `n_fft` has room for: with
 #: few steps to learn from, the pitch of a voice should stand in the bands and not in their flicker.
-TINY = Preset(
+TINY = ModelConfig(
     front_end=FrontEndConfig(frame_size=48, frames=2, window_ms=64, n_fft=1024, n_mels=64, hop_ms=25),
     video=VideoTowerConfig(width=16),
     audio=AudioTowerConfig(width=16),
 )
 
 #: What ``--preset`` chooses from. Towers of another kind are known by the preset here that has them.
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[str, ModelConfig] = {
     "full": FULL,
     "tiny": TINY,
 }
@@ -56,7 +56,7 @@ else:
 _KIND = "kind"  # of a tower's settings that are not of the default's kind, by the class' name
 
 
-def preset_to_json(sizes: Preset) -> dict[str, Any]:
+def preset_to_json(sizes: ModelConfig) -> dict[str, Any]:
     """All settings, as JSON takes them."""
     data = asdict(sizes)
     for modality in _towers():
@@ -66,14 +66,14 @@ def preset_to_json(sizes: Preset) -> dict[str, Any]:
     return data
 
 
-def preset_from_json(data: dict[str, Any]) -> Preset:
+def model_config_from_json(data: dict[str, Any]) -> ModelConfig:
     """The preset that `preset_to_json` turned into ``data``, by way of JSON or not.
 
     Raises:
         InputError: ``data`` has other fields than this program's presets, or a tower of a kind that none of them has.
     """
     try:
-        restored: Preset = _restore(Preset, data)
+        restored: ModelConfig = _restore(ModelConfig, data)
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"sizes of a network that this program does not know ({error}): train it again") from error
     return restored
@@ -82,7 +82,7 @@ def preset_from_json(data: dict[str, Any]) -> Preset:
 def _restore(kind: Any, data: Any) -> Any:
     if is_dataclass(kind) and data is not None:
         hints = get_type_hints(kind)
-        if kind is Preset:
+        if kind is ModelConfig:
             hints |= {name: _kind_of(name, data[name]) for name in _towers() & data.keys()}
         settings = {name: value for name, value in data.items() if name != _KIND or not _makes_towers(kind)}
         return kind(**{name: _restore(hints[name], value) for name, value in settings.items()})  # type: ignore[operator]
@@ -99,7 +99,7 @@ def _makes_towers(kind: Any) -> bool:
 
 def _towers() -> set[str]:
     """The fields of a preset that make towers."""
-    return {each.name for each in fields(Preset) if get_type_hints(Preset)[each.name] is TowerConfig}
+    return {each.name for each in fields(ModelConfig) if get_type_hints(ModelConfig)[each.name] is TowerConfig}
 
 
 def _kind_of(modality: str, data: dict[str, Any]) -> type[TowerConfig]:
@@ -108,14 +108,14 @@ def _kind_of(modality: str, data: dict[str, Any]) -> type[TowerConfig]:
     return kinds[data.get(_KIND)]
 
 
-def preset(name: str) -> Preset:
+def preset(name: str) -> ModelConfig:
     """The preset of that name."""
     if name not in PRESETS:
         raise InputError(f"no preset is called {name!r}: choose one of {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
-def correspondence_net(preset: Preset, network: NetworkName, *, gaze: bool = True) -> L3Net | AVENet:
+def correspondence_net(preset: ModelConfig, network: NetworkName, *, gaze: bool = True) -> L3Net | AVENet:
     """A network for pre-training with fresh weights; without gaze it is the original L3-Net or AVE-Net."""
     video, audio = preset.video.tower(), preset.audio.tower()
     gaze_tower = preset.gaze.tower() if gaze else None
@@ -126,7 +126,7 @@ def correspondence_net(preset: Preset, network: NetworkName, *, gaze: bool = Tru
     raise InputError(f"no correspondence network is called {network!r}: choose l3 or ave.")
 
 
-def emotion_net(preset: Preset, *, gaze: bool = True) -> EmotionNet:
+def emotion_net(preset: ModelConfig, *, gaze: bool = True) -> EmotionNet:
     """A network for emotions with fresh weights; `EmotionNet.from_correspondence` starts from pre-trained towers."""
     gaze_tower = preset.gaze.tower() if gaze else None  # first: a seed's weights are those that they were
     return EmotionNet(preset.video.tower(), preset.audio.tower(), gaze_tower, preset.emotion)

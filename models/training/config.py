@@ -35,8 +35,8 @@ class DataConfig:
     window: int | None = None
     """Consecutive frames, and the sound under them, that an example takes of a clip; at a random place in training."""
     shard_window: int | None = None
-    """Shards a lane that examples are drawn from at a time; by default all. Two windows of a remote dataset have to fit
-    in the cache."""
+    """Shards a node group that examples are drawn from at a time; by default all. Two windows of a remote dataset have
+    to fit in the cache."""
     seed: int = 0
     """Of weights, order, pairs and augmentation."""
 
@@ -47,7 +47,7 @@ class TrainingDataConfig(DataConfig):
 
     weights: tuple[float, ...] = ()
     """How often an epoch passes over each of several datasets; by default once."""
-    lanes: int = 1
+    node_groups: int = 1
     """Into which shards are dealt out: with as many as nodes, a shard is read on one node alone."""
 
 
@@ -269,7 +269,7 @@ _LEAST: Mapping[str, float] = {
     "frames": 1,
     "checkpoint_every": 1,
     "log_every": 1,
-    "lanes": 1,
+    "node_groups": 1,
     "shard_window": 1,
     "warmup_steps": 0,
     "weight_decay": 0,

@@ -44,7 +44,15 @@ def training_loader(
     """Batches of the training split; ``paired``: half of them with another video's audio, otherwise with their own."""
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
-        datasets, data, loader, accelerator, "train", weights, training=True, paired=paired, lanes=data.lanes
+        datasets,
+        data,
+        loader,
+        accelerator,
+        "train",
+        weights,
+        training=True,
+        paired=paired,
+        node_groups=data.node_groups,
     )
 
 
@@ -76,7 +84,7 @@ def _loader(
     *,
     training: bool,
     paired: bool,
-    lanes: int = 1,
+    node_groups: int = 1,
 ) -> ClipLoader:
     return ClipLoader(
         dict(zip(datasets, weights, strict=True)),
@@ -95,7 +103,7 @@ def _loader(
         negatives={"other_video": 1.0} if paired else None,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,
-        lanes=lanes,
+        node_groups=node_groups,
         shard_window=data.shard_window,
         cache=loader.cache,
         cache_bytes=round(loader.cache_gb * 1e9),

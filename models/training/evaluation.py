@@ -21,7 +21,7 @@ from models.training.metrics import confusion
 def match_confusion(
     front_end: FrontEnd, network: L3Net | AVENet, batches: Iterable[Batch], device: torch.device
 ) -> torch.Tensor:
-    """How often each truth (no match, match) met each answer: (2, 2) int64 on ``device``."""
+    """How often each target (no match, match) met each prediction: (2, 2) int64 on ``device``."""
     counts = torch.zeros((2, 2), dtype=torch.int64, device=device)
     for batch in batches:
         if len(batch) == 0:  # a rank's share of a last batch may be none
@@ -35,7 +35,7 @@ def match_confusion(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmotionAnswers:
+class EmotionPredictions:
     """Probabilities (N, 7) of N clips by each modality, and whose they are."""
 
     clip: NDArray[np.int64]  #: (N,) catalog rows
@@ -45,11 +45,11 @@ class EmotionAnswers:
     joint: NDArray[np.float32]
 
 
-def emotion_answers(
+def emotion_predictions(
     front_end: FrontEnd, network: EmotionNet, batches: Iterable[Batch], device: torch.device
-) -> EmotionAnswers:
+) -> EmotionPredictions:
     """What each modality says of every clip of the batches."""
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in EmotionAnswers.__slots__}
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in EmotionPredictions.__slots__}
     for batch in batches:
         if len(batch) == 0:
             continue
@@ -61,24 +61,24 @@ def emotion_answers(
         for name in parts:
             tensor = of_clip[name] if name in of_clip else getattr(answer, name)
             parts[name].append(tensor.cpu().numpy())
-    return EmotionAnswers(**{name: _joined(name, arrays) for name, arrays in parts.items()})
+    return EmotionPredictions(**{name: _joined(name, arrays) for name, arrays in parts.items()})
 
 
-def join_answers(answers: Iterable[EmotionAnswers]) -> EmotionAnswers:
-    """The answers of several ranks as one."""
-    parts = list(answers)
-    return EmotionAnswers(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in EmotionAnswers.__slots__}
+def join_predictions(predictions: Iterable[EmotionPredictions]) -> EmotionPredictions:
+    """The predictions of several ranks as one."""
+    parts = list(predictions)
+    return EmotionPredictions(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in EmotionPredictions.__slots__}
     )
 
 
-def by_utterance(answers: EmotionAnswers, utterance: NDArray[np.int64]) -> EmotionAnswers:
+def by_utterance(predictions: EmotionPredictions, utterance: NDArray[np.int64]) -> EmotionPredictions:
     """One answer an utterance: the mean of its clips' probabilities.
 
     A label belongs to an utterance, and long utterances have several clips; counted by clips they would weigh more.
 
     Args:
-        answers: of clips.
+        predictions: of clips.
         utterance: (N,) a number for each answer, equal for clips of one utterance.
     """
     _, first, group = np.unique(utterance, return_index=True, return_inverse=True)
@@ -89,12 +89,12 @@ def by_utterance(answers: EmotionAnswers, utterance: NDArray[np.int64]) -> Emoti
         np.add.at(total, group, probabilities)
         return (total / count).astype(np.float32)
 
-    return EmotionAnswers(
-        clip=answers.clip[first],
-        emotion=answers.emotion[first],
-        audio=mean(answers.audio),
-        visual=mean(answers.visual),
-        joint=mean(answers.joint),
+    return EmotionPredictions(
+        clip=predictions.clip[first],
+        emotion=predictions.emotion[first],
+        audio=mean(predictions.audio),
+        visual=mean(predictions.visual),
+        joint=mean(predictions.joint),
     )
 
 

@@ -1,7 +1,7 @@
 """Scores, all of them from a confusion matrix.
 
-A confusion matrix is a (classes, classes) int64 tensor, rows the truth and columns the answer. Matrices of batches, and
-of ranks, are added up; scores are pure functions of the sum, so no score is ever an average of averages.
+A confusion matrix is a (classes, classes) int64 tensor, rows the targets and columns the prediction. Matrices of
+batches, and of ranks, are added up; scores are pure functions of the sum, so no score is ever an average of averages.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from torch import Tensor
 from loaders.intervals import Z95, wilson
 
 
-def confusion(answer: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Count how often each truth met each answer.
+def confusion(prediction: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Count how often each target met each prediction.
 
     Args:
-        answer: (B,) int64 in 0 … classes − 1, or (B, classes) scores, of which the highest is the answer.
-        truth: (B,) int64 in 0 … classes − 1; rows with a negative truth are not counted.
+        prediction: (B,) int64 in 0 … classes − 1, or (B, classes) scores, of which the highest is the prediction.
+        targets: (B,) int64 in 0 … classes − 1; rows with a negative target are not counted.
 
     Returns:
         (classes, classes) int64, on the tensors' device.
     """
-    if answer.ndim == 2:
-        answer = answer.argmax(1)
-    # Rows without a truth get a cell of their own, which is cut off: to select the others, or to count by bincount,
+    if prediction.ndim == 2:
+        prediction = prediction.argmax(1)
+    # Rows without a target get a cell of their own, which is cut off: to select the others, or to count by bincount,
     # a GPU's host would have to wait for sizes.
-    cell = torch.where(truth >= 0, truth * classes + answer, classes * classes)
+    cell = torch.where(targets >= 0, targets * classes + prediction, classes * classes)
     counts = torch.zeros(classes * classes + 1, dtype=torch.int64, device=cell.device)
     return counts.scatter_add_(0, cell, torch.ones_like(cell))[:-1].view(classes, classes)
 
 
 def accuracy(matrix: Tensor) -> float:
-    """Share of right answers; NaN of nothing."""
+    """Share of right predictions; NaN of nothing."""
     return _ratio(int(matrix.diagonal().sum()), int(matrix.sum()))
 
 
 def micro_f1(matrix: Tensor) -> float:
     """F1 of the counts summed over classes: 2·TP / (2·TP + FP + FN); NaN of nothing.
 
-    With one label and one answer a row every error is one class' false positive and another's false negative, so this
-    equals the accuracy. It has its own name because it is what the literature reports.
+    With one label and one prediction a row every error is one class' false positive and another's false negative, so
+    this equals the accuracy. It has its own name because it is what the literature reports.
     """
     right = int(matrix.diagonal().sum())
     wrong = int(matrix.sum()) - right
@@ -52,13 +52,13 @@ def micro_f1(matrix: Tensor) -> float:
 
 
 def macro_f1(matrix: Tensor) -> float:
-    """Mean over classes of their F1, leaving out classes that are neither among truths nor answers; NaN of nothing."""
+    """Mean over classes of their F1, leaving out those neither among targets nor predictions; NaN of nothing."""
     scores = [2 * hit / total for hit, total in zip(*_f1_parts(matrix), strict=True) if total]
     return _ratio(sum(scores), len(scores))
 
 
 def majority_share(matrix: Tensor) -> float:
-    """Share of the most frequent truth: what always giving the same answer would score; NaN of nothing."""
+    """Share of the most frequent target: what always giving the same prediction would score; NaN of nothing."""
     return _ratio(int(matrix.sum(1).max()), int(matrix.sum()))
 
 
@@ -67,25 +67,25 @@ class ClassScore:
     """One class' row of the table; NaN where a share is of nothing."""
 
     name: str
-    precision: float  #: share of these answers that are right
-    recall: float  #: share of these truths that are found
+    precision: float  #: share of these predictions that are right
+    recall: float  #: share of these targets that are found
     f1: float
-    support: int  #: truths
+    support: int  #: targets
 
 
 def class_scores(matrix: Tensor, names: Sequence[str]) -> list[ClassScore]:
     """The table of precision, recall and F1, a row a class in the matrix' order."""
     hits = matrix.diagonal().tolist()
-    truths, answers = matrix.sum(1).tolist(), matrix.sum(0).tolist()
+    targets, predictions = matrix.sum(1).tolist(), matrix.sum(0).tolist()
     return [
         ClassScore(
             name=name,
-            precision=_ratio(hit, answered),
+            precision=_ratio(hit, predicted),
             recall=_ratio(hit, true),
-            f1=_ratio(2 * hit, true + answered),
+            f1=_ratio(2 * hit, true + predicted),
             support=true,
         )
-        for name, hit, true, answered in zip(names, hits, truths, answers, strict=True)
+        for name, hit, true, predicted in zip(names, hits, targets, predictions, strict=True)
     ]
 
 
@@ -108,7 +108,7 @@ def share_right(matrix: Tensor, z: float = Z95) -> Share:
 
 
 def _f1_parts(matrix: Tensor) -> tuple[list[int], list[int]]:
-    """Of each class: right answers, and truths plus answers."""
+    """Of each class: right predictions, and targets plus predictions."""
     return matrix.diagonal().tolist(), (matrix.sum(0) + matrix.sum(1)).tolist()
 
 

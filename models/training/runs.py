@@ -34,7 +34,7 @@ from loaders.storage.atomic import write_atomically
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.emotion import EmotionNet
-from models.systems.presets import correspondence_net, emotion_net, preset_from_json
+from models.systems.presets import correspondence_net, emotion_net, model_config_from_json
 from models.training.checkpoint import cannot_write, together
 from models.training.provenance import CHANGES, Change, as_json
 from models.training.runlock import LOCK, locked
@@ -56,7 +56,7 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
     """
     folder = Path(folder)
     run = _read_network(folder, "pretrain", of_pairs=True)
-    sizes = preset_from_json(run["sizes"])
+    sizes = model_config_from_json(run["sizes"])
     network = correspondence_net(sizes, run["model"], gaze=run["gaze"])
     return load_model(folder, FrontEnd(sizes.front_end), network), network
 
@@ -69,7 +69,7 @@ def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
     """
     folder = Path(folder)
     run = _read_network(folder, "finetune", of_pairs=False)
-    sizes = preset_from_json(run["sizes"])
+    sizes = model_config_from_json(run["sizes"])
     network = emotion_net(sizes, gaze=run["gaze"])
     return load_model(folder, FrontEnd(sizes.front_end), network), network
 

@@ -21,7 +21,7 @@ from loaders.errors import printable
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.emotion import EmotionNet
-from models.training.evaluation import by_utterance, emotion_answers, join_answers, match_confusion
+from models.training.evaluation import by_utterance, emotion_predictions, join_predictions, match_confusion
 from models.training.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
 
 MODALITIES = ("audio", "visual", "joint")
@@ -56,13 +56,13 @@ def score_emotion(
     """Scores of each modality over the labelled utterances of an epoch, over all ranks."""
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    of_rank = emotion_answers(front_end, network, loader, accelerator.device)
-    answers = join_answers(gather_object([of_rank]))
-    answers = by_utterance(answers, utterances(loader.catalogs)[answers.clip])
-    truth = torch.from_numpy(answers.emotion)
-    results: dict[str, Any] = {"split": loader.catalogs[0].split, "utterances": int((truth >= 0).sum())}
+    of_rank = emotion_predictions(front_end, network, loader, accelerator.device)
+    predictions = join_predictions(gather_object([of_rank]))
+    predictions = by_utterance(predictions, utterances(loader.catalogs)[predictions.clip])
+    targets = torch.from_numpy(predictions.emotion)
+    results: dict[str, Any] = {"split": loader.catalogs[0].split, "utterances": int((targets >= 0).sum())}
     for modality in MODALITIES:
-        counts = confusion(torch.from_numpy(getattr(answers, modality)), truth, len(EMOTIONS))
+        counts = confusion(torch.from_numpy(getattr(predictions, modality)), targets, len(EMOTIONS))
         results[modality] = {
             "micro_f1": micro_f1(counts),
             "macro_f1": macro_f1(counts),

@@ -19,13 +19,13 @@ from loaders.progress import progress
 from loaders.storage.urls import url_of
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
-from sharding.crops.views import face_detector
+from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
 from sharding.gaze.openface import require_openface
+from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
-from sharding.packing.former import Former
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
@@ -153,7 +153,7 @@ def _say(console: Console, line: str) -> None:
 
 
 @contextmanager
-def mendable(disk: Path | str) -> Iterator[None]:
+def as_input_error(disk: Path | str) -> Iterator[None]:
     """Turn what stops a build, and leaves it to be gone on with, into one line.
 
     Args:
@@ -187,18 +187,18 @@ class _Builder:
         """Build or extend, if that is not done already."""
         if not extend and (manifest := self._built_already(output)) is not None:
             return manifest, None
-        with output.held(extend=extend) as held, mendable(held.disk):
+        with output.held(extend=extend) as held, as_input_error(held.disk):
             with held.untouched_unless_begun():
-                former, fresh, first_numbers = self._hold_against_former(held, output.name, extend=extend)
-            if former is not None and not (fresh.utterances or fresh.rejected):
+                existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
+            if existing is not None and not (fresh.utterances or fresh.rejected):
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
-                return former.manifest, None
+                return existing.manifest, None
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
-            missing = held.missing(jobs, former)
+            missing = held.missing(jobs, existing)
             speed = self._build(missing, jobs, held)
-            folder = held.assemble(jobs, missing, former)
+            folder = held.assemble(jobs, missing, existing)
             try:
                 manifest, lacks = finish_dataset(
                     folder,
@@ -208,12 +208,12 @@ class _Builder:
                     fresh.rejected,
                     apart=fresh.apart,
                     video_names=fresh.video_names,
-                    former=former,
+                    existing=existing,
                 )
             except NothingBuiltError as error:
                 held.undo()  # nothing is left where nothing came of it
                 raise error.renamed(str(folder), output.name) from error
-            held.publish(manifest, former)
+            held.publish(manifest, existing)
         return manifest, (lacks, speed)
 
     def _built_already(self, output: Output) -> Manifest | None:
@@ -222,30 +222,30 @@ class _Builder:
         Raises:
             InputError: a dataset is there, of another corpus or other settings.
         """
-        with output.finished() as former:
-            if former is None:
+        with output.finished() as existing:
+            if existing is None:
                 return None
-            require_same(former, self.corpus, self.settings, output.name)
+            require_same(existing, self.corpus, self.settings, output.name)
         done = "was built already but for clearing up" if output.clear_up() else "is built already, nothing to do"
         _say(self.console, f"{output.name}: {done}")
-        return former.manifest
+        return existing.manifest
 
-    def _hold_against_former(
+    def _hold_against_existing(
         self, held: HeldOutput, name: str, *, extend: bool
-    ) -> tuple[Former | None, Corpus, Mapping[str, int]]:
+    ) -> tuple[ExistingDataset | None, Corpus, Mapping[str, int]]:
         """The dataset that is there, if any; what of the corpus is not in it; by split the numbers of new shards."""
-        former = held.former()
-        if former is None:
+        existing = held.existing()
+        if existing is None:
             if extend:
                 raise InputError(f"{name}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
             return None, self.corpus, {}
         what = "looking at the dataset's sources"
         with progress(what, None, "utterances", console=self.console, transient=True) as bar:
-            extension = plan_extension(self.corpus, former, name, self.settings, self.workers, bar.advance)
+            extension = plan_extension(self.corpus, existing, name, self.settings, self.workers, bar.advance)
         if not (extend or extension.is_empty):
             more = f"{len(extension.corpus.utterances)} utterances and {len(extension.corpus.rejected)} rejected"
             raise InputError(f"{name}: a finished dataset is there, without {more} of these: --extend it")
-        return former, extension.corpus, extension.first_numbers
+        return existing, extension.corpus, extension.first_numbers
 
     def _plan(self, corpus: Corpus, folder: Path, first_numbers: Mapping[str, int]) -> list[ShardJob]:
         """The shards of the corpus, as its sources are now."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.crops.views import View
+from sharding.crops.crop_plan import CropPlan
 from sharding.gaze.openface import MOST_FPS, SIZE, run_openface
 from sharding.gaze.statistics import (
     SIGNAL_NAMES,
@@ -39,7 +39,7 @@ class ClipGaze:
 class UtteranceGaze:
     """The gaze of an utterance's clips. What is wrong with the table is wrong with the gaze of every clip."""
 
-    def __init__(self, utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> None:
+    def __init__(self, utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> None:
         """Read the utterance's table, or have OpenFace make one.
 
         Args:
@@ -105,7 +105,7 @@ def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray
     return result
 
 
-def _table(utterance: Utterance, media: Media, view: View, settings: BuildSettings) -> GazeTable:
+def _table(utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> GazeTable:
     if utterance.gaze_path is not None:
         table = _placed(read_table(utterance.gaze_path), media)
     elif settings.openface_bin is not None:
@@ -133,7 +133,7 @@ def _placed(table: GazeTable, media: Media) -> GazeTable:
     return on_pictures(table, starts, seconds) if -1 <= missing <= max(1.0, allowed) else table
 
 
-def _run(binary: str, utterance: Utterance, media: Media, view: View, max_seconds: float) -> GazeTable:
+def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_seconds: float) -> GazeTable:
     """OpenFace on the same crops, at the source's own frame rate: its statistics are of one frame to the next."""
     fps = min(media.source_fps, MOST_FPS)
     crops = read_media(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from loaders.dataset.columns import DESCRIBED, values
 from sharding.corpora.boxes import BoxesError
+from sharding.crops.crop_plan import CropPlan, NoFaceError, crop_plan_of
 from sharding.crops.faces import MINIMUM_COVERAGE
-from sharding.crops.views import NoFaceError, View, view_of
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.reader import Media, MediaError, read_media
 from sharding.media.waveform import encode_waveform
@@ -95,10 +95,10 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
     return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
 
 
-def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[View, Media]:
+def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[CropPlan, Media]:
     clip = settings.clip
     with _rejecting(utterance):
-        view = view_of(utterance, settings, watch)
+        view = crop_plan_of(utterance, settings, watch)
         with watch.stage("decode"):
             media = read_media(
                 utterance.video_path,
@@ -180,7 +180,7 @@ def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
 
 
 def _problem(
-    view: View,
+    view: CropPlan,
     gaze: ClipGaze,
     audio: NDArray[np.int16],
     is_still: bool,

@@ -14,7 +14,7 @@ from loaders.dataset.columns import STATED
 from loaders.dataset.identity import UtteranceName
 from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
-from sharding.packing.former import Former, same_statement
+from sharding.packing.existing import ExistingDataset, same_statement
 from sharding.packing.plan import require_distinct
 from sharding.settings import BuildSettings
 from sharding.sources.fingerprint import fingerprint
@@ -27,14 +27,14 @@ _AGAIN = "build the dataset again, into another --output"
 class Extension:
     """What a corpus holds that a dataset does not."""
 
-    former: Former
+    existing: ExistingDataset
     corpus: Corpus  #: new utterances and new rejections alone
 
     @property
     def first_numbers(self) -> Mapping[str, int]:
         """Of the new shards, by split."""
         splits = {utterance.split for utterance in self.corpus.utterances}
-        return {split: self.former.next_number(split) for split in splits}
+        return {split: self.existing.next_number(split) for split in splits}
 
     @property
     def is_empty(self) -> bool:
@@ -44,7 +44,7 @@ class Extension:
 
 def plan_extension(
     corpus: Corpus,
-    former: Former,
+    existing: ExistingDataset,
     dataset: str,
     settings: BuildSettings,
     workers: int,
@@ -54,7 +54,7 @@ def plan_extension(
 
     Args:
         corpus: all of it: what the dataset has, as it was, and what is new. Leaks are settled.
-        former: the dataset.
+        existing: the dataset.
         dataset: its name.
         settings: of the dataset's build.
         workers: sources are looked at by four times as many threads.
@@ -64,11 +64,11 @@ def plan_extension(
         InputError: settings or corpus are not those of the dataset, an utterance of it is gone or has changed, a file
             system fails, or the dataset is faulty; the message names the first.
     """
-    require_same_build(former.manifest, corpus, settings, dataset)
+    require_same_build(existing.manifest, corpus, settings, dataset)
     require_distinct(corpus.utterances)
-    clips, refusals = former.utterances(), former.rejected()
-    if former.manifest.video_names != corpus.video_names:
-        _require_unshared_names(clips, former.manifest, corpus, dataset)
+    clips, refusals = existing.utterances(), existing.rejected()
+    if existing.manifest.video_names != corpus.video_names:
+        _require_unshared_names(clips, existing.manifest, corpus, dataset)
     given = {utterance.name: utterance for utterance in corpus.utterances}
     out, stated = {_subject(asdict(r)) for r in corpus.rejected}, {_subject(row) for row in refusals}
     now_out = {r.name: r for r in corpus.rejected}
@@ -95,7 +95,7 @@ def plan_extension(
         utterances=tuple(u for names, u in given.items() if names not in clips and names not in rejected),
         rejected=tuple(r for r in corpus.rejected if _subject(asdict(r)) not in stated),
     )
-    return Extension(former=former, corpus=fresh)
+    return Extension(existing=existing, corpus=fresh)
 
 
 def _require_unshared_names(clips: Iterable[UtteranceName], manifest: Manifest, corpus: Corpus, dataset: str) -> None:

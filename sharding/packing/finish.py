@@ -26,7 +26,7 @@ from loaders.dataset.tables import read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
 from sharding.corpora.duplicates import Alike, alike, sources_of
-from sharding.packing.former import Former
+from sharding.packing.existing import ExistingDataset
 from sharding.packing.names import distinct, share_video_names
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import receipt_path
@@ -63,7 +63,7 @@ def finish_dataset(
     *,
     apart: Apart = "speaker",
     video_names: VideoNames = "speaker",
-    former: Former | None = None,
+    existing: ExistingDataset | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
@@ -75,7 +75,7 @@ def finish_dataset(
         rejected: what the corpus' reader rejected already.
         apart: what the splits promise not to share.
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
-        former: the dataset that this one extends: its shards come first.
+        existing: the dataset that this one extends: its shards come first.
 
     Returns:
         The manifest, and what the clips lack.
@@ -85,14 +85,14 @@ def finish_dataset(
     """
     splits: dict[str, Split] = {}
     catalogs: list[pa.Table] = []
-    rows: list[dict[str, Any]] = former.rejected() if former else []
+    rows: list[dict[str, Any]] = existing.rejected() if existing else []
     rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
     sources: list[pa.Table] = []
-    gaze = former.gaze() if former else Moments(GAZE_STATISTICS)
-    for split in sorted({*(former.manifest.splits if former else ()), *(job.split for job in jobs)}):
-        shards: list[Shard] = former.shards(split) if former else []
-        parts: list[pa.Table] = former.parts(split) if former else []
+    gaze = existing.gaze() if existing else Moments(GAZE_STATISTICS)
+    for split in sorted({*(existing.manifest.splits if existing else ()), *(job.split for job in jobs)}):
+        shards: list[Shard] = existing.shards(split) if existing else []
+        parts: list[pa.Table] = existing.parts(split) if existing else []
         for job in (job for job in jobs if job.split == split):
             path = receipt_path(job.output, split, job.stem)
             facts = read_receipt(path)

@@ -19,7 +19,7 @@ from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.exchange import ASIDE, exchange, recover
-from sharding.packing.former import Former, read_former
+from sharding.packing.existing import ExistingDataset, read_existing
 from sharding.packing.output import HeldOutput
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import is_built
@@ -51,11 +51,11 @@ class FolderOutput:
         return str(self.path)
 
     @contextmanager
-    def finished(self) -> Iterator[Former | None]:
+    def finished(self) -> Iterator[ExistingDataset | None]:
         """The finished dataset that is there, if any."""
         if not self.path.exists():
             _put_right(self.path)
-        yield read_former(self.path) if (self.path / MANIFEST).exists() else None
+        yield read_existing(self.path) if (self.path / MANIFEST).exists() else None
 
     def clear_up(self) -> bool:
         """Remove the work folder of a build that was killed when all but that was done; whether there was one."""
@@ -89,7 +89,7 @@ class _HeldFolder:
         """They are kept where they are written."""
         return nullcontext()
 
-    def missing(self, jobs: Sequence[ShardJob], former: Former | None) -> list[ShardJob]:
+    def missing(self, jobs: Sequence[ShardJob], existing: ExistingDataset | None) -> list[ShardJob]:
         """The jobs that are still to be done."""
         clean_work_folder(self.folder, jobs)
         return [job for job in jobs if not is_built(job)]
@@ -101,20 +101,20 @@ class _HeldFolder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _NewDataset(_HeldFolder):
-    def former(self) -> Former | None:
+    def existing(self) -> ExistingDataset | None:
         """One that another build has finished since this one looked."""
-        return read_former(self.folder) if (self.folder / MANIFEST).exists() else None
+        return read_existing(self.folder) if (self.folder / MANIFEST).exists() else None
 
     def untouched_unless_begun(self) -> AbstractContextManager[None]:
         """Nothing is refused before shards are planned."""
         return nullcontext()
 
-    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], former: Former | None) -> Path:
+    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], existing: ExistingDataset | None) -> Path:
         """The folder itself."""
         _require_visible(built)
         return self.folder
 
-    def publish(self, manifest: Manifest, former: Former | None) -> None:
+    def publish(self, manifest: Manifest, existing: ExistingDataset | None) -> None:
         """It is visible already, dataset.json having come last."""
         self.clear_up()
 
@@ -131,9 +131,9 @@ class _NewDataset(_HeldFolder):
 class _Extension(_HeldFolder):
     """The extension's folder beside the dataset's."""
 
-    def former(self) -> Former | None:
+    def existing(self) -> ExistingDataset | None:
         """The dataset that is extended."""
-        return read_former(self.disk.resolve())
+        return read_existing(self.disk.resolve())
 
     @contextmanager
     def untouched_unless_begun(self) -> Iterator[None]:
@@ -145,17 +145,17 @@ class _Extension(_HeldFolder):
                 self.clear_up()
             raise
 
-    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], former: Former | None) -> Path:
+    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], existing: ExistingDataset | None) -> Path:
         """The dataset as it will be, with the shards of both."""
         _require_visible(built)
-        assert former is not None, "an extension is of a dataset"
+        assert existing is not None, "an extension is of a dataset"
         whole = self.folder / _WHOLE
         if whole.exists():
             shutil.rmtree(whole)
         try:
             # Everything that lies there, so that nothing that somebody put beside the shards is lost.
             shutil.copytree(
-                former.folder, whole, symlinks=True, copy_function=os.link, ignore=shutil.ignore_patterns(WORK_FOLDER)
+                existing.folder, whole, symlinks=True, copy_function=os.link, ignore=shutil.ignore_patterns(WORK_FOLDER)
             )
             for job in jobs:
                 (whole / job.split).mkdir(exist_ok=True)
@@ -166,19 +166,19 @@ class _Extension(_HeldFolder):
             if not isinstance(error, shutil.Error) and error.errno not in _NO_LINKS:
                 raise
             raise InputError(
-                f"{former.folder}: its files cannot be hard-linked into {self.folder}: move the dataset to a file "
+                f"{existing.folder}: its files cannot be hard-linked into {self.folder}: move the dataset to a file "
                 "system that has hard links, below its top folder"
             ) from error
         return whole
 
-    def publish(self, manifest: Manifest, former: Former | None) -> None:
-        """Put the extended dataset in the former one's place."""
-        assert former is not None, "an extension is of a dataset"
-        if read_manifest(former.folder) != former.manifest:
+    def publish(self, manifest: Manifest, existing: ExistingDataset | None) -> None:
+        """Put the extended dataset in the existing one's place."""
+        assert existing is not None, "an extension is of a dataset"
+        if read_manifest(existing.folder) != existing.manifest:
             raise InputError(
-                f"{former.folder}: was changed while it was extended: run the extension again", try_again=True
+                f"{existing.folder}: was changed while it was extended: run the extension again", try_again=True
             )
-        exchange(former.folder, self.folder / _WHOLE)
+        exchange(existing.folder, self.folder / _WHOLE)
         self.clear_up()
 
     def clear_up(self) -> None:
@@ -206,7 +206,10 @@ def _is_leftover(folder: Path, dataset: Path) -> bool:
     Its clearing up was killed, by a version that removed first what would have told whose it is.
     """
     manifest = read_manifest(dataset)
-    digests: dict[str, str | None] = {MANIFEST: None, REJECTED: None}  # a former catalog says less than the present one
+    digests: dict[str, str | None] = {
+        MANIFEST: None,
+        REJECTED: None,
+    }  # a existing catalog says less than the present one
     for split, entry in manifest.splits.items():
         digests[f"{split}/{CATALOG}"] = None
         for shard in entry.shards:

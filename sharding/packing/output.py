@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from loaders.dataset.manifest import Manifest
-from sharding.packing.former import Former
+from sharding.packing.existing import ExistingDataset
 from sharding.packing.plan import ShardJob
 
 
@@ -18,7 +18,7 @@ class Output(Protocol):
         """By which messages call it."""
         ...
 
-    def finished(self) -> AbstractContextManager[Former | None]:
+    def finished(self) -> AbstractContextManager[ExistingDataset | None]:
         """The finished dataset that is there, if any; its tables can be read within the block.
 
         Raises:
@@ -50,7 +50,7 @@ class Output(Protocol):
 class HeldOutput(Protocol):
     """An output that one build has for itself.
 
-    The build asks in this order: `former`, `keeping_lengths`, `missing`, `assemble`, `publish`; and goes on, after it
+    The build asks in this order: `existing`, `keeping_lengths`, `missing`, `assemble`, `publish`; and goes on, after it
     was killed, from whatever `missing` finds.
     """
 
@@ -64,7 +64,7 @@ class HeldOutput(Protocol):
         """By which messages call what holds the folder, where that fails."""
         ...
 
-    def former(self) -> Former | None:
+    def existing(self) -> ExistingDataset | None:
         """The finished dataset that is there already, if any; an exchange that was broken off is brought to its end.
 
         Raises:
@@ -80,12 +80,12 @@ class HeldOutput(Protocol):
         """Within the block the lengths of sources that are known are in the folder; those that are added stay."""
         ...
 
-    def missing(self, jobs: Sequence[ShardJob], former: Former | None) -> list[ShardJob]:
+    def missing(self, jobs: Sequence[ShardJob], existing: ExistingDataset | None) -> list[ShardJob]:
         """The jobs that are still to be done, as they are to be done; what the plan no longer holds is removed.
 
         Args:
             jobs: the plan.
-            former: the dataset that is extended, if one is.
+            existing: the dataset that is extended, if one is.
 
         Raises:
             InputError: something that is not a build's lies where a shard would.
@@ -96,20 +96,20 @@ class HeldOutput(Protocol):
         """Remove what workers that were ended have left half-written of these jobs."""
         ...
 
-    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], former: Former | None) -> Path:
+    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], existing: ExistingDataset | None) -> Path:
         """The folder where catalogs and dataset.json are to be written; every job has its receipt in `folder`.
 
         Args:
             jobs: all of the plan; all are done.
             built: those of them that were done just now.
-            former: the dataset that is extended, if one is.
+            existing: the dataset that is extended, if one is.
 
         Raises:
-            InputError: a shard or its receipt is not there, or the former dataset's cannot be put beside them.
+            InputError: a shard or its receipt is not there, or the existing dataset's cannot be put beside them.
         """
         ...
 
-    def publish(self, manifest: Manifest, former: Former | None) -> None:
+    def publish(self, manifest: Manifest, existing: ExistingDataset | None) -> None:
         """Make the dataset visible, whose catalogs and dataset.json are written, and clear up.
 
         Raises:

@@ -2,7 +2,7 @@
 
     scratch/<lock>/<split>-<stem>/   where one shard is built, on the machine of its worker; gone when it is uploaded
     scratch/<lock>/dataset/          receipts, then catalogs and dataset.json, on the machine of the build
-    scratch/<lock>/former/           the description of the dataset that is extended
+    scratch/<lock>/existing/           the description of the dataset that is extended
 
 Objects go up in the order in which files are made locally: a shard, its index, its receipt under ``.build/``; catalogs
 when every shard has its receipt; dataset.json last. So a build that is killed goes on from the receipts, on any machine
@@ -12,7 +12,7 @@ An extension puts its shards beside those that are there, under the numbers that
 together with dataset.json, and a store changes one object at a time. So the new tables go up under names made of their
 contents (`loaders.dataset.manifest.staged`), where every reader looks for a table that is not the one which
 dataset.json declares; then dataset.json is exchanged, in one put, and with it the dataset; then the tables take the
-places of the former ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
+places of the existing ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
 the dataset between a killed extension's tables and its dataset.json would find no catalog that he may use, however
 often he asks.
 
@@ -20,9 +20,9 @@ What is guaranteed, where a put is atomic and seen at once, as S3's is:
 - Until dataset.json is exchanged, no object of the dataset has changed or gone, whenever the extension is killed.
 - Whoever opens the dataset at any moment, also after an extension that was killed, reads tables of one dataset.json;
   one who read it before the exchange and comes for its tables later is sent back to dataset.json, once.
-- Who has opened the former dataset goes on reading it: its shards are never written again.
+- Who has opened the existing dataset goes on reading it: its shards are never written again.
 - The extension, run again to its end, leaves the objects that one in a folder would leave there as files.
-Programs that take a table by its name, without dataset.json, meet the former one for a moment after the exchange.
+Programs that take a table by its name, without dataset.json, meet the existing one for a moment after the exchange.
 """
 
 import json
@@ -39,7 +39,7 @@ from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read
 from loaders.errors import InputError
 from sharding.packing.buildlock import LOCK, acquire, release, require_held
 from sharding.packing.description import copied_description, copy_description, named_as
-from sharding.packing.former import Former, read_former
+from sharding.packing.existing import ExistingDataset, read_existing
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import is_vouched_for
 from sharding.packing.upload import Upload
@@ -84,7 +84,7 @@ class RemoteOutput:
         return self.url
 
     @contextmanager
-    def finished(self) -> Iterator[Former | None]:
+    def finished(self) -> Iterator[ExistingDataset | None]:
         """The finished dataset that is there, if any; one that an extension is at is for whoever holds the URL."""
         store = replace(Store(url=self.url), attempts=3)  # a wrong address should not take a minute to be told
         found = store.sizes()
@@ -92,7 +92,7 @@ class RemoteOutput:
             yield None
             return
         with copied_description(store) as copy:
-            yield read_former(copy.folder, found, copy.manifest)
+            yield read_existing(copy.folder, found, copy.manifest)
 
     def clear_up(self) -> bool:
         """Remove the receipts beside a finished dataset, whose build was killed when all but that was done."""
@@ -146,7 +146,7 @@ class HeldUrl:
     folder: Path  #: for receipts, catalogs and dataset.json
     disk: Path  #: the scratch folder
 
-    def former(self) -> Former | None:
+    def existing(self) -> ExistingDataset | None:
         """The dataset that is there already, if any; what is left to do of the extension that made it is done.
 
         Raises:
@@ -155,7 +155,7 @@ class HeldUrl:
         store = self.upload.store
         if MANIFEST not in store.sizes() and store.get(_NEXT) is None:
             return None
-        folder = self.folder.with_name("former")
+        folder = self.folder.with_name("existing")
         folder.mkdir(exist_ok=True)
         with named_as(store.url, folder):
             self._restore_manifest(folder)
@@ -163,10 +163,10 @@ class HeldUrl:
             for table in description.staged:
                 require_held(store, self.upload.token)
                 store.put(folder / table, table, in_place=True)
-            former = read_former(folder, store.sizes(), description.manifest)
-        for split in former.manifest.splits:
+            existing = read_existing(folder, store.sizes(), description.manifest)
+        for split in existing.manifest.splits:
             (self.folder / split).mkdir(exist_ok=True)
-        return former
+        return existing
 
     def _restore_manifest(self, folder: Path) -> None:
         """Put dataset.json again where its exchange was broken off in a store that had not kept it whole."""
@@ -185,10 +185,10 @@ class HeldUrl:
         """Holding it has left nothing there but the lock."""
         return nullcontext()
 
-    def missing(self, jobs: Sequence[ShardJob], former: Former | None) -> list[ShardJob]:
+    def missing(self, jobs: Sequence[ShardJob], existing: ExistingDataset | None) -> list[ShardJob]:
         """The jobs that are still to be done, with where to upload to; receipts of the others are fetched.
 
-        What the plan does not hold (any more) is removed; of what lies beside the dataset ``former``, which is
+        What the plan does not hold (any more) is removed; of what lies beside the dataset ``existing``, which is
         extended, only what an extension of it has made.
 
         Raises:
@@ -196,21 +196,21 @@ class HeldUrl:
         """
         store, found = self.upload.store, self.upload.store.sizes()
         planned = {(job.split, job.stem) for job in jobs}
-        ours = None if former is None else self._claim(planned, found, former)
-        # A former plan's splits are known by its receipts; what lies elsewhere is not a build's.
+        ours = None if existing is None else self._claim(planned, found, existing)
+        # A existing plan's splits are known by its receipts; what lies elsewhere is not a build's.
         splits = {split for split, _ in planned} | {name[1] for name in map(_RECEIPT.fullmatch, found) if name}
         store.remove(name for name in found if not _is_planned(name, planned, splits, ours))
         with ThreadPoolExecutor(_RECEIPTS_AT_ONCE) as pool:
             is_built = list(pool.map(lambda job: self._is_built(job, found), jobs))
         return [replace(job, upload=self.upload) for job, built in zip(jobs, is_built, strict=True) if not built]
 
-    def _claim(self, planned: set[_Place], found: Mapping[str, int], former: Former) -> set[_Place]:
-        """The shards beside the former dataset's that are an extension's to write and to remove: known to be so."""
+    def _claim(self, planned: set[_Place], found: Mapping[str, int], existing: ExistingDataset) -> set[_Place]:
+        """The shards beside the existing dataset's that are an extension's to write and to remove: known to be so."""
         store = self.upload.store
         before = _read_claim(store.get(_CLAIMED))
         theirs = {
             (split, shard.name.removesuffix(".tar"))
-            for split, entry in former.manifest.splits.items()
+            for split, entry in existing.manifest.splits.items()
             for shard in entry.shards
         }
         for name in found:
@@ -242,7 +242,7 @@ class HeldUrl:
     def remove_half_written(self, jobs: Sequence[ShardJob]) -> None:
         """Workers build in folders that go whole, see `sharding.packing.upload`."""
 
-    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], former: Former | None) -> Path:
+    def assemble(self, jobs: Sequence[ShardJob], built: Sequence[ShardJob], existing: ExistingDataset | None) -> Path:
         """The folder, with the receipts of all jobs, as if the shards had been built here."""
         store = self.upload.store
 
@@ -256,12 +256,12 @@ class HeldUrl:
             list(pool.map(fetch, jobs))
         return self.folder
 
-    def publish(self, manifest: Manifest, former: Former | None) -> None:
+    def publish(self, manifest: Manifest, existing: ExistingDataset | None) -> None:
         """Upload what makes a dataset of the shards, dataset.json last, and remove the receipts.
 
         Args:
             manifest: of the dataset.
-            former: the one that it extends.
+            existing: the one that it extends.
 
         Raises:
             InputError: a shard is not there as it was uploaded, another build has taken over, or the dataset that is
@@ -277,22 +277,22 @@ class HeldUrl:
                         "build alone work there, and run it again"
                     )
         require_held(store, self.upload.token)
-        if former is None:
+        if existing is None:
             for name in (*(f"{split}/{CATALOG}" for split in manifest.splits), REJECTED, MANIFEST):
                 store.put(self.folder / name, name)
         else:
-            self._exchange(manifest, former, found)
+            self._exchange(manifest, existing, found)
         self.clear_up()
 
-    def _exchange(self, manifest: Manifest, former: Former, found: Mapping[str, int]) -> None:
-        """Put the extended dataset in the former one's place, as the head of this file tells."""
-        store, before = self.upload.store, former.manifest.tables
+    def _exchange(self, manifest: Manifest, existing: ExistingDataset, found: Mapping[str, int]) -> None:
+        """Put the extended dataset in the existing one's place, as the head of this file tells."""
+        store, before = self.upload.store, existing.manifest.tables
         changed = {name: sha256 for name, sha256 in manifest.tables.items() if before.get(name) != sha256}
         for name, sha256 in changed.items():
             store.put(self.folder / name, staged(sha256))
         store.put(self.folder / MANIFEST, _NEXT)
         require_held(store, self.upload.token)
-        if store.get(MANIFEST) != (former.folder / MANIFEST).read_bytes():
+        if store.get(MANIFEST) != (existing.folder / MANIFEST).read_bytes():
             raise InputError(f"{store.url}: was changed while it was extended: run the extension again", try_again=True)
         store.put(self.folder / MANIFEST, MANIFEST, in_place=True)
         for name in changed:

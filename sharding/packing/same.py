@@ -10,8 +10,8 @@ from typing import Any
 from loaders.dataset.columns import STATED
 from loaders.dataset.identity import UtteranceName
 from loaders.errors import InputError
+from sharding.packing.existing import ExistingDataset, same_statement
 from sharding.packing.extend import require_same_build
-from sharding.packing.former import Former, same_statement
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus, Utterance
 
@@ -19,18 +19,18 @@ _AGAIN = "build into another --output, or remove it first"
 _Place = tuple[str, UtteranceName]  # a split, and whose place in it
 
 
-def require_same(former: Former, corpus: Corpus, settings: BuildSettings, dataset: str) -> None:
+def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSettings, dataset: str) -> None:
     """Raise InputError, which names the first difference, where a dataset is not of this corpus and these settings.
 
     Args:
-        former: the dataset.
+        existing: the dataset.
         corpus: what would be built; leaks are settled.
         settings: of the build.
         dataset: its name.
     """
-    require_same_build(former.manifest, corpus, settings, dataset)
-    clips = {(row["split"], names): row for names, row in former.utterances().items()}
-    held = {*clips, *((row["split"], UtteranceName.of(row)) for row in former.rejected() if row["utterance"])}
+    require_same_build(existing.manifest, corpus, settings, dataset)
+    clips = {(row["split"], names): row for names, row in existing.utterances().items()}
+    held = {*clips, *((row["split"], UtteranceName.of(row)) for row in existing.rejected() if row["utterance"])}
     given = {(u.split, u.name): u for u in corpus.utterances}
     sought = {*given, *((r.split, r.name) for r in corpus.rejected if r.utterance)}
     if new := sorted(sought - held):

@@ -149,7 +149,7 @@ def _take(
         try:
             result = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
         except RejectedError as error:
-            result = Rejection.of(utterance, error.reason, local.told(error.detail))
+            result = Rejection.of(utterance, error.reason, local.rewrite_paths(error.detail))
             is_in_doubt = _is_of_reading(error)
         else:
             has_lost_gaze = any(clip.gaze_problem == "gaze_missing" for clip in result.clips)

@@ -35,7 +35,7 @@ class LocalMedia:
     utterance: Utterance
     places: Mapping[str, str]  #: by the path of each copy, what it is a copy of
 
-    def told(self, text: str) -> str:
+    def rewrite_paths(self, text: str) -> str:
         """A message about the copies as one about what they are copies of."""
         for copy, original in self.places.items():
             text = text.replace(copy, original)

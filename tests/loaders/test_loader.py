@@ -950,7 +950,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         ClipLoader(str(tmp_path))
 
 
-# -- several datasets, lanes and windows
+# -- several datasets, node groups and windows
 
 
 @pytest.fixture(scope="module")
@@ -990,8 +990,8 @@ def test_datasets_with_clips_of_other_shapes_are_not_mixed(dataset: Path, tmp_pa
         loader_of({dataset: 1.0, tmp_path / "larger": 1.0})
 
 
-@pytest.mark.parametrize("changes", [{"lanes": 2}, {"shard_window": 1}, {"lanes": 2, "shard_window": 1}])
-def test_lanes_and_windows_make_the_same_batches_on_any_number_of_ranks(
+@pytest.mark.parametrize("changes", [{"node_groups": 2}, {"shard_window": 1}, {"node_groups": 2, "shard_window": 1}])
+def test_node_groups_and_windows_make_the_same_batches_on_any_number_of_ranks(
     dataset: Path, second: Path, changes: dict[str, Any]
 ) -> None:
     both: Any = {dataset: 1.0, second: 0.5}
@@ -1003,7 +1003,7 @@ def test_lanes_and_windows_make_the_same_batches_on_any_number_of_ranks(
 
 def test_a_run_over_windows_of_shards_can_go_on_from_every_step(dataset: Path, second: Path) -> None:
     both: Any = {dataset: 1.0, second: 0.5}
-    changes: dict[str, Any] = {"lanes": 2, "shard_window": 1, "frames": 4}
+    changes: dict[str, Any] = {"node_groups": 2, "shard_window": 1, "frames": 4}
     whole = run_of(both, 24, **changes)
     assert len(set(whole)) == 24
     with loader_of(both, **changes) as loader:

@@ -17,7 +17,7 @@ from models.frontend.front_end import FrontEnd
 from models.objectives.emotion import EmotionLossConfig, emotion_loss
 from models.predict import predict_emotion
 from models.systems.emotion import EmotionNet
-from models.systems.presets import Preset, emotion_net, preset_from_json, preset_to_json
+from models.systems.presets import ModelConfig, emotion_net, model_config_from_json, preset_to_json
 from models.training import runs
 from models.training.config import EmotionNetworkConfig, FinetuneConfig, TripletConfig
 from models.training.scores import score_emotion
@@ -104,9 +104,9 @@ class Emotion:
         return {**self._earlier, "emotion": score_emotion(accelerator, front_end, network, loader)}
 
 
-def _from_pretrained(config: EmotionNetworkConfig, init: Path) -> tuple[Preset, EmotionNet]:
+def _from_pretrained(config: EmotionNetworkConfig, init: Path) -> tuple[ModelConfig, EmotionNet]:
     _, towers = runs.load_correspondence(init)
-    sizes = preset_from_json(runs.read_run(init)["sizes"])
+    sizes = model_config_from_json(runs.read_run(init)["sizes"])
     if not config.gaze:
         towers.gaze = None
     fresh = sizes.gaze.tower() if config.gaze and towers.gaze is None else None

@@ -1,4 +1,4 @@
-"""What is trained: a task makes a network, says what a step minimises, scores, and answers.
+"""What is trained: a task makes a network, says what a step minimises, scores, and predictions.
 
 `models.training.loop` fits any task. Another objective on the same data is another task.
 """
@@ -19,7 +19,7 @@ from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
-from models.systems.presets import Preset, preset
+from models.systems.presets import ModelConfig, preset
 from models.training.config import NetworkConfig
 
 
@@ -47,7 +47,7 @@ class Task(Protocol):
     stage: str
     #: Whether half of the examples have another video's sound.
     paired: bool
-    #: What its network answers to what the loader yields, see `models.predict`.
+    #: What its network predictions to what the loader yields, see `models.predict`.
     predict: Callable[..., Any]
 
     @classmethod
@@ -85,7 +85,7 @@ class Task(Protocol):
         ...
 
 
-def sizes_of(config: NetworkConfig) -> Preset:
+def sizes_of(config: NetworkConfig) -> ModelConfig:
     """The preset with what the settings change of it.
 
     Raises:
@@ -105,7 +105,7 @@ def sizes_of(config: NetworkConfig) -> Preset:
     return replace(sizes, front_end=front_end, video=video or sizes.video, audio=audio or sizes.audio)
 
 
-def front_end_of(sizes: Preset, manifests: Sequence[Manifest]) -> FrontEnd:
+def front_end_of(sizes: ModelConfig, manifests: Sequence[Manifest]) -> FrontEnd:
     """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
     known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
     if not known:

@@ -1,4 +1,4 @@
-"""An epoch passes over every dataset as often as its weight says, evenly, and lanes keep their shards apart."""
+"""An epoch passes over every dataset as often as its weight says, evenly, and node groups keep their shards apart."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
-from loaders.sampling.mixture import DatasetSize, MixedOrder, Stretch, deal_out, interleave
+from loaders.sampling.mixture import DatasetSize, MixedOrder, WindowSlice, deal_out, interleave
 
 shard_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=12)
 
@@ -54,32 +54,37 @@ def test_a_place_of_an_interleaving_does_not_depend_on_what_else_is_asked(
         assert these.tolist() == all_places[some].tolist()
 
 
-# -- lanes
+# -- node groups
 
 
 @given(shard_sizes, st.integers(1, 4))
-def test_shards_are_dealt_out_whole_once_and_evenly(sizes: list[int], lanes: int) -> None:
+def test_shards_are_dealt_out_whole_once_and_evenly(sizes: list[int], node_groups: int) -> None:
     clips = np.array(sizes)
-    dealt = deal_out(clips, lanes)
+    dealt = deal_out(clips, node_groups)
     assert sorted(np.concatenate(dealt).tolist()) == list(range(len(sizes)))
-    held = [int(clips[lane].sum()) for lane in dealt]
+    held = [int(clips[node_group].sum()) for node_group in dealt]
     assert max(held) - min(held) <= max(sizes)
 
 
 @pytest.mark.parametrize("window", [None, 2])
-@pytest.mark.parametrize("lanes", [2, 4])
-def test_a_lane_reads_its_own_shards_alone_in_every_epoch(lanes: int, window: int | None) -> None:
-    clips = np.random.default_rng(lanes).integers(5, 20, 16)
-    order = MixedOrder([DatasetSize(clips)], seed=3, shuffle=True, global_batch=8, lanes=lanes, window=window)
+@pytest.mark.parametrize("node_groups", [2, 4])
+def test_a_node_group_reads_its_own_shards_alone_in_every_epoch(node_groups: int, window: int | None) -> None:
+    clips = np.random.default_rng(node_groups).integers(5, 20, 16)
+    order = MixedOrder(
+        [DatasetSize(clips)], seed=3, shuffle=True, global_batch=8, node_groups=node_groups, window=window
+    )
     shard = np.repeat(np.arange(16), clips)
-    of_lane: list[set[int]] = [set() for _ in range(lanes)]
+    of_node_group: list[set[int]] = [set() for _ in range(node_groups)]
     for epoch in range(4):
         placed = order.at(epoch, np.arange(order.clips))
-        lane = np.arange(order.clips) % 8 // (8 // lanes)
-        for number in range(lanes):
-            of_lane[number] |= set(shard[placed.row[lane == number]].tolist())
-        assert all(stretch.lane == lane[placed.stretch == n][0] for n, stretch in enumerate(placed.stretches))
-    assert sum(map(len, of_lane)) == len(set.union(*of_lane)) == 16
+        node_group = np.arange(order.clips) % 8 // (8 // node_groups)
+        for number in range(node_groups):
+            of_node_group[number] |= set(shard[placed.row[node_group == number]].tolist())
+        assert all(
+            window_slice.node_group == node_group[placed.window_slice == n][0]
+            for n, window_slice in enumerate(placed.window_slices)
+        )
+    assert sum(map(len, of_node_group)) == len(set.union(*of_node_group)) == 16
 
 
 # -- epochs
@@ -137,17 +142,17 @@ def test_epochs_and_seeds_order_otherwise() -> None:
 
 
 def test_after_a_stretch_comes_the_one_that_is_read_next() -> None:
-    order = MixedOrder([size(*[5] * 8), size(*[7] * 6)], seed=2, shuffle=True, global_batch=4, lanes=2, window=2)
-    before: dict[tuple[int, int], Stretch] = {}
+    order = MixedOrder([size(*[5] * 8), size(*[7] * 6)], seed=2, shuffle=True, global_batch=4, node_groups=2, window=2)
+    before: dict[tuple[int, int], WindowSlice] = {}
     changes = 0
     for epoch in range(3):
         for position in range(order.clips):
-            [stretch] = order.at(epoch, np.array([position])).stretches
-            lane = stretch.dataset, stretch.lane
-            if lane in before and stretch.key != before[lane].key:
-                assert order.after(before[lane]).key == stretch.key
+            [window_slice] = order.at(epoch, np.array([position])).window_slices
+            node_group = window_slice.dataset, window_slice.node_group
+            if node_group in before and window_slice.key != before[node_group].key:
+                assert order.after(before[node_group]).key == window_slice.key
                 changes += 1
-            before[lane] = stretch
+            before[node_group] = window_slice
     assert changes > 16
 
 
@@ -159,10 +164,10 @@ def test_after_a_stretch_comes_the_one_that_is_read_next() -> None:
     [
         ([size(5), size(5, weight=0.0)], {}, "dataset 2 has weight 0"),
         ([size(5, weight=float("nan"))], {}, "weight nan"),
-        ([size(5, 5)], {"lanes": 3, "global_batch": 4}, "multiple of the lanes"),
-        ([size(5)], {"lanes": 2, "global_batch": 4}, "1 shards for 2 lanes"),
+        ([size(5, 5)], {"node_groups": 3, "global_batch": 4}, "multiple of the node groups"),
+        ([size(5)], {"node_groups": 2, "global_batch": 4}, "1 shards for 2 node groups"),
         ([size(3)], {"global_batch": 4}, "3 clips are fewer"),
-        ([size(5, 5)], {"lanes": 2, "global_batch": 2, "shuffle": False}, "training only"),
+        ([size(5, 5)], {"node_groups": 2, "global_batch": 2, "shuffle": False}, "training only"),
         ([size(5, weight=2.0)], {"shuffle": False}, "training only"),
     ],
 )

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from loaders.errors import InputError
 from models.objectives.correspondence import correspondence_loss
 from models.systems.correspondence import AVEConfig, AVENet, L3Net, euclidean, unit
-from models.systems.presets import FULL, Preset, correspondence_net
+from models.systems.presets import FULL, ModelConfig, correspondence_net
 from models.towers.audio import AudioTowerConfig
 from models.towers.gaze import GazeTowerConfig
 from models.towers.tower import Tower
 from models.towers.video import VideoTowerConfig
 
-SMALL = Preset(video=VideoTowerConfig(width=4), audio=AudioTowerConfig(width=4))
+SMALL = ModelConfig(video=VideoTowerConfig(width=4), audio=AudioTowerConfig(width=4))
 Network = Literal["l3", "ave"]
 NETWORKS: tuple[Network, ...] = ("l3", "ave")
 
@@ -161,7 +161,7 @@ def test_ave_survives_batches_without_any_gaze() -> None:
 
 
 def test_ave_refuses_a_gaze_tower_of_another_size_unless_it_is_projected() -> None:
-    preset = Preset(
+    preset = ModelConfig(
         video=VideoTowerConfig(width=2), audio=AudioTowerConfig(width=2), gaze=GazeTowerConfig(hidden=8, embedding=16)
     )
     with pytest.raises(InputError, match="project_gaze"):

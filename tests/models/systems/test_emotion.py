@@ -12,12 +12,12 @@ from torch import Tensor
 from loaders.dataset.manifest import EMOTIONS
 from models.objectives.emotion import emotion_loss
 from models.systems.emotion import EmotionConfig, EmotionNet
-from models.systems.presets import FULL, Preset, correspondence_net, emotion_net
+from models.systems.presets import FULL, ModelConfig, correspondence_net, emotion_net
 from models.towers.audio import AudioTowerConfig
 from models.towers.gaze import GazeTower, GazeTowerConfig
 from models.towers.video import VideoTowerConfig
 
-SMALL = Preset(video=VideoTowerConfig(width=4), audio=AudioTowerConfig(width=4))
+SMALL = ModelConfig(video=VideoTowerConfig(width=4), audio=AudioTowerConfig(width=4))
 
 
 def inputs(batch: int = 6) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,8 +15,8 @@ from models.systems.presets import (
     TINY,
     correspondence_net,
     emotion_net,
+    model_config_from_json,
     preset,
-    preset_from_json,
     preset_to_json,
 )
 from models.towers.audio import AudioTowerConfig
@@ -74,16 +74,16 @@ def test_sizes_come_back_from_json() -> None:
     narrow = replace(TINY, audio=AudioTowerConfig(width=2))
     for sizes in (FULL, TINY, narrow):
         assert preset_to_json(sizes) == asdict(sizes)
-        assert preset_from_json(json.loads(json.dumps(preset_to_json(sizes)))) == sizes
+        assert model_config_from_json(json.loads(json.dumps(preset_to_json(sizes)))) == sizes
     with pytest.raises(InputError, match="train it again"):
-        preset_from_json(preset_to_json(TINY) | {"smell": {}})
+        model_config_from_json(preset_to_json(TINY) | {"smell": {}})
 
 
 def test_a_tower_of_another_kind_comes_back_where_a_preset_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = replace(TINY, video=BrightnessConfig(scale=0.5))
     data = json.loads(json.dumps(preset_to_json(sizes)))
     with pytest.raises(InputError, match="BrightnessConfig"):
-        preset_from_json(data)
+        model_config_from_json(data)
     monkeypatch.setitem(PRESETS, "bright", replace(TINY, video=BrightnessConfig()))
-    assert preset_from_json(data) == sizes
+    assert model_config_from_json(data) == sizes
     assert isinstance(correspondence_net(sizes, "l3").video, Brightness)

@@ -64,7 +64,7 @@ def test_all_values_are_recorded_but_for_what_is_not_repeated() -> None:
         ("data", "data", ("a", "./a")),
         ("data", "weights", (1.0, 2.0)),
         ("data", "weights", (0.0,)),
-        ("data", "lanes", 0),
+        ("data", "node_groups", 0),
         ("network", "gaze_dropout", 1.5),
         ("network", "frame_size", 8),
         ("schedule", "warmup_steps", -5),

@@ -14,16 +14,22 @@ from hypothesis import strategies as st
 from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import correspondence_net, emotion_net
-from models.training.evaluation import EmotionAnswers, by_utterance, emotion_answers, join_answers, match_confusion
+from models.training.evaluation import (
+    EmotionPredictions,
+    by_utterance,
+    emotion_predictions,
+    join_predictions,
+    match_confusion,
+)
 from tests.presets import SMALLEST
 
 CPU = torch.device("cpu")
 
 
-def drawn(utterances: list[int], seed: int) -> EmotionAnswers:
+def drawn(utterances: list[int], seed: int) -> EmotionPredictions:
     draw = np.random.default_rng(seed)
     chances = draw.dirichlet(np.ones(7), (3, len(utterances))).astype(np.float32)
-    return EmotionAnswers(
+    return EmotionPredictions(
         clip=np.arange(len(utterances)),
         emotion=np.array([number % 8 - 1 for number in utterances], np.int64),
         audio=chances[0],
@@ -32,30 +38,32 @@ def drawn(utterances: list[int], seed: int) -> EmotionAnswers:
     )
 
 
-def part(answers: EmotionAnswers, rows: slice) -> EmotionAnswers:
-    return EmotionAnswers(**{field.name: getattr(answers, field.name)[rows] for field in dataclasses.fields(answers)})
+def part(predictions: EmotionPredictions, rows: slice) -> EmotionPredictions:
+    return EmotionPredictions(
+        **{field.name: getattr(predictions, field.name)[rows] for field in dataclasses.fields(predictions)}
+    )
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 1 << 30))
 def test_an_utterances_answer_is_the_mean_of_its_clips(utterances: list[int], seed: int) -> None:
-    answers = drawn(utterances, seed)
+    predictions = drawn(utterances, seed)
     of_utterance: dict[int, list[int]] = defaultdict(list)
     for clip, number in enumerate(utterances):
         of_utterance[number].append(clip)
-    joined = by_utterance(answers, np.array(utterances))
+    joined = by_utterance(predictions, np.array(utterances))
     for row, (number, clips) in enumerate(sorted(of_utterance.items())):
         assert joined.emotion[row] == number % 8 - 1
         for name in ("audio", "visual", "joint"):
-            np.testing.assert_allclose(getattr(joined, name)[row], getattr(answers, name)[clips].mean(0), rtol=1e-5)
+            np.testing.assert_allclose(getattr(joined, name)[row], getattr(predictions, name)[clips].mean(0), rtol=1e-5)
     assert len(joined.clip) == len(of_utterance)
 
 
 @given(st.integers(0, 20), st.integers(0, 20))
 def test_the_answers_of_ranks_are_joined_in_their_order(one: int, other: int) -> None:
-    answers = drawn([*range(one + other)], 0)
-    joined = join_answers([part(answers, slice(one)), part(answers, slice(one, None))])
-    for field in dataclasses.fields(answers):
-        np.testing.assert_array_equal(getattr(joined, field.name), getattr(answers, field.name))
+    predictions = drawn([*range(one + other)], 0)
+    joined = join_predictions([part(predictions, slice(one)), part(predictions, slice(one, None))])
+    for field in dataclasses.fields(predictions):
+        np.testing.assert_array_equal(getattr(joined, field.name), getattr(predictions, field.name))
 
 
 def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
@@ -66,17 +74,17 @@ def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
         correspondence_net(SMALLEST, "l3"),
     )
 
-    def answered(batch_size: int, rank: int = 0, world_size: int = 1) -> EmotionAnswers:
+    def answered(batch_size: int, rank: int = 0, world_size: int = 1) -> EmotionPredictions:
         with ClipLoader(
             dataset, "test", batch_size=batch_size, negatives=None, rank=rank, world_size=world_size
         ) as loader:
-            return emotion_answers(front_end, network, loader, CPU)
+            return emotion_predictions(front_end, network, loader, CPU)
 
     whole = answered(64)
     assert len(whole.clip) > 10
     # Five at a time leave a rank without clips in the last step.
     for parts in ([answered(3)], [answered(5, rank, 3) for rank in range(3)]):
-        joined = join_answers(parts)
+        joined = join_predictions(parts)
         order = np.argsort(joined.clip)
         np.testing.assert_array_equal(joined.clip[order], np.sort(whole.clip))
         np.testing.assert_array_equal(joined.emotion[order], whole.emotion[np.argsort(whole.clip)])

@@ -16,8 +16,8 @@ Rows = list[tuple[int, int]]
 
 
 def matrix(rows: Rows) -> torch.Tensor:
-    answer, truth = torch.tensor(rows).T
-    return metrics.confusion(answer, truth, CLASSES)
+    answer, targets = torch.tensor(rows).T
+    return metrics.confusion(answer, targets, CLASSES)
 
 
 def same(a: float, b: float) -> bool:
@@ -67,8 +67,8 @@ def test_matrices_of_parts_add_up(rows: Rows, cut: int) -> None:
 
 def test_scores_of_each_class_are_as_good_as_the_answer_they_imply() -> None:
     scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
-    truth = torch.tensor([1, 2])
-    assert torch.equal(metrics.confusion(scores, truth, 3), metrics.confusion(torch.tensor([1, 0]), truth, 3))
+    targets = torch.tensor([1, 2])
+    assert torch.equal(metrics.confusion(scores, targets, 3), metrics.confusion(torch.tensor([1, 0]), targets, 3))
 
 
 def test_nothing_counted() -> None:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sharding.crops.crop_plan import CropPlan
 from sharding.crops.faces import Track
-from sharding.crops.views import View
 from sharding.media.filmstrip import decode_filmstrip
 from sharding.media.reader import Media
 from sharding.packing import clips
@@ -45,9 +45,9 @@ def media(frames: int, *, fps: float = 8.0, size: int = 16, level: int = 3000) -
     )
 
 
-def encode(monkeypatch: pytest.MonkeyPatch, given: Media, view: View | None = None, **options: Any) -> Any:
+def encode(monkeypatch: pytest.MonkeyPatch, given: Media, view: CropPlan | None = None, **options: Any) -> Any:
     monkeypatch.setattr(clips, "read_media", lambda *_, **__: given)
-    monkeypatch.setattr(clips, "view_of", lambda *_: view or View())
+    monkeypatch.setattr(clips, "crop_plan_of", lambda *_: view or CropPlan())
     return encode_utterance(UTTERANCE, BuildSettings(size=16, **options), Stopwatch())
 
 
@@ -170,9 +170,9 @@ def test_what_was_added_to_a_short_utterance_is_neither_silent_nor_still(monkeyp
     assert len(encode(monkeypatch, showing("++.++"), pad_short=True).clips) == 1
 
 
-def face(seen: list[int]) -> View:
+def face(seen: list[int]) -> CropPlan:
     """A face looked for four times a second, and seen or not."""
-    return View(face=Track(boxes=np.zeros((0, 4)), times=np.arange(len(seen)) / 4, seen=np.array(seen, bool)))
+    return CropPlan(face=Track(boxes=np.zeros((0, 4)), times=np.arange(len(seen)) / 4, seen=np.array(seen, bool)))
 
 
 def test_clips_without_the_face_are_left_out_and_keep_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from tests.films import shades, tone, write_film, write_table
 from tests.parses import counted_parses
 
 ROOT = Path(__file__).parents[3]
-FIRST, ALL = 20, 42  # films that the former dataset is built of, and the extended one
+FIRST, ALL = 20, 42  # films that the existing dataset is built of, and the extended one
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
 
 
@@ -65,17 +65,17 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     sources = folder / "sources"
     write_sources(sources, range(FIRST))
     (sources / "mp4/s0/v0/link.mp4").symlink_to(write_film(folder / "outside.mp4", 2, fps=5))
-    build(read(sources), folder / "former", SETTINGS, 1)
+    build(read(sources), folder / "existing", SETTINGS, 1)
     write_sources(sources, range(FIRST, ALL))
-    shutil.copytree(folder / "former", folder / "extended")
+    shutil.copytree(folder / "existing", folder / "extended")
     build(read(sources), folder / "extended", SETTINGS, 1, extend=True)
-    return {"sources": sources, "former": folder / "former", "extended": folder / "extended"}
+    return {"sources": sources, "existing": folder / "existing", "extended": folder / "extended"}
 
 
 @pytest.fixture
-def former(grown: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the former dataset, to extend."""
-    return Path(shutil.copytree(grown["former"], tmp_path / "dataset"))
+def existing(grown: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the existing dataset, to extend."""
+    return Path(shutil.copytree(grown["existing"], tmp_path / "dataset"))
 
 
 @pytest.fixture
@@ -90,16 +90,16 @@ def keys(dataset: Path, split: str) -> list[str]:
 
 
 def test_what_was_there_stays_and_what_is_new_is_added(grown: dict[str, Path]) -> None:
-    before, after = digests(grown["former"]), digests(grown["extended"])
+    before, after = digests(grown["existing"]), digests(grown["extended"])
     kept = {name: digest for name, digest in before.items() if name.endswith((".tar", ".idx"))}
     assert kept.items() <= after.items()
-    old, new = read_manifest(grown["former"]), read_manifest(grown["extended"])
+    old, new = read_manifest(grown["existing"]), read_manifest(grown["extended"])
     corpus = read(grown["sources"])
     for split, entry in new.splits.items():
         shards = old.splits[split].shards
         assert entry.shards[: len(shards)] == shards
         assert [shard.name for shard in entry.shards] == [f"{n:06d}.tar" for n in range(len(entry.shards))]
-        assert keys(grown["extended"], split)[: old.splits[split].clips] == keys(grown["former"], split)
+        assert keys(grown["extended"], split)[: old.splits[split].clips] == keys(grown["existing"], split)
     built = {key.rpartition("+")[0] for split in new.splits for key in keys(grown["extended"], split)}
     rejected = pq.read_table(grown["extended"] / REJECTED).to_pylist()
     short = {row["utterance"] + row["video"] for row in rejected if row["reason"] == "too_short"}
@@ -130,9 +130,9 @@ def test_gaze_statistics_are_those_of_all_training_clips(grown: dict[str, Path])
     np.testing.assert_allclose(manifest.gaze_std, np.std(values, 0, dtype=np.float64), rtol=1e-7, atol=1e-9)
 
 
-def test_the_same_bytes_from_any_number_of_workers(grown: dict[str, Path], former: Path) -> None:
-    build(read(grown["sources"]), former, SETTINGS, 2, extend=True)
-    assert digests(former) == digests(grown["extended"])
+def test_the_same_bytes_from_any_number_of_workers(grown: dict[str, Path], existing: Path) -> None:
+    build(read(grown["sources"]), existing, SETTINGS, 2, extend=True)
+    assert digests(existing) == digests(grown["extended"])
 
 
 def test_nothing_new_changes_nothing(grown: dict[str, Path], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_nothing_new_changes_nothing(grown: dict[str, Path], tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
 
 
-def test_a_new_split_and_further_extensions(sources: Path, former: Path) -> None:
+def test_a_new_split_and_further_extensions(sources: Path, existing: Path) -> None:
     corpus = read(sources)
     known = [u for u in corpus.utterances if int(u.video[1:]) < FIRST]
     fresh = [
@@ -154,34 +154,34 @@ def test_a_new_split_and_further_extensions(sources: Path, former: Path) -> None
     ]
     for count in (len(fresh) // 2, len(fresh)):
         now = replace(corpus, utterances=(*known, *fresh[:count]))
-        build(now, former, SETTINGS, 1, extend=True)
-        assert verify(former, decode=True).is_whole
-    validation = read_manifest(former).splits["validation"]
+        build(now, existing, SETTINGS, 1, extend=True)
+        assert verify(existing, decode=True).is_whole
+    validation = read_manifest(existing).splits["validation"]
     assert [shard.name for shard in validation.shards] == ["000000.tar", "000001.tar"]
 
 
-def test_whatever_else_lies_in_the_folder_is_kept(grown: dict[str, Path], former: Path) -> None:
-    (former / "NOTES.txt").write_text("ours")
-    (former / "train/link").symlink_to("nowhere")
-    build(read(grown["sources"]), former, SETTINGS, 1, extend=True)
-    assert (former / "NOTES.txt").read_text() == "ours"
-    assert (former / "train/link").is_symlink()
+def test_whatever_else_lies_in_the_folder_is_kept(grown: dict[str, Path], existing: Path) -> None:
+    (existing / "NOTES.txt").write_text("ours")
+    (existing / "train/link").symlink_to("nowhere")
+    build(read(grown["sources"]), existing, SETTINGS, 1, extend=True)
+    assert (existing / "NOTES.txt").read_text() == "ours"
+    assert (existing / "train/link").is_symlink()
 
 
-def test_what_a_repair_took_out_comes_back(grown: dict[str, Path], former: Path) -> None:
+def test_what_a_repair_took_out_comes_back(grown: dict[str, Path], existing: Path) -> None:
     """Its utterances are in neither catalog nor rejected.parquet: they are new."""
-    lost = former / "train/000000.tar"
+    lost = existing / "train/000000.tar"
     damaged = bytearray(lost.read_bytes())
     damaged[600] ^= 255
     lost.write_bytes(damaged)
-    whole = set(keys(former, "train"))
-    repair(verify(former))
-    assert set(keys(former, "train")) < whole
-    build(read(grown["sources"]), former, SETTINGS, 1, extend=True)
-    report = verify(former, decode=True)
+    whole = set(keys(existing, "train"))
+    repair(verify(existing))
+    assert set(keys(existing, "train")) < whole
+    build(read(grown["sources"]), existing, SETTINGS, 1, extend=True)
+    report = verify(existing, decode=True)
     assert report.is_whole, report.faults
-    assert sorted(keys(former, "train")) == sorted(keys(grown["extended"], "train"))
-    assert (former / QUARANTINE).is_dir()
+    assert sorted(keys(existing, "train")) == sorted(keys(grown["extended"], "train"))
+    assert (existing / QUARANTINE).is_dir()
 
 
 # Refused --------------------------------------------------------------------------------------------------------------
@@ -196,16 +196,16 @@ def refused(message: str, corpus: Corpus, dataset: Path, settings: BuildSettings
 
 
 @pytest.mark.parametrize("changed", [{"size": 32}, {"quality": 80}, {"shard_mb": 12}, {"pad_short": True}])
-def test_other_settings_are_refused_by_name(grown: dict[str, Path], former: Path, changed: dict[str, Any]) -> None:
+def test_other_settings_are_refused_by_name(grown: dict[str, Path], existing: Path, changed: dict[str, Any]) -> None:
     option = "--" + next(iter(changed)).replace("_", "-")
-    refused(f"was built with {option} ", read(grown["sources"]), former, replace(SETTINGS, **changed))
+    refused(f"was built with {option} ", read(grown["sources"]), existing, replace(SETTINGS, **changed))
 
 
-def test_another_split_is_refused(grown: dict[str, Path], former: Path) -> None:
-    refused("are apart by speaker, not by video", read(grown["sources"], split_by="video"), former)
+def test_another_split_is_refused(grown: dict[str, Path], existing: Path) -> None:
+    refused("are apart by speaker, not by video", read(grown["sources"], split_by="video"), existing)
     corpus = read(grown["sources"])
     moved = tuple(replace(u, split="train") for u in corpus.utterances)
-    refused(r"v\d+/1.mp4: is in train now, and was in test", replace(corpus, utterances=moved), former)
+    refused(r"v\d+/1.mp4: is in train now, and was in test", replace(corpus, utterances=moved), existing)
 
 
 def longer(path: Path) -> None:
@@ -257,23 +257,23 @@ CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_sources_that_changed_are_refused_by_name(sources: Path, former: Path, name: str) -> None:
+def test_sources_that_changed_are_refused_by_name(sources: Path, existing: Path, name: str) -> None:
     change, path, message = CHANGES[name]
     change(sources / path)
-    refused(message, read(sources), former)
+    refused(message, read(sources), existing)
 
 
-def test_other_labels_are_refused_by_name(grown: dict[str, Path], former: Path) -> None:
+def test_other_labels_are_refused_by_name(grown: dict[str, Path], existing: Path) -> None:
     corpus = read(grown["sources"])
     (victim,) = (n for n, u in enumerate(corpus.utterances) if u.video == "v1")
     for name, value in (("emotion", 3), ("arousal", 0.5), ("gender", "f"), ("nationality", "Ireland")):
         utterances = list(corpus.utterances)
         utterances[victim] = replace(utterances[victim], **{name: value})
-        refused(f"v1/1.mp4: its {name} is {value} now", replace(corpus, utterances=tuple(utterances)), former)
+        refused(f"v1/1.mp4: its {name} is {value} now", replace(corpus, utterances=tuple(utterances)), existing)
 
 
 @pytest.mark.parametrize("kind", ["speaker", "video"])
-def test_leaks_against_the_clips_that_are_there_are_refused(grown: dict[str, Path], former: Path, kind: str) -> None:
+def test_leaks_against_the_clips_that_are_there_are_refused(grown: dict[str, Path], existing: Path, kind: str) -> None:
     corpus = read(grown["sources"], video_names="corpus")
     theirs = next(u for u in corpus.utterances if u.split == "train" and int(u.video[1:]) < FIRST)
     changed = {"speaker": "someone", "video": "new", "split": "test", kind: getattr(theirs, kind)}
@@ -281,48 +281,48 @@ def test_leaks_against_the_clips_that_are_there_are_refused(grown: dict[str, Pat
     utterances = list(corpus.utterances)
     utterances[number] = replace(new, utterance="leaks", **changed)
     leaking = replace(corpus, utterances=tuple(utterances))
-    refused(f"{kind} '{getattr(theirs, kind)}' is in the splits train and test", leaking, former)
+    refused(f"{kind} '{getattr(theirs, kind)}' is in the splits train and test", leaking, existing)
     # Test keeps its own, so that the train split would lose clips that it has.
-    refused(f"is rejected now .its {kind} .* is in test too", leaking, former, on_leak="reject")
+    refused(f"is rejected now .its {kind} .* is in test too", leaking, existing, on_leak="reject")
     # Where test has the clips already, the new ones are left out.
     theirs = next(u for u in corpus.utterances if u.split == "test" and int(u.video[1:]) < FIRST)
     changed |= {"split": "train", kind: getattr(theirs, kind)}
     utterances[number] = replace(new, utterance="leaks", **changed)
     leaking = replace(corpus, utterances=tuple(utterances))
-    manifest = build(leaking, former, SETTINGS, 1, "reject", extend=True).manifest
+    manifest = build(leaking, existing, SETTINGS, 1, "reject", extend=True).manifest
     assert manifest.rejected["leak"] == 1
-    assert verify(former).is_whole
+    assert verify(existing).is_whole
 
 
-def test_a_faulty_a_foreign_and_no_dataset_are_refused(grown: dict[str, Path], former: Path, tmp_path: Path) -> None:
+def test_a_faulty_a_foreign_and_no_dataset_are_refused(grown: dict[str, Path], existing: Path, tmp_path: Path) -> None:
     corpus = read(grown["sources"])
-    refused("was built from voxceleb, not from omg", replace(corpus, name="omg"), former)
+    refused("was built from voxceleb, not from omg", replace(corpus, name="omg"), existing)
     with pytest.raises(InputError, match="no such folder"):
         build(corpus, tmp_path / "nowhere", SETTINGS, 1, extend=True)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no dataset there"):
         build(corpus, tmp_path / "empty", SETTINGS, 1, extend=True)
-    os.truncate(former / "train/000000.tar", 100)
-    refused(r"train/000000.tar: is not as dataset.json says: run sharding/verify.py --repair", corpus, former)
-    shutil.copy(grown["former"] / "train/000000.tar", former / "train/000000.tar")
-    (former / "test/clips.parquet").unlink()
-    refused(r"test/clips.parquet: is not as dataset.json says", corpus, former)
+    os.truncate(existing / "train/000000.tar", 100)
+    refused(r"train/000000.tar: is not as dataset.json says: run sharding/verify.py --repair", corpus, existing)
+    shutil.copy(grown["existing"] / "train/000000.tar", existing / "train/000000.tar")
+    (existing / "test/clips.parquet").unlink()
+    refused(r"test/clips.parquet: is not as dataset.json says", corpus, existing)
 
 
 def test_a_file_system_without_hard_links_is_told(
-    grown: dict[str, Path], former: Path, monkeypatch: pytest.MonkeyPatch
+    grown: dict[str, Path], existing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*_: Any, **__: Any) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    before = digests(former)
+    before = digests(existing)
     monkeypatch.setattr("sharding.packing.folder_output.os.link", no_links)
     with pytest.raises(InputError, match="hard links"):
-        build(read(grown["sources"]), former, SETTINGS, 1, extend=True)
+        build(read(grown["sources"]), existing, SETTINGS, 1, extend=True)
     monkeypatch.undo()
-    assert digests(former) == before
-    build(read(grown["sources"]), former, SETTINGS, 1, extend=True)  # it goes on from the shards that are there
-    assert digests(former) == digests(grown["extended"])
+    assert digests(existing) == before
+    build(read(grown["sources"]), existing, SETTINGS, 1, extend=True)  # it goes on from the shards that are there
+    assert digests(existing) == digests(grown["extended"])
 
 
 # Broken off -----------------------------------------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def test_a_file_system_without_hard_links_is_told(
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("step", ["finish", "exchange", "half exchanged", "clear"])
 def test_broken_off_anywhere_the_dataset_is_the_one_or_the_other(
-    grown: dict[str, Path], former: Path, monkeypatch: pytest.MonkeyPatch, step: str, at_once: bool
+    grown: dict[str, Path], existing: Path, monkeypatch: pytest.MonkeyPatch, step: str, at_once: bool
 ) -> None:
     """Where the file system cannot exchange folders in one step there is a moment without any: the rerun mends it."""
 
@@ -348,7 +348,7 @@ def test_broken_off_anywhere_the_dataset_is_the_one_or_the_other(
             raise KeyboardInterrupt
         return rename(path, target)
 
-    corpus, before = read(grown["sources"]), digests(former)
+    corpus, before = read(grown["sources"]), digests(existing)
     if step == "half exchanged" and at_once:
         pytest.skip("an exchange in one step has no half")
     with monkeypatch.context() as patch:
@@ -363,15 +363,15 @@ def test_broken_off_anywhere_the_dataset_is_the_one_or_the_other(
         else:
             patch.setattr("sharding.packing.folder_output.shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            build(corpus, former, SETTINGS, 1, extend=True)
+            build(corpus, existing, SETTINGS, 1, extend=True)
     if step == "half exchanged":
-        assert not former.exists()
+        assert not existing.exists()
     else:
-        assert verify(former).is_whole
-        assert digests(former) == (digests(grown["extended"]) if step == "clear" else before)
-    build(corpus, former, SETTINGS, 1, extend=True)
-    assert digests(former) == digests(grown["extended"])
-    assert [path.name for path in former.parent.iterdir() if path.name != "sources"] == ["dataset"]
+        assert verify(existing).is_whole
+        assert digests(existing) == (digests(grown["extended"]) if step == "clear" else before)
+    build(corpus, existing, SETTINGS, 1, extend=True)
+    assert digests(existing) == digests(grown["extended"])
+    assert [path.name for path in existing.parent.iterdir() if path.name != "sources"] == ["dataset"]
 
 
 def test_folders_change_places(tmp_path: Path) -> None:
@@ -384,30 +384,30 @@ def test_folders_change_places(tmp_path: Path) -> None:
         exchanging.exchange(tmp_path / "a", tmp_path / "c")
 
 
-def test_killed_at_random_moments_it_ends_the_same(grown: dict[str, Path], former: Path) -> None:
-    """kill -9; in between, the dataset is whole and readable: the former, or the extended one."""
+def test_killed_at_random_moments_it_ends_the_same(grown: dict[str, Path], existing: Path) -> None:
+    """kill -9; in between, the dataset is whole and readable: the existing, or the extended one."""
     command = [
         *(sys.executable, str(ROOT / "sharding/build.py"), "voxceleb", "--extend", "--workers", "2"),
         *("--source", str(grown["sources"] / "mp4"), "--openface", str(grown["sources"] / "csv")),
-        *("--output", str(former), "--test-fraction", "0.4", "--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
+        *("--output", str(existing), "--test-fraction", "0.4", "--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     draw = random.Random(4)
-    ends = (digests(grown["former"]), digests(grown["extended"]))
+    ends = (digests(grown["existing"]), digests(grown["extended"]))
     for _ in range(2):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
-        stage = former.with_name(f".{former.name}.extension") / ".build"
-        while not stage.exists() and process.poll() is None and former.exists():
+        stage = existing.with_name(f".{existing.name}.extension") / ".build"
+        while not stage.exists() and process.poll() is None and existing.exists():
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 2.5))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        assert digests(former) in ends
+        assert digests(existing) in ends
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    assert digests(former) == ends[1]
+    assert digests(existing) == ends[1]
 
 
 def test_what_is_complete_is_parsed_once(grown: dict[str, Path], tmp_path: Path) -> None:
@@ -418,10 +418,10 @@ def test_what_is_complete_is_parsed_once(grown: dict[str, Path], tmp_path: Path)
         assert len(parses) == 1
 
 
-def test_a_description_that_cannot_be_read_is_not_extended(former: Path, sources: Path) -> None:
-    (former / "dataset.json").write_bytes(b"{}")
-    before = digests(former)
+def test_a_description_that_cannot_be_read_is_not_extended(existing: Path, sources: Path) -> None:
+    (existing / "dataset.json").write_bytes(b"{}")
+    before = digests(existing)
     with pytest.raises(InputError, match="not a dataset description"):
-        build(read(sources), former, SETTINGS, 1, extend=True)
-    assert digests(former) == before
-    assert not former.with_name(f".{former.name}.extension").exists()
+        build(read(sources), existing, SETTINGS, 1, extend=True)
+    assert digests(existing) == before
+    assert not existing.with_name(f".{existing.name}.extension").exists()

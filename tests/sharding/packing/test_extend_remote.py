@@ -34,7 +34,7 @@ from tests.s3 import S3, Misdeed
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = BuildSettings(size=16, fps=2.0, clip_seconds=1.0)
-FIRST, ALL = 20, 30  # utterances that the former dataset is built of, and the extended one
+FIRST, ALL = 20, 30  # utterances that the existing dataset is built of, and the extended one
 
 
 def read(films: Path) -> Corpus:
@@ -62,12 +62,12 @@ class Grown:
 
     films: Path
     corpus: Corpus
-    former: Path
+    existing: Path
     extended: Path
 
     @property
     def manifests(self) -> tuple[Manifest, Manifest]:
-        return read_manifest(self.former), read_manifest(self.extended)
+        return read_manifest(self.existing), read_manifest(self.extended)
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,17 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Grown:
         path.parent.mkdir(parents=True)
         path.write_bytes(short if number % 9 == 0 else film)
     corpus = read(folder / "mp4")
-    build(part(corpus, FIRST), folder / "former", SETTINGS, 1)
-    shutil.copytree(folder / "former", folder / "extended")
+    build(part(corpus, FIRST), folder / "existing", SETTINGS, 1)
+    shutil.copytree(folder / "existing", folder / "extended")
     build(corpus, folder / "extended", SETTINGS, 1, extend=True)
-    return Grown(folder / "mp4", corpus, folder / "former", folder / "extended")
+    return Grown(folder / "mp4", corpus, folder / "existing", folder / "extended")
 
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, grown: Grown, s3: S3) -> str:
-    """Of the former dataset in a store."""
+    """Of the existing dataset in a store."""
     url = f"s3://bucket/{request.node.name}/Größe 1"
-    upload(grown.former, url)
+    upload(grown.existing, url)
     s3.requests.clear()
     return url
 
@@ -136,7 +136,7 @@ def test_it_becomes_what_one_in_a_folder_becomes(grown: Grown, url: str, s3: S3,
     assert s3.puts("") == s3.puts(LOCK) == 1
 
 
-def test_nothing_of_the_former_is_written_before_all_that_is_new_is_there(
+def test_nothing_of_the_existing_is_written_before_all_that_is_new_is_there(
     grown: Grown, url: str, s3: S3, tmp_path: Path
 ) -> None:
     extend(grown, url, tmp_path)
@@ -144,8 +144,8 @@ def test_nothing_of_the_former_is_written_before_all_that_is_new_is_there(
     puts = [path.removeprefix(root) for method, path in s3.requests if method == "PUT"]
     exchange = puts.index(MANIFEST)
     before = set(puts[:exchange])
-    assert before.isdisjoint(files_of(grown.former))
-    assert set(files_of(grown.extended)) - set(files_of(grown.former)) <= before
+    assert before.isdisjoint(files_of(grown.existing))
+    assert set(files_of(grown.extended)) - set(files_of(grown.existing)) <= before
     assert set(puts[exchange + 1 :]) == {f"test/{CATALOG}", f"train/{CATALOG}", "rejected.parquet"}
 
 
@@ -203,8 +203,8 @@ def test_broken_off_anywhere_it_ends_the_same(grown: Grown, url: str, s3: S3, tm
             extend(grown, url, tmp_path / "scratch")
         extend(grown, url, tmp_path / "scratch")
         assert objects_of(url) == files_of(grown.extended)
-        Store(url=url).remove(set(files_of(grown.extended)) - set(files_of(grown.former)))
-        upload(grown.former, url)
+        Store(url=url).remove(set(files_of(grown.extended)) - set(files_of(grown.existing)))
+        upload(grown.existing, url)
 
 
 def command(films: Path, url: str, scratch: Path) -> list[str]:
@@ -217,11 +217,11 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(
     grown: Grown, url: str, s3: S3, tmp_path: Path, full: bool
 ) -> None:
     """kill -9, of all its processes, in the middle of a put; what is on its way still arrives."""
-    former, extended = grown.manifests
+    existing, extended = grown.manifests
     moments = {
-        r"train/000001\.tar": (former,),
-        r"\.build/tables/": (former,),
-        r"Größe 1/dataset\.json": (former, extended),  # as its bytes have left the process or not
+        r"train/000001\.tar": (existing,),
+        r"\.build/tables/": (existing,),
+        r"Größe 1/dataset\.json": (existing, extended),  # as its bytes have left the process or not
         r"train/clips\.parquet": (extended,),
     }
     chosen = list(moments.items())[0 if full else 2 : None if full else 3]
@@ -268,7 +268,7 @@ def test_whoever_reads_while_it_is_extended_finds_one_or_the_other(
     assert {True, False} == set(found)
 
 
-def test_who_read_the_former_description_is_sent_back_to_the_new_one(
+def test_who_read_the_existing_description_is_sent_back_to_the_new_one(
     grown: Grown, url: str, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole extension happens between a reader's dataset.json and its catalog."""
@@ -350,7 +350,7 @@ def test_other_sources_after_one_that_was_killed(grown: Grown, url: str, s3: S3,
     utterances = tuple(u for u in grown.corpus.utterances if u.split == "train" or u in known)
     fewer = replace(grown.corpus, utterances=utterances)
     extend(grown, url, tmp_path / "scratch", fewer)
-    shutil.copytree(grown.former, tmp_path / "folder")
+    shutil.copytree(grown.existing, tmp_path / "folder")
     build(fewer, tmp_path / "folder", SETTINGS, 1, extend=True)
     for name in ("NOTES.txt", "train/else.tar"):
         shutil.copy(tmp_path / "notes", tmp_path / "folder" / name)

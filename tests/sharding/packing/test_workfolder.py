@@ -369,12 +369,12 @@ def test_an_extension_that_was_killed_clearing_up_is_gone_on_with(corpus: Corpus
     """By a version that removed first what told whose the folder was: the dataset holds all that is left in it."""
     output = tmp_path / "output"
     folder = extension_of(corpus, output)
-    shutil.copytree(output, tmp_path / "former")
+    shutil.copytree(output, tmp_path / "existing")
     build(corpus, output, SETTINGS, 1, extend=True)
     extended = everything(output)
     (folder / ".dataset/train").mkdir(parents=True)
-    shutil.copy(tmp_path / "former/train/000000.tar", folder / ".dataset/train")
-    shutil.copy(tmp_path / "former/train/clips.parquet", folder / ".dataset/train")
+    shutil.copy(tmp_path / "existing/train/000000.tar", folder / ".dataset/train")
+    shutil.copy(tmp_path / "existing/train/clips.parquet", folder / ".dataset/train")
     build(corpus, output, SETTINGS, 1, extend=True)
     assert not folder.exists()
     assert everything(output) == extended

@@ -12,7 +12,7 @@ import train
 from loaders import Batch
 from loaders.dataset.manifest import Manifest
 from models.frontend.front_end import FrontEnd
-from models.systems.presets import preset_from_json, preset_to_json
+from models.systems.presets import model_config_from_json, preset_to_json
 from models.towers.tower import Tower
 from models.training import runs
 from models.training.config import PretrainConfig
@@ -45,7 +45,7 @@ class Cosine(Correspondence):
         return Model(front_end_of(sizes, manifests), CosineNet(sizes.video.tower(), sizes.audio.tower()), described)
 
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
-        sizes = preset_from_json(runs.read_run(folder)["sizes"])
+        sizes = model_config_from_json(runs.read_run(folder)["sizes"])
         network = CosineNet(sizes.video.tower(), sizes.audio.tower())
         return runs.load_model(folder, FrontEnd(sizes.front_end), network), network
 

@@ -26,7 +26,7 @@ class NoFaceError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class View:
+class CropPlan:
     """A part of a video, and the squares to crop."""
 
     start: float = 0.0  #: seconds after the video's first picture
@@ -47,7 +47,7 @@ class View:
         return lambda width, height: squares(at, width, height)
 
 
-def view_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> View:
+def crop_plan_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> CropPlan:
     """How an utterance is looked at: as its boxes say, or its main face, or the centre of every picture.
 
     Raises:
@@ -59,15 +59,15 @@ def view_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> 
         return _boxed(utterance, utterance.boxes)
     if settings.crop == "face":
         return _followed(utterance, settings, watch)
-    return View()
+    return CropPlan()
 
 
-def _boxed(utterance: Utterance, file: BoxesFile) -> View:
+def _boxed(utterance: Utterance, file: BoxesFile) -> CropPlan:
     found = read_boxes(file.path)
     height, width, _ = next(read_frames(utterance.video_path, fps=1, max_seconds=math.inf)).shape
     first = width, height
     found.squares(np.zeros(1), *first, file, first)  # what lies outside is refused before anything is decoded
-    return View(
+    return CropPlan(
         start=found.start,
         stop=found.stop,
         squares=lambda at, width, height: found.squares(at, width, height, file, first),
@@ -75,7 +75,7 @@ def _boxed(utterance: Utterance, file: BoxesFile) -> View:
     )
 
 
-def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> View:
+def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> CropPlan:
     # Every so many frames of the clips' clock, so that what is looked at is what is stored.
     rate = settings.fps / max(1, round(settings.fps / DETECTIONS_PER_SECOND))
     frames = read_frames(utterance.video_path, fps=rate, max_seconds=settings.max_seconds)
@@ -98,7 +98,7 @@ def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -
         found = cast(Track, track(looked, times, at, sizes=sizes, size=(width, height)))
         return crop_boxes(found.boxes, width, height)
 
-    return View(squares=squares, seconds=len(looked) / rate, face=face)
+    return CropPlan(squares=squares, seconds=len(looked) / rate, face=face)
 
 
 @functools.cache

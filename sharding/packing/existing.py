@@ -21,7 +21,7 @@ from sharding.packing.writer import Moments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Former:
+class ExistingDataset:
     """The dataset that is extended."""
 
     folder: Path  #: with its tables: its own, or a copy of them where it lies in a store
@@ -77,7 +77,9 @@ class Former:
         return moments
 
 
-def read_former(folder: Path, objects: Mapping[str, int] | None = None, manifest: Manifest | None = None) -> Former:
+def read_existing(
+    folder: Path, objects: Mapping[str, int] | None = None, manifest: Manifest | None = None
+) -> ExistingDataset:
     """The dataset in ``folder``, if its files are there; that every byte of the shards is right, verify tells.
 
     Args:
@@ -109,7 +111,7 @@ def read_former(folder: Path, objects: Mapping[str, int] | None = None, manifest
                 f"{folder / path}: says nothing of its sources' files, an earlier version built it: build the dataset "
                 "again"
             )
-    return Former(folder=folder, manifest=manifest)
+    return ExistingDataset(folder=folder, manifest=manifest)
 
 
 def _size(path: Path) -> int | None:
