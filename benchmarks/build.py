@@ -52,7 +52,7 @@ from loaders.dataset.manifest import CATALOG, ClipFormat
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, reported
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.crops.views import face_detector
+from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import run
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.reader import centre_square, crop_resize, exact_rgb, on_clock

@@ -33,8 +33,8 @@ from loaders.storage.atomic import atomic_write
 from sharding.corpora.suffixes import VIDEO_SUFFIXES
 from sharding.corpora.tree import read_tree
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.crops.crop_plan import face_detector
 from sharding.crops.faces import Detections, face_share
-from sharding.crops.views import face_detector
 from sharding.engines.local import default_workers
 from sharding.media.filmstrip import decode_filmstrip
 from sharding.packing.building import build

@@ -152,13 +152,13 @@ def schedule(
                 positions = np.arange(first, first + share)
                 examples = sampler.examples(epoch, positions)
                 used = np.concatenate([catalog.shard[examples.clip], catalog.shard[examples.audio_clip]])
-                now, soon = sampler.stretches(epoch, positions)
-                keys = tuple(stretch.key for stretch in now)
+                now, soon = sampler.window_slices(epoch, positions)
+                keys = tuple(part.key for part in now)
                 hold = None
                 if keys != held[node]:
                     held[node] = keys
-                    current = [n for stretch in now for n in stretch.window.shards.tolist()]
-                    later = [n for stretch in soon for n in stretch.window.shards.tolist()]
+                    current = [n for part in now for n in part.window.shards.tolist()]
+                    later = [n for part in soon for n in part.window.shards.tolist()]
                     hold = tuple(dict.fromkeys(current)), tuple(n for n in dict.fromkeys(later) if n not in current)
                 steps[node].append(Step(frozenset(np.unique(used).tolist()), hold))
     sizes = tuple(SimulatedShard(str(n), clips * clip_bytes) for n, clips in enumerate(catalog.shard_clips.tolist()))

@@ -86,7 +86,7 @@ class MixedOrder:
             )
         if node_groups < 1 or global_batch % node_groups:
             raise InputError(
-                f"node_groups is {node_groups}, the global batch {global_batch}: make that a multiple of the node groups"
+                f"node_groups is {node_groups}, the global batch {global_batch}: make it a multiple of the node groups"
             )
         self._shuffle, self._node_groups, self._global_batch = shuffle, node_groups, global_batch
         self._orders: list[list[WindowedOrder]] = []  # by dataset and node group
