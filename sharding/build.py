@@ -30,7 +30,6 @@ console = Console(soft_wrap=True, markup=False)  # a path stays in one piece, wh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
     """Where shards are built: this changes none of their bytes."""
 

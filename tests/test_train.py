@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from loaders import ClipLoader
+from loaders.errors import TRY_AGAIN
 from models.training import stages
 from models.training.checkpoint import checkpoints
 from models.training.config import (
@@ -72,11 +73,11 @@ def run(*arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapp
 def refused(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """The one line with which the program, called from here, refuses its arguments."""
 
-    def call(*arguments: object) -> str:
+    def call(*arguments: object, status: int = 2) -> str:
         monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             train.main()
-        assert ended.value.code == 2
+        assert ended.value.code == status
         return refusal(capfd.readouterr().err)
 
     return call
@@ -372,7 +373,7 @@ def test_a_run_in_training_is_left_to_it(dataset: Path, tmp_path: Path, refused:
     with locked(tmp_path):
         training = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path, *SMALL, "--max-steps", "1")
         for resume in ((), ("--resume",)):
-            assert f"process {os.getpid()} on" in refused(*training, *resume)
+            assert f"process {os.getpid()} on" in refused(*training, *resume, status=TRY_AGAIN)
 
 
 def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(

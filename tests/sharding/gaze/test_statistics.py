@@ -22,7 +22,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from sharding import gaze
+from sharding.gaze import statistics as gaze
 from sharding.gaze.statistics import (
     GAZE_NAMES,
     SIGNAL_NAMES,

@@ -16,7 +16,7 @@ from models.systems.presets import model_config_from_json, preset_to_json
 from models.towers.tower import Tower
 from models.training import runs
 from models.training.config import PretrainConfig
-from models.training.data import manifests, scoring_loader, training_loader
+from models.training.data import datasets_of, scoring_loader, training_loader
 from models.training.loop import fit
 from models.training.tasks.correspondence import Correspondence
 from models.training.tasks.task import Model, Step, Task, front_end_of, sizes_of
@@ -62,14 +62,15 @@ def test_another_network_and_objective_are_a_task(dataset: Path, tmp_path: Path)
     (tmp_path / "run").mkdir()
     task: Task = Cosine(config.network)
     accelerator = train.accelerator_of(config)
-    model = task.model(manifests(config.data, config.loader))
+    datasets = datasets_of(config.data, config.loader, None)
+    model = task.model([dataset.manifest for dataset in datasets])
     before = model.network.get_parameter("scale").item()
-    loader = training_loader(config.data, config.loader, accelerator, paired=task.paired)
+    loader = training_loader(datasets, config.data, config.loader, accelerator, paired=task.paired)
     fit(config, accelerator, task, model, loader)
     accelerator.end_training()
     assert model.network.get_parameter("scale").item() != before
     front_end, network = task.load(tmp_path / "run")
     assert network.get_parameter("scale").item() == pytest.approx(model.network.get_parameter("scale").item())
-    with scoring_loader(config.data, config.loader, accelerator, None, paired=task.paired) as unseen:
+    with scoring_loader(datasets, config.data, config.loader, accelerator, None, paired=task.paired) as unseen:
         scores = task.score(accelerator, front_end, network, unseen)
     assert scores["pretraining"]["pairs"] == sum(map(sum, scores["pretraining"]["confusion"]))
