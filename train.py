@@ -44,16 +44,17 @@ def main() -> None:
 
 
 def parse(arguments: Sequence[str]) -> tuple[StageConfig, frozenset[str]]:
-    """The settings of a command line, and which of its options somebody gave there.
+    """The settings of a command line, and which options somebody gave, there or in a file written by hand.
 
     Raises:
         InputError: what is given does not go together; SystemExit (2), after tyro's own words: it is no option.
     """
     stage, rest = _stage(arguments)
     known = {name: options_of(config) for name, config in stages().items()}
-    given = options.given(rest, {option for names in known.values() for option in names})
-    options.require_effect(stage, given, known)
-    arguments = with_file(stage, rest)
+    every = {option for names in known.values() for option in names}
+    options.require_effect(stage, options.given(rest, every), known)
+    arguments, by_hand = with_file(stage, rest)
+    given = options.given(by_hand, every)
     if not {"-h", "--help"} & set(arguments):
         _require(stage, arguments)
     config = tyro.cli(

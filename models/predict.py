@@ -1,4 +1,4 @@
-"""Answers as probabilities, from what the loader yields. Nothing here learns, draws or touches a file."""
+"""Predictions as probabilities, from what the loader yields. Nothing here learns, draws or touches a file."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def main() -> None:
         else:
             engine = command.running.make(command.workers)
             console.print("listing the sources")
-            with as_input_error(command.output):
+            with as_input_error("the sources"):
                 corpus = command.sources.read()
             built = build(
                 corpus,

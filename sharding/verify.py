@@ -3,7 +3,8 @@
 Everything that dataset.json promises is held against the files: every byte is covered by a SHA-256, the shards' tar
 structure, catalogs, indices and checksums must agree, members must decode to what is declared, and the splits must
 share nothing that they must not. What other tools have put beside it is noted, and left alone. Exit status 0: whole;
-1: a fault was found; 2: wrong usage. DATASET may be a URL: its shards are fetched one a worker.
+1: a fault was found; 2: wrong usage; 75: try again later, a store fails. DATASET may be a URL: its shards are fetched
+one a worker.
 """
 
 import dataclasses
@@ -140,7 +141,7 @@ def _verify(
                 shards.append(report)
                 progress(report)
         except WorkerDiedError as error:
-            raise InputError(f"{dataset}: {error} try again with --workers 1") from error
+            raise InputError(f"{dataset}: {error} try again with --workers 1", try_again=True) from error
         shards.sort(key=lambda report: (report.split, report.number))
         for report in shards:
             faults.extend(report.faults)

@@ -1,8 +1,7 @@
 """The table of a split's clips: where each one's bytes lie, and whose they are.
 
-``clips.parquet`` has a row a clip, in the order of the shards, with the columns of
-`loaders.dataset.columns`. What the loader needs of
-it is read into one array a column: about 75 bytes a clip, strings left out.
+``clips.parquet`` has a row a clip, in the order of the shards, with the columns of `loaders.dataset.columns`. What the
+loader needs of it is read into one array a column: about 75 bytes a clip, strings left out.
 """
 
 from collections.abc import Mapping, Sequence

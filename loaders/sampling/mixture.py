@@ -6,7 +6,7 @@ groups, not on that of ranks.
 
 An epoch passes over each dataset as often as its weight says: 1 is every clip once, 0.5 every other clip now and the
 rest in the next epoch, 2 every clip twice. Within a node group the datasets' clips are spread evenly among each other,
-by Bresenham's rule (`interleave`), so that every window slice of the epoch has them in the proportions of the whole.
+by Bresenham's rule (`interleave`), so that every run of positions has them in the proportions of the whole.
 """
 
 import heapq

@@ -26,8 +26,11 @@ from models.training.tasks.registry import stages
 _OPTION = "--config"
 
 
-def with_file(stage: str, arguments: Sequence[str]) -> list[str]:
+def with_file(stage: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The command line with the options of its --config, if it has one, before its own: of two, the last one counts.
+
+    Returns:
+        The whole line, and what of it somebody has written by hand: a run's description holds every option.
 
     Raises:
         InputError: there is no such file, it cannot be understood, or holds what is no option of the stage.
@@ -46,10 +49,14 @@ def with_file(stage: str, arguments: Sequence[str]) -> list[str]:
         files.append(file)
     if len(files) > 1:
         raise InputError(f"{_OPTION} was given {len(files)} times: give one file")
-    return [*(_arguments(stage, Path(files[0])) if files else []), *own]
+    if not files:
+        return own, own
+    of_file, by_hand = _arguments(stage, Path(files[0]))
+    return [*of_file, *own], [*of_file, *own] if by_hand else own
 
 
-def _arguments(stage: str, file: Path) -> list[str]:
+def _arguments(stage: str, file: Path) -> tuple[list[str], bool]:
+    """The options of a file, and whether it is no run's description."""
     try:
         content = yaml.safe_load(file.read_text())
     except OSError as error:
@@ -59,13 +66,14 @@ def _arguments(stage: str, file: Path) -> list[str]:
         raise InputError(f"{_OPTION} {file}: neither YAML nor JSON ({why}): write `name: value`") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{_OPTION} {file}: holds no options: write them as `name: value`")
-    if CONFIG in content:  # a run's description
+    is_a_runs = CONFIG in content
+    if is_a_runs:
         if content.get("stage") != stage:
             raise InputError(f"{_OPTION} {file}: of a run of stage {content.get('stage')}: give one of stage {stage}")
         content = content[CONFIG]
     kinds = options_of(stages()[stage])
     found = _options(stage, file, content)
-    return [argument for name, value in found for argument in _spelt_out(file, name, kinds[name], value)]
+    return [argument for name, value in found for argument in _spelt_out(file, name, kinds[name], value)], not is_a_runs
 
 
 def _options(stage: str, file: Path, content: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Answers to whole splits, batch by batch: counts and probabilities that ranks can join."""
+"""Predictions for whole splits, batch by batch: counts and probabilities that ranks can join."""
 
 from __future__ import annotations
 

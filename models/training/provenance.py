@@ -79,12 +79,12 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
     differing = _differences(before[SETTINGS], now[SETTINGS])
     names = [name.replace("-", "_") for name in allowed]
     for name in names:
-        if name not in now[SETTINGS]:
+        if name not in now[SETTINGS] and name not in before[SETTINGS]:  # an earlier version may have had others
             raise InputError(f"--change {name}: not what a run can change: use one of {', '.join(now[SETTINGS])}")
         # A change that is in the history was meant by the same command, which is given again after a kill.
         known = {change.option for change in differing} | {past.get("option") for past in before.get(CHANGES, [])}
         if name not in known:
-            raise InputError(f"--change {name}: it is as it was, {_short(now[SETTINGS][name])}: leave it away")
+            raise InputError(f"--change {name}: it is as it was, {_short(now[SETTINGS].get(name))}: leave it away")
     free = _LENGTH if before[SETTINGS].get("schedule") == now[SETTINGS].get("schedule") == "step" else ()
     refused = [change for change in differing if change.option not in (*names, *free)]
     if refused:

@@ -88,7 +88,7 @@ class _Repair:
                 self._done.append(
                     f"{self._dataset / paths[0]}: is {tool}'s, and tells of the dataset as it was: make it again"
                 )
-        return [*self._done, f"{self._dataset / MANIFEST}: written; the existing one is in {self._quarantine}"]
+        return [*self._done, f"{self._dataset / MANIFEST}: written; the previous one is in {self._quarantine}"]
 
     def _repair_split(self, name: str) -> Split:
         entry = self._manifest.splits[name]

@@ -18,7 +18,7 @@ from sharding.utterance import BoxesFile, Utterance
 
 Floats = NDArray[np.float64]
 Squares = Callable[[Floats, int, int], Floats]
-"""Seconds after a view's ``start`` (N,), a picture's width and height -> boxes (N, 4) in its pixels."""
+"""Seconds after a plan's ``start`` (N,), a picture's width and height -> boxes (N, 4) in its pixels."""
 
 
 class NoFaceError(Exception):

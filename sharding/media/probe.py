@@ -6,7 +6,7 @@ import av
 
 from loaders.storage.urls import url_of
 from sharding.corpora.boxes import BoxesError, read_boxes
-from sharding.media.reader import lasting_seconds
+from sharding.media.reader import ANY_TITLES, lasting_seconds
 from sharding.sources.copies import looked_into
 from sharding.sources.read_errors import failures_named
 from sharding.sources.regular import require_regular
@@ -45,7 +45,7 @@ def probe_seconds(utterance: Utterance) -> float:
 
 def _stated(film: WatchedFile | BinaryIO) -> float:
     try:
-        with av.open(film, "r") as container:
+        with av.open(film, "r", **ANY_TITLES) as container:
             return lasting_seconds(container, _PLAUSIBLE)
     except av.FFmpegError:
         return 0.0

@@ -67,7 +67,7 @@ _AUDIO_LEAD = 0.5  # seconds: decoders of sound need a few frames after a seek u
 _TO_RGB = 0x2 | 0x2000 | 0x40000 | 0x80000
 
 # PyAV up to 18 refuses a file whose titles are not UTF-8, unless it is told otherwise. PyAV 19 keeps such bytes itself.
-_ANY_TITLES: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
+ANY_TITLES: dict[str, Any] = {"metadata_errors": "replace"} if hasattr(InputContainer, "metadata_errors") else {}
 
 
 class MediaError(Exception):
@@ -621,10 +621,10 @@ def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
         raise MediaError("missing", str(path))
     with _watched(path) as file:
         with _blamed("it does not open"):
-            container = av.open(file, "r", **_ANY_TITLES)
+            container = av.open(file, "r", **ANY_TITLES)
         with container:
             if stated_seconds(container) > max_seconds:
-                with _watched(path) as again, av.open(again, "r", **_ANY_TITLES) as counted:
+                with _watched(path) as again, av.open(again, "r", **ANY_TITLES) as counted:
                     _limit(lasting_seconds(counted, max_seconds), max_seconds)
             container.flags &= ~cast(int, Flags.gen_pts.value)  # what it would make up: `_Times`
             yield container

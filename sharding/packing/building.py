@@ -3,6 +3,7 @@
 What a folder and an object store do differently, `sharding.packing.output` names, and nothing here asks which it is.
 """
 
+import errno
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from loaders.dataset.manifest import MANIFEST, Manifest
-from loaders.errors import InputError
+from loaders.errors import InputError, first_line
 from loaders.progress import progress
 from loaders.storage.urls import url_of
 from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
@@ -123,7 +124,8 @@ def build(
             corpus = reject_duplicates(corpus, 4 * workers, bar.advance)
     began = time.perf_counter()
     builder = _Builder(corpus, settings, workers, engine or LocalEngine(workers=workers), console)
-    manifest, outcome = builder.make(place, extend=extend)
+    with as_input_error(place.name):
+        manifest, outcome = builder.make(place, extend=extend)
     made = None
     if outcome is not None:
         lacks, speed = outcome
@@ -165,11 +167,16 @@ def as_input_error(disk: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{error.filename or disk}: {error.strerror}: mend that and run the build again") from error
+        why = error.strerror or first_line(error)
+        raise InputError(
+            f"{error.filename or disk}: {why}: mend that and run the build again", try_again=error.errno in _PASSING
+        ) from error
     except WorkerDiedError as error:
         raise InputError(f"{disk}: {error} Run the build again, it goes on from here", try_again=True) from error
 
 
+# What may be over in a while: a disk that errs, a network file system that is gone.
+_PASSING = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EREMOTEIO)
 _Outcome = tuple[Lacks, Speed] | None  # None where nothing had to be built
 
 

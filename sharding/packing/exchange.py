@@ -35,9 +35,9 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def recover(one: Path, other: Path) -> None:
-    """Put right what `exchange` left when it was broken off: ``one`` is there again, the existing or the new.
+    """Put right what `exchange` left when it was broken off: ``one`` is there again, the old one or the new.
 
-    Where it is the new one, the existing may be left beside ``other``, under the name of `ASIDE`.
+    Where it is the new one, the old one may be left beside ``other``, under the name of `ASIDE`.
     """
     aside = _aside(other)
     if not os.path.lexists(one) and aside.is_dir() and not aside.is_symlink():

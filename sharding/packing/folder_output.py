@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest
+from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest, require_dataset
 from loaders.errors import InputError
 from loaders.storage.atomic import sha256_of
 from sharding.packing.exchange import ASIDE, exchange, recover
@@ -73,7 +73,7 @@ class FolderOutput:
                 yield _NewDataset(folder=self.path, disk=self.path)
             return
         folder = _put_right(self.path)
-        read_manifest(self.path)
+        require_dataset(self.path)
         with sole_builder(folder, lambda: _is_leftover(folder, self.path)):
             yield _Extension(folder=folder, disk=self.path)
 
@@ -149,6 +149,10 @@ class _Extension(_HeldFolder):
         """The dataset as it will be, with the shards of both."""
         _require_visible(built)
         assert existing is not None, "an extension is of a dataset"
+        for split in {*existing.manifest.splits, *(job.split for job in jobs)}:
+            if (existing.folder / split).is_symlink():
+                problem = "a link, through which the dataset would be written while it is read"
+                raise InputError(existing.folder / split, problem, "put the folder itself there")
         whole = self.folder / _WHOLE
         if whole.exists():
             shutil.rmtree(whole)
@@ -206,10 +210,7 @@ def _is_leftover(folder: Path, dataset: Path) -> bool:
     Its clearing up was killed, by a version that removed first what would have told whose it is.
     """
     manifest = read_manifest(dataset)
-    digests: dict[str, str | None] = {
-        MANIFEST: None,
-        REJECTED: None,
-    }  # a existing catalog says less than the present one
+    digests: dict[str, str | None] = {MANIFEST: None, REJECTED: None}  # an earlier catalog says less than this one
     for split, entry in manifest.splits.items():
         digests[f"{split}/{CATALOG}"] = None
         for shard in entry.shards:

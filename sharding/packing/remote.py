@@ -2,7 +2,7 @@
 
     scratch/<lock>/<split>-<stem>/   where one shard is built, on the machine of its worker; gone when it is uploaded
     scratch/<lock>/dataset/          receipts, then catalogs and dataset.json, on the machine of the build
-    scratch/<lock>/existing/           the description of the dataset that is extended
+    scratch/<lock>/existing/         the description of the dataset that is extended
 
 Objects go up in the order in which files are made locally: a shard, its index, its receipt under ``.build/``; catalogs
 when every shard has its receipt; dataset.json last. So a build that is killed goes on from the receipts, on any machine
@@ -12,7 +12,7 @@ An extension puts its shards beside those that are there, under the numbers that
 together with dataset.json, and a store changes one object at a time. So the new tables go up under names made of their
 contents (`loaders.dataset.manifest.staged`), where every reader looks for a table that is not the one which
 dataset.json declares; then dataset.json is exchanged, in one put, and with it the dataset; then the tables take the
-places of the existing ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
+places of the old ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
 the dataset between a killed extension's tables and its dataset.json would find no catalog that he may use, however
 often he asks.
 
@@ -20,9 +20,9 @@ What is guaranteed, where a put is atomic and seen at once, as S3's is:
 - Until dataset.json is exchanged, no object of the dataset has changed or gone, whenever the extension is killed.
 - Whoever opens the dataset at any moment, also after an extension that was killed, reads tables of one dataset.json;
   one who read it before the exchange and comes for its tables later is sent back to dataset.json, once.
-- Who has opened the existing dataset goes on reading it: its shards are never written again.
+- Who has opened the dataset as it was goes on reading it: its shards are never written again.
 - The extension, run again to its end, leaves the objects that one in a folder would leave there as files.
-Programs that take a table by its name, without dataset.json, meet the existing one for a moment after the exchange.
+Programs that take a table by its name, without dataset.json, meet the old one for a moment after the exchange.
 """
 
 import json
@@ -35,7 +35,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, read_manifest, staged
+from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, from_json, read_manifest, staged
 from loaders.errors import InputError
 from sharding.packing.buildlock import LOCK, acquire, release, require_held
 from sharding.packing.description import copied_description, copy_description, named_as
@@ -99,7 +99,9 @@ class RemoteOutput:
         store = replace(Store(url=self.url), attempts=3)
         if not any(_is_work(name) or name == LOCK for name in store.sizes()):
             return False
-        own, _ = acquire(store, self.options.break_lock)
+        own, dead = acquire(store, self.options.break_lock)
+        if dead is not None:
+            shutil.rmtree(self.options.scratch / dead.token, ignore_errors=True)
         try:
             store.remove(name for name in store.sizes() if _is_work(name))
         finally:
@@ -197,7 +199,7 @@ class HeldUrl:
         store, found = self.upload.store, self.upload.store.sizes()
         planned = {(job.split, job.stem) for job in jobs}
         ours = None if existing is None else self._claim(planned, found, existing)
-        # A existing plan's splits are known by its receipts; what lies elsewhere is not a build's.
+        # An earlier plan's splits are known by its receipts; what lies elsewhere is not a build's.
         splits = {split for split, _ in planned} | {name[1] for name in map(_RECEIPT.fullmatch, found) if name}
         store.remove(name for name in found if not _is_planned(name, planned, splits, ours))
         with ThreadPoolExecutor(_RECEIPTS_AT_ONCE) as pool:
@@ -208,11 +210,7 @@ class HeldUrl:
         """The shards beside the existing dataset's that are an extension's to write and to remove: known to be so."""
         store = self.upload.store
         before = _read_claim(store.get(_CLAIMED))
-        theirs = {
-            (split, shard.name.removesuffix(".tar"))
-            for split, entry in existing.manifest.splits.items()
-            for shard in entry.shards
-        }
+        theirs = _places(existing.manifest)
         for name in found:
             place = None if name.startswith(f"{WORK_FOLDER}/") else _place_of(name)
             if place in planned and place not in before:
@@ -231,7 +229,15 @@ class HeldUrl:
         name = f"{WORK_FOLDER}/{LENGTHS}"
         self.upload.store.fetch(name, self.folder / name)
         before = self._size(name)
-        yield
+        try:
+            yield
+        except BaseException:
+            with suppress(InputError):  # what stops the build is told, not that its lengths were lost with it
+                self._keep(name, before)
+            raise
+        self._keep(name, before)
+
+    def _keep(self, name: str, before: int) -> None:
         if self._size(name) != before:
             self.upload.store.put(self.folder / name, name, in_place=before > 0)
 
@@ -299,8 +305,21 @@ class HeldUrl:
             store.put(self.folder / name, name, in_place=name in found)
 
     def clear_up(self) -> None:
-        """Remove the receipts; the lock stays until it is let go."""
-        self.upload.store.remove(name for name in self.upload.store.sizes() if _is_work(name))
+        """Remove the receipts, and shards of an extension that came to nothing; the lock stays until it is let go."""
+        store = self.upload.store
+        found = store.sizes()
+        store.remove(self._unused(found))
+        store.remove(name for name in found if _is_work(name))
+
+    def _unused(self, found: Mapping[str, int]) -> list[str]:
+        """The shards that an extension has claimed and that the dataset does not hold."""
+        store = self.upload.store
+        claimed = _read_claim(store.get(_CLAIMED)) if _CLAIMED in found else set()
+        text = store.get(MANIFEST) if claimed else None
+        if text is None:
+            return []
+        held = _places(from_json(text.decode(), f"{store.url}/{MANIFEST}"))
+        return [name for name in found if not name.startswith(f"{WORK_FOLDER}/") and _place_of(name) in claimed - held]
 
     def undo(self) -> None:
         """Where nothing came of it there are but receipts."""
@@ -366,6 +385,13 @@ def _place_of(name: str) -> _Place | None:
         split, _, number = stem.rpartition("-")
         return split, number
     return (folder, stem) if suffix in ("tar", "idx") and "/" not in folder else None
+
+
+def _places(manifest: Manifest) -> set[_Place]:
+    """Of a dataset's shards."""
+    return {
+        (split, shard.name.removesuffix(".tar")) for split, entry in manifest.splits.items() for shard in entry.shards
+    }
 
 
 def _read_claim(data: bytes | None) -> set[_Place]:

@@ -30,7 +30,8 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
     """
     require_same_build(existing.manifest, corpus, settings, dataset)
     clips = {(row["split"], names): row for names, row in existing.utterances().items()}
-    held = {*clips, *((row["split"], UtteranceName.of(row)) for row in existing.rejected() if row["utterance"])}
+    refusals = {(row["split"], UtteranceName.of(row)): row for row in existing.rejected() if row["utterance"]}
+    held = {*clips, *refusals}
     given = {(u.split, u.name): u for u in corpus.utterances}
     sought = {*given, *((r.split, r.name) for r in corpus.rejected if r.utterance)}
     if new := sorted(sought - held):
@@ -40,8 +41,13 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
         what = f"{len(gone)} of its utterances are not in the sources now (the first: {_told(gone[0])})"
         raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
     for place, row in clips.items():
-        if place in given:
-            _require_same_statements(given[place], row, dataset)
+        if place not in given:
+            raise InputError(f"{dataset}: is built already, but {_told(place)} would be left out now: {_AGAIN}")
+        _require_same_statements(given[place], row, dataset)
+    for place, row in refusals.items():
+        if place in given and row["source_xxh3"] is None:  # it was left out before its sources were looked at
+            what = f"{_told(place)} was left out ({row['reason']}) and would not be now"
+            raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
 
 
 def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], dataset: str) -> None:

@@ -47,8 +47,12 @@ def contents(utterance: Utterance) -> bytes | None:
     """XXH3-128 of the same files, every byte of them; None where one of them cannot be read, or the film is empty."""
     digest = xxhash.xxh3_128()
     for path in _files(utterance):
+        if path is None:
+            digest.update(b"none")
+            continue
         try:
-            whole = b"none" if path is None else _read(path, _whole_of)
+            with failures_named(path):
+                whole = _read(path, _whole_of)
         except OSError:
             return None
         if whole is None or (path is utterance.video_path and whole.startswith(b"0 ")):

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.fetching import Cluster, GaveUpError, Schedule, Store, node_group_bytes, schedule, simulate
+from benchmarks.fetching import Cluster, GaveUpError, Schedule, Store, lane_bytes, schedule, simulate
 from benchmarks.generated import Generated, generate_dataset
 from benchmarks.record import Record
 from benchmarks.scale import Settings, cache_needed, catalog_sizes, outcome, plot, probe, projection
@@ -72,7 +72,7 @@ def test_every_clip_is_read_on_the_node_of_its_node_group(plan: Schedule) -> Non
 
 def test_with_a_fast_link_every_shard_comes_once_and_nobody_waits(plan: Schedule) -> None:
     found = simulate(plan, Store(link=100 * DEMAND), 100 * WINDOW)
-    assert found.bytes == node_group_bytes(plan).tolist()
+    assert found.bytes == lane_bytes(plan).tolist()
     assert found.stalled == pytest.approx(0, abs=1e-6)
     assert found.seconds == pytest.approx(found.first_step + len(plan.steps[0]) * CLUSTER.step_seconds)
 
@@ -89,7 +89,7 @@ def test_the_cache_stays_below_its_cap_and_the_run_ends(plan: Schedule, failure_
     capacity = int(windows * WINDOW)
     found = simulate(plan, Store(link=2 * DEMAND, failure_rate=failure_rate), capacity)
     assert max(found.largest) <= capacity
-    assert (np.array(found.bytes) >= node_group_bytes(plan)).all()
+    assert (np.array(found.bytes) >= lane_bytes(plan)).all()
     assert (found.failures > 0) == (failure_rate > 0)
     assert found == simulate(plan, Store(link=2 * DEMAND, failure_rate=failure_rate), capacity)
 
@@ -134,7 +134,7 @@ def test_the_large_corpus_grows_with_what_was_measured(tmp_path: Path) -> None:
     found = projection(record, settings, clips=10**9, gpus=1000)
     assert found["bytes_of_memory_a_clip"] == pytest.approx(100)
     assert found["memory_gb_a_rank_whole_catalog"] == pytest.approx(100)
-    assert found["memory_gb_a_rank_node_group_only"] == pytest.approx(100 / 125)
+    assert found["memory_gb_a_rank_lane_only"] == pytest.approx(100 / 125)
     assert found["corpus_tb"] == pytest.approx(1e9 * settings.clip_bytes / 1e12)
     twice = projection(record, replace(settings, cluster=replace(settings.cluster, clips_per_second=400.0)))
     assert twice["epoch_hours"] == pytest.approx(found["epoch_hours"] / 2)

@@ -1,4 +1,4 @@
-"""What is trained: a task makes a network, says what a step minimises, scores, and predictions.
+"""What is trained: a task makes a network, says what a step minimises, scores, and predicts.
 
 `models.training.loop` fits any task. Another objective on the same data is another task.
 """
@@ -47,7 +47,7 @@ class Task(Protocol):
     stage: str
     #: Whether half of the examples have another video's sound.
     paired: bool
-    #: What its network predictions to what the loader yields, see `models.predict`.
+    #: What its network predicts from what the loader yields, see `models.predict`.
     predict: Callable[..., Any]
 
     @classmethod

@@ -40,7 +40,18 @@ def test_groups_and_plain_options_of_a_file_are_the_command_lines(tmp_path: Path
     spelt = ["--stage=pretrain", "--learning-rate", "2e-3", "--schedule", "cosine", "--mixed-precision", "no"]
     spelt += ["--no-gaze", "--weights", "1", "2.5", "--batch-size", "64", "--data", "vox", "s3://bucket/more"]
     assert config == parse([*spelt, "--output", "run"])[0]
-    assert given == {"output"}
+    named = {
+        "learning_rate",
+        "schedule",
+        "max_steps",
+        "mixed_precision",
+        "gaze",
+        "weights",
+        "batch_size",
+        "data",
+        "output",
+    }
+    assert given == named
 
 
 def test_options_beside_a_file_win(tmp_path: Path) -> None:

@@ -56,3 +56,10 @@ def test_what_states_nothing_is_left_to_the_build(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no film")
     (tmp_path / "1.txt").write_text("no boxes")
     assert of(tmp_path / "text.mp4") == of(tmp_path / "gone.mp4") == of(tmp_path / "gone.mp4", tmp_path / "1.txt") == 0
+
+
+def test_titles_in_an_unknown_encoding_do_no_harm(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "a.mp4", 2.5)
+    assert b"Lavf" in film.read_bytes()
+    film.write_bytes(film.read_bytes().replace(b"Lavf", b"\xff\xfe\xfd\xfc"))
+    assert of(film) == pytest.approx(2.5, abs=0.1)

@@ -160,6 +160,17 @@ def test_a_new_split_and_further_extensions(sources: Path, existing: Path) -> No
     assert [shard.name for shard in validation.shards] == ["000000.tar", "000001.tar"]
 
 
+def test_a_split_that_is_a_link_is_refused_and_not_written_through(
+    grown: dict[str, Path], existing: Path, tmp_path: Path
+) -> None:
+    (existing / "train").rename(tmp_path / "elsewhere")
+    (existing / "train").symlink_to(tmp_path / "elsewhere")
+    before = digests(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"dataset/train: a link.*put the folder itself there"):
+        build(read(grown["sources"]), existing, SETTINGS, 1, extend=True)
+    assert digests(tmp_path / "elsewhere") == before
+
+
 def test_whatever_else_lies_in_the_folder_is_kept(grown: dict[str, Path], existing: Path) -> None:
     (existing / "NOTES.txt").write_text("ours")
     (existing / "train/link").symlink_to("nowhere")

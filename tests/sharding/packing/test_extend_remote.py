@@ -377,6 +377,27 @@ def test_a_dataset_json_that_the_store_did_not_keep_is_put_again(
     assert ("DELETE", f"{url.removeprefix('s3:/')}/{MANIFEST}") not in s3.requests
 
 
+def test_shards_of_an_extension_that_came_to_nothing_go(grown: Grown, url: str, s3: S3, tmp_path: Path) -> None:
+    """It was killed, and what it was to add is not wanted any more; later it is."""
+
+    class BrokenOffError(Exception):
+        pass
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise BrokenOffError
+
+    before = objects_of(url)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sharding.packing.building.finish_dataset", stop)
+        with pytest.raises(BrokenOffError):
+            extend(grown, url, tmp_path / "scratch")
+    assert {name for name in objects_of(url) if name.endswith(".tar")} > {n for n in before if n.endswith(".tar")}
+    extend(grown, url, tmp_path / "scratch", part(grown.corpus, FIRST))
+    assert objects_of(url) == before
+    extend(grown, url, tmp_path / "scratch")
+    assert objects_of(url) == files_of(grown.extended)
+
+
 # Refused --------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,31 @@
+"""What is built already is only left alone where a build would make the same of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from loaders.errors import InputError
+from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
+from sharding.packing.building import build
+from sharding.settings import BuildSettings
+from sharding.utterance import Rejection
+from tests.films import write_film
+
+SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
+
+
+def test_what_is_left_out_now_or_was_is_a_difference(tmp_path: Path) -> None:
+    for speaker in range(3):
+        write_film(tmp_path / f"mp4/s{speaker}/v/1.mp4", 0.6 + 0.1 * speaker, fps=8)
+    whole = read_voxceleb(VoxcelebSources(source=tmp_path / "mp4", test_fraction=0.0))
+    first, *others = whole.utterances
+    part = replace(whole, utterances=tuple(others), rejected=(Rejection.of(first, "duplicate", "as another"),))
+    for made, asked, message in ((whole, part, "would be left out now"), (part, whole, r"left out \(duplicate\)")):
+        output = tmp_path / message[:5]
+        build(made, output, SETTINGS, 1)
+        before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+        build(made, output, SETTINGS, 1)  # nothing to do
+        with pytest.raises(InputError, match=message):
+            build(asked, output, SETTINGS, 1)
+        assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
