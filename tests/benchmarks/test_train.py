@@ -20,7 +20,8 @@ def bench(dataset: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path) -> None:
     written = tmp_path / "train.json"
-    done = bench(dataset, "--batch-size", "4", "--json", str(written))
+    # A few steps, so that one that another process held up does not decide.
+    done = bench(dataset, "--batch-size", "4", "--steps", "6", "--json", str(written))
     assert done.returncode == 0, done.stderr
     record = json.loads(written.read_text())
     assert set(record["rounds"]) == {"in memory", "with the loader", "front end alone", "network alone"}
@@ -30,7 +31,7 @@ def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path
     assert "peak_percent" not in figures
     # Two parts make a step; that they are the right ones shows in that neither is nothing or all.
     for part in ("front end / step", "network / step"):
-        assert 0.001 < record["ratios"][part] < 20
+        assert 0.001 < record["ratios"][part] < 2
     seen = record["facts"]["kernels"]
     assert seen["ms a step by kind"]["convolutions backwards"] > 0
     assert seen["ms a step by kind"]["convolutions forwards"] > 0
