@@ -203,7 +203,7 @@ class _Builder:
                 return existing.manifest, None
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
-            missing = held.missing(jobs, existing)
+                missing = held.missing(jobs, existing)  # which may refuse what lies there
             speed = self._build(missing, jobs, held)
             folder = held.assemble(jobs, missing, existing)
             try:

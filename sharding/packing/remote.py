@@ -44,6 +44,7 @@ from sharding.packing.plan import ShardJob
 from sharding.packing.shard import is_vouched_for
 from sharding.packing.upload import Upload
 from sharding.packing.writer import LENGTHS, WORK_FOLDER, receipt_name
+from sharding.sources.read_errors import SourceError
 from sharding.sources.store import Store
 
 _Place = tuple[str, str]  # of a shard: its split, and its file's name less the suffix
@@ -225,15 +226,20 @@ class HeldUrl:
 
     @contextmanager
     def keeping_lengths(self) -> Iterator[None]:
-        """Have the lengths of sources here as the store has them, and there as they are in the end."""
+        """Have the lengths of sources here as the store has them, and there as they are in the end.
+
+        What is refused leaves the store as it was; what stops for a while, or for a source, is gone on with.
+        """
         name = f"{WORK_FOLDER}/{LENGTHS}"
         self.upload.store.fetch(name, self.folder / name)
         before = self._size(name)
         try:
             yield
-        except BaseException:
-            with suppress(InputError):  # what stops the build is told, not that its lengths were lost with it
-                self._keep(name, before)
+        except BaseException as error:
+            is_refusal = isinstance(error, InputError) and not (error.try_again or isinstance(error, SourceError))
+            if not is_refusal:
+                with suppress(InputError):  # what stops the build is told, not that its lengths were lost with it
+                    self._keep(name, before)
             raise
         self._keep(name, before)
 

@@ -24,7 +24,6 @@ from sharding.packing.building import build
 from sharding.packing.buildlock import LOCK
 from sharding.packing.description import copied_description
 from sharding.packing.remote import RemoteOptions
-from sharding.packing.writer import LENGTHS, WORK_FOLDER
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus
@@ -402,16 +401,12 @@ def test_shards_of_an_extension_that_came_to_nothing_go(grown: Grown, url: str, 
 
 
 def refused(message: str, grown: Grown, url: str, scratch: Path, corpus: Corpus | None = None, **options: Any) -> None:
-    def objects() -> dict[str, str]:
-        # But for how long the sources are, which is kept for the run that comes when the fault is put right.
-        return {name: digest for name, digest in objects_of(url).items() if name != f"{WORK_FOLDER}/{LENGTHS}"}
-
-    before = objects()
+    before = objects_of(url)
     with pytest.raises(InputError, match=message) as told:
         extend(grown, url, scratch, corpus, **options)
     assert "\n" not in str(told.value)
     assert str(scratch) not in str(told.value)
-    assert objects() == before
+    assert objects_of(url) == before
 
 
 def test_what_a_folder_refuses_is_refused(grown: Grown, url: str, s3: S3, tmp_path: Path) -> None:
