@@ -44,7 +44,7 @@ data=${1:-}
 out=${2:-${OUT:-}}
 [[ -n $data && -n $out && $# -le 2 ]] || wrong "DATA and OUT are needed"
 [[ $budget =~ ^[0-9]+$ ]] || wrong "--budget is $budget: give whole seconds"
-stages=(machine prepare train loaders tests-kernels tests tests-alone peers program train-large compiled compiled-test)
+stages=(machine prepare tests-kernels train train-cpu loaders tests tests-alone peers program train-large compiled compiled-test)
 for name in ${only//,/ }; do
     [[ " ${stages[*]} " == *" $name "* ]] || wrong "--only $name: there are ${stages[*]}"
 done
@@ -117,6 +117,7 @@ results=$out/results
 clips=$work/prepared/dataset # so many as an epoch of training needs
 if [[ -n $dry ]]; then
     size=(--preset tiny --device cpu)
+    on_cpu=(--placement cpu)
     small=(--batch-size 4 --steps 2 --rounds 1) large=(--batch-size 8 --steps 2 --rounds 1)
     compiled=("${small[@]}")
     loaders=(--device cpu --clips 60 --batch-size 8 --rounds 1 --seconds 0.1)
@@ -125,6 +126,7 @@ if [[ -n $dry ]]; then
     launch=(--cpu --mixed_precision no)
 else
     size=(--preset full --device cuda --placement gpu --mixed-precision bf16)
+    on_cpu=(--placement cpu --profiled 0)
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
     loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
@@ -139,11 +141,13 @@ smi = shutil.which("nvidia-smi")
 print(torch.__version__, torch.version.cuda, dali.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())
 print(subprocess.run([smi], capture_output=True, text=True).stdout if smi else "no nvidia-smi")'
 stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$work/prepared" --clips "$copies"
-stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
-stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
-    --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
 stage tests-kernels 60 "$python" -m pytest "${kernels[@]}" -n 5 --dist worksteal -rs
+stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
+stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" "${on_cpu[@]}" \
+    --json "$results/train_gpu_cpu.json"
+stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
+    --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 stage tests 110 "$python" -m pytest tests/gpu -n 5 --dist worksteal -m 'not alone' -rs --durations=20 -k 'not compiled'
 stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
