@@ -53,11 +53,11 @@ def generate_dataset(folder: Path, what: Generated) -> Manifest:
     split.mkdir(parents=True)
     original = split / "000000.tar"
     with original.open("wb") as file:
-        written = _write_shard(ShardWriter(file, settings.members), settings, what.different)
+        written = _write_shard(ShardWriter(file, settings.members, ()), settings, what.different)
     shards = -(-what.clips // what.clips_per_shard)
     for number in range(1, shards):
         os.link(original, split / f"{number:06d}.tar")
-    with pq.ParquetWriter(split / CATALOG, schema(settings.members)) as writer:
+    with pq.ParquetWriter(split / CATALOG, schema(settings.members, ())) as writer:
         for first in range(0, what.clips, _ROWS):
             rows = np.arange(first, min(first + _ROWS, what.clips))
             write_rows(writer, _rows(rows, what, written.rows))
@@ -66,6 +66,7 @@ def generate_dataset(folder: Path, what: Generated) -> Manifest:
         corpus="generated",
         clip=settings.clip,
         members=settings.members,
+        labels=(),
         apart="speaker",
         splits={
             what.split: Split(
@@ -90,6 +91,8 @@ def generate_dataset(folder: Path, what: Generated) -> Manifest:
         rejected={},
         rejected_sha256=write_rejected(folder, []),
         settings={},
+        video_names="corpus",
+        documents={},
     )
     write_manifest(folder, manifest)
     return manifest

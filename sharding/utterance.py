@@ -1,13 +1,14 @@
 """An utterance: the unit in which corpora are published, and what a build is planned from."""
 
 import hashlib
-import math
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from loaders.dataset.identity import UtteranceName
+from loaders.dataset.labels import Label
 from loaders.storage.urls import url_of
 
 _LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
@@ -41,11 +42,11 @@ class Utterance:
     audio_path: Path | None = None  #: None: inside the video's file
     gaze_path: Path | None = None  #: OpenFace's table; None: there is none
     boxes: BoxesFile | None = None  #: None: the video's file holds the utterance and nothing else
-    emotion: int = -1  #: `loaders.dataset.manifest.EMOTIONS`, -1: no label
-    arousal: float = math.nan
-    valence: float = math.nan
-    gender: str | None = None  #: of the speaker, in the corpus' own words
-    nationality: str | None = None
+    start: float | None = None  #: seconds of the video's file, where the utterance is a part of it
+    end: float | None = None
+    labels: Mapping[str, str | float] = field(default_factory=dict)
+    """What the corpus states of it, by the names of `Corpus.labels`: a class or a number. What is not stated is not
+    there."""
     source_xxh3: int | None = None  #: `sharding.sources.fingerprint`, once it is taken: when the shard is built
 
     @property
@@ -114,6 +115,7 @@ class Corpus:
     name: str
     utterances: tuple[Utterance, ...]  #: in a stable order
     rejected: tuple[Rejection, ...] = ()  #: what it holds beside them and cannot be built
+    labels: tuple[Label, ...] = ()  #: what may be stated of its utterances
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
     video_names: VideoNames = "speaker"  #: "corpus": what two speakers have under one name is one video

@@ -285,7 +285,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
         return False
     try:
         metadata = read_metadata(dataset / path)
-        if not read_schema(dataset / path).equals(schema(manifest.members)):
+        if not read_schema(dataset / path).equals(schema(manifest.members, manifest.labels)):
             faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members", REMAKE)
             return False
         if metadata.num_rows != entry.clips or entry.clips != sum(shard.clips for shard in entry.shards):
@@ -297,7 +297,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
             count = len(distinct(names, naming_columns(column, manifest.video_names)))
             if count != stated:
                 faults.add("catalog", path, f"{count} {column}s where {MANIFEST} counts {stated}", REMAKE)
-        values = read_table(dataset / path, ["key", "start", "padded", "emotion"])
+        values = read_table(dataset / path, ["key", "start", "padded", *(label.name for label in manifest.labels)])
     except (OSError, pa.ArrowException) as error:
         faults.add("catalog", path, f"cannot be read ({first_line(error)})", REMAKE)
         return False
@@ -309,10 +309,16 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
         "more padding than a clip is long": pc.invert(
             pc.and_(pc.greater_equal(values["padded"], 0), pc.less(values["padded"], manifest.clip.seconds))
         ),
-        "an emotion that is none": pc.invert(
-            pc.and_(pc.greater_equal(values["emotion"], -1), pc.less(values["emotion"], 7))
-        ),
     }
+    for label in manifest.labels:
+        if label.classes is None:
+            within = pc.and_(
+                pc.greater_equal(values[label.name], label.low), pc.less_equal(values[label.name], label.high)
+            )
+        else:
+            within = pc.is_in(values[label.name].cast(pa.string()), pa.array(label.classes))
+        stated = pc.is_valid(values[label.name])
+        outside[f"a {label.name} that is none"] = pc.and_(stated, pc.invert(pc.fill_null(within, False)))
     for what, rows in outside.items():
         bad = values["key"].filter(pc.fill_null(rows, True))
         if len(bad):
@@ -335,6 +341,7 @@ def _plan(dataset: Path, manifest: Manifest, catalogs: frozenset[str], sample: i
                 corpus=manifest.corpus,
                 clip=manifest.clip,
                 members=manifest.members,
+                labels=manifest.labels,
                 split=name,
                 shard=shard,
                 number=number,

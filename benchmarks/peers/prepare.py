@@ -37,6 +37,7 @@ from rich.progress import track
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
+from loaders.dataset.catalog import schema
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import Manifest, Shard, write_manifest
 from loaders.dataset.shards import Shards
@@ -253,9 +254,11 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
     for number, first in enumerate(range(0, len(copies), CLIPS_A_SHARD)):
         path = folder / f"{number:06d}.tar"
         with atomic_write(path) as file:
-            writer = ShardWriter(file, manifest.members)
+            writer = ShardWriter(file, manifest.members, manifest.labels)
             for copy in copies[first : first + CLIPS_A_SHARD]:
                 original = originals[copy.original]
+                described = msgpack.unpackb(original.members["clip"])
+                stated = {label.name: described[label.name] for label in manifest.labels}
                 utterance = Utterance(
                     corpus=manifest.corpus,
                     split="train",
@@ -263,9 +266,10 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
                     speaker=f"{original.speaker}-{copy.number}",
                     video=f"{original.video}-{copy.number}",
                     utterance=original.utterance,
+                    labels={name: value for name, value in stated.items() if value is not None},
                 )
                 names = {name: getattr(utterance, name) for name in ("speaker", "video", "utterance")}
-                described = {**msgpack.unpackb(original.members["clip"]), **names}
+                described |= names
                 writer.add(
                     utterance,
                     EncodedClip(
@@ -291,7 +295,7 @@ def repeat_dataset(originals: Sequence[Original], copies: Sequence[Copy], manife
             )
         )
         parts.append(written.rows)
-    split = finish_split(folder, shards, parts, manifest.members, manifest.video_names)
+    split = finish_split(folder, shards, parts, schema(manifest.members, manifest.labels), manifest.video_names)
     rejected = write_rejected(output, [])
     write_manifest(output, replace(manifest, splits={"train": split}, rejected={}, rejected_sha256=rejected))
 

@@ -15,16 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from loaders.dataset.columns import CATALOGUED, member_columns
+from loaders.dataset.columns import CATALOGUED, member_columns, with_labels
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import CATALOG, VIDEO_NAMES, Manifest, Member, read_manifest, require_split
 from loaders.dataset.numbering import numbered
 from loaders.dataset.tables import opened, read_table
 from loaders.errors import InputError, first_line
 
 
-def schema(members: Sequence[Member]) -> pa.Schema:
-    """The columns of ``clips.parquet`` for a dataset of these members."""
-    columns = [(column.name, column.type) for column in CATALOGUED]
+def schema(members: Sequence[Member], labels: Sequence[Label]) -> pa.Schema:
+    """The columns of ``clips.parquet`` for a dataset of these members and labels."""
+    columns = [(column.name, column.type) for column in with_labels(CATALOGUED, labels)]
     for member in members:
         columns += member_columns(member.name).items()
     return pa.schema(columns)
@@ -52,8 +53,9 @@ class Catalog:
     video: NDArray[np.int32]  #: equal numbers, equal videos: of one name, and of one speaker where the manifest says so
     utterance: NDArray[np.int32]  #: equal numbers, equal names: `utterances` tells which are the same
     start: NDArray[np.float64]
-    emotion: NDArray[np.int8]
     members: Mapping[str, Extent]
+    targets: Mapping[str, NDArray[Any]]
+    """Of each label asked for: int16, places in `Label.classes`, -1 where nothing is stated; or float32, NaN there."""
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -72,8 +74,10 @@ class Catalog:
         return read_table(self.folder / CATALOG, columns, sha256=self.manifest.splits[self.split].catalog_sha256)
 
 
-def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Manifest | None = None) -> Catalog:
-    """Read a split's catalog, with the extents of the named members.
+def open_catalog(
+    dataset: Path, split: str, members: Sequence[str], manifest: Manifest | None = None, labels: Sequence[str] = ()
+) -> Catalog:
+    """Read a split's catalog, with the extents of the named members and what is stated of the named labels.
 
     What is used is what was checked: the file's SHA-256 is compared before anything is read of it.
 
@@ -82,9 +86,10 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Ma
         split: of it.
         members: whose extents are wanted.
         manifest: the dataset's, where it has been read; None: it is read.
+        labels: whose values are wanted.
 
     Raises:
-        InputError: no such dataset, split or member, or a catalog that is not the manifest's.
+        InputError: no such dataset, split, member or label, or a catalog that is not the manifest's.
     """
     if manifest is None:
         manifest = read_manifest(dataset)
@@ -93,15 +98,16 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Ma
         if manifest.member(name) is None:
             have = ", ".join(member.name for member in manifest.members)
             raise InputError(f"{dataset}: its clips have no {name!r}, only {have}: build it again with that member")
+    declared = [_label(manifest, name, dataset) for name in labels]
     path = dataset / split / CATALOG
     try:
         with opened(path, entry.catalog_sha256) as checked, pq.ParquetFile(checked, pre_buffer=False) as file:
-            columns = _Columns(file)
+            columns = _Columns(file, path)
             if len(columns) != entry.clips:
                 raise InputError(
                     f"{path}: {len(columns)} clips where dataset.json counts {entry.clips}: build the split again"
                 )
-            _require_types(file.schema_arrow, manifest.members, path)
+            _require_types(file.schema_arrow, schema(manifest.members, manifest.labels), path)
             speaker, video = columns.codes("speaker"), columns.codes("video")
             if VIDEO_NAMES[manifest.video_names] != ("video",):
                 video = numbered(video, speaker)
@@ -114,7 +120,6 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Ma
                 video=video,
                 utterance=columns.codes("utterance"),
                 start=columns.numbers("start"),
-                emotion=columns.numbers("emotion"),
                 members={
                     name: Extent(
                         offset=columns.narrow(f"{name}_offset"),
@@ -123,6 +128,7 @@ def open_catalog(dataset: Path, split: str, members: Sequence[str], manifest: Ma
                     )
                     for name in members
                 },
+                targets={label.name: columns.target(label) for label in declared},
             )
             _require_within_shards(catalog, path)
             return catalog
@@ -139,9 +145,17 @@ def utterances(catalog: Catalog) -> NDArray[np.int32]:
     return numbered(catalog.video, catalog.speaker, catalog.utterance)
 
 
-def _require_types(found: pa.Schema, members: Sequence[Member], path: Path) -> None:
+def _label(manifest: Manifest, name: str, dataset: Path) -> Label:
+    label = manifest.label(name)
+    if label is None:
+        have = ", ".join(label.name for label in manifest.labels) or "none"
+        raise InputError(f"{dataset}: its clips have no label {name!r}, only {have}: build it again with that label")
+    return label
+
+
+def _require_types(found: pa.Schema, declared: pa.Schema, path: Path) -> None:
     """Raise InputError where a column is of another type than it is written in."""
-    for field in schema(members):
+    for field in declared:
         place = found.get_field_index(field.name)
         if place >= 0 and found.field(place).type != field.type:
             kind = found.field(place).type
@@ -170,8 +184,9 @@ class _Columns:
     go of as a whole.
     """
 
-    def __init__(self, file: pq.ParquetFile) -> None:
+    def __init__(self, file: pq.ParquetFile, name: Path) -> None:
         self._file = file
+        self._name = name
 
     def __len__(self) -> int:
         return int(self._file.metadata.num_rows)
@@ -191,6 +206,26 @@ class _Columns:
         array = self.numbers(name)
         fits = len(array) and array.min() >= 0 and array.max() < 1 << 32
         return array.astype(np.uint32) if fits else array
+
+    def target(self, label: Label) -> NDArray[Any]:
+        """What is stated of a label, see `Catalog.targets`. Raises InputError of a class that is not declared."""
+        column = self._read(label.name)
+        if label.classes is None:
+            numbers: NDArray[np.float32] = np.array(pc.fill_null(column, np.nan).to_numpy(), np.float32)
+            return numbers
+        places = {name: place for place, name in enumerate(label.classes)}
+        known = column.unify_dictionaries().combine_chunks()
+        names = known.dictionary.to_pylist()
+        # The last stands for null, which has no place in the dictionary.
+        codes = np.array([*(places.get(name, -2) for name in names), -1], np.int16)
+        found: NDArray[np.int16] = codes[pc.fill_null(known.indices, len(names)).to_numpy()]
+        if (found == -2).any():
+            unknown = sorted({names[i] for i in np.unique(known.indices.drop_null().to_numpy()) if codes[i] == -2})
+            raise InputError(
+                f"{self._name}: has the {label.name} {unknown[0]!r}, which is none of {', '.join(label.classes)}: "
+                "run sharding/verify.py"
+            )
+        return found
 
     def codes(self, name: str) -> NDArray[np.int32]:
         """Equal numbers, equal names."""

@@ -1,20 +1,22 @@
 """What is said of a clip, whence it comes and where it is written: one table, of which every list of columns comes.
 
-``clips.parquet``, the catalog, says it of all clips; ``clip.msgpack`` says it beside the clip, for readers that know
-only the tar. A clip's members have columns of their own in the catalog, `member_columns`.
+``clips.parquet``, the catalog, says it of all clips; ``clip.msg`` says it beside the clip, for readers that know only
+the tar. What a corpus states of its utterances, the labels, has columns of their names in both, and a clip's members
+have some in the catalog, `member_columns`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from loaders.dataset.identity import UtteranceName
+from loaders.dataset.labels import Label
 
 NAME = pa.dictionary(pa.int32(), pa.string())  #: of names that many clips share
 
-Source = Literal["utterance", "clip", "shard", "settings"]
+Source = Literal["utterance", "label", "clip", "shard", "settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,10 +25,10 @@ class Column:
 
     name: str
     type: pa.DataType  #: in the catalog
-    source: Source  #: whose field of that name it is, when the clip is made
+    source: Source  #: whose field of that name it is, when the clip is made; a label is among its utterance's
     is_stated: bool = False  #: by the corpus, of the utterance: an extension wants it to be what it was
     in_catalog: bool = True
-    in_description: bool = True  #: clip.msgpack; it has them in the order of `COLUMNS`
+    in_description: bool = True  #: clip.msg; it has them in the order of `COLUMNS`
 
 
 COLUMNS = (
@@ -42,13 +44,6 @@ COLUMNS = (
     # Seconds of last frame and silence at the end.
     Column(name="padded", type=pa.float32(), source="clip"),
     Column(name="fps", type=pa.float64(), source="settings", in_catalog=False),
-    # Index into manifest.EMOTIONS, -1 where there is none.
-    Column(name="emotion", type=pa.int8(), source="utterance", is_stated=True),
-    Column(name="arousal", type=pa.float32(), source="utterance", is_stated=True),
-    Column(name="valence", type=pa.float32(), source="utterance", is_stated=True),
-    # Of the speaker; null where the corpus does not tell.
-    Column(name="gender", type=NAME, source="utterance", is_stated=True),
-    Column(name="nationality", type=NAME, source="utterance", is_stated=True),
     # Of the source's files, see sharding.sources.fingerprint.
     Column(name="source_xxh3", type=pa.uint64(), source="utterance", is_stated=True),
 )
@@ -57,9 +52,27 @@ CATALOGUED = tuple(column for column in COLUMNS if column.in_catalog)
 DESCRIBED = tuple(column for column in COLUMNS if column.in_description)
 SAID_TWICE = tuple(column for column in CATALOGUED if column.in_description)  #: in the catalog and beside the clip
 NAMES = UtteranceName._fields
-STATED = tuple(column.name for column in COLUMNS if column.is_stated)
 
 _EXTENT = {"offset": pa.int64(), "size": pa.int64(), "xxh3": pa.uint64()}
+
+
+def with_labels(columns: Sequence[Column], labels: Iterable[Label]) -> tuple[Column, ...]:
+    """Some of `COLUMNS`, and those of a dataset's labels after them."""
+    of_labels = (
+        Column(
+            name=label.name,
+            type=pa.float32() if label.classes is None else NAME,
+            source="label",
+            is_stated=True,
+        )
+        for label in labels
+    )
+    return (*columns, *of_labels)
+
+
+def stated(labels: Iterable[Label]) -> tuple[str, ...]:
+    """The columns that hold what a corpus states of an utterance, beside its names."""
+    return tuple(column.name for column in with_labels(COLUMNS, labels) if column.is_stated)
 
 
 def member_columns(name: str) -> dict[str, pa.DataType]:
@@ -67,13 +80,24 @@ def member_columns(name: str) -> dict[str, pa.DataType]:
     return {f"{name}_{part}": kind for part, kind in _EXTENT.items()}
 
 
-def values(columns: Iterable[Column], utterance: object, others: Mapping[str, Any]) -> dict[str, Any]:
-    """What these columns say of a clip: fields of its utterance, and ``others`` by their names, all in order.
+def values(
+    columns: Iterable[Column], utterance: object, labels: Mapping[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What these columns say of a clip, all in order.
+
+    Args:
+        columns: which.
+        utterance: the clip's, with a field for every column of that source.
+        labels: of the utterance; None stands for what is not stated.
+        others: the rest, by the columns' names.
 
     Raises:
-        KeyError: none of the others has the name of a column that is not the utterance's.
+        KeyError: none of the others has the name of a column that is neither the utterance's nor a label.
     """
-    return {
-        column.name: getattr(utterance, column.name) if column.source == "utterance" else others[column.name]
-        for column in columns
-    }
+    said: dict[str, Any] = {}
+    for column in columns:
+        if column.source == "utterance":
+            said[column.name] = getattr(utterance, column.name)
+        else:
+            said[column.name] = labels.get(column.name) if column.source == "label" else others[column.name]
+    return said

@@ -32,7 +32,7 @@ class Dataset:
     folder: Path  #: with dataset.json and the catalogs: the dataset's own, or of a copy
     manifest: Manifest
     origin: Origin | None = None  #: the folder of an object store that the shards are in; None: they are in `folder`
-    _catalogs: dict[tuple[str, tuple[str, ...]], Catalog] = field(default_factory=dict, init=False, repr=False)
+    _catalogs: dict[tuple[str, ...], Catalog] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def open(
@@ -71,18 +71,18 @@ class Dataset:
         """What dataset.json says of a split. Raises InputError where there is none, or it holds no clip."""
         return require_split(self.manifest, split, self.name)
 
-    def catalog(self, split: str, members: Sequence[str] = ()) -> Catalog:
-        """A split's clips, with where these members of theirs lie; read once.
+    def catalog(self, split: str, members: Sequence[str] = (), labels: Sequence[str] = ()) -> Catalog:
+        """A split's clips, with where these members of theirs lie and what is stated of these labels; read once.
 
         Raises:
-            InputError: no such split or member, a catalog that is not dataset.json's, or the store fails.
+            InputError: no such split, member or label, a catalog that is not dataset.json's, or the store fails.
         """
-        key = split, tuple(members)
+        key = split, *members, "", *labels  # no member is called ""
         if key not in self._catalogs:
             self.require_split(split)
             self.table(f"{split}/{CATALOG}")
             try:
-                self._catalogs[key] = open_catalog(self.folder, split, members, self.manifest)
+                self._catalogs[key] = open_catalog(self.folder, split, members, self.manifest, labels)
             except ChangedFileError as error:
                 if not self._is_as_it_was():
                     raise ExchangedError(f"{self.name}: was exchanged after it was opened: open it again") from error

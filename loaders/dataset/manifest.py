@@ -25,18 +25,19 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from loaders.dataset.columns import COLUMNS, member_columns
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
 
 FORMAT = "filmstrip"
-VERSION = 2  #: the newest that is read and written
+VERSION = 2  #: the only one that is read and written
 MANIFEST = "dataset.json"
 CATALOG = "clips.parquet"
 REJECTED = "rejected.parquet"
 FILMSTRIP, AUDIO, GAZE = "filmstrip", "audio", "gaze"  #: members by which a batch is made
 GAZE_STATISTICS = 103  #: numbers of a clip's gaze, see `sharding.gaze.statistics.GAZE_NAMES` (thesis, Table 3.2)
 LONGEST = 65_500  #: pixels of a JPEG's side, libjpeg's limit
-EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  # OMG-Emotion's codes 0..6
 
 # By what a split was made, and what its sides then must not have in common, as columns of the catalog.
 APART: Mapping[str, tuple[str, ...]] = {"speaker": ("speaker", "video"), "video": ("video",), "utterance": ()}
@@ -60,6 +61,7 @@ class Member:
     dtype: str  #: of the decoded array
     shape: tuple[int, ...]  #: of the decoded array
     required: bool  #: False: a clip may come without it
+    variable: bool = False  #: clips have fewer rows than the first number of `shape`, or as many
 
     @property
     def suffix(self) -> str:
@@ -77,6 +79,7 @@ class ClipFormat:
     size: int  #: height and width of a frame, pixels
     sample_rate: int  #: audio samples a second
     samples: int  #: audio samples a clip
+    addressable: bool  #: each frame of a filmstrip is a restart interval of its own, see `loaders.decode.cut`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class Manifest:
     corpus: str
     clip: ClipFormat
     members: tuple[Member, ...]
+    labels: tuple[Label, ...]
     apart: str  #: what the splits promise not to share, see `APART`
     splits: Mapping[str, Split]
     gaze_mean: tuple[float, ...] | None  #: of the training split's clips that have gaze; None where none has
@@ -115,7 +119,8 @@ class Manifest:
     rejected: Mapping[str, int]  #: utterances left out, by reason
     rejected_sha256: str  #: of rejected.parquet
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
-    video_names: str = "corpus"  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
+    video_names: str  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
+    documents: Mapping[str, str]  #: SHA-256 of further files in the dataset's folder, by name
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -129,6 +134,10 @@ class Manifest:
         """The declaration of a member, None where the dataset has none of that name."""
         return next((member for member in self.members if member.name == name), None)
 
+    def label(self, name: str) -> Label | None:
+        """The declaration of a label, None where the dataset has none of that name."""
+        return next((label for label in self.labels if label.name == name), None)
+
 
 def staged(sha256: str) -> str:
     """Where a table that an extension makes stands in a store until it has its own name."""
@@ -138,15 +147,9 @@ def staged(sha256: str) -> str:
 def to_json(manifest: Manifest) -> str:
     """dataset.json's text: stable, for the bytes of a dataset depend on its inputs alone.
 
-    Its ``digest`` is the SHA-256 of the text as it is without it. What version 1 can say is said in version 1, which
-    has no ``video_names``: a program that knows no other would take two speakers' videos of one name for one.
+    Its ``digest`` is the SHA-256 of the text as it is without it.
     """
-    described = dataclasses.asdict(manifest)
-    version = VERSION
-    if manifest.video_names == "corpus":
-        version = 1
-        del described["video_names"]
-    body = {"format": FORMAT, "version": version, **described}
+    body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}
     return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
 
 
@@ -158,7 +161,7 @@ def from_json(text: str, name: str) -> Manifest:
     """The manifest in dataset.json's text; ``name`` is for the error message.
 
     Raises:
-        InputError: it is no dataset.json, of a newer version, names files outside the dataset, or is not to the byte
+        InputError: it is no dataset.json, of another version, names files outside the dataset, or is not to the byte
             what `to_json` wrote.
     """
     try:
@@ -169,6 +172,9 @@ def from_json(text: str, name: str) -> Manifest:
         if body["version"] > VERSION:
             what = f"format version {body['version']} is newer than this program's {VERSION}"
             raise InputError(name, what, "upgrade filmstrip")
+        if body["version"] < VERSION:
+            what = f"format version {body['version']}, which this program no longer reads"
+            raise InputError(name, what, "build the dataset again")
         manifest: Manifest = _parse(Manifest, body, "it")
         # One comparison finds every change, be it of a value, of the digest or of a blank between them.
         as_written = to_json(manifest) == text
@@ -217,7 +223,7 @@ def _optional(kind: type) -> frozenset[str]:
 
 def _require_plain_names(manifest: Manifest, name: str) -> None:
     """Every name that becomes a path must stay in its folder."""
-    names = [*manifest.splits, *(member.suffix for member in manifest.members)]
+    names = [*manifest.splits, *manifest.documents, *(member.suffix for member in manifest.members)]
     shards = [shard.name for split in manifest.splits.values() for shard in split.shards]
     for given in (*names, *shards):
         if not re.fullmatch(r"[^./\\\0][^/\\\0]*", given):
@@ -296,6 +302,12 @@ def impossible(manifest: Manifest) -> str | None:
             return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
         if any(not 0 < length < 1 << 31 for length in member.shape):
             return f"the member {member.name!r} is declared with the shape {member.shape}"
+    reserved = {column.name for column in COLUMNS}.union(*(member_columns(member.name) for member in manifest.members))
+    for label in manifest.labels:
+        problem = label.problem(reserved)
+        if problem is not None:
+            return problem
+        reserved.add(label.name)
     if manifest.video_names not in VIDEO_NAMES:
         return f"names of videos by {manifest.video_names!r}, not by {' or '.join(VIDEO_NAMES)}"
     return None

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from loaders.dataset.catalog import catalog_rows, schema
-from loaders.dataset.columns import SAID_TWICE, member_columns
+from loaders.dataset.columns import SAID_TWICE, Column, member_columns, with_labels
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, ClipFormat, Member, Shard
 from sharding.checks.faults import DROP, REMAKE, FaultList
 from sharding.packing.members import can_decode, decode_member, largest
@@ -34,6 +35,7 @@ class ShardCheck:
     corpus: str
     clip: ClipFormat
     members: tuple[Member, ...]
+    labels: tuple[Label, ...]
     split: str
     shard: Shard  #: as dataset.json describes it
     number: int  #: of the shard in dataset.json's list
@@ -105,6 +107,7 @@ def examine(check: ShardCheck) -> ShardReport:
 class _Examination:
     def __init__(self, check: ShardCheck) -> None:
         self._check = check
+        self._said_twice = with_labels(SAID_TWICE, check.labels)
         self._members = {member.suffix: member for member in check.members}
         self._faults = FaultList()
         self._tar_faults = 0
@@ -132,7 +135,7 @@ class _Examination:
         is_indexed = self._check_index(index, whole)
         rows = None
         if whole and self._described and (self._rows is None or self._catalog_faults):
-            rows = pa.Table.from_pylist(self._made, schema=schema(check.members))
+            rows = pa.Table.from_pylist(self._made, schema=schema(check.members, check.labels))
         return ShardReport(
             split=check.split,
             number=check.number,
@@ -266,17 +269,17 @@ class _Examination:
         if description is None:
             self._described = False
             return
-        if not _describes(description, self._check):
+        if not _describes(description, self._check, self._said_twice):
             self._described = False
             self._fault("content", "does not say what a clip's description says", where=f"{clip.key}.{DESCRIPTION}")
             return
         if row is not None:
-            for field in SAID_TWICE:
+            for field in self._said_twice:
                 stated, described = row[field.name], description[field.name]
                 if not _equal(stated, described):
                     what = f"{field.name} is {stated!r} in the catalog and {described!r} in the clip"
                     self._catalog_fault(what, where=clip.key)
-        made = {"key": clip.key, "shard": 0, **{field.name: description[field.name] for field in SAID_TWICE}}
+        made = {"key": clip.key, "shard": 0, **{field.name: description[field.name] for field in self._said_twice}}
         for name, entry in ordered:
             made |= zip(member_columns(name), (entry.offset, entry.size, entry.xxh3), strict=True)
         self._made.append(made)
@@ -326,16 +329,19 @@ class _Examination:
         return has_digest
 
 
-def _describes(description: Mapping[str, Any], check: ShardCheck) -> bool:
+def _describes(description: Mapping[str, Any], check: ShardCheck, columns: Sequence[Column]) -> bool:
     """Whether a clip's description has all that the catalog says, of the types that the catalog has."""
     return (
         description.get("corpus") == check.corpus
         and description.get("fps") == check.clip.fps
-        and all(field.name in description and _fits(description[field.name], field.type) for field in SAID_TWICE)
+        and all(field.name in description and _fits(description[field.name], field) for field in columns)
     )
 
 
-def _fits(value: Any, kind: pa.DataType) -> bool:
+def _fits(value: Any, column: Column) -> bool:
+    kind = column.type
+    if column.source == "label" and value is None:
+        return True
     if pa.types.is_floating(kind):
         return isinstance(value, (int, float))
     if pa.types.is_integer(kind):

@@ -5,12 +5,13 @@ Columns and codes: Barros et al., "The OMG-Emotion Behavior Dataset" (2018), as 
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from loaders.dataset.manifest import EMOTIONS
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
@@ -19,6 +20,12 @@ from sharding.corpora.tree import FOLLOW, refusal
 from sharding.sources.copies import existence, is_folder, read_bytes
 from sharding.utterance import Corpus, Rejection, Utterance, readable
 
+EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")  #: codes 0 to 6 of EmotionMaxVote
+LABELS = (
+    Label(name="emotion", classes=EMOTIONS),
+    Label(name="arousal", low=0.0, high=1.0),
+    Label(name="valence", low=-1.0, high=1.0),
+)
 COLUMNS = ("video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
 
@@ -108,6 +115,7 @@ def read_omg(sources: OmgSources) -> Corpus:
         name="omg",
         utterances=tuple(kept),
         rejected=tuple(rejected),
+        labels=LABELS,
         notes=tuple(notes),
         apart="video",
         absent=absent,
@@ -166,7 +174,7 @@ def _utterance(
 ) -> Utterance:
     try:
         emotion = float(row["EmotionMaxVote"])
-        arousal, valence = float(row["arousal"] or "nan"), float(row["valence"] or "nan")
+        numbers = {name: float(row[name]) for name in ("arousal", "valence") if row[name]}
     except ValueError as error:
         raise InputError(f"{table}, line {line}: {error}: mend the row or leave it out") from error
     if emotion not in range(len(EMOTIONS)):
@@ -185,10 +193,19 @@ def _utterance(
         utterance=name,
         video_path=source / row["video"] / row["utterance"],
         gaze_path=None if openface is None or has_table is None else _table(openface, row["video"], name, has_table),
-        emotion=int(emotion),
-        arousal=arousal,
-        valence=valence,
+        labels={"emotion": EMOTIONS[int(emotion)], **_within_range(numbers, table, line)},
     )
+
+
+def _within_range(numbers: dict[str, float], table: Path, line: int) -> dict[str, float]:
+    for label in LABELS:
+        value = numbers.get(label.name)
+        if value is not None and label.low is not None and label.high is not None:
+            if math.isnan(value):
+                del numbers[label.name]
+            elif not label.low <= value <= label.high:
+                raise InputError(f"{table}, line {line}: {label.name} is {value}: use {label.low:g} to {label.high:g}")
+    return numbers
 
 
 def _table(openface: Path, video: str, utterance: str, is_there: Callable[[Path], bool]) -> Path | None:

@@ -7,11 +7,12 @@ Layouts as published with Nagrani, Chung and Zisserman, "VoxCeleb" (2017), and C
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from loaders.dataset.identity import UtteranceName
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
@@ -33,6 +34,7 @@ _LAYOUT = {
 }
 
 UNKNOWN = Speaker(gender=None, nationality=None)
+_OF_SPEAKERS = tuple(field.name for field in fields(Speaker))
 
 
 @corpus("voxceleb", "Build a dataset from VoxCeleb1, VoxCeleb2 or any tree of <speaker>/<video>/<utterance> files.")
@@ -68,7 +70,7 @@ class VoxcelebSources:
     both sides of the split. auto: corpus where all names might be YouTube ids, 11 letters, digits, - and _, or where a
     file has two speakers; otherwise speaker."""
     meta: tuple[Path, ...] = ()
-    """vox1_meta.csv, vox2_meta.csv or both: gender and nationality go into the catalog."""
+    """vox1_meta.csv, vox2_meta.csv or both: gender and nationality become labels."""
     follow_links: bool = False
     """Follow symbolic links that lead out of these trees, to files and folders, as git-annex and scratch folders have
     them. An utterance is named by where the link lies. Unless told otherwise they are rejected."""
@@ -97,12 +99,14 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     if sources.iden_split is not None:
         utterances, unlisted, note = _by_list(utterances, sources.iden_split)
         rejected, notes = [*rejected, *unlisted], [*notes, note]
+    labels: tuple[Label, ...] = ()
     if sources.meta:
         speakers = read_speakers(sources.meta)
+        labels = _labels(speakers.values())
         without = {utterance.speaker for utterance in utterances} - speakers.keys()
         if without:
             notes.append(f"{len(without)} speakers are not in the --meta lists, the first {min(without)}")
-        utterances = [_told(utterance, speakers.get(utterance.speaker, UNKNOWN)) for utterance in utterances]
+        utterances = [_labelled(utterance, speakers.get(utterance.speaker, UNKNOWN)) for utterance in utterances]
     if sources.audio is not None:
         utterances, refused, more = _with_audio(utterances, sources.audio, sources.follow_links)
         rejected, notes = [*rejected, *refused], [*notes, *more]
@@ -116,6 +120,7 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         name="voxceleb",
         utterances=tuple(utterances),
         rejected=tuple(rejected),
+        labels=labels,
         notes=(*notes, *note_on_names),
         video_names=video_names,
         apart=sources.split_by if sources.iden_split is None else "video",
@@ -349,8 +354,14 @@ def _by_list(utterances: Sequence[Utterance], iden_split: Path) -> tuple[list[Ut
     return kept, unlisted, f"{len(kept)} of the {len(splits)} utterances of {iden_split.name} are there"
 
 
-def _told(utterance: Utterance, speaker: Speaker) -> Utterance:
-    return replace(utterance, gender=speaker.gender, nationality=speaker.nationality)
+def _labelled(utterance: Utterance, speaker: Speaker) -> Utterance:
+    return replace(utterance, labels={name: value for name, value in asdict(speaker).items() if value is not None})
+
+
+def _labels(speakers: Iterable[Speaker]) -> tuple[Label, ...]:
+    """What the lists state of speakers, also of those that are not there."""
+    stated = {name: {getattr(speaker, name) for speaker in speakers} - {None} for name in _OF_SPEAKERS}
+    return tuple(Label(name=name, classes=tuple(sorted(values))) for name, values in stated.items() if values)
 
 
 def _with_audio(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.dataset.manifest import EMOTIONS
+from sharding.corpora.omg import EMOTIONS
 
 Track = NDArray[np.float64]
 

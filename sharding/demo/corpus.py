@@ -27,9 +27,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from rich.console import Console
 
-from loaders.dataset.manifest import EMOTIONS
 from loaders.errors import InputError
 from loaders.progress import progress
+from sharding.corpora.omg import EMOTIONS
 from sharding.demo import acting as demo_acting
 from sharding.demo import face as demo_face
 from sharding.demo import voice as demo_voice

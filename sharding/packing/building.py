@@ -24,9 +24,10 @@ from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
 from sharding.gaze.openface import require_openface
 from sharding.packing.existing import ExistingDataset
-from sharding.packing.extend import plan_extension
+from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
+from sharding.packing.labels import joined
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
@@ -201,6 +202,9 @@ class _Builder:
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None
+            labels = fresh.labels
+            if existing is not None:
+                labels = joined(existing.manifest.labels, labels, output.name, AGAIN)
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
                 missing = held.missing(jobs, existing)  # which may refuse what lies there
@@ -213,6 +217,7 @@ class _Builder:
                     jobs,
                     self.settings,
                     fresh.rejected,
+                    labels=labels,
                     apart=fresh.apart,
                     video_names=fresh.video_names,
                     existing=existing,
@@ -259,7 +264,7 @@ class _Builder:
         what = "looking at the sources"
         with progress(what, len(corpus.utterances), "utterances", console=self.console, transient=True) as bar:
             found = survey(corpus, folder, self.engine, bar.advance)
-        return plan_shards(found.utterances, found.seconds, self.settings, folder, first_numbers)
+        return plan_shards(found.utterances, found.seconds, self.settings, folder, first_numbers, corpus.labels)
 
     def _build(self, missing: Sequence[ShardJob], jobs: Sequence[ShardJob], held: HeldOutput) -> Speed:
         """Build the shards that are missing of all these.

@@ -3,7 +3,7 @@
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,8 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.dataset.columns import DESCRIBED, values
+from loaders.dataset.columns import DESCRIBED, values, with_labels
+from loaders.dataset.labels import Label
 from sharding.corpora.boxes import BoxesError
 from sharding.crops.crop_plan import CropPlan, NoFaceError, crop_plan_of
 from sharding.crops.faces import MINIMUM_COVERAGE
@@ -57,11 +58,13 @@ class EncodedUtterance:
     left_out: Mapping[str, int]
 
 
-def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
+def encode_utterance(
+    utterance: Utterance, settings: BuildSettings, watch: Stopwatch, labels: Sequence[Label] = ()
+) -> EncodedUtterance:
     """The utterance's clips, end to end from its start; what is left at the end is shorter than a clip and dropped.
 
     A clip is numbered by its place in the utterance, whether or not those before it were left out. ``watch`` is told
-    where the time goes.
+    where the time goes; of the ``labels`` the clips' descriptions say what is stated.
 
     Raises:
         RejectedError: with the reason, where there are none.
@@ -89,7 +92,7 @@ def encode_utterance(utterance: Utterance, settings: BuildSettings, watch: Stopw
             left_out.append(problem)
             continue
         with watch.stage("encode"):
-            clips.append(_encode(utterance, settings, media, own_gaze, number, padded))
+            clips.append(_encode(utterance, settings, labels, media, own_gaze, number, padded))
     if not clips:
         raise RejectedError(*left_out[0])
     return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
@@ -202,7 +205,13 @@ def _problem(
 
 
 def _encode(
-    utterance: Utterance, settings: BuildSettings, media: Media, gaze: ClipGaze, number: int, padded: float
+    utterance: Utterance,
+    settings: BuildSettings,
+    labels: Sequence[Label],
+    media: Media,
+    gaze: ClipGaze,
+    number: int,
+    padded: float,
 ) -> EncodedClip:
     clip = settings.clip
     frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
@@ -216,9 +225,8 @@ def _encode(
         members["gaze"] = _npy(gaze.statistics)
     if gaze.frames is not None:
         members["gaze_frames"] = _npy(gaze.frames)
-    members["clip"] = msgpack.packb(
-        values(DESCRIBED, utterance, {"start": start, "padded": padded, "fps": settings.fps})
-    )
+    of_clip = {"start": start, "padded": padded, "fps": settings.fps}
+    members["clip"] = msgpack.packb(values(with_labels(DESCRIBED, labels), utterance, utterance.labels, of_clip))
     return EncodedClip(
         key=f"{utterance.key}+{number:03d}",
         members=members,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from loaders.dataset.catalog import catalog_rows
-from loaders.dataset.columns import NAMES, STATED
+from loaders.dataset.columns import NAMES, stated
 from loaders.dataset.identity import UtteranceName
 from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, MANIFEST, REJECTED, Manifest, Shard, read_manifest
 from loaders.dataset.tables import read_schema, read_table
@@ -53,15 +53,15 @@ class ExistingDataset:
         return rows
 
     def utterances(self) -> dict[UtteranceName, dict[str, Any]]:
-        """What the catalogs say of each utterance that has clips: ``split`` and `STATED`, by its names."""
+        """What the catalogs say of each utterance that has clips, by name: ``split`` and what its corpus stated."""
         found: dict[UtteranceName, dict[str, Any]] = {}
+        columns = [*NAMES, *stated(self.manifest.labels)]
         for split, entry in self.manifest.splits.items():
-            columns = [*NAMES, *STATED]
             table = read_table(self.folder / split / CATALOG, columns, sha256=entry.catalog_sha256)
             for index, column in enumerate(table.schema):
                 if pa.types.is_dictionary(column.type):
                     table = table.set_column(index, column.name, table[index].cast(pa.string()))
-            for row in table.group_by([*NAMES, *STATED], use_threads=False).aggregate([]).to_pylist():
+            for row in table.group_by(columns, use_threads=False).aggregate([]).to_pylist():
                 found[UtteranceName.of(row)] = {"split": split, **row}
         return found
 

@@ -10,17 +10,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from loaders.dataset.columns import STATED
 from loaders.dataset.identity import UtteranceName
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
 from sharding.packing.existing import ExistingDataset, same_statement
+from sharding.packing.labels import joined
 from sharding.packing.plan import require_distinct
 from sharding.settings import BuildSettings
 from sharding.sources.fingerprint import fingerprint
 from sharding.utterance import Corpus, Utterance
 
-_AGAIN = "build the dataset again, into another --output"
+AGAIN = "build the dataset again, into another --output"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +76,22 @@ def plan_extension(
     for names, row in clips.items():
         if names not in given:
             reason = f"is rejected now ({now_out[names].detail})" if names in now_out else "is not in the sources now"
-            raise InputError(f"{dataset}: its utterance {names} of {row['split']} {reason}: {_AGAIN}")
+            raise InputError(f"{dataset}: its utterance {names} of {row['split']} {reason}: {AGAIN}")
     rejected: dict[UtteranceName, dict[str, Any]] = {}
     for row in refusals:
         names = UtteranceName.of(row)
         if _subject(row) in out:
             continue
         if names not in given or row["source_xxh3"] is None:
-            raise InputError(f"{row['path']}: was rejected ({row['reason']}), and is so no longer: {_AGAIN}")
+            raise InputError(f"{row['path']}: was rejected ({row['reason']}), and is so no longer: {AGAIN}")
         rejected[names] = row
     known = [utterance for names, utterance in given.items() if names in clips or names in rejected]
     with ThreadPoolExecutor(4 * workers) as pool:
         for utterance in pool.map(_with_fingerprint, known):
             names = utterance.name
-            _require_unchanged(utterance, clips.get(names) or rejected[names], _AGAIN)
+            _require_unchanged(utterance, clips.get(names) or rejected[names], AGAIN)
+            if names in clips:
+                _require_same_labels(utterance, clips[names], corpus.labels, AGAIN)
             tell(1)
     fresh = replace(
         corpus,
@@ -106,7 +109,7 @@ def _require_unshared_names(clips: Iterable[UtteranceName], manifest: Manifest, 
         if speakers.setdefault(video, speaker) != speaker:
             raise InputError(
                 f"{dataset}: two speakers have a video {video!r}, and it was built with --video-names "
-                f"{manifest.video_names}, not {corpus.video_names}: give the same, or {_AGAIN}"
+                f"{manifest.video_names}, not {corpus.video_names}: give the same, or {AGAIN}"
             )
 
 
@@ -124,14 +127,15 @@ def _with_fingerprint(utterance: Utterance) -> Utterance:
 def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettings, dataset: str) -> None:
     """Raise InputError where a dataset is not of this corpus, built with these settings."""
     if manifest.corpus != corpus.name:
-        raise InputError(f"{dataset}: was built from {manifest.corpus}, not from {corpus.name}: {_AGAIN}")
+        raise InputError(f"{dataset}: was built from {manifest.corpus}, not from {corpus.name}: {AGAIN}")
     if manifest.apart != corpus.apart:
-        raise InputError(f"{dataset}: its splits are apart by {manifest.apart}, not by {corpus.apart}: {_AGAIN}")
+        raise InputError(f"{dataset}: its splits are apart by {manifest.apart}, not by {corpus.apart}: {AGAIN}")
+    joined(manifest.labels, corpus.labels, dataset, AGAIN)
     for name, value in json.loads(json.dumps(asdict(settings))).items():
         stated = manifest.settings.get(name)
         if stated != value:
             option = f"--{name.replace('_', '-')}"
-            raise InputError(f"{dataset}: was built with {option} {stated}, not {value}: give the same, or {_AGAIN}")
+            raise InputError(f"{dataset}: was built with {option} {stated}, not {value}: give the same, or {AGAIN}")
 
 
 def _require_unchanged(utterance: Utterance, stated: Mapping[str, Any], mend: str) -> None:
@@ -140,7 +144,11 @@ def _require_unchanged(utterance: Utterance, stated: Mapping[str, Any], mend: st
         raise InputError(f"{path}: is in {utterance.split} now, and was in {stated['split']}: {mend}")
     if utterance.source_xxh3 != stated["source_xxh3"]:
         raise InputError(f"{path}: it, its sound, gaze or boxes have changed since the dataset was built: {mend}")
-    for name in STATED:
-        if name in stated and not same_statement(stated, name, getattr(utterance, name)):
-            what = f"its {name} is {getattr(utterance, name)} now, and was {stated[name]}"
-            raise InputError(f"{path}: {what}: {mend}")
+
+
+def _require_same_labels(utterance: Utterance, stated: Mapping[str, Any], labels: Iterable[Label], mend: str) -> None:
+    for label in labels:
+        now = utterance.labels.get(label.name)
+        if not same_statement(stated, label.name, now):
+            what = f"its {label.name} is {now} now, and was {stated[label.name]}"
+            raise InputError(f"{utterance.video_path}: {what}: {mend}")

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loaders.dataset.catalog import schema
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import (
     CATALOG,
     GAZE_STATISTICS,
     REJECTED,
     Manifest,
-    Member,
     Shard,
     Split,
     naming_columns,
@@ -61,6 +61,7 @@ def finish_dataset(
     settings: BuildSettings,
     rejected: Sequence[Rejection] = (),
     *,
+    labels: tuple[Label, ...] = (),
     apart: Apart = "speaker",
     video_names: VideoNames = "speaker",
     existing: ExistingDataset | None = None,
@@ -73,6 +74,7 @@ def finish_dataset(
         jobs: all of them; each has its receipt.
         settings: of the build.
         rejected: what the corpus' reader rejected already.
+        labels: of the dataset.
         apart: what the splits promise not to share.
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         existing: the dataset that this one extends: its shards come first.
@@ -83,6 +85,7 @@ def finish_dataset(
     Raises:
         NothingBuiltError: no utterance gave a clip.
     """
+    columns = schema(settings.members, labels)
     splits: dict[str, Split] = {}
     catalogs: list[pa.Table] = []
     rows: list[dict[str, Any]] = existing.rejected() if existing else []
@@ -113,7 +116,7 @@ def finish_dataset(
                         index_sha256=facts["index_sha256"],
                     )
                 )
-        splits[split] = finish_split(output / split, shards, parts, settings.members, video_names)
+        splits[split] = finish_split(output / split, shards, parts, columns, video_names)
         catalogs += [distinct(part, ("speaker", "video")) for part in parts]
         sources += [sources_of(part, split) for part in parts]
     reasons = dict(sorted(Counter(row["reason"] for row in rows).items()))
@@ -131,6 +134,7 @@ def finish_dataset(
         corpus=corpus,
         clip=settings.clip,
         members=settings.members,
+        labels=labels,
         apart=apart,
         splits=splits,
         gaze_mean=tuple(gaze.mean.tolist()) if gaze.count else None,
@@ -139,13 +143,14 @@ def finish_dataset(
         rejected_sha256=write_rejected(output, rows),
         settings=asdict(settings),
         video_names=video_names if share_video_names(catalogs) else "corpus",
+        documents={},
     )
     write_manifest(output, manifest)
     return manifest, replace(lacks, alike=alike(sources))
 
 
 def finish_split(
-    folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], members: Sequence[Member], video_names: str
+    folder: Path, shards: Sequence[Shard], parts: Sequence[pa.Table], columns: pa.Schema, video_names: str
 ) -> Split:
     """Write a split's catalog.
 
@@ -153,14 +158,14 @@ def finish_split(
         folder: of the split.
         shards: of the split, in order.
         parts: the rows of each shard; their column "shard" is numbered here.
-        members: what the clips have.
+        columns: of a catalog without a row.
         video_names: which names are of one video, see `loaders.dataset.manifest.VIDEO_NAMES`.
     """
     numbered = []
     for number, rows in enumerate(parts):
         column = pa.array(np.full(len(rows), number, np.int32))
         numbered.append(rows.set_column(rows.schema.get_field_index("shard"), "shard", column))
-    catalog = pa.concat_tables(numbered) if numbered else schema(members).empty_table()
+    catalog = pa.concat_tables(numbered) if numbered else columns.empty_table()
     return Split(
         clips=len(catalog),
         speakers=len(distinct(catalog, ("speaker",))),

@@ -30,7 +30,7 @@ def declared_badly(member: Member) -> str | None:
         known = False
     if not known:
         return f"the member {member.name!r} is declared as {member.dtype!r}, which is no kind of number"
-    if (member.dtype == "map") != (member.extension == "msgpack"):
+    if (member.dtype == "map") != (member.extension == "msg"):
         return f"the member {member.name!r} is declared as {member.dtype!r} in an .{member.extension}"
     if any(length < 1 for length in member.shape):
         return f"the member {member.name!r} is declared with the shape {member.shape}"
@@ -103,5 +103,5 @@ _DECODERS: Mapping[str, Callable[[Member, bytes, ClipFormat], NDArray[Any] | Map
     "wav": _sound,
     "flac": _sound,
     "npy": _array,
-    "msgpack": _map,
+    "msg": _map,
 }

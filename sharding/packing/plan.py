@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xxhash
 
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from sharding.packing.upload import Upload
 from sharding.settings import BuildSettings
@@ -29,6 +30,7 @@ class ShardJob:
     number: int
     utterances: tuple[Utterance, ...]
     settings: BuildSettings
+    labels: tuple[Label, ...]  #: of the corpus
     digest: str  #: of all that decides the shard's bytes, its sources' fingerprints among it
     upload: Upload | None = None  #: where the shard goes when it is built; None: it stays in ``output``
 
@@ -44,6 +46,7 @@ def plan_shards(
     settings: BuildSettings,
     output: Path,
     first_numbers: Mapping[str, int] | None = None,
+    labels: tuple[Label, ...] = (),
 ) -> list[ShardJob]:
     """Deal the utterances of each split out to shards of about ``settings.shard_mb``.
 
@@ -56,6 +59,7 @@ def plan_shards(
         settings: of the build.
         output: the dataset's folder.
         first_numbers: of each split's first shard; otherwise 0.
+        labels: of the corpus.
 
     Raises:
         InputError: two utterances have the same names.
@@ -78,9 +82,16 @@ def plan_shards(
         for place in range(count):
             number = first + place
             chosen = tuple(sorted(ordered[place::count], key=lambda u: xxhash.xxh3_64_intdigest(u.key.encode())))
-            digest = _digest(split, number, chosen, settings)
             jobs.append(
-                ShardJob(output=output, split=split, number=number, utterances=chosen, settings=settings, digest=digest)
+                ShardJob(
+                    output=output,
+                    split=split,
+                    number=number,
+                    utterances=chosen,
+                    settings=settings,
+                    labels=labels,
+                    digest=_digest(split, number, chosen, settings, labels),
+                )
             )
     return jobs
 
@@ -94,6 +105,10 @@ def require_distinct(utterances: Iterable[Utterance]) -> None:
             raise InputError(f"{utterance.video_path} and {other.video_path} are the same utterance: leave one out")
 
 
-def _digest(split: str, number: int, utterances: Sequence[Utterance], settings: BuildSettings) -> str:
-    described = [split, number, asdict(settings), [asdict(utterance) for utterance in utterances]]
+def _digest(
+    split: str, number: int, utterances: Sequence[Utterance], settings: BuildSettings, labels: Sequence[Label]
+) -> str:
+    # Not the labels' classes and ranges, which other utterances may add to: they are no part of a shard.
+    columns = [(label.name, label.classes is None) for label in labels]
+    described = [split, number, asdict(settings), columns, [asdict(utterance) for utterance in utterances]]
     return hashlib.sha256(json.dumps(described, default=str, sort_keys=True).encode()).hexdigest()

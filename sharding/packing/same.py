@@ -4,11 +4,11 @@ Settings are compared, and the utterances with what their corpus says of them. T
 large corpus that would take hours. ``--extend`` compares their fingerprints too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from loaders.dataset.columns import STATED
 from loaders.dataset.identity import UtteranceName
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from sharding.packing.existing import ExistingDataset, same_statement
 from sharding.packing.extend import require_same_build
@@ -43,18 +43,18 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
     for place, row in clips.items():
         if place not in given:
             raise InputError(f"{dataset}: is built already, but {_told(place)} would be left out now: {_AGAIN}")
-        _require_same_statements(given[place], row, dataset)
+        _require_same_labels(given[place], row, corpus.labels, dataset)
     for place, row in refusals.items():
         if place in given and row["source_xxh3"] is None:  # it was left out before its sources were looked at
             what = f"{_told(place)} was left out ({row['reason']}) and would not be now"
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
 
 
-def _require_same_statements(utterance: Utterance, row: Mapping[str, Any], dataset: str) -> None:
-    for name in STATED:
-        # Of the files there are no fingerprints: a corpus only lists them.
-        if name != "source_xxh3" and name in row and not same_statement(row, name, getattr(utterance, name)):
-            what = f"{utterance.key}: its {name} is {getattr(utterance, name)} now, and was {row[name]}"
+def _require_same_labels(utterance: Utterance, row: Mapping[str, Any], labels: Iterable[Label], dataset: str) -> None:
+    for label in labels:
+        now = utterance.labels.get(label.name)
+        if not same_statement(row, label.name, now):
+            what = f"{utterance.key}: its {label.name} is {now} now, and was {row[label.name]}"
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
 
 

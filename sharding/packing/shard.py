@@ -15,7 +15,6 @@ from loaders.storage.atomic import atomic_write
 from sharding.packing.clips import EncodedUtterance, RejectedError, encode_utterance
 from sharding.packing.plan import ShardJob
 from sharding.packing.writer import Moments, ShardWriter, read_receipt, receipt_name, write_receipt
-from sharding.settings import BuildSettings
 from sharding.sources.copies import files_of, is_open_to_us, local_media
 from sharding.sources.fingerprint import fingerprint
 from sharding.sources.unchanged import change_of, require_unchanged
@@ -92,9 +91,9 @@ def _write_shard(job: ShardJob) -> ShardResult:
     gaze = Moments(GAZE_STATISTICS)
     shard = folder / f"{job.stem}.tar"
     with atomic_write(shard) as file:
-        writer = ShardWriter(file, settings.members)
+        writer = ShardWriter(file, settings.members, job.labels)
         for planned in job.utterances:
-            utterance, encoded = _take(planned, settings, watch)
+            utterance, encoded = _take(planned, job, watch)
             if isinstance(encoded, Rejection):
                 rejected.append(encoded)
                 continue
@@ -136,9 +135,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     )
 
 
-def _take(
-    planned: Utterance, settings: BuildSettings, watch: Stopwatch
-) -> tuple[Utterance, EncodedUtterance | Rejection]:
+def _take(planned: Utterance, job: ShardJob, watch: Stopwatch) -> tuple[Utterance, EncodedUtterance | Rejection]:
     """The utterance with its fingerprint, and what becomes of it: the very files that it was planned as."""
     with local_media(planned, watch) as local:
         known = fingerprint(local.utterance)
@@ -147,7 +144,7 @@ def _take(
         utterance = replace(planned, source_xxh3=known)
         result: EncodedUtterance | Rejection
         try:
-            result = encode_utterance(replace(local.utterance, source_xxh3=known), settings, watch)
+            result = encode_utterance(replace(local.utterance, source_xxh3=known), job.settings, watch, job.labels)
         except RejectedError as error:
             result = Rejection.of(utterance, error.reason, local.rewrite_paths(error.detail))
             is_in_doubt = _is_of_reading(error)

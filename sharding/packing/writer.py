@@ -19,7 +19,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import schema
-from loaders.dataset.columns import CATALOGUED, member_columns, values
+from loaders.dataset.columns import CATALOGUED, member_columns, values, with_labels
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import Member
 from loaders.dataset.tables import read_schema
 from loaders.storage.atomic import atomic_write
@@ -36,18 +37,20 @@ INDEX_VERSION = "v1.2"  # of DALI's webdataset index, as its tool wds2idx writes
 class ShardWriter:
     """Writes the clips of one shard, and keeps their part of the catalog."""
 
-    def __init__(self, file: BinaryIO, members: Sequence[Member]) -> None:
+    def __init__(self, file: BinaryIO, members: Sequence[Member], labels: Sequence[Label]) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
         self._size = 0
         self._members = members
+        self._columns = with_labels(CATALOGUED, labels)
+        self._schema = schema(members, labels)
         self._rows: list[dict[str, Any]] = []
         self._index: list[str] = []
 
     def add(self, utterance: Utterance, clip: "EncodedClip") -> None:
         """Append a clip."""
         of_clip = {"key": clip.key, "shard": 0, "start": clip.start, "padded": clip.padded}
-        row = values(CATALOGUED, utterance, of_clip)
+        row = values(self._columns, utterance, utterance.labels, of_clip)
         components = []
         for member in self._members:
             data = clip.members.get(member.name)
@@ -72,7 +75,7 @@ class ShardWriter:
         self._write(bytes(-self._size % tarfile.RECORDSIZE))
         index = "\n".join([f"{INDEX_VERSION} {len(self._index)}", *self._index]) + "\n"
         return WrittenShard(
-            rows=pa.Table.from_pylist(self._rows, schema=schema(self._members)),
+            rows=pa.Table.from_pylist(self._rows, schema=self._schema),
             index=index,
             bytes=self._size,
             sha256=self._sha256.hexdigest(),

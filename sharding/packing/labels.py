@@ -1,0 +1,34 @@
+"""The labels of a dataset that is extended: what it declares, and what its corpus does now."""
+
+from collections.abc import Sequence
+
+from loaders.dataset.labels import Label
+from loaders.errors import InputError
+
+
+def joined(known: Sequence[Label], more: Sequence[Label], dataset: str, mend: str) -> tuple[Label, ...]:
+    """The labels of a dataset with more utterances. Classes keep their places: new ones come after them.
+
+    Args:
+        known: of the dataset.
+        more: of its corpus as it is now.
+        dataset, mend: for the error message.
+
+    Raises:
+        InputError: they are not the same labels.
+    """
+    was, now = _told(known), _told(more)
+    if was != now:
+        raise InputError(f"{dataset}: was built with the labels {was}, not {now}: {mend}")
+    return tuple(_joined(*pair) for pair in zip(known, more, strict=True))
+
+
+def _told(labels: Sequence[Label]) -> str:
+    return ", ".join(f"{label.name} ({'number' if label.classes is None else 'class'})" for label in labels) or "none"
+
+
+def _joined(known: Label, more: Label) -> Label:
+    if known.classes is not None and more.classes is not None:
+        return Label(name=known.name, classes=tuple(dict.fromkeys((*known.classes, *more.classes))))
+    lows, highs = ([n for n in of if n is not None] for of in ((known.low, more.low), (known.high, more.high)))
+    return Label(name=known.name, low=min(lows), high=max(highs))
