@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from loaders.batch import Batch
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest
 from loaders.dataset.remote import CACHE
 from loaders.decode.columns import to_device
@@ -80,6 +81,7 @@ class ClipLoader(IterableDataset[Batch]):
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
         audio: bool = True,
+        targets: Sequence[str] = (),
         threads: int | None = None,
         reading_threads: int | None = None,
         prefetch: int = 2,
@@ -119,6 +121,8 @@ class ClipLoader(IterableDataset[Batch]):
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
+            targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
+                comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
             threads: of the CPU decoders; default: the cores this process may use.
             reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which
                 decodes more slowly than one thread reads, and 2 for a GPU.
@@ -137,7 +141,7 @@ class ClipLoader(IterableDataset[Batch]):
                 ``{"endpoint_url": …}``.
 
         Raises:
-            InputError: no such dataset or split, a setting out of range, negatives that the split cannot offer, or a
+            InputError: no such dataset, split or label, a setting out of range, negatives that the split cannot offer, or a
                 worker of a torch DataLoader, each of which would yield every batch.
         """
         self._process = os.getpid()
@@ -155,6 +159,7 @@ class ClipLoader(IterableDataset[Batch]):
         ]
         manifests = [opened.manifest for opened in datasets]
         _require_alike(datasets)
+        targets = _names("targets", targets)
         self._clip = manifests[0].clip
         if frames is None:
             frames = self._clip.frames
@@ -179,7 +184,10 @@ class ClipLoader(IterableDataset[Batch]):
             raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
-        self._catalogs = tuple(opened.catalog(split, _members_of(opened.manifest, audio)) for opened in datasets)
+        self._catalogs = tuple(
+            opened.catalog(split, _members_of(opened.manifest, audio), targets) for opened in datasets
+        )
+        _require_targets_alike(datasets, targets)
         self._training = split == "train" if training is None else training
         self._frames = frames
         global_batch = batch_size * world_size
@@ -215,6 +223,7 @@ class ClipLoader(IterableDataset[Batch]):
             max_bad_fraction,
             sources,
             audio=audio,
+            targets=targets,
             page_locked=on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
         )
@@ -675,6 +684,34 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
             )
 
 
+def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Names that were given. Raises InputError where it is one alone, or one of them comes twice."""
+    if isinstance(given, str):
+        raise InputError(f"{option} is {given!r}: give names in a tuple, as ({given!r},)")
+    names = tuple(given)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{option} names {twice[0]!r} twice: give each name once")
+    return names
+
+
+def _require_targets_alike(datasets: Sequence[Dataset], targets: Sequence[str]) -> None:
+    """A class must have the same number in all datasets of one batch; numbers may have other ranges."""
+    for name in targets:
+        told = [_told(opened.manifest.label(name)) for opened in datasets]
+        for opened, what in zip(datasets, told, strict=True):
+            if what != told[0]:
+                raise InputError(
+                    f"{opened}: its label {name!r} is {what}, that of {datasets[0]} {told[0]}: build them alike, or "
+                    "leave it out of targets"
+                )
+
+
+def _told(label: Label | None) -> str:
+    classes = None if label is None else label.classes
+    return "a number" if classes is None else f"one of {', '.join(classes)}"
+
+
 @contextmanager
 def _named(what: str) -> Iterator[None]:
     """Say of what a complaint is that knows only numbers."""
@@ -696,10 +733,10 @@ def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
         "gaze": loaded.gaze,
         "gaze_valid": loaded.gaze_valid,
         "match": examples.match.astype(np.int64),
-        "emotion": loaded.emotion,
         "clip": examples.clip,
         "audio_clip": examples.audio_clip.copy(),
         "seed": examples.seed,
     }
-    moved = to_device([*columns.values()], video.device)
-    return Batch(video=video, audio=audio, **dict(zip(columns, moved, strict=True)))
+    moved = iter(to_device([*columns.values(), *loaded.targets.values()], video.device))
+    small = {name: next(moved) for name in columns}
+    return Batch(video=video, audio=audio, **small, targets={name: next(moved) for name in loaded.targets})

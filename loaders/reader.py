@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,7 +50,7 @@ class Loaded:
     encoded: Encoded
     gaze: NDArray[np.float32]  #: (B, statistics)
     gaze_valid: NDArray[np.bool_]  #: (B,)
-    emotion: NDArray[np.int64]  #: (B,)
+    targets: Mapping[str, NDArray[Any]]  #: see `loaders.batch.Batch`
 
 
 @dataclass(slots=True)
@@ -80,7 +80,6 @@ class _Picture:
 
     filmstrip: NDArray[np.uint8]
     gaze: NDArray[Any] | None
-    emotion: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +113,25 @@ class Reader:
         sources: Sequence[ShardSource | None] | None = None,
         *,
         audio: bool = True,
+        targets: Sequence[str] = (),
         page_locked: bool = False,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
-            catalogs: of the split, one a dataset, opened with the members that they have of filmstrip, audio and gaze.
+            catalogs: of the split, one a dataset, opened with the members that they have of filmstrip, audio and gaze,
+                and with the targets.
             sampler: draws the examples, of clips numbered through the catalogs.
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
             audio: whether it is read.
+            targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
         self._with_audio = audio
+        self._targets = tuple(targets)
         self._reading = reading
         self._page_locked = page_locked
         self._catalogs = tuple(catalogs)
@@ -227,7 +230,6 @@ class Reader:
         gaze = np.zeros((count, self._gaze_length), np.float32)
         gaze_valid = np.zeros(count, np.bool_)
         gaze[drawn.gaze_rows], gaze_valid[drawn.gaze_rows] = drawn.gaze_values, True
-        emotion = self._emotion(examples.clip)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
             drawn.strips[index] = picture.filmstrip
@@ -235,7 +237,7 @@ class Reader:
                 drawn.rows.put(index, sound)
             elif sound is not None:
                 drawn.sounds[index] = sound
-            emotion[index], gaze_valid[index] = picture.emotion, picture.gaze is not None
+            gaze_valid[index] = picture.gaze is not None
             gaze[index] = 0 if picture.gaze is None else picture.gaze
         self.bytes += sum(strip.size for strip in drawn.strips) + sum(sound.size for sound in drawn.sounds)
         if drawn.rows is not None:
@@ -243,7 +245,8 @@ class Reader:
         self.check_seconds += drawn.read_seconds
         self.seconds += drawn.seconds + time.perf_counter() - start
         encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
-        return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, emotion)
+        targets = self._targets_of(examples.clip)
+        return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, targets)
 
     def without_undecodable(self, loaded: Loaded, fault: Fault) -> Loaded | None:
         """A step that could not be decoded, with other examples in place of those that are at fault.
@@ -272,7 +275,7 @@ class Reader:
                 errors[index] = error
         if not errors:
             return None
-        gaze, gaze_valid, emotion = loaded.gaze.copy(), loaded.gaze_valid.copy(), loaded.emotion.copy()
+        gaze, gaze_valid = loaded.gaze.copy(), loaded.gaze_valid.copy()
         positions = self._positions(loaded.step)
         for index, error in errors.items():
             with self._one_at_a_time:
@@ -283,10 +286,11 @@ class Reader:
                 rows.put(index, sound)
             elif sound is not None:
                 sounds[index] = sound
-            emotion[index], gaze_valid[index] = picture.emotion, picture.gaze is not None
+            gaze_valid[index] = picture.gaze is not None
             gaze[index] = 0 if picture.gaze is None else picture.gaze
         encoded = Encoded(strips, sounds, examples.first_frame, rows)
-        return Loaded(loaded.epoch, loaded.step, examples, encoded, gaze, gaze_valid, emotion)
+        targets = self._targets_of(examples.clip)
+        return Loaded(loaded.epoch, loaded.step, examples, encoded, gaze, gaze_valid, targets)
 
     def _replaced(
         self,
@@ -408,12 +412,20 @@ class Reader:
         length = self._gaze_length * dtype.itemsize
         return None if file.size < length else file[file.size - length :].copy().view(dtype)
 
-    def _emotion(self, clips: NDArray[np.int64]) -> NDArray[np.int64]:
-        emotion = np.empty(len(clips), np.int64)
-        for catalog, end in zip(self._catalogs, self._ends, strict=True):
-            here = (end - len(catalog) <= clips) & (clips < end)
-            emotion[here] = catalog.emotion[clips[here] - (end - len(catalog))]
-        return emotion
+    def _targets_of(self, clips: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """What is stated of clips, as a batch has it."""
+        found: dict[str, NDArray[Any]] = {}
+        for name in self._targets:
+            first = self._catalogs[0].targets[name]
+            kind = np.float32 if first.dtype.kind == "f" else np.int64
+            if len(self._catalogs) == 1:
+                found[name] = first[clips].astype(kind)
+                continue
+            found[name] = np.empty(len(clips), kind)
+            for catalog, end in zip(self._catalogs, self._ends, strict=True):
+                here = (end - len(catalog) <= clips) & (clips < end)
+                found[name][here] = catalog.targets[name][clips[here] - (end - len(catalog))]
+        return found
 
     def _draw(self, epoch: int, step: int) -> Examples:
         """A step's examples, drawn together with those of the steps after it."""
@@ -455,7 +467,7 @@ class Reader:
         return dataset, clip - (self._ends[dataset - 1] if dataset else 0)
 
     def _picture(self, clip: int) -> _Picture:
-        dataset, row = self.locate(clip)
+        dataset, _ = self.locate(clip)
         gaze, member = None, self._gaze[dataset]
         if member is not None:
             file = self._read(GAZE, clip)
@@ -466,7 +478,7 @@ class Reader:
         fault = self._strips.fault(strip)
         if fault is not None:
             raise _BadClipError(clip, f"its filmstrip is {fault}")
-        return _Picture(strip, gaze, int(self._catalogs[dataset].emotion[row]))
+        return _Picture(strip, gaze)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)
