@@ -1,4 +1,4 @@
-"""Whether a member's bytes hold what dataset.json declares of them.
+"""A member's bytes: arrays as files, and whether they hold what dataset.json declares of them.
 
 What a file claims for its own size is held against the declaration before anything is decoded: no file can make its
 reader take up more memory than a clip does.
@@ -6,6 +6,7 @@ reader take up more memory than a clip does.
 
 import io
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,8 +50,32 @@ def can_decode(member: Member) -> bool:
     return member.extension in _DECODERS
 
 
+def npy(array: NDArray[Any]) -> bytes:
+    """An .npy file of an array, little-endian and row by row."""
+    out = io.BytesIO()
+    plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    np.lib.format.write_array(out, plain, version=(1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def encode_array(member: Member, array: NDArray[Any]) -> bytes:
+    """A member's .npy file.
+
+    Raises:
+        ValueError: the array is not what is declared, or holds numbers that are not finite.
+    """
+    lengths = array.shape
+    if member.variable and lengths and lengths[0] <= member.shape[0]:
+        lengths = (member.shape[0], *lengths[1:])
+    if array.dtype != np.dtype(member.dtype) or lengths != member.shape:
+        raise ValueError(f"{member.name}: {array.dtype} {array.shape} where {member.dtype} {member.shape} is declared")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{member.name}: holds numbers that are not finite")
+    return npy(array)
+
+
 def decode_member(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any] | Mapping[str, Any]:
-    """The member's content: an array of the declared shape, or a map.
+    """The member's content: an array of the declared shape, or of fewer rows where they vary; or a map.
 
     Raises:
         ValueError: it is something else, with what that is.
@@ -74,19 +99,28 @@ def _sound(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
 
 def _array(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
     dtype = np.dtype(member.dtype)
+    shape = (_rows(data, member.shape[0]), *member.shape[1:]) if member.variable else member.shape
     # The header is a Python expression: comparing it with the only one that is right spares evaluating it.
     header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": member.shape}
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, described)
     if not data.startswith(header.getvalue()):
-        raise ValueError(f"not an .npy file of {member.dtype} {member.shape}")
+        raise ValueError(f"not an .npy file of {member.dtype} {shape}")
     content = data[len(header.getvalue()) :]
-    if len(content) != math.prod(member.shape) * dtype.itemsize:
-        raise ValueError(f"{len(content)} bytes of numbers, which do not make {member.shape}")
-    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(member.shape)
+    if len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(content)} bytes of numbers, which do not make {shape}")
+    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
     if not np.isfinite(array).all():
         raise ValueError("holds numbers that are not finite")
     return array
+
+
+def _rows(data: bytes, most: int) -> int:
+    """The first number of the shape that an .npy file's header tells. Raises ValueError where it is above ``most``."""
+    found = re.search(rb"'shape': \((\d{1,10}),", data[:256])
+    if found is None or int(found[1]) > most:
+        raise ValueError(f"not an .npy file of {most} rows or fewer")
+    return int(found[1])
 
 
 def _map(member: Member, data: bytes, clip: ClipFormat) -> Mapping[str, Any]:
