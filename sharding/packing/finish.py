@@ -1,5 +1,6 @@
 """The receipts of all shards become the catalogs, the table of the rejected, and dataset.json."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -144,7 +145,7 @@ def finish_dataset(
         gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
         rejected=reasons,
         rejected_sha256=write_rejected(output, rows),
-        settings=asdict(settings),
+        settings=json.loads(json.dumps(asdict(settings))),  # as it will be read
         video_names=video_names if share_video_names(catalogs) else "corpus",
         documents={},
     )
