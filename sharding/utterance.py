@@ -11,7 +11,7 @@ from loaders.dataset.identity import UtteranceName
 from loaders.dataset.labels import Label
 from loaders.storage.urls import url_of
 
-_LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
+_LONGEST_KEY = 64  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
 
 Apart = Literal["speaker", "video", "utterance"]
 """What no two splits share: speakers and videos, or videos, or nothing but utterances."""
@@ -42,6 +42,7 @@ class Utterance:
     audio_path: Path | None = None  #: None: inside the video's file
     gaze_path: Path | None = None  #: OpenFace's table; None: there is none
     boxes: BoxesFile | None = None  #: None: the video's file holds the utterance and nothing else
+    arrays: Mapping[str, Path] = field(default_factory=dict)  #: files that there are of members, by the members' names
     start: float | None = None  #: seconds of the video's file, where the utterance is a part of it
     end: float | None = None
     labels: Mapping[str, str | float] = field(default_factory=dict)

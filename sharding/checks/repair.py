@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from loaders.dataset.catalog import catalog_rows
+from loaders.dataset.catalog import catalog_rows, schema
 from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, Shard, Split, write_manifest
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write
@@ -113,7 +113,8 @@ class _Repair:
             return replace(entry, shards=tuple(shards))
         self._take_out(f"{name}/{CATALOG}", "made again")
         rows = [parts[report.number] for report in kept]
-        return finish_split(folder, shards, rows, self._manifest.members, self._manifest.video_names)
+        columns = schema(self._manifest.members, self._manifest.labels)
+        return finish_split(folder, shards, rows, columns, self._manifest.video_names)
 
     def _is_stale(self, name: str) -> bool:
         return name not in self._report.catalogs or f"{name}/{CATALOG}" in self._remake

@@ -84,7 +84,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Media:
-    """N ≥ 1 frames and exactly the sound under them.
+    """N ≥ 1 frames and exactly the sound under them; or frames alone, without a sample, or sound without a frame.
 
     frames: (N, size, size, 3) uint8 RGB; frame k was on screen k / fps seconds after the first picture appeared.
     changes: (N,) whether frame k is of a picture that looks different, in any pixel of the source, from frame k − 1's.
@@ -108,8 +108,8 @@ class Media:
 
     @property
     def seconds(self) -> float:
-        """The time that the frames stand for: N / fps."""
-        return len(self.frames) / self.fps
+        """The time that the frames stand for: N / fps; that of the sound where it is alone."""
+        return len(self.frames) / self.fps if len(self.frames) else len(self.audio) / self.sample_rate
 
 
 def read_media(
@@ -123,6 +123,8 @@ def read_media(
     boxes: Boxes | None = None,
     start: float = 0.0,
     stop: float = math.inf,
+    needs_video: bool = True,
+    needs_audio: bool = True,
 ) -> Media:
     """Frames of a video, cropped and resized to size×size RGB, and the sound under them.
 
@@ -138,6 +140,8 @@ def read_media(
     max_seconds: what lasts longer is refused: before decoding where the container says so, otherwise while decoding.
     start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
         before it is decoded. Audio that lies apart is that of the part.
+    needs_video, needs_audio: where one is False, only the other is read, and sets the length alone. The part of a file
+        without pictures counts from where its sound begins.
 
     Raises MediaError: "missing"; "undecodable" (damage in mid-file too; a stream that only stops early, in mid-packet
     even, counts up to there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole
@@ -147,21 +151,21 @@ def read_media(
     _check(fps)
     if isinstance(boxes, np.ndarray):
         _check_boxes(boxes)
-    part = _part(path, start, stop) if start > 0 or stop < math.inf else None
+    is_part = start > 0 or stop < math.inf
+    if not needs_video:
+        bounds = (start, stop) if is_part and audio_path is None else None
+        return _sound_alone(audio_path or path, fps, size, sample_rate, max_seconds, bounds)
+    part = _part(path, start, stop) if is_part else None
+    if not needs_audio:
+        film, frames = _pictures(path, max_seconds, part, None, boxes, fps, size)
+        count = min(frames.count, math.floor((film.seconds + SLACK) * fps))
+        return _media(film, frames, count, np.zeros(0, np.int16), fps, sample_rate)
     # The sound first: it is decoded in no time, and the lack of it spares decoding the pictures.
     if audio_path is None:
         sound = own = _listen(path, sample_rate, max_seconds, part)
     else:
         sound, own = _listen(audio_path, sample_rate, max_seconds), None
-    film = _Film(path, max_seconds, part, own)
-    frames = _Frames(size)
-    crops = _Crops(boxes)
-    for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
-        image, pixel_aspect = film.upright(picture, coded_aspect)
-        crop = crops.of(image, pixel_aspect, (film.width, film.height))
-        for k in ticks:
-            frames.add(_crop(image, crop(k), size), shows=image)
-
+    film, frames = _pictures(path, max_seconds, part, own, boxes, fps, size)
     stretches = _joined(film, sound, apart=audio_path is not None)
     sound_start, sound_stop = sound.span(stretches)
     heard_from = film.start if audio_path is None else sound_start
@@ -171,10 +175,40 @@ def read_media(
         raise MediaError("no_audio", f"its sound, {sound_start - heard_from:+.3f} s off the video, falls on no frame")
     if count < 1:
         raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
+    audio = sound.cut(heard_from, round(count / fps * sample_rate), stretches)
+    return _media(film, frames, count, audio, fps, sample_rate)
+
+
+def _pictures(
+    path: Path,
+    max_seconds: float,
+    part: tuple[float, float] | None,
+    sound: "_Sound | None",
+    boxes: Boxes | None,
+    fps: float,
+    size: int,
+) -> tuple["_Film", "_Frames"]:
+    """The film, read to its end, and all frames that its pictures make."""
+    film = _Film(path, max_seconds, part, sound)
+    frames = _Frames(size)
+    crops = _Crops(boxes)
+    for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
+        image, pixel_aspect = film.upright(picture, coded_aspect)
+        crop = crops.of(image, pixel_aspect, (film.width, film.height))
+        for k in ticks:
+            frames.add(_crop(image, crop(k), size), shows=image)
+    return film, frames
+
+
+def _media(
+    film: "_Film", frames: "_Frames", count: int, audio: NDArray[np.int16], fps: float, sample_rate: int
+) -> Media:
+    if count < 1:
+        raise MediaError("too_short", f"{film.seconds:.3f} s of video; a frame stands for {1 / fps:.3f} s")
     return Media(
         frames=frames.first(count),
         changes=np.array(frames.changes[:count], np.bool_),
-        audio=sound.cut(heard_from, round(count / fps * sample_rate), stretches),
+        audio=audio,
         fps=fps,
         sample_rate=sample_rate,
         source_fps=film.count / film.seconds,
@@ -183,6 +217,48 @@ def read_media(
         width=film.width,
         height=film.height,
     )
+
+
+def _sound_alone(
+    path: Path, fps: float, size: int, sample_rate: int, max_seconds: float, bounds: tuple[float, float] | None
+) -> Media:
+    """What `read_media` gives where no pictures are asked for; ``bounds`` are seconds after the first sample."""
+    part = None
+    if bounds is not None:
+        begins = _begin_of_sound(path)
+        part = begins + bounds[0], begins + bounds[1]
+    sound = _listen(path, sample_rate, max_seconds, part)
+    if len(sound.eras()) > 1:
+        raise MediaError("clock", f"the clock of its sound goes back {len(sound.eras()) - 1} times")
+    stretches = (Stretch(),)
+    first, last = sound.span(stretches)
+    if part is not None:
+        first, last = max(first, part[0]), min(last, part[1])
+    lasts = last - first
+    _limit(lasts, max_seconds)
+    count = math.floor((lasts + SLACK) * fps)
+    if count < 1:
+        raise MediaError("too_short", f"{lasts:.3f} s of sound; a frame stands for {1 / fps:.3f} s")
+    return Media(
+        frames=np.zeros((0, size, size, 3), np.uint8),
+        changes=np.zeros(0, np.bool_),
+        audio=sound.cut(first, round(count / fps * sample_rate), stretches),
+        fps=fps,
+        sample_rate=sample_rate,
+        source_fps=0.0,
+        source_starts=np.zeros(0),
+        source_seconds=lasts,
+        width=0,
+        height=0,
+    )
+
+
+def _begin_of_sound(path: Path) -> float:
+    with _opened(path, math.inf) as container:
+        stream = _stream(container, "audio")
+        for frame in _decoded(container, stream):
+            return (frame.pts or 0) * _time_base(stream)
+    raise MediaError("no_audio", "its audio holds no sample")
 
 
 def read_frames(path: Path, *, fps: float, max_seconds: float = 600.0) -> Iterator[NDArray[np.uint8]]:

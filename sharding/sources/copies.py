@@ -58,6 +58,7 @@ def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
         "gaze_path": utterance.gaze_path,
         "boxes": None if boxes is None else boxes.path,
     }
+    paths |= {f"array {name}": path for name, path in utterance.arrays.items()}
     remote = {name: path for name, path in paths.items() if path is not None and url_of(path) is not None}
     if not remote:
         yield LocalMedia(utterance=utterance, places={})
@@ -73,7 +74,8 @@ def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
                 store.fetch(object_name, copies[name])
                 places[str(copies[name])] = readable(path)
         own_boxes = copies.pop("boxes", None)
-        local = replace(utterance, **copies)  # type: ignore[arg-type]
+        arrays = {name: copies.pop(f"array {name}", path) for name, path in utterance.arrays.items()}
+        local = replace(utterance, arrays=arrays, **copies)  # type: ignore[arg-type]
         if boxes is not None and own_boxes is not None:
             local = replace(local, boxes=replace(boxes, path=own_boxes))
         yield LocalMedia(utterance=local, places=places)
@@ -132,10 +134,10 @@ def looked_into(path: Path, use: Callable[[BinaryIO], R]) -> R | None:
 
 
 def files_of(utterance: Utterance) -> tuple[Path, ...]:
-    """The files that an utterance is made of: its film, and where there are such its sound, gaze table and boxes."""
+    """The files that an utterance is made of: its film; where there are such its sound, gaze table, boxes, arrays."""
     boxes = utterance.boxes
     paths = (utterance.video_path, utterance.audio_path, utterance.gaze_path, None if boxes is None else boxes.path)
-    return tuple(path for path in paths if path is not None)
+    return tuple(path for path in (*paths, *utterance.arrays.values()) if path is not None)
 
 
 def is_gone(path: Path) -> bool:

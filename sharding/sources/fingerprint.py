@@ -22,8 +22,8 @@ _BLOCK = 1 << 22
 def fingerprint(utterance: Utterance, unread: list[Path] | None = None) -> int:
     """XXH3-64 of what the utterance's clips are cut from: where the files lie does not count.
 
-    Each file (film, sound, gaze table, boxes) counts by its size and its first and last 64 KiB, and as absent where it
-    may not be read; how boxes are to be taken counts too.
+    Each file (film, sound, gaze table, boxes, arrays) counts by its size and its first and last 64 KiB, and as absent
+    where it may not be read; how boxes are to be taken counts too.
 
     Args:
         utterance: whose.
@@ -64,7 +64,8 @@ def contents(utterance: Utterance) -> bytes | None:
 
 def _files(utterance: Utterance) -> tuple[Path | None, ...]:
     boxes = utterance.boxes
-    return utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None
+    arrays = (path for _, path in sorted(utterance.arrays.items()))
+    return utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None, *arrays
 
 
 def _manner(utterance: Utterance) -> bytes:
