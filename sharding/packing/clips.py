@@ -113,6 +113,7 @@ def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) 
                 boxes=view.boxes(clip.fps),
                 start=view.start,
                 stop=view.stop,
+                audio_start=view.audio_start,
             )
     return view, media
 
