@@ -32,8 +32,8 @@ class RecordOptions:
     """What the columns of the records mean, and how the utterances are split."""
 
     columns: tuple[str, ...] = ()
-    """Columns of other names, NAME=COLUMN each, such as video=path speaker=spk emotion=Emotion. NAME= passes a column of
-    that name by."""
+    """Columns of other names, NAME=COLUMN each, such as speaker=spk emotion=Emotion. NAME= passes a column of that name
+    by."""
     labels: tuple[str, ...] = ()
     """Columns that are labels, one of some classes each."""
     classes: tuple[str, ...] = ()
@@ -79,23 +79,37 @@ class Located:
     gaze: Path | None = None
 
 
+def possible_columns(options: RecordOptions) -> set[str]:
+    """The columns that these options may have a reader look at."""
+    return {*NAMING, *options.labels, *options.numbers, *(text.partition("=")[2].strip() for text in options.columns)}
+
+
 class RecordReader:
     """Utterances of records, by the options."""
 
-    def __init__(self, options: RecordOptions, where: str, header: Collection[str], roles: Sequence[str]) -> None:
+    def __init__(
+        self,
+        options: RecordOptions,
+        where: str,
+        header: Collection[str],
+        roles: Sequence[str] = (),
+        more: Sequence[str] = (),
+    ) -> None:
         """Find the columns that the options name.
 
         Args:
             options: of the corpus.
             where: the table or tars, for messages.
             header: all columns that there are.
+            more: columns that there are too, and that nobody has to use.
             roles: names that a column may have of its own, beside `NAMING`: of files, as "video".
 
         Raises:
             InputError: an option is none, names a column that is not there, or goes with another that is not given.
         """
         self._options, self._where = options, where
-        self._header = tuple(header)
+        self._unasked = tuple(more)
+        self._header = (*header, *more)
         roles = (*roles, *NAMING)
         told = _pairs("--columns", options.columns, (*roles, *options.labels, *options.numbers))
         self.labels = {name: self._column(name, told) for name in options.labels}
@@ -202,7 +216,7 @@ class RecordReader:
 
     def _notes(self, located: Sequence[Located]) -> list[str]:
         notes = []
-        unused = [column for column in self._header if column not in self.used]
+        unused = [column for column in self._header if column not in {*self.used, *self._unasked}]
         if unused:
             more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
             notes.append(

@@ -30,15 +30,13 @@ _FORMATS = ".csv, .tsv, .parquet, .jsonl or .ndjson"
 @corpus("table", "Build a dataset from a table of videos, with any labels: CSV, TSV, Parquet or JSON lines.")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSources(RecordOptions):
-    """A table of videos.
-
-    Its columns: video, the file's path or URL, or a pattern as clips/**/*.mp4, of which each file is an utterance; and
-    if there are such: audio and gaze, files with the sound and OpenFace's table; speaker; video_id; utterance; start
-    and end, the utterance's part of the video in seconds; split. Empty cells state nothing.
-    """
+    """A table of videos."""
 
     table: Path
-    """The table: .csv, .tsv, .parquet, .jsonl or .ndjson, here or at a URL."""
+    """The table: .csv, .tsv, .parquet, .jsonl or .ndjson, here or at a URL. Its columns: video, the file's path or URL,
+    or a pattern as clips/**/*.mp4, of which each file is an utterance; and where there are such audio and gaze, files
+    with the sound and OpenFace's table; speaker; video_id; utterance; start and end, the utterance's part of the file
+    in seconds; split. Empty cells state nothing."""
     root: Path | None = None
     """The folder, or URL, that the table's paths are relative to: the table's own, unless told otherwise."""
     follow_links: bool = False
@@ -76,8 +74,8 @@ def read_table(sources: TableSources) -> Corpus:
     places = _Places(root, sources.follow_links)
     located, rejected, blank = _located(table.rows(reader.used), reader, places, where)
     if not located:
-        why = f", but {len(rejected)} links and folders that are left out{FOLLOW}" if rejected else ""
-        raise InputError(f"{where}: no row names a video{why}: fill the column {reader.roles['video']!r}")
+        but = f", but {len(rejected)} links and folders that are left out{FOLLOW}" if rejected else ""
+        raise InputError(f"{where}: no row names a video{but}: fill the column {reader.roles['video']!r}")
     found = reader.corpus(located, path.stem)
     notes = list(found.notes)
     if blank:
