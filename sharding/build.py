@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.dataset.about import About
 from loaders.errors import InputError, reported
 from sharding.corpora.duplicates import OnDuplicate
 from sharding.corpora.leaks import OnLeak
@@ -78,6 +79,7 @@ class Build(Generic[S]):
     """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
     others and add them. Until that is done, the dataset is what it was."""
     settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
+    about: Annotated[About, tyro.conf.arg(name="")] = field(default_factory=About)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
@@ -124,6 +126,7 @@ def main() -> None:
                 engine=engine,
                 extend=command.extend,
                 on_duplicate=command.on_duplicate,
+                about=command.about,
                 console=console,
             )
             tell(built)
