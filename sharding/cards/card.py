@@ -7,7 +7,7 @@ https://huggingface.co/docs/hub/datasets-cards, https://github.com/huggingface/h
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import yaml
@@ -171,12 +171,9 @@ def _says_apart(manifest: Manifest) -> str:
     shared = APART.get(manifest.apart, ())
     if not shared:
         return "Splits share no utterance; speakers and videos they may."
-    per = (
-        " (a video's name counts within its speaker's)"
-        if len(naming_columns("video", manifest.video_names)) > 1
-        else ""
-    )
-    return f"No {' and no '.join(shared)} is in two splits{per if 'video' in shared else ''}."
+    own = "video" in shared and manifest.video_names == "speaker"
+    names = " (a video's name counts within its speaker's)" if own else ""
+    return f"No {' and no '.join(shared)} is in two splits{names}."
 
 
 def _programs(manifest: Manifest) -> Iterator[str]:
@@ -224,10 +221,10 @@ def _fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.strip()}\n{fence}"
 
 
-def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    cells = [list(head), *rows]
+def _table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
+    cells = [head, *rows]
     lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in cells]
-    return "\n".join([lines[0], "|---" * len(cells[0]) + "|", *lines[1:]])
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
 def _cell(value: object) -> str:

@@ -1,9 +1,10 @@
 """What can be mended of a dataset without its sources.
 
-Catalogs and indices are made again from the shards: a clip's tar entries hold all that they say; README.md and
-croissant.json from dataset.json. A shard that is faulty itself is taken out. Nothing is deleted: what is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``,
-and what other tools have put there, see `sharding.checks.sidecars`, stays where it is. dataset.json changes last; a
-repair that is killed before is finished by the next one.
+Catalogs and indices are made again from the shards: a clip's tar entries hold all that they say. README.md and
+croissant.json are written again from dataset.json. A shard that is faulty itself is taken out. Nothing is deleted: what
+is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``, and what other tools have put there, see
+`sharding.checks.sidecars`, stays where it is. dataset.json changes last; a repair that is killed before is finished by
+the next one.
 """
 
 import hashlib
