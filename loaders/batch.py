@@ -1,6 +1,8 @@
 """What the loader yields."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 
@@ -9,30 +11,54 @@ import torch
 class Batch:
     """B examples as tensors.
 
-    The frames and the gaze are those of ``clip``, the audio is ``audio_clip``'s: the same moment where ``match`` is 1.
+    The frames, the gaze, the targets and the members are those of ``clip``, the audio is ``audio_clip``'s: the same
+    moment where ``match`` is 1.
     """
 
-    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.decode.planes`
-    audio: torch.Tensor  #: (B, samples) float32, waveform in -1 … 1
+    video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.decode.planes`; or (B, 0)
+    audio: torch.Tensor  #: (B, samples) float32, waveform in -1 … 1; or (B, 0)
     gaze: torch.Tensor  #: (B, 103) float32, raw; zeros where there is none
     gaze_valid: torch.Tensor  #: (B,) bool
     match: torch.Tensor  #: (B,) int64; 1: audio and frames are of one video
-    emotion: torch.Tensor  #: (B,) int64, index into `loaders.dataset.manifest.EMOTIONS`; -1 where there is none
     clip: torch.Tensor  #: (B,) int64, catalog row of the frames
     audio_clip: torch.Tensor  #: (B,) int64, catalog row of the audio
     seed: torch.Tensor  #: (B,) int64, for the front end's augmentation
+    targets: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of each label that was asked for: (B,) int64, places in `loaders.dataset.labels.Label.classes`, -1 where nothing
+    is stated; or (B,) float32, NaN there."""
+    members: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of each member that was asked for: (B, *shape), of the shape and the type of number that dataset.json declares;
+    zeros where there is none, and after the rows of one that has fewer."""
+    masks: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Of each of `members`, where there is one: (B,) bool; or (B, rows) of one whose number of rows varies."""
 
     def __len__(self) -> int:
         return len(self.clip)
 
-    def as_dict(self) -> dict[str, torch.Tensor]:
-        """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def as_dict(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
+        """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so.
+
+        ``targets``, ``members`` and ``masks`` are dictionaries in it.
+        """
+        return {name: value if isinstance(value, torch.Tensor) else dict(value) for name, value in self._fields()}
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The batch on another device. ``non_blocking`` overlaps the copy only from pinned memory."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=non_blocking) for field in fields(self)))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked host memory, from which a GPU copies without stopping the host."""
-        return Batch(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+        return self._each(torch.Tensor.pin_memory)
+
+    def _fields(self) -> list[tuple[str, torch.Tensor | Mapping[str, torch.Tensor]]]:
+        return [(field.name, getattr(self, field.name)) for field in fields(self)]
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        """The batch with every tensor changed."""
+        changed: dict[str, Any] = {}
+        for name, value in self._fields():
+            if isinstance(value, torch.Tensor):
+                changed[name] = change(value)
+            else:
+                changed[name] = {key: change(tensor) for key, tensor in value.items()}
+        return Batch(**changed)

@@ -24,7 +24,7 @@ except OSError as error:
     ) from error
 
 Place = tuple[int, int]  # epoch, step
-Fields = dict[str, torch.Tensor]
+Fields = dict[str, torch.Tensor | dict[str, torch.Tensor]]
 
 
 class Places(Sampler[list[Place]]):

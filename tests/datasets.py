@@ -11,6 +11,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import Manifest
 from sharding.media.reader import Media
 from sharding.packing.clip_gaze import ClipGaze
@@ -37,6 +38,12 @@ class Contents:
     seed: int = 0
 
 
+EMOTIONS = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+LABELS = (
+    Label(name="emotion", classes=EMOTIONS),
+    Label(name="arousal", low=0.0, high=1.0),
+    Label(name="valence", low=-1.0, high=1.0),
+)
 CONTENTS = Contents(speakers={"train": 5, "test": 3}, shards={"train": 4, "test": 2})
 SETTINGS = BuildSettings(size=32)
 
@@ -56,11 +63,17 @@ def make_dataset(folder: Path, contents: Contents = CONTENTS, settings: BuildSet
             for number in range(contents.shards[split]):
                 chosen = tuple(utterances[number :: contents.shards[split]])
                 job = ShardJob(
-                    output=folder, split=split, number=number, utterances=chosen, settings=settings, digest="drawn"
+                    output=folder,
+                    split=split,
+                    number=number,
+                    utterances=chosen,
+                    settings=settings,
+                    labels=LABELS,
+                    digest="drawn",
                 )
                 build_shard(job)
                 jobs.append(job)
-    manifest, _ = finish_dataset(folder, "drawn", jobs, settings)
+    manifest, _ = finish_dataset(folder, "drawn", jobs, settings, labels=LABELS)
     remove_work_folder(folder)
     return manifest
 
@@ -79,10 +92,16 @@ def _utterances(split: str, speakers: int, contents: Contents, clip_seconds: flo
             # The pretended file's name says how long it is, and all else is drawn from its path.
             video_path=Path(name, str(clip_seconds * draw.integers(1, contents.clips, endpoint=True))),
             gaze_path=Path(name) if draw.random() >= contents.without_gaze else None,
-            emotion=int(draw.integers(7)) if labelled else -1,
-            arousal=round(draw.random(), 3) if labelled else float("nan"),
-            valence=round(draw.uniform(-1, 1), 3) if labelled else float("nan"),
+            labels=_draw_labels(draw) if labelled else {},
         )
+
+
+def _draw_labels(draw: np.random.Generator) -> dict[str, str | float]:
+    return {
+        "emotion": EMOTIONS[draw.integers(len(EMOTIONS))],
+        "arousal": round(draw.random(), 3),
+        "valence": round(draw.uniform(-1, 1), 3),
+    }
 
 
 def _generator(path: Path) -> np.random.Generator:
