@@ -122,8 +122,9 @@ def first_of_utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
 def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     """Scores beside what they have to beat, and below on how much of what. 80 columns hold it."""
     table = Table(title=plain(title), caption_justify="left")
-    for column in ("what", "score", "to beat"):
-        table.add_column(column)
+    table.add_column("what", overflow="fold")  # the one with names: however long, they are shown whole
+    for column in ("score", "to beat"):
+        table.add_column(column, no_wrap=True)
     on = []
     if "pretraining" in results:
         pairs = results["pretraining"]
@@ -146,9 +147,7 @@ def _score_of(scores: Mapping[str, Any], modality: str) -> tuple[str, str]:
         micro, macro = _percent(of_modality["micro_f1"]), _percent(of_modality["macro_f1"])
         return f"micro-F1 {micro} %, macro-F1 {macro} %", f"{_percent(scores['majority'])} % majority"
     ccc, pearson, rmse = (of_modality[name] for name in ("ccc", "pearson", "rmse"))
-    mean = scores["mean"]
-    score = f"CCC {ccc:.3f}, r {pearson:.3f}, RMSE {rmse:.3g}"
-    return score, f"{mean['ccc']:.3f}, RMSE {mean['rmse']:.3g} mean"
+    return f"CCC {ccc:.3f}, r {pearson:.3f}, RMSE {rmse:.3g}", f"RMSE {scores['mean']['rmse']:.3g} mean"
 
 
 def plain(text: str) -> Text:
