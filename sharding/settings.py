@@ -6,7 +6,7 @@ from typing import Literal
 from loaders.dataset.manifest import GAZE_STATISTICS, LONGEST, ClipFormat, Member
 from loaders.errors import InputError
 from sharding.gaze.statistics import SIGNAL_NAMES
-from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling
+from sharding.media.filmstrip import LONGEST_INTERVAL, ROWS_OF_A_BLOCK, Subsampling, rows_of_a_block
 from sharding.media.waveform import AudioFormat
 
 SAMPLE_RATE = 16_000
@@ -32,6 +32,9 @@ class BuildSettings:
     """JPEG quality of the filmstrips, 1 to 95."""
     subsampling: Subsampling = "4:2:0"
     """Colour resolution of the filmstrips."""
+    restart_markers: bool = True
+    """A restart marker between frames: any of them can then be decoded without the others, and whole filmstrips take a
+    CPU some per cent longer."""
     audio_format: AudioFormat = "wav"
     """Format of the audio; flac is a fifth smaller on the whole and slower to decode."""
     max_seconds: float = 600.0
@@ -66,6 +69,7 @@ class BuildSettings:
             size=self.size,
             sample_rate=SAMPLE_RATE,
             samples=round(self.clip_seconds * SAMPLE_RATE),
+            addressable=self.restart_markers,
         )
 
     @property
@@ -107,6 +111,12 @@ class BuildSettings:
             round(frames) * self.size,
             f"at most {LONGEST} (JPEG's height)",
         )
+        blocks = (self.size // rows_of_a_block(self.subsampling)) ** 2
+        if self.restart_markers and blocks > LONGEST_INTERVAL:
+            raise InputError(
+                f"--size is {self.size}: a frame is {blocks} blocks of --subsampling {self.subsampling}, and between "
+                f"restart markers are {LONGEST_INTERVAL} at most: use a smaller one, or --no-restart-markers"
+            )
         _require(1 <= self.quality <= 95, "--quality", self.quality, "1 to 95")
         _require(self.max_seconds >= self.clip_seconds, "--max-seconds", self.max_seconds, "at least --clip-seconds")
         _require(

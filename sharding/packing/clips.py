@@ -209,7 +209,12 @@ def _encode(
     samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
     start = number * clip.seconds
     members = {
-        "filmstrip": encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling),
+        "filmstrip": encode_filmstrip(
+            frames,
+            quality=settings.quality,
+            subsampling=settings.subsampling,
+            restart_markers=settings.restart_markers,
+        ),
         "audio": encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format),
     }
     if gaze.statistics is not None:
