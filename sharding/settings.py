@@ -33,8 +33,8 @@ class BuildSettings:
     subsampling: Subsampling = "4:2:0"
     """Colour resolution of the filmstrips."""
     restart_markers: bool = True
-    """A restart marker between frames: any of them can then be decoded without the others, and whole filmstrips take a
-    CPU some per cent longer."""
+    """One restart marker a frame of the filmstrips: any frames are decoded without the others, and a damaged byte costs
+    one frame. Whole clips take a few per cent longer to decode on a CPU."""
     audio_format: AudioFormat = "wav"
     """Format of the audio; flac is a fifth smaller on the whole and slower to decode."""
     max_seconds: float = 600.0

@@ -77,7 +77,7 @@ class ClipFormat:
     size: int  #: height and width of a frame, pixels
     sample_rate: int  #: audio samples a second
     samples: int  #: audio samples a clip
-    addressable: bool  #: each frame of a filmstrip is a restart interval of its own
+    addressable: bool  #: each frame of a filmstrip is a restart interval of its own, see `loaders.decode.cut`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,7 +147,7 @@ class DecodePipeline:
             if self._audio:
                 fed = (*fed, list(batch.start.astype(np.int32)[:, None]))
             if not self._cut:
-                fed = (*fed, list(batch.frames.astype(np.int32)))
+                fed = (*fed, list(np.ascontiguousarray(batch.frames, np.int32)))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
 

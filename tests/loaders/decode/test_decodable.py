@@ -40,9 +40,8 @@ def test_examples_are_judged_one_by_one_by_picture_and_sound(decoder: Decoder, f
                 sound_file = sounds[sound_number]
                 given = [] if sound_file is None else [sound_file]
                 chosen = [range(first_frame, first_frame + frames)]
-                why = fault(
-                    replace(encoded_of(clip, [array_of(strip)], given, chosen), pictures=[strips[strip_number]])
-                )
+                example = encoded_of(clip, [array_of(strip)], given, chosen)
+                why = fault(replace(example, pictures=[strips[strip_number]]))
                 assert (why is None) == (strip_number == 0 and sound_number != 1)
                 assert why is None or (why and "\n" not in why)
 

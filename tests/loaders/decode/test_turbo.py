@@ -66,7 +66,7 @@ def test_both_decoders_yield_the_same_bytes(threads: int, in_flight: int, audio:
 def test_memory_is_used_again_when_nothing_refers_to_it_and_not_before() -> None:
     batches = [encoded(number, 3) for number in range(12)]
     pictures = [[decode_filmstrip(strip.tobytes(), 16) for [strip] in batch.pictures] for batch in batches]
-    decoder = TurboDecoder(CLIP, replace(CPU, in_flight=1), iter(batches).__next__)
+    decoder = TurboDecoder(CLIP, 16, replace(CPU, in_flight=1), iter(batches).__next__)
     held: dict[int, torch.Tensor] = {}
     places = set()
     for step in range(12):
@@ -122,4 +122,4 @@ def _damaged(what: str) -> Encoded:
 @pytest.mark.parametrize("what", ["no picture", "cut", "smaller", "larger", "no audio", "cut audio", "another rate"])
 def test_what_cannot_be_decoded_raises(what: str) -> None:
     with pytest.raises(RuntimeError):
-        list(decoded(TurboDecoder(CLIP, CPU, iter([_damaged(what)]).__next__), CPU))
+        list(decoded(TurboDecoder(CLIP, 16, CPU, iter([_damaged(what)]).__next__), CPU))
