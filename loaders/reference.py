@@ -1,8 +1,8 @@
 """The same batches through WebDataset and plain decoders: slow and obvious.
 
 Only what decides a batch is shared with `loaders.loader`: which examples it holds. How they are found, read and decoded
-is not: samples come from WebDataset, by their keys; labels, gaze and other arrays from the samples; frames from Pillow, each strip
-decoded whole; audio from `wave`, or PyAV where it is compressed.
+is not: samples come from WebDataset, by their keys; labels, gaze and other arrays from the samples; frames from Pillow,
+each strip decoded whole; audio from `wave`, or PyAV where it is compressed.
 
 On a CPU nothing differs from the loader's batches, not by a bit: DALI and Pillow both decode with libjpeg-turbo, and a
 window of frames is decoded with its surroundings in view.
