@@ -30,7 +30,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from loaders.dataset.catalog import schema
-from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns
+from loaders.dataset.manifest import (
+    APART,
+    AUDIO,
+    CATALOG,
+    FILMSTRIP,
+    MANIFEST,
+    REJECTED,
+    Manifest,
+    naming_columns,
+)
 from loaders.dataset.tables import read_metadata, read_schema, read_table
 from loaders.errors import InputError, first_line, printable, reported
 from loaders.progress import progress
@@ -287,7 +296,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
     try:
         metadata = read_metadata(dataset / path)
         if not read_schema(dataset / path).equals(schema(manifest.members, manifest.labels)):
-            faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members", REMAKE)
+            faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members and labels", REMAKE)
             return False
         if metadata.num_rows != entry.clips or entry.clips != sum(shard.clips for shard in entry.shards):
             what = f"{metadata.num_rows} rows where {MANIFEST} counts {entry.clips} clips"
@@ -312,14 +321,16 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
         ),
     }
     for label in manifest.labels:
+        column = values[label.name]
         if label.classes is None:
-            within = pc.and_(
-                pc.greater_equal(values[label.name], label.low), pc.less_equal(values[label.name], label.high)
-            )
+            # The catalog's numbers are of single width, and so are the ends that they are held against.
+            low, high = (float(np.float32(end)) for end in (label.low, label.high))
+            within = pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))  # of NaN neither
         else:
-            within = pc.is_in(values[label.name].cast(pa.string()), pa.array(label.classes))
-        stated = pc.is_valid(values[label.name])
-        outside[f"a {label.name} that is none"] = pc.and_(stated, pc.invert(pc.fill_null(within, False)))
+            within = pc.is_in(column.cast(pa.string()), pa.array(label.classes))
+        outside[f"a {label.name} that {MANIFEST} does not declare"] = pc.and_(
+            pc.is_valid(column), pc.invert(pc.fill_null(within, False))
+        )
     for what, rows in outside.items():
         bad = values["key"].filter(pc.fill_null(rows, True))
         if len(bad):
@@ -374,7 +385,7 @@ def _check_gaze(manifest: Manifest, shards: list[ShardReport], faults: FaultList
 def _check_apart(dataset: Path, manifest: Manifest, catalogs: frozenset[str], faults: FaultList) -> None:
     """No key twice in the dataset, and nothing in two splits that the build promised to keep in one."""
     columns = ["key", "speaker", "video"]
-    checksums = [f"{member.name}_xxh3" for member in manifest.members if member.required and member.name != DESCRIPTION]
+    checksums = [f"{name}_xxh3" for name in (FILMSTRIP, AUDIO) if manifest.member(name) is not None]
     try:
         tables = {
             split: read_table(dataset / split / CATALOG, columns + checksums)

@@ -24,6 +24,8 @@ from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
 from sharding.gaze.openface import require_openface
+from sharding.members.declared import files_of_members, members_of
+from sharding.members.files import with_arrays
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
@@ -111,6 +113,8 @@ def build(
     """
     console = console or Console(quiet=True)
     settings.check()
+    files = files_of_members(settings)
+    members_of(settings)  # which refuses what no clip can have
     about = about or About()
     if (problem := about.problem()) is not None:
         raise InputError(f"{problem}: state it, or leave the option away")
@@ -119,6 +123,7 @@ def build(
     if settings.openface_bin is not None:
         require_openface(settings.openface_bin)
     place = output_at(output, remote or RemoteOptions())
+    corpus = with_arrays(corpus, files, 4 * workers)
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
     _say(console, f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:

@@ -1,5 +1,6 @@
 """The receipts of all shards become the catalogs, the table of the rejected, and dataset.json."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -28,6 +29,7 @@ from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
 from sharding.cards.documents import write_documents
 from sharding.corpora.duplicates import Alike, alike, sources_of
+from sharding.members.declared import members_of
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.names import distinct, share_video_names
 from sharding.packing.plan import ShardJob
@@ -51,7 +53,7 @@ class Lacks:
     """What the utterances that are in the dataset lack, by reason, and which may be copies of others."""
 
     clips: Counter[str] = field(default_factory=Counter)  #: clips left out of them
-    gaze: Counter[str] = field(default_factory=Counter)  #: clips without gaze
+    members: dict[str, Counter[str]] = field(default_factory=dict)  #: clips without a member, by its name
     splits: dict[str, Counter[str]] = field(default_factory=dict)  #: without any clip: why its utterances have none
     alike: Alike = field(default_factory=Alike)
 
@@ -90,7 +92,8 @@ def finish_dataset(
         NothingBuiltError: no utterance gave a clip.
         InputError: a file that no build has made lies where the dataset's card would.
     """
-    columns = schema(settings.members, labels)
+    members = members_of(settings)
+    columns = schema(members, labels)
     splits: dict[str, Split] = {}
     catalogs: list[pa.Table] = []
     rows: list[dict[str, Any]] = existing.rejected() if existing else []
@@ -106,7 +109,8 @@ def finish_dataset(
             facts = read_receipt(path)
             rows += facts["rejected"]
             lacks.clips.update(facts["left_out"])
-            lacks.gaze.update(facts["gaze_problems"])
+            for name, problems in facts["lacking"].items():
+                lacks.members.setdefault(name, Counter()).update(problems)
             if split == "train":
                 part = facts["gaze"]
                 gaze.add(part["count"], np.array(part["mean"]), np.array(part["squares"]))
@@ -138,7 +142,7 @@ def finish_dataset(
     manifest = Manifest(
         corpus=corpus,
         clip=settings.clip,
-        members=settings.members,
+        members=members,
         labels=labels,
         apart=apart,
         splits=splits,
@@ -146,7 +150,7 @@ def finish_dataset(
         gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
         rejected=reasons,
         rejected_sha256=write_rejected(output, rows),
-        settings=asdict(settings),
+        settings=json.loads(json.dumps(asdict(settings))),  # as it will be read
         video_names=video_names if share_video_names(catalogs) else "corpus",
         documents=existing.manifest.documents if existing else {},
         about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
