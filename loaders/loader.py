@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
@@ -44,6 +45,11 @@ from loaders.threads.handoff import ClosedError
 
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
+_IN_EVERY_BATCH: Mapping[str, str] = {
+    FILMSTRIP: "in every batch, as video",
+    AUDIO: "in every batch, as audio",
+    GAZE: "in every batch, as gaze and gaze_valid",
+}
 _EPOCHS = 1 << 32  # more than anyone trains
 _STEPS = 1 << 62  # more than any epoch has
 
@@ -81,6 +87,7 @@ class ClipLoader(IterableDataset[Batch]):
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
         audio: bool = True,
+        members: Sequence[str] = (),
         targets: Sequence[str] = (),
         threads: int | None = None,
         reading_threads: int | None = None,
@@ -121,6 +128,8 @@ class ClipLoader(IterableDataset[Batch]):
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
+            members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
+                `Batch.masks`.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
             threads: of the CPU decoders; default: the cores this process may use.
@@ -141,8 +150,8 @@ class ClipLoader(IterableDataset[Batch]):
                 ``{"endpoint_url": …}``.
 
         Raises:
-            InputError: no such dataset, split or label, a setting out of range, negatives that the split cannot offer, or a
-                worker of a torch DataLoader, each of which would yield every batch.
+            InputError: no such dataset, split, member or label, a setting out of range, negatives that the split cannot
+                offer, or a worker of a torch DataLoader, each of which would yield every batch.
         """
         self._process = os.getpid()
         _require_own_process(self._process)
@@ -159,7 +168,11 @@ class ClipLoader(IterableDataset[Batch]):
         ]
         manifests = [opened.manifest for opened in datasets]
         _require_alike(datasets)
-        targets = _names("targets", targets)
+        members, targets = _names("members", members), _names("targets", targets)
+        for opened in datasets:
+            _require_arrays(opened, members)
+        _require_members_alike(datasets, (GAZE, *members))
+        _require_targets_alike(datasets, targets)
         self._clip = manifests[0].clip
         if frames is None:
             frames = self._clip.frames
@@ -185,9 +198,8 @@ class ClipLoader(IterableDataset[Batch]):
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
-            opened.catalog(split, _members_of(opened.manifest, audio), targets) for opened in datasets
+            opened.catalog(split, [*_members_of(opened.manifest, audio), *members], targets) for opened in datasets
         )
-        _require_targets_alike(datasets, targets)
         self._training = split == "train" if training is None else training
         self._frames = frames
         global_batch = batch_size * world_size
@@ -223,6 +235,7 @@ class ClipLoader(IterableDataset[Batch]):
             max_bad_fraction,
             sources,
             audio=audio,
+            members=members,
             targets=targets,
             page_locked=on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
@@ -695,21 +708,46 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _require_targets_alike(datasets: Sequence[Dataset], targets: Sequence[str]) -> None:
-    """A class must have the same number in all datasets of one batch; numbers may have other ranges."""
-    for name in targets:
-        told = [_told(opened.manifest.label(name)) for opened in datasets]
-        for opened, what in zip(datasets, told, strict=True):
-            if what != told[0]:
+def _require_arrays(dataset: Dataset, members: Sequence[str]) -> None:
+    """Only what is declared as numbers in an .npy file can be asked for beside what every batch has."""
+    for name in members:
+        if name in _IN_EVERY_BATCH:
+            raise InputError(f"members: {name!r} is {_IN_EVERY_BATCH[name]}: leave it out")
+        member = dataset.manifest.member(name)
+        if member is not None and member.extension != "npy":
+            raise InputError(
+                f"members: {dataset} declares {name!r} as an .{member.extension}, and only arrays (.npy) can be in a "
+                "batch: leave it out"
+            )
+
+
+def _require_members_alike(datasets: Sequence[Dataset], members: Sequence[str]) -> None:
+    """Arrays of one batch must be of one shape and type of number; gaze may be missing."""
+    for name in members:
+        declared = [(opened, member) for opened in datasets if (member := opened.manifest.member(name)) is not None]
+        for opened, member in declared:
+            first = declared[0][1]
+            if (member.dtype, member.shape, member.variable) != (first.dtype, first.shape, first.variable):
                 raise InputError(
-                    f"{opened}: its label {name!r} is {what}, that of {datasets[0]} {told[0]}: build them alike, or "
-                    "leave it out of targets"
+                    f"{opened}: its {name} is {member.dtype} {member.shape}, that of {declared[0][0]} {first.dtype} "
+                    f"{first.shape}: build them alike"
                 )
 
 
-def _told(label: Label | None) -> str:
-    classes = None if label is None else label.classes
-    return "a number" if classes is None else f"one of {', '.join(classes)}"
+def _require_targets_alike(datasets: Sequence[Dataset], targets: Sequence[str]) -> None:
+    """A class must have the same number in all datasets of one batch; numbers may have other ranges."""
+    for name in targets:
+        labels = [(opened, label) for opened in datasets if (label := opened.manifest.label(name)) is not None]
+        for opened, label in labels:
+            if label.classes != labels[0][1].classes:
+                raise InputError(
+                    f"{opened}: its label {name!r} is {_told(label)}, that of {labels[0][0]} {_told(labels[0][1])}: "
+                    "build them alike, or leave it out of targets"
+                )
+
+
+def _told(label: Label) -> str:
+    return "a number" if label.classes is None else f"one of {', '.join(label.classes)}"
 
 
 @contextmanager
@@ -730,13 +768,20 @@ def _fingerprint(manifests: Sequence[Manifest], split: str, **settings: Any) -> 
 def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
     examples = loaded.examples
     columns = {
-        "gaze": loaded.gaze,
-        "gaze_valid": loaded.gaze_valid,
+        "gaze": loaded.arrays[GAZE].values,
+        "gaze_valid": loaded.arrays[GAZE].mask,
         "match": examples.match.astype(np.int64),
         "clip": examples.clip,
         "audio_clip": examples.audio_clip.copy(),
         "seed": examples.seed,
     }
-    moved = iter(to_device([*columns.values(), *loaded.targets.values()], video.device))
-    small = {name: next(moved) for name in columns}
-    return Batch(video=video, audio=audio, **small, targets={name: next(moved) for name in loaded.targets})
+    members = {name: arrays for name, arrays in loaded.arrays.items() if name != GAZE}
+    groups: list[Mapping[str, NDArray[Any]]] = [
+        columns,
+        loaded.targets,
+        {name: arrays.values for name, arrays in members.items()},
+        {name: arrays.mask for name, arrays in members.items()},
+    ]
+    moved = iter(to_device([column for group in groups for column in group.values()], video.device))
+    small, targets, values, masks = ({name: next(moved) for name in group} for group in groups)
+    return Batch(video=video, audio=audio, **small, targets=targets, members=values, masks=masks)

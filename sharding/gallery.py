@@ -37,7 +37,7 @@ from rich.console import Console
 
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
-from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, MANIFEST, REJECTED, Manifest
+from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, REJECTED, Manifest
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.dataset.tables import opened as opened_table
 from loaders.errors import InputError, first_line, reported
@@ -51,7 +51,7 @@ from sharding.engines.stopping import stopped_in_order
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES
 from sharding.media.spectrogram import spectrogram_png
 from sharding.media.waveform import decode_waveform
-from sharding.packing.members import declared_badly, decode_member, largest
+from sharding.packing.members import decode_member, largest
 from sharding.sources.store import Store
 from sharding.viewing.opened import opened
 from sharding.viewing.ranges import fetch_members
@@ -179,9 +179,6 @@ def _write_gallery(
     for name in names:
         dataset.require_split(name)
     rejected = _rejected(dataset, set(names) if settings.split else None)
-    for declared in manifest.members:
-        if (problem := declared_badly(declared)) is not None:
-            raise InputError(f"{dataset.folder / MANIFEST}: {problem}: build the dataset again")
     members = [FILMSTRIP, AUDIO, *(name for name in (GAZE, "gaze_frames") if manifest.member(name) is not None)]
     classes = [label.name for label in manifest.labels if label.classes is not None]
     catalogs = {name: dataset.catalog(name, members, classes) for name in names}

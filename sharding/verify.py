@@ -56,7 +56,6 @@ from sharding.checks.sidecars import owner_of
 from sharding.engines.local import WorkerDiedError, default_workers, run
 from sharding.engines.stopping import stopped_in_order
 from sharding.packing.description import Description, copied_description, read_description
-from sharding.packing.members import declared_badly
 from sharding.packing.names import distinct
 from sharding.packing.tar import index_path
 from sharding.packing.workfolder import may_be_builds
@@ -180,7 +179,7 @@ def _manifest(description: Description, faults: FaultList) -> Manifest | None:
     except InputError as error:
         faults.add("manifest", MANIFEST, error.problem, error.mend)
         return None
-    problems = [problem for member in manifest.members if (problem := declared_badly(member))]
+    problems = []
     if manifest.apart not in APART:
         problems.append(f"its splits are apart by {manifest.apart!r}, not by {', '.join(APART)}")
     if manifest.member(DESCRIPTION) is None:

@@ -27,6 +27,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from loaders.dataset.columns import COLUMNS, member_columns
 from loaders.dataset.labels import Label
+from loaders.dataset.members import Member as Member
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
 
@@ -50,23 +51,6 @@ VIDEO_NAMES: Mapping[str, tuple[str, ...]] = {"corpus": ("video",), "speaker": (
 def naming_columns(kind: str, video_names: str) -> tuple[str, ...]:
     """The columns that together name a ``kind`` of `APART`: a "speaker" or a "video"."""
     return VIDEO_NAMES[video_names] if kind == "video" else (kind,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One file of a clip's sample: ``<key>.<name>.<extension>``."""
-
-    name: str  #: prefix of its catalog columns: ``<name>_offset``, ``<name>_size``, ``<name>_xxh3``
-    extension: str
-    dtype: str  #: of the decoded array
-    shape: tuple[int, ...]  #: of the decoded array
-    required: bool  #: False: a clip may come without it
-    variable: bool = False  #: clips have fewer rows than the first number of `shape`, or as many
-
-    @property
-    def suffix(self) -> str:
-        """What follows the key and a dot in the tar: the name under which WebDataset shows the member."""
-        return f"{self.name}.{self.extension}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,11 +281,14 @@ def impossible(manifest: Manifest) -> str | None:
         if value != round(clip.seconds * rate):
             return f"{value} {name} in {clip.seconds:g} s at {rate:g} a second"
     shapes = {"filmstrip": (clip.frames, clip.size, clip.size, 3), "audio": (clip.samples,)}
-    for member in manifest.members:
+    for number, member in enumerate(manifest.members):
+        if member.name in (other.name for other in manifest.members[:number]):
+            return f"the member {member.name!r} is declared twice"
         if member.shape != shapes.get(member.name, member.shape):
             return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
-        if any(not 0 < length < 1 << 31 for length in member.shape):
-            return f"the member {member.name!r} is declared with the shape {member.shape}"
+        problem = member.problem()
+        if problem is not None:
+            return problem
     reserved = {column.name for column in COLUMNS}.union(*(member_columns(member.name) for member in manifest.members))
     for label in manifest.labels:
         problem = label.problem(reserved)

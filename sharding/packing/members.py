@@ -6,7 +6,6 @@ reader take up more memory than a clip does.
 
 import io
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,27 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.dataset.manifest import LONGEST, ClipFormat, Member
+from loaders.dataset.npy import parse_npy
 from sharding.media.filmstrip import decode_filmstrip
 from sharding.media.waveform import decode_waveform
 
 _MAP_BYTES = 1 << 16  # of a description; a real one has some 200
 _MEMBER_BYTES = 1 << 28  # of any member
 _ROOM = 1 << 16  # for headers, and for pictures that do not compress
-
-
-def declared_badly(member: Member) -> str | None:
-    """What no dataset's declaration of a member can say; None where all is well."""
-    try:
-        known = member.dtype == "map" or np.dtype(member.dtype).kind in "iuf"
-    except TypeError:
-        known = False
-    if not known:
-        return f"the member {member.name!r} is declared as {member.dtype!r}, which is no kind of number"
-    if (member.dtype == "map") != (member.extension == "msg"):
-        return f"the member {member.name!r} is declared as {member.dtype!r} in an .{member.extension}"
-    if any(length < 1 for length in member.shape):
-        return f"the member {member.name!r} is declared with the shape {member.shape}"
-    return None
 
 
 def largest(member: Member) -> int:
@@ -98,29 +83,10 @@ def _sound(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
 
 
 def _array(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
-    dtype = np.dtype(member.dtype)
-    shape = (_rows(data, member.shape[0]), *member.shape[1:]) if member.variable else member.shape
-    # The header is a Python expression: comparing it with the only one that is right spares evaluating it.
-    header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, described)
-    if not data.startswith(header.getvalue()):
-        raise ValueError(f"not an .npy file of {member.dtype} {shape}")
-    content = data[len(header.getvalue()) :]
-    if len(content) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{len(content)} bytes of numbers, which do not make {shape}")
-    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
+    array: NDArray[Any] = parse_npy(member, np.frombuffer(data, np.uint8))
     if not np.isfinite(array).all():
         raise ValueError("holds numbers that are not finite")
     return array
-
-
-def _rows(data: bytes, most: int) -> int:
-    """The first number of the shape that an .npy file's header tells. Raises ValueError where it is above ``most``."""
-    found = re.search(rb"'shape': \((\d{1,10}),", data[:256])
-    if found is None or int(found[1]) > most:
-        raise ValueError(f"not an .npy file of {most} rows or fewer")
-    return int(found[1])
 
 
 def _map(member: Member, data: bytes, clip: ClipFormat) -> Mapping[str, Any]:

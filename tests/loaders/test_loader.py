@@ -14,7 +14,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +33,7 @@ from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
-from tests.batches import digest, digests
+from tests.batches import digest, digests, tensors
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import SETTINGS, Contents, make_dataset
 from tests.limits import at_most_open_files, open_files
@@ -46,7 +45,7 @@ PATIENCE = 60.0  # seconds until something that should end counts as stuck
 
 
 def loader_of(dataset: Path | Mapping[Path, float], split: str = "train", **changes: Any) -> ClipLoader:
-    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, **changes})
+    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, "targets": ("emotion",), **changes})
 
 
 def take(loader: ClipLoader, count: int) -> list[Batch]:
@@ -92,22 +91,19 @@ def test_a_batch_is_what_its_catalog_rows_say(dataset: Path, split: str, frames:
     assert [len(batch) for batch in batches] == {"train": [8] * 7, "test": [8] * 4 + [6]}[split]
     for batch in batches:
         size = len(batch)
-        described = {
-            field.name: (tuple(t.shape), t.dtype) for field in fields(batch) for t in [getattr(batch, field.name)]
-        }
+        described = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors(batch)}
         assert described == {
             "video": ((size, frames, 32, 32, 3), torch.uint8),
             "audio": ((size, 2000 * frames), torch.float32),
             "gaze": ((size, 103), torch.float32),
             "gaze_valid": ((size,), torch.bool),
             "match": ((size,), torch.int64),
-            "emotion": ((size,), torch.int64),
             "clip": ((size,), torch.int64),
             "audio_clip": ((size,), torch.int64),
             "seed": ((size,), torch.int64),
+            "targets.emotion": ((size,), torch.int64),
         }
         clip, audio_clip = batch.clip.numpy(), batch.audio_clip.numpy()
-        assert batch.emotion.tolist() == catalog.emotion[clip].tolist()
         assert batch.gaze_valid.tolist() == (catalog.members["gaze"].size[clip] > 0).tolist()
         for row, number in enumerate(clip):
             stored = shards.read("gaze", int(number))
@@ -138,7 +134,7 @@ def test_matching_audio_is_the_sound_under_the_very_frames(dataset: Path) -> Non
 def test_no_two_tensors_share_memory(dataset: Path, negatives: Mapping[str, float] | None) -> None:
     with loader_of(dataset, "test", negatives=negatives) as loader:
         one, other = take(loader, 2)
-    places = [getattr(batch, field.name).data_ptr() for batch in (one, other) for field in fields(Batch)]
+    places = [tensor.data_ptr() for batch in (one, other) for _, tensor in tensors(batch)]
     assert len(set(places)) == len(places)
 
 
@@ -153,10 +149,8 @@ def test_a_batch_that_is_held_does_not_change(dataset: Path) -> None:
 def test_a_batch_moves_to_a_device_as_a_whole(dataset: Path) -> None:
     with loader_of(dataset) as loader:
         [batch] = take(loader, 1)
-    moved = batch.to("meta")
-    for field in fields(Batch):
-        assert getattr(moved, field.name).device.type == "meta"
-        assert getattr(moved, field.name).shape == getattr(batch, field.name).shape
+    for (name, there), (same, here) in zip(tensors(batch.to("meta")), tensors(batch), strict=True):
+        assert (name, there.shape, there.device.type) == (same, here.shape, "meta")
     assert digest(batch.to("cpu")) == digest(batch)
 
 
@@ -181,6 +175,10 @@ def test_a_seed_of_numpy_or_torch_is_its_number(dataset: Path) -> None:
         assert run_of(dataset, 1, seed=seed) == run_of(dataset, 1, seed=4)
 
 
+def columns(batch: Batch) -> list[torch.Tensor]:
+    return [tensor for _, tensor in tensors(batch)]
+
+
 def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
     """For every step the fields, the ranks' laid end to end."""
     ranks = []
@@ -188,7 +186,7 @@ def columns_of(dataset: Path, world: int, global_batch: int, count: int, **chang
         with loader_of(dataset, batch_size=global_batch // world, rank=rank, world_size=world, **changes) as loader:
             ranks.append(take(loader, count))
     return [
-        [torch.cat([getattr(batch, field.name) for batch in step]) for field in fields(Batch)]
+        [torch.cat(parts) for parts in zip(*(columns(batch) for batch in step), strict=True)]
         for step in zip(*ranks, strict=True)
     ]
 
@@ -354,8 +352,9 @@ def test_a_batch_as_keyword_arguments_is_the_same_batch(dataset: Path) -> None:
     with loader_of(dataset) as loader:
         batch = next(iter(loader))
     named = batch.as_dict()
-    assert list(named) == [field.name for field in fields(Batch)]
-    assert all(named[field.name] is getattr(batch, field.name) for field in fields(Batch))
+    again = Batch(**named)
+    assert all(one is other for one, other in zip(columns(again), columns(batch), strict=True))
+    assert named["targets"] == batch.targets
 
 
 @pytest.mark.parametrize(("split", "examples"), [("train", 56), ("test", 38)])
@@ -403,8 +402,8 @@ def test_a_run_can_go_on_with_another_number_of_ranks(dataset: Path) -> None:
                     loader.load_state_dict(state)
                     ranks.append(take(loader, 3))
             for number, step in enumerate(zip(*ranks, strict=True)):
-                for field, column in zip(fields(Batch), whole[stop + number], strict=True):
-                    assert torch.equal(torch.cat([getattr(batch, field.name) for batch in step]), column)
+                for parts, column in zip(zip(*map(columns, step), strict=True), whole[stop + number], strict=True):
+                    assert torch.equal(torch.cat(parts), column)
 
 
 def test_breaking_off_and_looping_again_goes_on_with_the_next_batch(dataset: Path) -> None:
@@ -961,18 +960,18 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_several_datasets_are_mixed_by_weight_and_paired_within_each(dataset: Path, second: Path) -> None:
-    with loader_of({dataset: 1.0, second: 2.0}, batch_size=4) as loader:
+    with loader_of({dataset: 1.0, second: 2.0}, batch_size=4, targets=["emotion"]) as loader:
         batches = list(loader)
         rows = [loader.locate(row) for batch in batches for row in batch.clip.tolist()]
         audio = [loader.locate(row) for batch in batches for row in batch.audio_clip.tolist()]
         lengths = [len(catalog) for catalog in loader.catalogs]
-        emotion = [int(loader.catalogs[number].emotion[row]) for number, row in rows]
+        emotion = [int(loader.catalogs[number].targets["emotion"][row]) for number, row in rows]
         videos = [[loader.catalogs[number].video[row] for number, row in found] for found in (rows, audio)]
     assert len(batches) == (lengths[0] + 2 * lengths[1]) // 4
     per_dataset = [sum(number == which for number, _ in rows) for which in (0, 1)]
     assert abs(per_dataset[1] - 2 * lengths[1]) <= 4
     assert [number for number, _ in rows] == [number for number, _ in audio]
-    assert emotion == [label for batch in batches for label in batch.emotion.tolist()]
+    assert emotion == [label for batch in batches for label in batch.targets["emotion"].tolist()]
     match = [answer == 1 for batch in batches for answer in batch.match.tolist()]
     assert match == [a == b for a, b in zip(*videos, strict=True)]
     assert all(batch.match.sum() == 2 for batch in batches)

@@ -71,8 +71,7 @@ def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None
             clip, audio_clip = int(loaded.examples.clip[index]), int(loaded.examples.audio_clip[index])
             assert np.array_equal(loaded.encoded.filmstrips[index], _read(shards, "filmstrip", clip))
             assert np.array_equal(sounds_of(loaded.encoded)[index], _read(shards, "audio", audio_clip))
-            assert loaded.emotion[index] == catalog.emotion[clip]
-            assert loaded.gaze_valid[index] == (catalog.members["gaze"].size[clip] > 0)
+            assert loaded.arrays["gaze"].mask[index] == (catalog.members["gaze"].size[clip] > 0)
         assert loaded.encoded.first_frame.tolist() == loaded.examples.first_frame.tolist()
 
 
@@ -101,7 +100,8 @@ def test_every_byte_read_is_counted(dataset: Path) -> None:
     reader = reader_of(dataset)
     steps = epochs_of(reader)
     read = [data.size for step in steps for data in (*step.encoded.filmstrips, *sounds_of(step.encoded))]
-    assert reader.bytes == sum(read)
+    gaze = open_catalog(dataset, "train", ["gaze"]).members["gaze"].size
+    assert reader.bytes == sum(read) + sum(int(gaze[step.examples.clip].sum()) for step in steps)
     assert reader.seconds > 0
     assert (reader.bad, reader.substitutions) == ({}, 0)
 
@@ -149,7 +149,7 @@ def test_substitutes_are_the_same_in_every_run_and_wherever_it_begins(damaged: t
             data.tobytes() for data in other.encoded.filmstrips
         ]
         assert np.array_equal(np.stack(sounds_of(one.encoded)), np.stack(sounds_of(other.encoded)))
-        assert np.array_equal(one.gaze, other.gaze)
+        assert np.array_equal(one.arrays["gaze"].values, other.arrays["gaze"].values)
 
 
 def test_a_bad_clip_is_named_once_however_often_it_is_drawn(
@@ -210,8 +210,8 @@ def test_gaze_is_the_stored_array_or_noughts(dataset: Path) -> None:
             stored = shards.read("gaze", clip)
             valid = stored is not None
             expected = np.zeros(103) if stored is None else np.frombuffer(stored.tobytes()[128:], "<f4")
-            assert loaded.gaze[index].tolist() == expected.tolist()
-            assert loaded.gaze_valid[index] == valid
+            assert loaded.arrays["gaze"].values[index].tolist() == expected.tolist()
+            assert loaded.arrays["gaze"].mask[index] == valid
             seen[valid] += 1
     assert min(seen.values()) > 0
 
@@ -256,7 +256,7 @@ def test_what_is_restored_meanwhile_is_read_again_and_no_clip_is_bad(dataset: Pa
         assert loaded.encoded.rows is not None
         assert expected.encoded.rows is not None
         assert np.array_equal(loaded.encoded.rows.samples, expected.encoded.rows.samples)
-        assert np.array_equal(loaded.gaze, expected.gaze)
+        assert np.array_equal(loaded.arrays["gaze"].values, expected.arrays["gaze"].values)
     assert (reader.bad, reader.substitutions) == ({}, 0)
 
 
