@@ -138,7 +138,7 @@ def test_verify_holds_arrays_to_their_declaration(source: Path, tmp_path: Path) 
         ({"tokens": {"variable": False}}, r"tokens.npy\): not an .npy file of int32 \(8,\)"),
         (
             {"lm": {"shape": (49, 5, 2), "variable": True}},
-            r"lm.npy\): not an .npy file of float32 at most \(49, 5, 2\)",
+            r"lm.npy\): not an .* at most \(49, 5, 2\)",
         ),
         ({"who": {"dtype": "float32"}}, r"who.npy\): not an .npy file of float32 \(3,\)"),
     ):
