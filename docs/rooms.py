@@ -68,6 +68,7 @@ HOUSE: tuple[Storey, ...] = (
             Room("settings", ("sharding.settings",), "of a build"),
             package("sharding.crops", "faces and boxes"),
             package("sharding.members", "arrays of --member"),
+            package("sharding.cards", "README, Croissant"),
             package("sharding.packing", "plan, clips, shards"),
             package("sharding.checks", "faults, repair"),
             package("sharding.viewing", "what a page shows"),

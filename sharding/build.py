@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.dataset.about import About
 from loaders.errors import InputError, reported
 from sharding.corpora.duplicates import OnDuplicate
 from sharding.corpora.leaks import OnLeak
@@ -80,6 +81,7 @@ class Build(Generic[S]):
     settings: Annotated[BuildSettings, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
         default_factory=BuildSettings
     )
+    about: Annotated[About, tyro.conf.arg(name="")] = field(default_factory=About)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
@@ -126,6 +128,7 @@ def main() -> None:
                 engine=engine,
                 extend=command.extend,
                 on_duplicate=command.on_duplicate,
+                about=command.about,
                 console=console,
             )
             tell(built)

@@ -43,12 +43,19 @@ class Utterance:
     gaze_path: Path | None = None  #: OpenFace's table; None: there is none
     boxes: BoxesFile | None = None  #: None: the video's file holds the utterance and nothing else
     arrays: Mapping[str, Path] = field(default_factory=dict)  #: files that there are of members, by the members' names
-    start: float | None = None  #: seconds of the video's file, where the utterance is a part of it
-    end: float | None = None
+    start: float | None = None
+    """Where the utterance is a part of the video's file: seconds after its first picture. Sound and gaze that lie apart
+    are of the whole file, too. None: from its beginning."""
+    end: float | None = None  #: the same; None: to its end
     labels: Mapping[str, str | float] = field(default_factory=dict)
     """What the corpus states of it, by the names of `Corpus.labels`: a class or a number. What is not stated is not
     there."""
     source_xxh3: int | None = None  #: `sharding.sources.fingerprint`, once it is taken: when the shard is built
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing says that it is a part of the video's file; its boxes may."""
+        return self.start is None and self.end is None
 
     @property
     def name(self) -> UtteranceName:

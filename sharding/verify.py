@@ -48,7 +48,7 @@ from loaders.sampling.order import permute
 from loaders.storage.atomic import sha256_of
 from loaders.storage.urls import url_of
 from sharding.checks.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
-from sharding.checks.faults import DROP, REMAKE, Fault, FaultList
+from sharding.checks.faults import DROP, REMAKE, REWRITE, Fault, FaultList
 from sharding.checks.repair import QUARANTINE, repair
 from sharding.checks.report import Report, gaze_moments
 from sharding.checks.shortcut import find_shortcuts, report_shortcuts
@@ -138,6 +138,8 @@ def _verify(
         found = _files(dataset, manifest, faults) if store is None else _objects(store, faults)
         beside = _check_folder(dict(found), manifest, faults)
         _check_rejected(dataset, manifest, faults)
+        for name, sha256 in manifest.documents.items():
+            _has_digest(dataset, name, sha256, f"--repair moves it to {QUARANTINE}, and writes it again", faults)
         catalogs = frozenset(split for split in manifest.splits if _check_catalog(dataset, manifest, split, faults))
         checks = [
             dataclasses.replace(check, store=store)
@@ -205,7 +207,7 @@ def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultLi
     Returns:
         That, by tool.
     """
-    expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"}
+    expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"} | dict.fromkeys(manifest.documents, REWRITE)
     for name, split in manifest.splits.items():
         expected[f"{name}/{CATALOG}"] = REMAKE
         for shard in split.shards:

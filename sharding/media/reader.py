@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.media.clock import BACK, JUMP, ClockError, JoinedClock, Stretch
+from sharding.sources.packed import opened_file
 from sharding.sources.read_errors import is_of_one_file
 from sharding.sources.watched_file import WatchedFile
 
@@ -123,6 +124,7 @@ def read_media(
     boxes: Boxes | None = None,
     start: float = 0.0,
     stop: float = math.inf,
+    audio_start: float = 0.0,
     needs_video: bool = True,
     needs_audio: bool = True,
 ) -> Media:
@@ -132,14 +134,16 @@ def read_media(
     streams last to (k + 1) / fps, give or take `SLACK`: under that last stretch the picture is held and the sound is
     silent. Before a sound that starts after the video there is silence; a sound that starts before is cut.
 
-    audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears.
+    audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears, or that at
+        `audio_start`.
     boxes: (rows, 4), each row a `Box`: row k is the crop of frame k, and the last row that of all frames beyond. Boxes
         that reach over an edge are moved inside (`inside`). As an array they are of pictures of the first one's size,
         and where the size changes in mid-file the same shares of the picture are cropped; as a function of a picture's
         width and height they are of pictures of that size. Default: the centred square.
     max_seconds: what lasts longer is refused: before decoding where the container says so, otherwise while decoding.
     start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
-        before it is decoded. Audio that lies apart is that of the part.
+        before it is decoded.
+    audio_start: seconds after the first sample of audio that lies apart: the one there sounds as frame 0 appears.
     needs_video, needs_audio: where one is False, only the other is read, and sets the length alone. The part of a file
         without pictures counts from where its sound begins.
 
@@ -153,7 +157,8 @@ def read_media(
         _check_boxes(boxes)
     is_part = start > 0 or stop < math.inf
     if not needs_video:
-        bounds = (start, stop) if is_part and audio_path is None else None
+        begins = start if audio_path is None else audio_start
+        bounds = (begins, begins + stop - start) if is_part else None
         return _sound_alone(audio_path or path, fps, size, sample_rate, max_seconds, bounds)
     part = _part(path, start, stop) if is_part else None
     if not needs_audio:
@@ -164,11 +169,12 @@ def read_media(
     if audio_path is None:
         sound = own = _listen(path, sample_rate, max_seconds, part)
     else:
-        sound, own = _listen(audio_path, sample_rate, max_seconds), None
+        sounding = _part(audio_path, audio_start, audio_start + stop - start, "audio") if audio_start > 0 else None
+        sound, own = _listen(audio_path, sample_rate, max_seconds, sounding), None
     film, frames = _pictures(path, max_seconds, part, own, boxes, fps, size)
     stretches = _joined(film, sound, apart=audio_path is not None)
     sound_start, sound_stop = sound.span(stretches)
-    heard_from = film.start if audio_path is None else sound_start
+    heard_from = film.start if audio_path is None else sounding[0] if sounding else sound_start
     lasts = min(film.seconds, sound_stop - heard_from)
     count = min(frames.count, math.floor((lasts + SLACK) * fps))
     if sound_stop <= heard_from or sound_start >= heard_from + max(count, 1) / fps:
@@ -261,15 +267,17 @@ def _begin_of_sound(path: Path) -> float:
     raise MediaError("no_audio", "its audio holds no sample")
 
 
-def read_frames(path: Path, *, fps: float, max_seconds: float = 600.0) -> Iterator[NDArray[np.uint8]]:
+def read_frames(
+    path: Path, *, fps: float, max_seconds: float = 600.0, start: float = 0.0, stop: float = math.inf
+) -> Iterator[NDArray[np.uint8]]:
     """Frames k = 0, 1, 2, … of `read_media`, upright, whole and in the source's own size, one at a time.
 
     Yields (height, width, 3) uint8 RGB, of another size where the source's changes in mid-file. The same array comes
     again while the same picture is on screen. There may be more frames than `read_media` gives, never fewer: here the
-    sound sets no limit. Raises MediaError, while it is read.
+    sound sets no limit. ``start`` and ``stop`` are those of `read_media`. Raises MediaError, while it is read.
     """
     _check(fps)
-    film = _Film(path, max_seconds)
+    film = _Film(path, max_seconds, _part(path, start, stop) if start > 0 or stop < math.inf else None)
     for ticks, picture in on_clock(film.pictures(), fps):
         image, _ = film.upright(picture)
         for _ in ticks:
@@ -642,17 +650,19 @@ def _joined(film: _Film, sound: _Sound, apart: bool) -> Sequence[Stretch]:
     return stretches
 
 
-def _part(path: Path, start: float, stop: float) -> tuple[float, float]:
-    """The part from `start` to `stop` seconds after the first picture, on the container's clock."""
+def _part(path: Path, start: float, stop: float, kind: Literal["video", "audio"] = "video") -> tuple[float, float]:
+    """The part from `start` to `stop` seconds after the first picture, or sound, on the container's clock."""
     if not 0 <= start < stop:
         raise ValueError(f"a part must end after it starts, not last from {start} to {stop} s")
     with _opened(path, math.inf) as container:
         if container.duration and start >= container.duration / av.time_base:
             raise MediaError("too_short", f"it ends after {container.duration / av.time_base:.2f} s, before its part")
-        stream = _stream(container, "video")
-        for picture in _decoded(container, stream):
-            begins = (picture.pts or 0) * _time_base(stream)
+        stream = _stream(container, kind)
+        for first in _decoded(container, stream):
+            begins = (first.pts or 0) * _time_base(stream)
             return begins + start, begins + stop
+    if kind == "audio":
+        raise MediaError("no_audio", "its audio holds no sample")
     raise MediaError("undecodable", "its video holds no picture")
 
 
@@ -693,7 +703,7 @@ def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
 
 @contextmanager
 def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
-    if not path.is_file():
+    if not opened_file(path).is_file():
         raise MediaError("missing", str(path))
     with _watched(path) as file:
         with _blamed("it does not open"):

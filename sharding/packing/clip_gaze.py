@@ -83,7 +83,8 @@ class UtteranceGaze:
 
 def _table(utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> GazeTable:
     if utterance.gaze_path is not None:
-        table = _placed(read_table(utterance.gaze_path), media)
+        table = read_table(utterance.gaze_path)
+        table = _placed(table, media) if utterance.is_whole else _cut(table, view, media)
     elif settings.openface_bin is not None:
         table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
     else:
@@ -100,13 +101,28 @@ def _placed(table: GazeTable, media: Media) -> GazeTable:
     the video has pictures, give or take one, or rows left out at its end, is of these; another is of a copy with a
     fixed rate, whose timestamps are right.
     """
-    starts, seconds = media.source_starts, media.source_seconds
-    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
-    if np.abs(starts - evenly).max() <= max(_CLOCKS_APART, seconds / len(starts)):
+    if not _varies(media):
         return table
+    starts, seconds = media.source_starts, media.source_seconds
     missing = len(starts) - int(table.frame.max())
     allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds) * len(starts) / seconds
     return on_pictures(table, starts, seconds) if -1 <= missing <= max(1.0, allowed) else table
+
+
+def _cut(table: GazeTable, view: CropPlan, media: Media) -> GazeTable:
+    """The part of the table of a longer video that is the utterance's."""
+    seconds = media.source_seconds
+    if _varies(media):
+        # Which of the file's pictures its rows are of, only a look at all before the part would tell.
+        raise GazeError("gaze_unplaced", "the frame rate varies in a part of a longer video, whose table is by frames")
+    return window(table, view.start, view.start + seconds)
+
+
+def _varies(media: Media) -> bool:
+    """Whether the video's pictures are not evenly spaced."""
+    starts, seconds = media.source_starts, media.source_seconds
+    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
+    return bool(np.abs(starts - evenly).max() > max(_CLOCKS_APART, seconds / len(starts)))
 
 
 def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_seconds: float) -> GazeTable:
@@ -121,6 +137,7 @@ def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_se
         boxes=view.boxes(fps),
         start=view.start,
         stop=view.stop,
+        audio_start=view.audio_start,
     )
     table = run_openface(binary, crops.frames, fps)
     _require_fit(table, crops.seconds)

@@ -149,7 +149,8 @@ def _read(
 ) -> tuple[CropPlan, Media]:
     clip = settings.clip
     if lacks == "video":
-        view = CropPlan(start=utterance.start or 0.0, stop=math.inf if utterance.end is None else utterance.end)
+        start, stop = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
+        view = CropPlan(start=start, stop=stop, audio_start=start)
     else:
         view = crop_plan_of(utterance, settings, watch)
     with watch.stage("decode"):
@@ -163,6 +164,7 @@ def _read(
             boxes=view.boxes(clip.fps),
             start=view.start,
             stop=view.stop,
+            audio_start=view.audio_start,
             needs_video=lacks != "video",
             needs_audio=lacks != "audio",
         )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loaders.dataset.about import About
 from loaders.dataset.catalog import schema
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import (
@@ -26,6 +27,7 @@ from loaders.dataset.manifest import (
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
+from sharding.cards.documents import write_documents
 from sharding.corpora.duplicates import Alike, alike, sources_of
 from sharding.members.declared import members_of
 from sharding.packing.existing import ExistingDataset
@@ -67,6 +69,7 @@ def finish_dataset(
     apart: Apart = "speaker",
     video_names: VideoNames = "speaker",
     existing: ExistingDataset | None = None,
+    about: About | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
@@ -80,12 +83,14 @@ def finish_dataset(
         apart: what the splits promise not to share.
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         existing: the dataset that this one extends: its shards come first.
+        about: what its owner says of it; what is not given here, an existing dataset's stays.
 
     Returns:
         The manifest, and what the clips lack.
 
     Raises:
         NothingBuiltError: no utterance gave a clip.
+        InputError: a file that no build has made lies where the dataset's card would.
     """
     members = members_of(settings)
     columns = schema(members, labels)
@@ -147,8 +152,10 @@ def finish_dataset(
         rejected_sha256=write_rejected(output, rows),
         settings=json.loads(json.dumps(asdict(settings))),  # as it will be read
         video_names=video_names if share_video_names(catalogs) else "corpus",
-        documents={},
+        documents=existing.manifest.documents if existing else {},
+        about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
     )
+    manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)
     return manifest, replace(lacks, alike=alike(sources))
 
