@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 
@@ -54,7 +55,7 @@ class Batch:
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         """The batch with every tensor changed."""
-        changed = {}
+        changed: dict[str, Any] = {}
         for name, value in self._fields():
             if isinstance(value, torch.Tensor):
                 changed[name] = change(value)

@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import logging
 import operator
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
 from loaders.batch import Batch
@@ -25,15 +27,17 @@ from loaders.dataset.labels import Label
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest
 from loaders.dataset.remote import CACHE
 from loaders.decode.columns import to_device
+from loaders.decode.cut import clip_of
 from loaders.decode.decodable import faults
 from loaders.decode.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
 from loaders.decode.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
 from loaders.decode.planes import check_pixels
 from loaders.decode.turbo import obstacle
-from loaders.decode.wav import first_sample, waveforms_on
+from loaders.decode.wav import waveforms_on
 from loaders.errors import InputError
 from loaders.reader import Drawn, Loaded, Reader
 from loaders.sampling.examples import Sampler
+from loaders.sampling.frames import frame_choice
 from loaders.sampling.mixture import DatasetSize, MixedOrder
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
@@ -42,8 +46,15 @@ from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.stream import Steps, Stream, StreamCounts
 from loaders.threads.handoff import ClosedError
 
+_log = logging.getLogger(__name__)
+
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
+_IN_EVERY_BATCH: Mapping[str, str] = {
+    FILMSTRIP: "in every batch, as video",
+    AUDIO: "in every batch, as audio",
+    GAZE: "in every batch, as gaze and gaze_valid",
+}
 _EPOCHS = 1 << 32  # more than anyone trains
 _STEPS = 1 << 62  # more than any epoch has
 
@@ -70,6 +81,8 @@ class ClipLoader(IterableDataset[Batch]):
         *,
         batch_size: int = 32,
         frames: int | None = None,
+        stride: int = 1,
+        sample: str = "window",
         seed: int = 0,
         device: str | torch.device = "cpu",
         placement: str = "auto",
@@ -81,6 +94,7 @@ class ClipLoader(IterableDataset[Batch]):
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
         audio: bool = True,
+        members: Sequence[str] = (),
         targets: Sequence[str] = (),
         threads: int | None = None,
         reading_threads: int | None = None,
@@ -100,19 +114,22 @@ class ClipLoader(IterableDataset[Batch]):
                 an epoch passes over its clips.
             split: which part of it.
             batch_size: examples a rank and step.
-            frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
-                what sounds under them.
-            seed: decides the order, the pairs, the windows of frames and the augmentation's seeds.
+            frames: of an example, at most the clips' own number, which is the default. Of datasets with restart markers
+                only these are decoded.
+            stride: from one frame to the next, where they are those of a window.
+            sample: which frames: "window", consecutive ones or such as are a stride apart, with the audio that sounds
+                under them; "random", in training, any, in rising order; "even", spread evenly over the clip. The last
+                two come with the audio of the whole clip.
+            seed: decides the order, the pairs, the frames and the augmentation's seeds.
             device: where batches lie: cpu, or a GPU such as cuda:0; "cuda" is the process' current one. With several
                 ranks give accelerate's device, a GPU of each rank's own.
             placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
                 batches; tried when the first batch is asked for, see `loaders.decode.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
-                without DALI's copy, for whole clips with WAV, see `loaders.decode.turbo`; "auto", the second where it
-                can.
+                without DALI's copy, for clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
             pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
-                take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU, of whole clips.
+                take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU.
             rank, world_size: this process among the training's, give both or neither; by default what accelerate or
                 torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
@@ -121,6 +138,8 @@ class ClipLoader(IterableDataset[Batch]):
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
             audio: False leaves the sound out: batches hold (B, 0) in its place.
+            members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
+                `Batch.masks`.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
             threads: of the CPU decoders; default: the cores this process may use.
@@ -141,8 +160,8 @@ class ClipLoader(IterableDataset[Batch]):
                 ``{"endpoint_url": …}``.
 
         Raises:
-            InputError: no such dataset, split or label, a setting out of range, negatives that the split cannot offer, or a
-                worker of a torch DataLoader, each of which would yield every batch.
+            InputError: no such dataset, split, member or label, a setting out of range, negatives that the split cannot
+                offer, or a worker of a torch DataLoader, each of which would yield every batch.
         """
         self._process = os.getpid()
         _require_own_process(self._process)
@@ -159,8 +178,12 @@ class ClipLoader(IterableDataset[Batch]):
         ]
         manifests = [opened.manifest for opened in datasets]
         _require_alike(datasets)
-        targets = _names("targets", targets)
-        self._clip = manifests[0].clip
+        members, targets = _names("members", members), _names("targets", targets)
+        for opened in datasets:
+            _require_arrays(opened, members)
+        _require_members_alike(datasets, (GAZE, *members))
+        _require_targets_alike(datasets, targets)
+        self._clip = clip_of(manifests)
         if frames is None:
             frames = self._clip.frames
         self._place_given = rank is not None or world_size is not None
@@ -178,6 +201,7 @@ class ClipLoader(IterableDataset[Batch]):
         if not cache_patience > 0:
             raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
         _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
+        _check("stride", stride, 1, 1 << 20)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
         if not 0 <= hw_decoder_load <= 1:
@@ -185,11 +209,11 @@ class ClipLoader(IterableDataset[Batch]):
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
-            opened.catalog(split, _members_of(opened.manifest, audio), targets) for opened in datasets
+            opened.catalog(split, [*_members_of(opened.manifest, audio), *members], targets) for opened in datasets
         )
-        _require_targets_alike(datasets, targets)
         self._training = split == "train" if training is None else training
-        self._frames = frames
+        choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
+        self._frames, self._samples = frames, window_samples(self._clip, choice.span)
         global_batch = batch_size * world_size
         with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
@@ -203,7 +227,14 @@ class ClipLoader(IterableDataset[Batch]):
         self._steps = order.steps
         self._examples = order.clips
         sampler = Sampler(
-            self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
+            self._catalogs,
+            seed=seed,
+            training=self._training,
+            frames=frames,
+            stride=choice.stride,
+            sample=choice.sample,
+            negatives=negatives,
+            order=order,
         )
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
@@ -223,8 +254,10 @@ class ClipLoader(IterableDataset[Batch]):
             max_bad_fraction,
             sources,
             audio=audio,
+            members=members,
             targets=targets,
             page_locked=on_gpu,
+            apart=not on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
         )
         self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
@@ -236,11 +269,19 @@ class ClipLoader(IterableDataset[Batch]):
             in_flight=prefetch,
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
+            samples=self._samples,
         )
-        in_the_way = obstacle(manifests, frames, device, audio=audio)
+        in_the_way = obstacle(manifests, device, audio=audio)
         self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
         on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
+        self._slower = ""
+        if not (choice.is_whole or self._clip.addressable):
+            self._slower = (
+                f"clips are decoded whole for {frames} of {self._clip.frames} frames, for want of restart markers: "
+                "build the dataset anew with --restart-markers"
+            )
+            _log.info("%s", self._slower)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
             manifests,
@@ -248,6 +289,8 @@ class ClipLoader(IterableDataset[Batch]):
             weights=[float(weight) for weight in weights.values()],
             seed=seed,
             frames=frames,
+            stride=choice.stride,
+            sample=choice.sample,
             training=self._training,
             global_batch=global_batch,
             node_groups=node_groups,
@@ -351,6 +394,7 @@ class ClipLoader(IterableDataset[Batch]):
         """
         if self._choice is not None:
             self._settings = replace(self._settings, decoder=self._choice.decoder)
+            self._reader.cut_apart(self._choice.decoder != "gpu")
             return self._reader
         ahead: dict[tuple[int, int], Loaded] = {}
         place = self._epoch, self._step
@@ -368,6 +412,7 @@ class ClipLoader(IterableDataset[Batch]):
             ahead |= mended
             self._choice = self._tried(ahead.values())
         self._settings = replace(self._settings, decoder=self._choice.decoder)
+        self._reader.cut_apart(self._choice.decoder != "gpu")
         return _ReadAhead(self._reader, ahead)
 
     def _tried(self, steps: Iterable[Loaded]) -> Choice:
@@ -381,11 +426,13 @@ class ClipLoader(IterableDataset[Batch]):
         clip, window, device = self._clip, self._frames, self._settings.device
         rows = loaded.encoded.rows
         video, audio = to_torch(
-            *(frames, waveform, clip, window, device), audio=self._audio, pixels=self._settings.pixels
+            *(frames, waveform, clip, window, device),
+            audio=self._audio,
+            pixels=self._settings.pixels,
+            samples=self._samples,
         )
         if waveform is None and rows is not None and len(rows):
-            start = first_sample(loaded.encoded.first_frame, clip)
-            audio = waveforms_on(device, rows, start, window_samples(clip, window))
+            audio = waveforms_on(device, rows, loaded.encoded.start, self._samples)
         return video, audio
 
     # -- state
@@ -515,7 +562,7 @@ class ClipLoader(IterableDataset[Batch]):
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
             decoder="" if self._choice is None else self._choice.decoder,
-            decoder_reason="" if self._choice is None else self._choice.reason,
+            decoder_reason="" if self._choice is None else "; ".join(filter(None, (self._choice.reason, self._slower))),
             cpu_trial=0.0 if self._choice is None else self._choice.cpu,
             gpu_trial=0.0 if self._choice is None else self._choice.gpu,
         )
@@ -678,7 +725,8 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
     """Datasets of one batch must have clips of one shape."""
     first = datasets[0].manifest.clip
     for other in datasets[1:]:
-        if other.manifest.clip != first:
+        # Frames that come apart and frames that do not can be mixed: all are then taken of clips decoded whole.
+        if replace(other.manifest.clip, addressable=first.addressable) != first:
             raise InputError(
                 f"{other}: its clips are {other.manifest.clip}, those of {datasets[0]} {first}: build them alike"
             )
@@ -695,21 +743,46 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _require_targets_alike(datasets: Sequence[Dataset], targets: Sequence[str]) -> None:
-    """A class must have the same number in all datasets of one batch; numbers may have other ranges."""
-    for name in targets:
-        told = [_told(opened.manifest.label(name)) for opened in datasets]
-        for opened, what in zip(datasets, told, strict=True):
-            if what != told[0]:
+def _require_arrays(dataset: Dataset, members: Sequence[str]) -> None:
+    """Only what is declared as numbers in an .npy file can be asked for beside what every batch has."""
+    for name in members:
+        if name in _IN_EVERY_BATCH:
+            raise InputError(f"members: {name!r} is {_IN_EVERY_BATCH[name]}: leave it out")
+        member = dataset.manifest.member(name)
+        if member is not None and member.extension != "npy":
+            raise InputError(
+                f"members: {dataset} declares {name!r} as an .{member.extension}, and only arrays (.npy) can be in a "
+                "batch: leave it out"
+            )
+
+
+def _require_members_alike(datasets: Sequence[Dataset], members: Sequence[str]) -> None:
+    """Arrays of one batch must be of one shape and type of number; gaze may be missing."""
+    for name in members:
+        declared = [(opened, member) for opened in datasets if (member := opened.manifest.member(name)) is not None]
+        for opened, member in declared:
+            first = declared[0][1]
+            if (member.dtype, member.shape, member.variable) != (first.dtype, first.shape, first.variable):
                 raise InputError(
-                    f"{opened}: its label {name!r} is {what}, that of {datasets[0]} {told[0]}: build them alike, or "
-                    "leave it out of targets"
+                    f"{opened}: its {name} is {member.dtype} {member.shape}, that of {declared[0][0]} {first.dtype} "
+                    f"{first.shape}: build them alike"
                 )
 
 
-def _told(label: Label | None) -> str:
-    classes = None if label is None else label.classes
-    return "a number" if classes is None else f"one of {', '.join(classes)}"
+def _require_targets_alike(datasets: Sequence[Dataset], targets: Sequence[str]) -> None:
+    """A class must have the same number in all datasets of one batch; numbers may have other ranges."""
+    for name in targets:
+        labels = [(opened, label) for opened in datasets if (label := opened.manifest.label(name)) is not None]
+        for opened, label in labels:
+            if label.classes != labels[0][1].classes:
+                raise InputError(
+                    f"{opened}: its label {name!r} is {_told(label)}, that of {labels[0][0]} {_told(labels[0][1])}: "
+                    "build them alike, or leave it out of targets"
+                )
+
+
+def _told(label: Label) -> str:
+    return "a number" if label.classes is None else f"one of {', '.join(label.classes)}"
 
 
 @contextmanager
@@ -730,13 +803,20 @@ def _fingerprint(manifests: Sequence[Manifest], split: str, **settings: Any) -> 
 def _batch(loaded: Loaded, video: torch.Tensor, audio: torch.Tensor) -> Batch:
     examples = loaded.examples
     columns = {
-        "gaze": loaded.gaze,
-        "gaze_valid": loaded.gaze_valid,
+        "gaze": loaded.arrays[GAZE].values,
+        "gaze_valid": loaded.arrays[GAZE].mask,
         "match": examples.match.astype(np.int64),
         "clip": examples.clip,
         "audio_clip": examples.audio_clip.copy(),
         "seed": examples.seed,
     }
-    moved = iter(to_device([*columns.values(), *loaded.targets.values()], video.device))
-    small = {name: next(moved) for name in columns}
-    return Batch(video=video, audio=audio, **small, targets={name: next(moved) for name in loaded.targets})
+    members = {name: arrays for name, arrays in loaded.arrays.items() if name != GAZE}
+    groups: list[Mapping[str, NDArray[Any]]] = [
+        columns,
+        loaded.targets,
+        {name: arrays.values for name, arrays in members.items()},
+        {name: arrays.mask for name, arrays in members.items()},
+    ]
+    moved = iter(to_device([column for group in groups for column in group.values()], video.device))
+    small, targets, values, masks = ({name: next(moved) for name in group} for group in groups)
+    return Batch(video=video, audio=audio, **small, targets=targets, members=values, masks=masks)

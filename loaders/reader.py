@@ -10,8 +10,8 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
+from loaders.dataset.members import Member
+from loaders.dataset.npy import parse_alike, parse_npy
 from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.decode.cut import Cutter, NotAddressableError, clip_of
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
-from loaders.decode.wav import HEADER, WavRows, alike, row_bytes, wav_samples
+from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
@@ -48,9 +51,30 @@ class Loaded:
     step: int
     examples: Examples
     encoded: Encoded
-    gaze: NDArray[np.float32]  #: (B, statistics)
-    gaze_valid: NDArray[np.bool_]  #: (B,)
+    arrays: "Mapping[str, Arrays]"  #: gaze, and the members that were asked for
     targets: Mapping[str, NDArray[Any]]  #: see `loaders.batch.Batch`
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """A member of a step's examples."""
+
+    values: NDArray[Any]  #: (B, *shape), zeros where there is none
+    mask: NDArray[np.bool_]  #: whether there is one: (B,), or (B, rows) of rows that vary in number
+
+    def put(self, index: int, array: NDArray[Any] | None) -> None:
+        """Fill an example's place with an array of the declared shape, or of fewer rows, or with none."""
+        self.values[index], self.mask[index] = 0, False
+        if array is None:
+            return
+        if self.mask.ndim == 1:
+            self.values[index], self.mask[index] = array, True
+        else:
+            self.values[index, : len(array)], self.mask[index, : len(array)] = array, True
+
+    def copy(self) -> "Arrays":
+        """The same in memory of its own."""
+        return Arrays(self.values.copy(), self.mask.copy())
 
 
 @dataclass(slots=True)
@@ -63,14 +87,13 @@ class Drawn:
     examples: Examples
     filmstrips: Places
     audio: Places | None
-    gaze: Places
-    gaze_rows: NDArray[np.int64]  #: which examples have gaze
+    members: dict[str, tuple[NDArray[np.int64], Places]]  #: which examples have the member, and where
     seconds: float  #: spent on it so far
     read_seconds: float = 0.0  #: of these, on reading and checking
-    strips: list[NDArray[np.uint8]] = field(default_factory=list)
+    pictures: list[tuple[NDArray[np.uint8], ...]] = field(default_factory=list)
     sounds: list[NDArray[np.uint8]] = field(default_factory=list)
     rows: WavRows | None = None
-    gaze_values: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    arrays: dict[str, Arrays] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)  #: examples of which a member is not as it was written
 
 
@@ -79,7 +102,8 @@ class _Picture:
     """What an example takes of the clip that is seen."""
 
     filmstrip: NDArray[np.uint8]
-    gaze: NDArray[Any] | None
+    pictures: tuple[NDArray[np.uint8], ...]  #: what is decoded of it
+    arrays: Mapping[str, NDArray[Any]]  #: of the members that it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +137,25 @@ class Reader:
         sources: Sequence[ShardSource | None] | None = None,
         *,
         audio: bool = True,
+        members: Sequence[str] = (),
         targets: Sequence[str] = (),
         page_locked: bool = False,
+        apart: bool = True,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
         Args:
-            catalogs: of the split, one a dataset, opened with the members that they have of filmstrip, audio and gaze,
-                and with the targets.
+            catalogs: of the split, one a dataset, opened with the members that they have of filmstrip, audio, gaze and
+                those asked for, and with the targets.
             sampler: draws the examples, of clips numbered through the catalogs.
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
             audio: whether it is read.
+            members: arrays that are read beside gaze; all datasets that have one declare it alike.
             targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
+            apart: whether frames are cut into files of their own where not all are wanted, see `loaders.decode.cut`.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
         self._with_audio = audio
@@ -143,21 +171,24 @@ class Reader:
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
         self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
-        self._clip = catalogs[0].manifest.clip
+        self._clip = clip_of([catalog.manifest for catalog in catalogs])
+        self._cutter = Cutter(self._clip, sampler.frames.count, apart)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
-        self._gaze = [c.manifest.member(GAZE) if GAZE in c.members else None for c in catalogs]
-        lengths = (int(np.prod(member.shape)) for member in self._gaze if member is not None)
-        self._gaze_length = next(lengths, GAZE_STATISTICS)
+        self._members = {name: _declared(name, catalogs) for name in (GAZE, *members)}
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
         self.bytes = 0  #: bytes of members read and checked
         self.seconds = 0.0  #: seconds spent drawing, reading and checking, by all threads together
         self.check_seconds = 0.0  #: of these, reading and checking
+
+    def cut_apart(self, apart: bool) -> None:
+        """From now on cut frames into files of their own, or into filmstrips."""
+        self._cutter = replace(self._cutter, apart=apart)
 
     def read(self, epoch: int, step: int) -> Loaded:
         """The examples of a step with their bytes; errors as those of `load` and `finish`."""
@@ -185,10 +216,8 @@ class Reader:
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
                 audio = self._places(self._find(AUDIO, examples.audio_clip), row)
-            gaze = self._find(GAZE, examples.clip)
-            rows = np.flatnonzero(gaze.size)
-            gaze = _Found(*(getattr(gaze, name)[rows] for name in _Found.__slots__))
-            drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, self._places(gaze), rows, 0.0)
+            members = {name: self._places_of(name, examples.clip) for name in self._members}
+            drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, members, 0.0)
         drawn.seconds = time.perf_counter() - start
         return drawn
 
@@ -203,17 +232,23 @@ class Reader:
 
     def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
-        strips = self._read_places(drawn, drawn.filmstrips, None)
-        drawn.strips = strips
-        drawn.bad.update(index for index, strip in enumerate(strips) if self._strips.fault(strip))
+        strips = self._read_places(drawn, drawn.filmstrips)
+        for index, (strip, chosen) in enumerate(zip(strips, drawn.examples.frames, strict=True)):
+            files: tuple[NDArray[np.uint8], ...] = ()
+            if self._strips.fault(strip) is None and index not in drawn.bad:
+                with suppress(NotAddressableError):
+                    files = self._cutter.cut(strip, chosen)
+            drawn.pictures.append(files)
+            if not files:
+                drawn.bad.add(index)
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
             drawn.bad.update(read_members(drawn.audio, self._open, memory))
             drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
         elif drawn.audio is not None:
-            drawn.sounds = self._read_places(drawn, drawn.audio, None)
-        self._load_gaze(drawn)
+            drawn.sounds = self._read_places(drawn, drawn.audio)
+        drawn.arrays = {name: self._load_arrays(drawn, name) for name in self._members}
         drawn.read_seconds = time.perf_counter() - start
         drawn.seconds += drawn.read_seconds
         return drawn
@@ -225,28 +260,28 @@ class Reader:
             TooManyBadClipsError: more clips are bad than allowed.
             InputError: a substitute's shard is missing or has another length than declared.
         """
-        start = time.perf_counter()
+        began = time.perf_counter()
         examples, count = drawn.examples, len(drawn.positions)
-        gaze = np.zeros((count, self._gaze_length), np.float32)
-        gaze_valid = np.zeros(count, np.bool_)
-        gaze[drawn.gaze_rows], gaze_valid[drawn.gaze_rows] = drawn.gaze_values, True
+        sizes = list(drawn.filmstrips.size)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
-            drawn.strips[index] = picture.filmstrip
+            drawn.pictures[index], sizes[index] = picture.pictures, picture.filmstrip.size
             if drawn.rows is not None and sound is not None:
                 drawn.rows.put(index, sound)
             elif sound is not None:
                 drawn.sounds[index] = sound
-            gaze_valid[index] = picture.gaze is not None
-            gaze[index] = 0 if picture.gaze is None else picture.gaze
-        self.bytes += sum(strip.size for strip in drawn.strips) + sum(sound.size for sound in drawn.sounds)
+            for name, arrays in drawn.arrays.items():
+                arrays.put(index, picture.arrays.get(name))
+        self.bytes += sum(sizes) + sum(sound.size for sound in drawn.sounds)
         if drawn.rows is not None:
             self.bytes += count * (HEADER + 2 * drawn.rows.count)
+        self.bytes += sum(sum(places.size) for _, places in drawn.members.values())
         self.check_seconds += drawn.read_seconds
-        self.seconds += drawn.seconds + time.perf_counter() - start
-        encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
+        self.seconds += drawn.seconds + time.perf_counter() - began
+        start = first_sample(self._sampler.frames.heard_from(examples.frames), self._clip)
+        encoded = Encoded(drawn.pictures, drawn.sounds, examples.frames, start, drawn.rows)
         targets = self._targets_of(examples.clip)
-        return Loaded(drawn.epoch, drawn.step, examples, encoded, gaze, gaze_valid, targets)
+        return Loaded(drawn.epoch, drawn.step, examples, encoded, drawn.arrays, targets)
 
     def without_undecodable(self, loaded: Loaded, fault: Fault) -> Loaded | None:
         """A step that could not be decoded, with other examples in place of those that are at fault.
@@ -266,31 +301,31 @@ class Reader:
             InputError: a substitute's shard is missing or has another length than declared.
         """
         examples, rows = loaded.examples, loaded.encoded.rows
-        strips, sounds = list(loaded.encoded.filmstrips), list(loaded.encoded.audio)
+        pictures, sounds = list(loaded.encoded.pictures), list(loaded.encoded.audio)
         # Sound that comes as rows needs no decoder.
         errors = {}
-        for index, strip in enumerate(strips):
-            error = _undecodable(examples, index, strip, sounds[index] if sounds else None, fault)
+        for index, files in enumerate(pictures):
+            error = self._undecodable(examples, index, files, sounds[index] if sounds else None, fault)
             if error is not None:
                 errors[index] = error
         if not errors:
             return None
-        gaze, gaze_valid = loaded.gaze.copy(), loaded.gaze_valid.copy()
+        members = {name: arrays.copy() for name, arrays in loaded.arrays.items()}
         positions = self._positions(loaded.step)
         for index, error in errors.items():
             with self._one_at_a_time:
                 self._report(error)
             examples, picture, sound = self._replaced(loaded.epoch, positions, examples, index, fault)
-            strips[index] = picture.filmstrip
+            pictures[index] = picture.pictures
             if rows is not None and sound is not None:
                 rows.put(index, sound)
             elif sound is not None:
                 sounds[index] = sound
-            gaze_valid[index] = picture.gaze is not None
-            gaze[index] = 0 if picture.gaze is None else picture.gaze
-        encoded = Encoded(strips, sounds, examples.first_frame, rows)
+            for name, arrays in members.items():
+                arrays.put(index, picture.arrays.get(name))
+        encoded = replace(loaded.encoded, pictures=pictures, audio=sounds, frames=examples.frames)
         targets = self._targets_of(examples.clip)
-        return Loaded(loaded.epoch, loaded.step, examples, encoded, gaze, gaze_valid, targets)
+        return Loaded(loaded.epoch, loaded.step, examples, encoded, members, targets)
 
     def _replaced(
         self,
@@ -311,11 +346,11 @@ class Reader:
                     examples = examples.replaced(index, substitute)
                     self.substitutions += 1
                 try:
-                    picture = self._picture(int(examples.clip[index]))
+                    picture = self._picture(int(examples.clip[index]), examples.frames[index])
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                     if fault is not None:
                         file = None if self.wav_rows else sound
-                        problem = _undecodable(examples, index, picture.filmstrip, file, fault)
+                        problem = self._undecodable(examples, index, picture.pictures, file, fault)
                         if problem is not None:
                             raise problem
                 except _BadClipError as error:
@@ -373,14 +408,13 @@ class Reader:
 
     # -- into memory
 
-    def _read_places(self, drawn: Drawn, places: Places, of: NDArray[np.int64] | None) -> list[NDArray[np.uint8]]:
+    def _read_places(self, drawn: Drawn, places: Places) -> list[NDArray[np.uint8]]:
         """Members read into one piece of memory; what is bad of them is noted with the step."""
         ends = [start + size for start, size in zip(places.start, places.size, strict=True)]
         memory = self._buffers.lend(ends[-1] if ends else 0)
-        bad = read_members(places, self._open, memory.data)
+        drawn.bad.update(read_members(places, self._open, memory.data))
         # A required member that a clip does not have is bad as well.
-        bad += [index for index, size in enumerate(places.size) if size == 0]
-        drawn.bad.update(bad if of is None else of[bad].tolist())
+        drawn.bad.update(index for index, size in enumerate(places.size) if size == 0)
         return [memory[start:end] for start, end in zip(places.start, ends, strict=True)]
 
     def _row_memory(self, rows: int) -> WavRows:
@@ -389,28 +423,37 @@ class Reader:
             return WavRows(torch.empty((rows, half), dtype=torch.int16, pin_memory=True), self._clip.samples)
         return WavRows(torch.from_numpy(self._sound_rows.lend(rows)), self._clip.samples)
 
-    def _load_gaze(self, drawn: Drawn) -> None:
-        rows = drawn.gaze_rows
-        drawn.gaze_values = np.zeros((len(rows), self._gaze_length), np.float32)
-        if not len(rows):
-            return
-        files = self._read_places(drawn, drawn.gaze, rows)
-        dataset = np.searchsorted(self._ends, drawn.examples.clip[rows], side="right").tolist()
-        for index, (file, number) in enumerate(zip(files, dataset, strict=True)):
-            values = self._gaze_of(file, number)
-            if values is None:
-                drawn.bad.add(int(rows[index]))
-            else:
-                drawn.gaze_values[index] = values
+    def _places_of(self, name: str, clips: NDArray[np.int64]) -> tuple[NDArray[np.int64], Places]:
+        """Which of some clips have a member, and where it lies."""
+        found = self._find(name, clips)
+        rows = np.flatnonzero(found.size)
+        return rows, self._places(_Found(*(getattr(found, column)[rows] for column in _Found.__slots__)))
 
-    def _gaze_of(self, file: NDArray[np.uint8], dataset: int) -> NDArray[Any] | None:
-        """The numbers in a file of gaze, None where it is too short to hold them."""
-        member = self._gaze[dataset]
-        assert member is not None
-        # An .npy file ends in its data; how long that is, the manifest says.
-        dtype = np.dtype(member.dtype)
-        length = self._gaze_length * dtype.itemsize
-        return None if file.size < length else file[file.size - length :].copy().view(dtype)
+    def _load_arrays(self, drawn: Drawn, name: str) -> Arrays:
+        """A member of a step's examples, read; what is bad of it is noted with the step."""
+        member, (rows, places) = self._members[name], drawn.members[name]
+        count, dtype = len(drawn.positions), np.dtype(member.dtype).newbyteorder("=")
+        arrays = Arrays(
+            np.zeros((count, *member.shape), np.float32 if name == GAZE else dtype),
+            np.zeros((count, *member.shape[:1]) if member.variable else count, np.bool_),
+        )
+        if not len(rows):
+            return arrays
+        memory = self._buffers.lend(places.start[-1] + places.size[-1])
+        bad = set(read_members(places, self._open, memory.data))
+        one_by_one: Sequence[int] = range(len(rows))
+        alike = None if member.variable else parse_alike(member, memory, places.start, places.size)
+        if alike is not None:
+            arrays.values[rows], arrays.mask[rows] = alike[0], True
+            one_by_one = np.flatnonzero(~alike[1]).tolist()
+        for index in one_by_one:
+            start, size = places.start[index], places.size[index]
+            try:
+                arrays.put(int(rows[index]), parse_npy(member, memory[start : start + size]))
+            except ValueError:
+                bad.add(index)
+        drawn.bad.update(rows[sorted(bad)].tolist())
+        return arrays
 
     def _targets_of(self, clips: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """What is stated of clips, as a batch has it."""
@@ -466,19 +509,25 @@ class Reader:
         dataset = bisect_right(self._ends, clip)
         return dataset, clip - (self._ends[dataset - 1] if dataset else 0)
 
-    def _picture(self, clip: int) -> _Picture:
+    def _picture(self, clip: int, frames: NDArray[np.int16]) -> _Picture:
+        arrays: dict[str, NDArray[Any]] = {}
         dataset, _ = self.locate(clip)
-        gaze, member = None, self._gaze[dataset]
-        if member is not None:
-            file = self._read(GAZE, clip)
-            gaze = None if file is None else self._gaze_of(file, dataset)
-            if file is not None and gaze is None:
-                raise _BadClipError(clip, f"its gaze has {file.size} bytes, too few for {self._gaze_length} numbers")
+        for name, member in self._members.items():
+            file = self._read(name, clip) if name in self._catalogs[dataset].members else None
+            if file is not None:
+                try:
+                    arrays[name] = parse_npy(member, file)
+                except ValueError as error:
+                    raise _BadClipError(clip, f"its {name} is {error}") from error
         strip = self._required(FILMSTRIP, clip)
         fault = self._strips.fault(strip)
         if fault is not None:
             raise _BadClipError(clip, f"its filmstrip is {fault}")
-        return _Picture(strip, gaze)
+        try:
+            files = self._cutter.cut(strip, frames)
+        except NotAddressableError as error:
+            raise _BadClipError(clip, f"its filmstrip is {error}") from error
+        return _Picture(strip, files, arrays)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)
@@ -492,6 +541,26 @@ class Reader:
             return self._shards[dataset].read(member, row)
         except CorruptMemberError as error:
             raise _BadClipError(clip, str(error)) from error
+
+    def _undecodable(
+        self,
+        examples: Examples,
+        index: int,
+        files: Sequence[NDArray[np.uint8]],
+        audio: NDArray[np.uint8] | None,
+        fault: Fault,
+    ) -> _BadClipError | None:
+        """Which clip of an example is at fault, the one seen or the one heard, and why; None where neither."""
+        frames = examples.frames[index : index + 1]
+        start = first_sample(self._sampler.frames.heard_from(frames), self._clip)
+        silent = Encoded([files], [], frames, start)
+        why = fault(silent if audio is None else replace(silent, audio=[audio]))
+        if why is None:
+            return None
+        of_picture = why if audio is None else fault(silent)
+        if of_picture is not None:
+            return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
+        return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")
 
     def _report(self, error: _BadClipError) -> None:
         if error.clip in self.bad:
@@ -508,15 +577,10 @@ class Reader:
             )
 
 
-def _undecodable(
-    examples: Examples, index: int, filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, fault: Fault
-) -> _BadClipError | None:
-    """Which clip of an example is at fault, that which is seen or that which is heard, and why; None where neither."""
-    first_frame = int(examples.first_frame[index])
-    why = fault(filmstrip, audio, first_frame)
-    if why is None:
-        return None
-    of_picture = why if audio is None else fault(filmstrip, None, first_frame)
-    if of_picture is not None:
-        return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
-    return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")
+def _declared(name: str, catalogs: Sequence[Catalog]) -> Member:
+    """What datasets declare a member to be; none needs to have gaze."""
+    for catalog in catalogs:
+        member = catalog.manifest.member(name)
+        if member is not None:
+            return member
+    return Member(name=name, extension="npy", dtype="float32", shape=(GAZE_STATISTICS,), required=False)

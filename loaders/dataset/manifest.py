@@ -6,6 +6,8 @@ DATASET/
     train/000000.idx        DALI's index of the shard
     train/clips.parquet     the catalog: a row a clip, see `loaders.dataset.catalog`
     rejected.parquet        the utterances left out, and why
+    README.md               for people, and for the Hugging Face Hub: see `sharding.cards`
+    croissant.json          for programs that read Croissant
 
 dataset.json holds the SHA-256 of every other file, and a digest of itself: no byte of a dataset is unprotected.
 
@@ -19,14 +21,16 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from loaders.dataset.about import About
 from loaders.dataset.columns import COLUMNS, member_columns
 from loaders.dataset.labels import Label
+from loaders.dataset.members import Member as Member
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
 
@@ -50,23 +54,6 @@ VIDEO_NAMES: Mapping[str, tuple[str, ...]] = {"corpus": ("video",), "speaker": (
 def naming_columns(kind: str, video_names: str) -> tuple[str, ...]:
     """The columns that together name a ``kind`` of `APART`: a "speaker" or a "video"."""
     return VIDEO_NAMES[video_names] if kind == "video" else (kind,)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One file of a clip's sample: ``<key>.<name>.<extension>``."""
-
-    name: str  #: prefix of its catalog columns: ``<name>_offset``, ``<name>_size``, ``<name>_xxh3``
-    extension: str
-    dtype: str  #: of the decoded array
-    shape: tuple[int, ...]  #: of the decoded array
-    required: bool  #: False: a clip may come without it
-    variable: bool = False  #: clips have fewer rows than the first number of `shape`, or as many
-
-    @property
-    def suffix(self) -> str:
-        """What follows the key and a dot in the tar: the name under which WebDataset shows the member."""
-        return f"{self.name}.{self.extension}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +108,7 @@ class Manifest:
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
     video_names: str  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
     documents: Mapping[str, str]  #: SHA-256 of further files in the dataset's folder, by name
+    about: About = field(default_factory=About)  #: what its owner says of it
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -129,6 +117,11 @@ class Manifest:
             **{f"{name}/{CATALOG}": split.catalog_sha256 for name, split in self.splits.items()},
             REJECTED: self.rejected_sha256,
         }
+
+    @property
+    def beside(self) -> Mapping[str, str]:
+        """SHA-256 of every file beside the shards and dataset.json, by its path: the `tables` and the `documents`."""
+        return {**self.tables, **self.documents}
 
     def member(self, name: str) -> Member | None:
         """The declaration of a member, None where the dataset has none of that name."""
@@ -218,7 +211,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _optional(kind: type) -> frozenset[str]:
-    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
+    none = dataclasses.MISSING
+    return frozenset(f.name for f in dataclasses.fields(kind) if not (f.default is none and f.default_factory is none))
 
 
 def _require_plain_names(manifest: Manifest, name: str) -> None:
@@ -297,11 +291,14 @@ def impossible(manifest: Manifest) -> str | None:
         if value != round(clip.seconds * rate):
             return f"{value} {name} in {clip.seconds:g} s at {rate:g} a second"
     shapes = {"filmstrip": (clip.frames, clip.size, clip.size, 3), "audio": (clip.samples,)}
-    for member in manifest.members:
+    for number, member in enumerate(manifest.members):
+        if member.name in (other.name for other in manifest.members[:number]):
+            return f"the member {member.name!r} is declared twice"
         if member.shape != shapes.get(member.name, member.shape):
             return f"the member {member.name!r} is declared as {member.shape}, a clip's is {shapes[member.name]}"
-        if any(not 0 < length < 1 << 31 for length in member.shape):
-            return f"the member {member.name!r} is declared with the shape {member.shape}"
+        problem = member.problem()
+        if problem is not None:
+            return problem
     reserved = {column.name for column in COLUMNS}.union(*(member_columns(member.name) for member in manifest.members))
     for label in manifest.labels:
         problem = label.problem(reserved)

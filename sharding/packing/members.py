@@ -1,4 +1,4 @@
-"""Whether a member's bytes hold what dataset.json declares of them.
+"""A member's bytes: arrays as files, and whether they hold what dataset.json declares of them.
 
 What a file claims for its own size is held against the declaration before anything is decoded: no file can make its
 reader take up more memory than a clip does.
@@ -14,27 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.dataset.manifest import LONGEST, ClipFormat, Member
+from loaders.dataset.npy import parse_npy
 from sharding.media.filmstrip import decode_filmstrip
 from sharding.media.waveform import decode_waveform
 
 _MAP_BYTES = 1 << 16  # of a description; a real one has some 200
 _MEMBER_BYTES = 1 << 28  # of any member
 _ROOM = 1 << 16  # for headers, and for pictures that do not compress
-
-
-def declared_badly(member: Member) -> str | None:
-    """What no dataset's declaration of a member can say; None where all is well."""
-    try:
-        known = member.dtype == "map" or np.dtype(member.dtype).kind in "iuf"
-    except TypeError:
-        known = False
-    if not known:
-        return f"the member {member.name!r} is declared as {member.dtype!r}, which is no kind of number"
-    if (member.dtype == "map") != (member.extension == "msg"):
-        return f"the member {member.name!r} is declared as {member.dtype!r} in an .{member.extension}"
-    if any(length < 1 for length in member.shape):
-        return f"the member {member.name!r} is declared with the shape {member.shape}"
-    return None
 
 
 def largest(member: Member) -> int:
@@ -49,8 +35,32 @@ def can_decode(member: Member) -> bool:
     return member.extension in _DECODERS
 
 
+def npy(array: NDArray[Any]) -> bytes:
+    """An .npy file of an array, little-endian and row by row."""
+    out = io.BytesIO()
+    plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    np.lib.format.write_array(out, plain, version=(1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def encode_array(member: Member, array: NDArray[Any]) -> bytes:
+    """A member's .npy file.
+
+    Raises:
+        ValueError: the array is not what is declared, or holds numbers that are not finite.
+    """
+    lengths = array.shape
+    if member.variable and lengths and lengths[0] <= member.shape[0]:
+        lengths = (member.shape[0], *lengths[1:])
+    if array.dtype != np.dtype(member.dtype) or lengths != member.shape:
+        raise ValueError(f"{member.name}: {array.dtype} {array.shape} where {member.dtype} {member.shape} is declared")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{member.name}: holds numbers that are not finite")
+    return npy(array)
+
+
 def decode_member(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any] | Mapping[str, Any]:
-    """The member's content: an array of the declared shape, or a map.
+    """The member's content: an array of the declared shape, or of fewer rows where they vary; or a map.
 
     Raises:
         ValueError: it is something else, with what that is.
@@ -73,17 +83,7 @@ def _sound(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
 
 
 def _array(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any]:
-    dtype = np.dtype(member.dtype)
-    # The header is a Python expression: comparing it with the only one that is right spares evaluating it.
-    header = io.BytesIO()
-    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": member.shape}
-    np.lib.format.write_array_header_1_0(header, described)
-    if not data.startswith(header.getvalue()):
-        raise ValueError(f"not an .npy file of {member.dtype} {member.shape}")
-    content = data[len(header.getvalue()) :]
-    if len(content) != math.prod(member.shape) * dtype.itemsize:
-        raise ValueError(f"{len(content)} bytes of numbers, which do not make {member.shape}")
-    array: NDArray[Any] = np.frombuffer(content, dtype).reshape(member.shape)
+    array: NDArray[Any] = parse_npy(member, np.frombuffer(data, np.uint8))
     if not np.isfinite(array).all():
         raise ValueError("holds numbers that are not finite")
     return array

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +34,7 @@ from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
-from tests.batches import digest, digests
+from tests.batches import digest, digests, tensors
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import SETTINGS, Contents, make_dataset
 from tests.limits import at_most_open_files, open_files
@@ -46,7 +46,7 @@ PATIENCE = 60.0  # seconds until something that should end counts as stuck
 
 
 def loader_of(dataset: Path | Mapping[Path, float], split: str = "train", **changes: Any) -> ClipLoader:
-    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, **changes})
+    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, "targets": ("emotion",), **changes})
 
 
 def take(loader: ClipLoader, count: int) -> list[Batch]:
@@ -92,22 +92,19 @@ def test_a_batch_is_what_its_catalog_rows_say(dataset: Path, split: str, frames:
     assert [len(batch) for batch in batches] == {"train": [8] * 7, "test": [8] * 4 + [6]}[split]
     for batch in batches:
         size = len(batch)
-        described = {
-            field.name: (tuple(t.shape), t.dtype) for field in fields(batch) for t in [getattr(batch, field.name)]
-        }
+        described = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors(batch)}
         assert described == {
             "video": ((size, frames, 32, 32, 3), torch.uint8),
             "audio": ((size, 2000 * frames), torch.float32),
             "gaze": ((size, 103), torch.float32),
             "gaze_valid": ((size,), torch.bool),
             "match": ((size,), torch.int64),
-            "emotion": ((size,), torch.int64),
             "clip": ((size,), torch.int64),
             "audio_clip": ((size,), torch.int64),
             "seed": ((size,), torch.int64),
+            "targets.emotion": ((size,), torch.int64),
         }
         clip, audio_clip = batch.clip.numpy(), batch.audio_clip.numpy()
-        assert batch.emotion.tolist() == catalog.emotion[clip].tolist()
         assert batch.gaze_valid.tolist() == (catalog.members["gaze"].size[clip] > 0).tolist()
         for row, number in enumerate(clip):
             stored = shards.read("gaze", int(number))
@@ -130,7 +127,8 @@ def test_matching_audio_is_the_sound_under_the_very_frames(dataset: Path) -> Non
                 if full is None:  # among what the other run dropped at the epoch's end
                     continue
                 video, audio = full.video[place], full.audio[place]
-                [first] = [f for f in range(14) if torch.equal(video[f : f + 3], batch.video[at])]
+                inner = batch.video[at, :, 1:-1]  # a frame's first and last row also show what is decoded beside it
+                [first] = [f for f in range(14) if torch.equal(video[f : f + 3, 1:-1], inner)]
                 assert torch.equal(audio[2000 * first : 2000 * (first + 3)], batch.audio[at])
 
 
@@ -138,7 +136,7 @@ def test_matching_audio_is_the_sound_under_the_very_frames(dataset: Path) -> Non
 def test_no_two_tensors_share_memory(dataset: Path, negatives: Mapping[str, float] | None) -> None:
     with loader_of(dataset, "test", negatives=negatives) as loader:
         one, other = take(loader, 2)
-    places = [getattr(batch, field.name).data_ptr() for batch in (one, other) for field in fields(Batch)]
+    places = [tensor.data_ptr() for batch in (one, other) for _, tensor in tensors(batch)]
     assert len(set(places)) == len(places)
 
 
@@ -153,10 +151,8 @@ def test_a_batch_that_is_held_does_not_change(dataset: Path) -> None:
 def test_a_batch_moves_to_a_device_as_a_whole(dataset: Path) -> None:
     with loader_of(dataset) as loader:
         [batch] = take(loader, 1)
-    moved = batch.to("meta")
-    for field in fields(Batch):
-        assert getattr(moved, field.name).device.type == "meta"
-        assert getattr(moved, field.name).shape == getattr(batch, field.name).shape
+    for (name, there), (same, here) in zip(tensors(batch.to("meta")), tensors(batch), strict=True):
+        assert (name, there.shape, there.device.type) == (same, here.shape, "meta")
     assert digest(batch.to("cpu")) == digest(batch)
 
 
@@ -181,6 +177,10 @@ def test_a_seed_of_numpy_or_torch_is_its_number(dataset: Path) -> None:
         assert run_of(dataset, 1, seed=seed) == run_of(dataset, 1, seed=4)
 
 
+def columns(batch: Batch) -> list[torch.Tensor]:
+    return [tensor for _, tensor in tensors(batch)]
+
+
 def columns_of(dataset: Path, world: int, global_batch: int, count: int, **changes: Any) -> list[list[torch.Tensor]]:
     """For every step the fields, the ranks' laid end to end."""
     ranks = []
@@ -188,7 +188,7 @@ def columns_of(dataset: Path, world: int, global_batch: int, count: int, **chang
         with loader_of(dataset, batch_size=global_batch // world, rank=rank, world_size=world, **changes) as loader:
             ranks.append(take(loader, count))
     return [
-        [torch.cat([getattr(batch, field.name) for batch in step]) for field in fields(Batch)]
+        [torch.cat(parts) for parts in zip(*(columns(batch) for batch in step), strict=True)]
         for step in zip(*ranks, strict=True)
     ]
 
@@ -354,8 +354,9 @@ def test_a_batch_as_keyword_arguments_is_the_same_batch(dataset: Path) -> None:
     with loader_of(dataset) as loader:
         batch = next(iter(loader))
     named = batch.as_dict()
-    assert list(named) == [field.name for field in fields(Batch)]
-    assert all(named[field.name] is getattr(batch, field.name) for field in fields(Batch))
+    again = Batch(**named)
+    assert all(one is other for one, other in zip(columns(again), columns(batch), strict=True))
+    assert named["targets"] == batch.targets
 
 
 @pytest.mark.parametrize(("split", "examples"), [("train", 56), ("test", 38)])
@@ -403,8 +404,8 @@ def test_a_run_can_go_on_with_another_number_of_ranks(dataset: Path) -> None:
                     loader.load_state_dict(state)
                     ranks.append(take(loader, 3))
             for number, step in enumerate(zip(*ranks, strict=True)):
-                for field, column in zip(fields(Batch), whole[stop + number], strict=True):
-                    assert torch.equal(torch.cat([getattr(batch, field.name) for batch in step]), column)
+                for parts, column in zip(zip(*map(columns, step), strict=True), whole[stop + number], strict=True):
+                    assert torch.equal(torch.cat(parts), column)
 
 
 def test_breaking_off_and_looping_again_goes_on_with_the_next_batch(dataset: Path) -> None:
@@ -792,7 +793,7 @@ def slow_shutdown(self):
     shutdown(self)
     time.sleep(0.5)  # for a decoding thread to see that its pipeline has ended
 Pipeline._shutdown = slow_shutdown
-loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9, cpu_decoder="dali")
 busy = threading.Event()
 def consume():
     try:
@@ -927,7 +928,13 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"device": "abacus"}, "abacus"),
         ({"device": "mps"}, "mps"),
         ({"cpu_decoder": "abacus"}, "use auto, dali or turbo"),
-        ({"cpu_decoder": "turbo", "frames": 5}, "frames is 5 of 16"),
+        ({"frames": 5, "stride": 4}, "5 frames at a stride of 4 span 17, and clips have 16: use 4 at most"),
+        ({"frames": 5, "stride": 0}, "stride is 0: use 1"),
+        ({"frames": 1, "stride": 2}, "frames is 1, between which there is none"),
+        ({"frames": 5, "stride": 2, "sample": "even"}, "sample 'even', which has none"),
+        ({"frames": 16, "stride": 2}, "span 31"),
+        ({"frames": 5, "sample": "odd"}, "use window, random or even"),
+        ({"frames": 5, "sample": "random", "training": False}, "which is for training"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: dict[str, Any], named: str) -> None:
@@ -961,18 +968,18 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_several_datasets_are_mixed_by_weight_and_paired_within_each(dataset: Path, second: Path) -> None:
-    with loader_of({dataset: 1.0, second: 2.0}, batch_size=4) as loader:
+    with loader_of({dataset: 1.0, second: 2.0}, batch_size=4, targets=["emotion"]) as loader:
         batches = list(loader)
         rows = [loader.locate(row) for batch in batches for row in batch.clip.tolist()]
         audio = [loader.locate(row) for batch in batches for row in batch.audio_clip.tolist()]
         lengths = [len(catalog) for catalog in loader.catalogs]
-        emotion = [int(loader.catalogs[number].emotion[row]) for number, row in rows]
+        emotion = [int(loader.catalogs[number].targets["emotion"][row]) for number, row in rows]
         videos = [[loader.catalogs[number].video[row] for number, row in found] for found in (rows, audio)]
     assert len(batches) == (lengths[0] + 2 * lengths[1]) // 4
     per_dataset = [sum(number == which for number, _ in rows) for which in (0, 1)]
     assert abs(per_dataset[1] - 2 * lengths[1]) <= 4
     assert [number for number, _ in rows] == [number for number, _ in audio]
-    assert emotion == [label for batch in batches for label in batch.emotion.tolist()]
+    assert emotion == [label for batch in batches for label in batch.targets["emotion"].tolist()]
     match = [answer == 1 for batch in batches for answer in batch.match.tolist()]
     assert match == [a == b for a, b in zip(*videos, strict=True)]
     assert all(batch.match.sum() == 2 for batch in batches)
@@ -1050,10 +1057,128 @@ def test_both_decoders_of_a_cpu_make_the_same_batches(dataset: Path, asked: str,
         assert loader.stats().decoder == used
 
 
-def test_windows_of_frames_are_left_to_dali_and_the_reason_is_told(dataset: Path) -> None:
-    with loader_of(dataset, frames=5) as loader:
-        take(loader, 1)
-        assert (loader.stats().decoder, "frames is 5 of 16" in loader.stats().decoder_reason) == ("cpu", True)
+# -- which frames
+
+
+CHOICES: list[dict[str, Any]] = [
+    {"frames": 5},
+    {"frames": 4, "stride": 3},
+    {"frames": 6, "sample": "random"},
+    {"frames": 3, "sample": "even"},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_both_decoders_yield_the_same_bytes_of_some_frames(
+    dataset: Path, tmp_path: Path, choice: dict[str, Any], audio_format: AudioFormat
+) -> None:
+    folder = dataset
+    if audio_format == "flac":
+        folder = tmp_path / "dataset"
+        make_dataset(folder, FEW, replace(SETTINGS, audio_format=audio_format))
+    some = run_of(folder, 3, **choice, cpu_decoder="dali")
+    assert some == run_of(folder, 3, **choice)
+    if audio_format == "wav":
+        assert some == run_of(folder, 3, **choice, cpu_decoder="turbo", threads=2, reading_threads=3)
+
+
+FEW = Contents(speakers={"train": 4}, shards={"train": 2}, videos=2)
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same clips with restart markers and without."""
+    folder = tmp_path_factory.mktemp("uncut")
+    for name, markers in (("with", True), ("without", False)):
+        make_dataset(folder / name, FEW, replace(SETTINGS, restart_markers=markers))
+    return folder / "with", folder / "without"
+
+
+@pytest.mark.parametrize("decoder", ["dali", "turbo"])
+@pytest.mark.parametrize("choice", CHOICES)
+def test_without_markers_the_same_frames_come_by_a_slower_path_that_is_told(
+    uncut: tuple[Path, Path], choice: dict[str, Any], decoder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "loaders.loader"):
+        taken = []
+        for folder in uncut:
+            with loader_of(folder, cpu_decoder=decoder, **choice) as loader:
+                taken.append((take(loader, 3), loader.stats().decoder_reason))
+    (with_markers, reason), (without, slower) = taken
+    for one, other in zip(with_markers, without, strict=True):
+        assert torch.equal(one.video[:, :, 1:-1], other.video[:, :, 1:-1])
+        for name in ("audio", "gaze", "match", "clip", "audio_clip", "seed"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    told = f"decoded whole for {choice['frames']} of 16 frames, for want of restart markers"
+    assert told in slower
+    assert told not in reason
+    assert caplog.text.count(told) == 1
+
+
+def test_datasets_with_markers_and_without_are_mixed_by_the_slower_path(uncut: tuple[Path, Path]) -> None:
+    with loader_of(dict.fromkeys(uncut, 1.0), frames=4) as loader:
+        take(loader, 2)
+        assert "decoded whole" in loader.stats().decoder_reason
+
+
+@pytest.mark.parametrize("choice", CHOICES[1:])
+def test_a_run_of_some_frames_goes_on_in_the_middle_and_with_others_it_does_not(
+    dataset: Path, choice: dict[str, Any]
+) -> None:
+    whole = run_of(dataset, 9, **choice)
+    with loader_of(dataset, **choice) as loader:
+        take(loader, 3)
+        state = json.loads(json.dumps(loader.state_dict()))
+    with loader_of(dataset, **choice) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 6)) == whole[3:]
+    with (
+        loader_of(dataset, frames=choice["frames"]) as loader,
+        pytest.raises(InputError, match=r"stride was 3 and is 1|sample was '(even|random)' and is 'window'"),
+    ):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("choice", "frames"), [({"frames": 4, "stride": 3}, 10), ({"frames": 4, "sample": "even"}, 16)]
+)
+def test_the_sound_is_that_under_the_frames_span(dataset: Path, choice: dict[str, Any], frames: int) -> None:
+    with loader_of(dataset, "test", **choice) as some, loader_of(dataset, "test", frames=frames) as spanned:
+        for one, other in zip(some, spanned, strict=True):
+            assert torch.equal(one.audio, other.audio)
+            step = 3 if "stride" in choice else 4
+            inner = other.video[:, 0 if "stride" in choice else 2 :: step, 1:-1]
+            assert torch.equal(one.video[:, :, 1:-1], inner)
+
+
+@needs_libturbojpeg
+def test_planes_are_of_some_frames_too(dataset: Path) -> None:
+    with loader_of(dataset, frames=5, pixels="yuv420") as some, loader_of(dataset, frames=5) as others:
+        for one, other in zip(take(some, 2), take(others, 2), strict=True):
+            assert one.video.shape == (8, 5, 48, 32)
+            assert torch.equal(one.audio, other.audio)
+        assert some.stats().decoder == "turbo"
+
+
+def test_strips_whose_markers_are_not_as_declared_are_bad_clips(tmp_path: Path) -> None:
+    def unmarked(data: bytes) -> bytes:
+        frames = decode_filmstrip(data, 16)
+        return encode_filmstrip(frames, quality=90, subsampling="4:2:0", restart_markers=False)
+
+    folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, {4: unmarked, 30: unmarked})
+    with loader_of(folder, max_bad_fraction=0.1) as loader:
+        take(loader, 14)
+        assert (loader.stats().bad_clips, loader.stats().substitutions) == (0, 0)
+    stats = []
+    for decoder, readers in (("turbo", 1), ("dali", 3)):
+        with loader_of(folder, frames=5, max_bad_fraction=0.1, cpu_decoder=decoder, reading_threads=readers) as loader:
+            seen = digests(take(loader, 14))
+            stats.append((seen, loader.stats().bad_clips))
+    assert stats[0] == stats[1]
+    assert stats[0][1] == 2
+    with loader_of(folder, frames=5, max_bad_fraction=0.0) as loader, pytest.raises(TooManyBadClipsError):
+        take(loader, 14)
 
 
 # -- clips that were written so that no decoder takes them
