@@ -6,6 +6,7 @@ it is ever evaluated.
 
 import math
 import re
+import tokenize
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ _FORM = re.compile(r"([^=]*)=([^:]*):([^\[:]*)\[([^\]]*)\](?:@(.*))?")
 _HOW = (
     "write NAME=SUFFIX:DTYPE[SHAPE], as tokens=.tokens.npy:int32[<=64], or with @RATE, as lm=.lm.npy:float32[68,2]@25"
 )
+_VERSIONS = ((1, 0), (2, 0), (3, 0))  # of the .npy format
 _LENGTHS_APART = (0.2, 0.01)  # an array may differ from its video by so many seconds, and by this share of it
 
 
@@ -181,9 +183,11 @@ class ArrayFile:
         """The array's shape; the file stands at its first number afterwards."""
         try:
             version = np.lib.format.read_magic(file)
+            if version not in _VERSIONS:
+                raise ValueError(f"version {version}")
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, is_fortran, dtype = read(file)
-        except (ValueError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+            shape, is_fortran, dtype = read(file)  # a literal is parsed, and never evaluated
+        except (ValueError, EOFError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
             raise self._wrong(path, "is no .npy file") from error
         if dtype != np.dtype(self.dtype).newbyteorder("<"):
             raise self._wrong(path, f"holds {dtype}")
