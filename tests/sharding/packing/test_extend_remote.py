@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from loaders.dataset.dataset import Dataset
-from loaders.dataset.manifest import CATALOG, MANIFEST, Manifest, read_manifest
+from loaders.dataset.manifest import MANIFEST, Manifest, read_manifest
 from loaders.errors import InputError
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.packing.building import build
@@ -186,7 +186,7 @@ def test_before_any_change_of_the_store_it_is_the_one_or_the_other(
     # The lengths, a claim, two shards of three objects over what was there, three tables, two documents,
     # dataset.json twice.
     assert is_extended.count(False) == 17
-    assert is_extended.count(True) == 6  # three tables and two documents to put in their places, and what was staged to remove
+    assert is_extended.count(True) == 6  # tables and documents to put in their places, and what was staged to remove
 
 
 def test_broken_off_anywhere_it_ends_the_same(grown: Grown, url: str, s3: S3, tmp_path: Path, full: bool) -> None:
