@@ -38,7 +38,7 @@ def main() -> None:
             if isinstance(config, EvaluateConfig):
                 evaluate(config, accelerator, given)
             else:
-                train(config, accelerator)
+                train(config, accelerator, given)
         finally:
             accelerator.end_training()
 

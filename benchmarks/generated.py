@@ -21,6 +21,7 @@ from loaders.dataset.manifest import CATALOG, Manifest, Shard, Split, write_mani
 from loaders.storage.atomic import sha256_of
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.waveform import encode_waveform
+from sharding.members.declared import members_of
 from sharding.packing.clips import EncodedClip
 from sharding.packing.finish import ROW_GROUP, write_rejected, write_rows
 from sharding.packing.writer import ShardWriter, WrittenShard
@@ -53,11 +54,11 @@ def generate_dataset(folder: Path, what: Generated) -> Manifest:
     split.mkdir(parents=True)
     original = split / "000000.tar"
     with original.open("wb") as file:
-        written = _write_shard(ShardWriter(file, settings.members, ()), settings, what.different)
+        written = _write_shard(ShardWriter(file, members_of(settings), ()), settings, what.different)
     shards = -(-what.clips // what.clips_per_shard)
     for number in range(1, shards):
         os.link(original, split / f"{number:06d}.tar")
-    with pq.ParquetWriter(split / CATALOG, schema(settings.members, ())) as writer:
+    with pq.ParquetWriter(split / CATALOG, schema(members_of(settings), ())) as writer:
         for first in range(0, what.clips, _ROWS):
             rows = np.arange(first, min(first + _ROWS, what.clips))
             write_rows(writer, _rows(rows, what, written.rows))
@@ -65,7 +66,7 @@ def generate_dataset(folder: Path, what: Generated) -> Manifest:
     manifest = Manifest(
         corpus="generated",
         clip=settings.clip,
-        members=settings.members,
+        members=members_of(settings),
         labels=(),
         apart="speaker",
         splits={

@@ -128,7 +128,7 @@ def parts(
     """What train.py would train, its network not yet in place."""
     task = Correspondence(CorrespondenceNetworkConfig(preset=settings.preset, model=settings.model))
     set_seed(0)
-    model = task.model([dataset.manifest])
+    model = task.model([dataset.catalog("train")])
     place_front_end(model.front_end, device, half=settings.mixed_precision != "no")
     return task, model.network, model.front_end.train()
 

@@ -67,6 +67,8 @@ HOUSE: tuple[Storey, ...] = (
             package("sharding.gaze", "103 statistics"),
             Room("settings", ("sharding.settings",), "of a build"),
             package("sharding.crops", "faces and boxes"),
+            package("sharding.members", "arrays of --member"),
+            package("sharding.cards", "README, Croissant"),
             package("sharding.packing", "plan, clips, shards"),
             package("sharding.checks", "faults, repair"),
             package("sharding.viewing", "what a page shows"),

@@ -1,19 +1,19 @@
-"""From a batch of uint8 frames, waveforms and gaze to correspondence and emotion. Nothing here knows files."""
+"""From a batch of uint8 frames, waveforms and gaze to correspondence and labels. Nothing here knows files."""
 
 from models.frontend.front_end import FrontEnd, FrontEndConfig
-from models.predict import predict_emotion, predict_match
+from models.predict import predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
-from models.systems.emotion import EmotionNet
 from models.systems.presets import PRESETS, ModelConfig
+from models.systems.targets import TargetNet
 
 __all__ = [
     "PRESETS",
     "AVENet",
-    "EmotionNet",
     "FrontEnd",
     "FrontEndConfig",
     "L3Net",
     "ModelConfig",
-    "predict_emotion",
+    "TargetNet",
     "predict_match",
+    "predict_targets",
 ]

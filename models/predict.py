@@ -1,46 +1,59 @@
-"""Predictions as probabilities, from what the loader yields. Nothing here learns, draws or touches a file."""
+"""Probabilities and numbers, from what the loader yields. Nothing here learns, draws or touches a file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
-from models.systems.emotion import EmotionNet
+from models.systems.targets import TargetNet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmotionProbabilities:
-    """(B, 7) float32 in the order of `EMOTIONS`; None for what the given modalities cannot say."""
+class Prediction:
+    """What each modality says of one target; None for what the given modalities cannot say.
 
+    Of a label with classes these are probabilities (B, classes) in the order of `classes`, of a number (B,) in the
+    label's own units; float32 both.
+    """
+
+    classes: tuple[str, ...] | None  #: None: a number
     audio: Tensor | None
     visual: Tensor | None
     joint: Tensor | None
 
 
-def predict_emotion(
+def predict_targets(
     front_end: FrontEnd,
-    network: EmotionNet,
+    network: TargetNet,
     *,
     video: Tensor | None = None,
     audio: Tensor | None = None,
     gaze: Tensor | None = None,
     gaze_valid: Tensor | None = None,
-) -> EmotionProbabilities:
-    """Probabilities from audio, from frames (with gaze where there is some), or from both; see `FrontEnd.forward`."""
+) -> dict[str, Prediction]:
+    """What audio, frames (with gaze where there is some), or both say of each target, by its name.
+
+    See `FrontEnd.forward` for what is given.
+    """
     with _evaluation(front_end, network):
         inputs = front_end(video, audio, gaze, gaze_valid)
         output = network(inputs.video, inputs.audio, inputs.gaze)
-    return EmotionProbabilities(
-        audio=_softmax(output.logits_audio),
-        visual=_softmax(output.logits_visual),
-        joint=_softmax(output.logits_joint),
-    )
+    return {
+        target.name: Prediction(
+            classes=target.classes,
+            audio=_said(target, output.from_audio),
+            visual=_said(target, output.from_visual),
+            joint=_said(target, output.from_joint),
+        )
+        for target in network.targets
+    }
 
 
 def predict_match(
@@ -59,8 +72,11 @@ def predict_match(
     return logits.float().softmax(1)[:, 1]
 
 
-def _softmax(logits: Tensor | None) -> Tensor | None:
-    return None if logits is None else logits.float().softmax(1)
+def _said(target: Label, outputs: Mapping[str, Tensor] | None) -> Tensor | None:
+    if outputs is None:
+        return None
+    output = outputs[target.name].float()
+    return output if target.classes is None else output.softmax(1)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.dataset.about import About
 from loaders.errors import InputError, reported
 from sharding.corpora.duplicates import OnDuplicate
 from sharding.corpora.leaks import OnLeak
@@ -77,7 +78,10 @@ class Build(Generic[S]):
     extend: bool = False
     """The output is a finished dataset of a part of these utterances, built with these settings: build shards of the
     others and add them. Until that is done, the dataset is what it was."""
-    settings: Annotated[BuildSettings, tyro.conf.arg(name="")] = field(default_factory=BuildSettings)
+    settings: Annotated[BuildSettings, tyro.conf.arg(name=""), tyro.conf.UseAppendAction] = field(
+        default_factory=BuildSettings
+    )
+    about: Annotated[About, tyro.conf.arg(name="")] = field(default_factory=About)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
@@ -124,6 +128,7 @@ def main() -> None:
                 engine=engine,
                 extend=command.extend,
                 on_duplicate=command.on_duplicate,
+                about=command.about,
                 console=console,
             )
             tell(built)
@@ -150,8 +155,9 @@ def tell(built: Built) -> None:
         console.print(f"utterances rejected, {reason}: {count}")
     for reason, count in sorted(lacks.clips.items()):
         console.print(f"clips left out, {reason}: {count}")
-    for reason, count in sorted(lacks.gaze.items()):
-        console.print(f"clips without gaze, {reason}: {count}")
+    for name, reasons in sorted(lacks.members.items()):
+        for reason, count in sorted(reasons.items()):
+            console.print(f"clips without {name}, {reason}: {count}")
     for name, reasons in sorted(lacks.splits.items()):
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         console.print(

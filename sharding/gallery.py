@@ -1,6 +1,6 @@
 """A page to look at a dataset: ``python sharding/gallery.py DATASET --output DIR``, then open DIR/index.html.
 
-Clips as moving pictures with their sound, spectrogram, gaze and label; what was rejected, and why; and pairs of the
+Clips as moving pictures with their sound, spectrogram, gaze and labels; what was rejected, and why; and pairs of the
 training's own order, to guess which belong together. The page is static: it needs no server and no network. DATASET may
 be a URL: of its shards only the clips that are shown are fetched.
 
@@ -37,7 +37,7 @@ from rich.console import Console
 
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
-from loaders.dataset.manifest import CATALOG, EMOTIONS, REJECTED, Manifest
+from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, REJECTED, Manifest
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.dataset.tables import opened as opened_table
 from loaders.errors import InputError, first_line, reported
@@ -179,10 +179,9 @@ def _write_gallery(
     for name in names:
         dataset.require_split(name)
     rejected = _rejected(dataset, set(names) if settings.split else None)
-    members = ["filmstrip", "audio", *(name for name in ("gaze", "gaze_frames") if manifest.member(name) is not None)]
-    catalogs = {name: dataset.catalog(name, members) for name in names}
-    for catalog in catalogs.values():
-        _require_labels(catalog)
+    members = [FILMSTRIP, AUDIO, *(name for name in (GAZE, "gaze_frames") if manifest.member(name) is not None)]
+    classes = [label.name for label in manifest.labels if label.classes is not None]
+    catalogs = {name: dataset.catalog(name, members, classes) for name in names}
     shown = choose_clips(catalogs, settings.clips, settings.seed)
     pairs = draw_pairs(catalogs["train" if "train" in catalogs else names[0]], settings)
     places = list(dict.fromkeys([*shown, *(pair.clip for pair in pairs), *(pair.audio_clip for pair in pairs)]))
@@ -192,7 +191,7 @@ def _write_gallery(
         page = {
             "corpus": manifest.corpus,
             "format": asdict(manifest.clip),
-            "emotions": EMOTIONS,
+            "labels": [asdict(label) for label in manifest.labels],
             "splits": [_about_split(catalog) for catalog in catalogs.values()],
             "rejected": rejected,
             "clips": _write_clips(folder, catalogs, places, {*shown, *(pair.clip for pair in pairs)}, store, progress),
@@ -218,7 +217,8 @@ def _write_gallery(
 
 
 def choose_clips(catalogs: Mapping[str, Catalog], count: int, seed: int) -> list[Place]:
-    """Clips spread as evenly as can be over splits; within a split over labels, then over speakers, then over videos.
+    """Clips spread as evenly as can be over splits; within a split over the classes of each label, one label after the
+    other, then over speakers, then over videos.
 
     Among equals the seed decides.
     """
@@ -226,9 +226,13 @@ def choose_clips(catalogs: Mapping[str, Catalog], count: int, seed: int) -> list
     split = np.repeat(np.arange(len(sizes)), sizes)
     row = np.concatenate([np.arange(size) for size in sizes])
     groups = [split]  # each a part of the one before it
-    for name in ("emotion", "speaker", "video"):
-        column = np.concatenate([getattr(catalog, name) for catalog in catalogs.values()]).astype(np.int64)
-        column -= column.min()
+    labels = [name for catalog in list(catalogs.values())[:1] for name in catalog.targets]
+    for column in (
+        *(np.concatenate([catalog.targets[name] for catalog in catalogs.values()]) for name in labels),
+        np.concatenate([catalog.speaker for catalog in catalogs.values()]),
+        np.concatenate([catalog.video for catalog in catalogs.values()]),
+    ):
+        column = column.astype(np.int64) - column.min()
         groups.append(np.unique(groups[-1] * (column.max() + 1) + column, return_inverse=True)[1])
     order = permute(np.arange(len(row)), len(row), randomness.key(seed, "gallery", "clips"))
     # Dealing by turns, from the innermost group out: everyone's first comes before anyone's second.
@@ -258,6 +262,13 @@ def draw_pairs(catalog: Catalog, settings: GallerySettings) -> list[Pair]:
     if unknown:
         raise InputError(f"--negatives: unknown kind {unknown[0]!r}: use {', '.join(KINDS)}")
     frames = catalog.manifest.clip.frames
+    for name in (FILMSTRIP, AUDIO):
+        without = np.count_nonzero(catalog.members[name].size == 0)
+        if without:
+            raise InputError(
+                f"{catalog.folder}: {without} of {len(catalog)} clips have no {name}, and cannot be paired: show no "
+                "pairs: --pairs 0"
+            )
     try:
         sampler = Sampler(
             catalog,
@@ -284,25 +295,20 @@ def draw_pairs(catalog: Catalog, settings: GallerySettings) -> list[Pair]:
     ]
 
 
-def _require_labels(catalog: Catalog) -> None:
-    """Raise InputError where a label is not one of `EMOTIONS`."""
-    wrong = np.flatnonzero((catalog.emotion < -1) | (catalog.emotion >= len(EMOTIONS)))
-    if len(wrong):
-        raise InputError(
-            f"{catalog.folder / CATALOG}: row {wrong[0]} has the emotion {catalog.emotion[wrong[0]]}, which is none: "
-            "build the split again"
-        )
-
-
 def _about_split(catalog: Catalog) -> dict[str, Any]:
     entry = catalog.manifest.splits[catalog.split]
-    labels = np.bincount(catalog.emotion.astype(np.int64) + 1, minlength=len(EMOTIONS) + 1)
+    counts = {}
+    for name, codes in catalog.targets.items():
+        label = catalog.manifest.label(name)
+        assert label is not None
+        assert label.classes is not None
+        counts[name] = np.bincount(codes.astype(np.int64) + 1, minlength=len(label.classes) + 1)[1:].tolist()
     return {
         "name": catalog.split,
         "clips": entry.clips,
         "speakers": entry.speakers,
         "videos": entry.videos,
-        "emotions": labels[1:].tolist(),
+        "labels": counts,
     }
 
 
@@ -399,38 +405,47 @@ def _read_ahead(read: Callable[[Place], R], places: Sequence[Place], store: Stor
 
 def _names(catalogs: Mapping[str, Catalog], places: Sequence[Place]) -> dict[Place, dict[str, Any]]:
     """Each clip's strings and numbers from its catalog."""
-    columns = ["key", "speaker", "video", "utterance", "start", "padded", "emotion", "arousal", "valence"]
+    columns = ["key", "speaker", "video", "utterance", "start", "padded"]
     about = {}
     for split, catalog in catalogs.items():
+        labels = [label.name for label in catalog.manifest.labels]
         chosen = [place for place in places if place.split == split]
         path = catalog.folder / CATALOG
         try:
-            rows = catalog.table(columns).take(pa.array([place.row for place in chosen], pa.int64())).to_pylist()
+            rows = (
+                catalog.table([*columns, *labels])
+                .take(pa.array([place.row for place in chosen], pa.int64()))
+                .to_pylist()
+            )
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             why = f"cannot be read as a catalog ({first_line(error)})"
             raise InputError(path, why, "run sharding/verify.py") from error
         for place, row in zip(chosen, rows, strict=True):
-            about[place] = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
+            said = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
+            about[place] = {name: said[name] for name in columns} | {"labels": {name: said[name] for name in labels}}
     return about
 
 
 def _write_media(
     folder: Path, number: int, members: Mapping[str, bytes], manifest: Manifest, *, film: bool
 ) -> dict[str, str | None]:
-    """Copy a clip's filmstrip and audio, and draw its spectrogram; their addresses as seen from the page."""
-    audio = manifest.member("audio")
-    if audio is None or audio.extension not in ("wav", "flac"):  # nothing else is a name to write a file by
-        raise ValueError(f"audio of type {audio.extension if audio else None!r}, not wav or flac")
-    samples = decode_waveform(members["audio"])
-    files = {
-        "audio": (f"{number:04d}.audio.{audio.extension}", members["audio"]),
-        "spectrogram": (f"{number:04d}.spectrogram.png", spectrogram_png(samples, manifest.clip.sample_rate)),
-    }
-    if film:
-        files["film"] = (f"{number:04d}.filmstrip.jpg", members["filmstrip"])
+    """Copy a clip's filmstrip and audio, and draw its spectrogram; their addresses as seen from the page, None for what
+    there is not."""
+    files: dict[str, tuple[str, bytes]] = {}
+    audio = manifest.member(AUDIO)
+    if audio is not None and (AUDIO in members or audio.required):
+        if audio.extension not in ("wav", "flac"):  # nothing else is a name to write a file by
+            raise ValueError(f"audio of type {audio.extension!r}, not wav or flac")
+        picture = spectrogram_png(decode_waveform(members[AUDIO]), manifest.clip.sample_rate)
+        files["audio"] = (f"{number:04d}.audio.{audio.extension}", members[AUDIO])
+        files["spectrogram"] = (f"{number:04d}.spectrogram.png", picture)
+    filmstrip = manifest.member(FILMSTRIP)
+    if film and filmstrip is not None and (FILMSTRIP in members or filmstrip.required):
+        files["film"] = (f"{number:04d}.filmstrip.jpg", members[FILMSTRIP])
     for name, data in files.values():
         (folder / name).write_bytes(data)
-    return {"film": None} | {kind: f"{MEDIA}/{name}" for kind, (name, _) in files.items()}
+    nothing = {"film": None, "audio": None, "spectrogram": None}
+    return nothing | {kind: f"{MEDIA}/{name}" for kind, (name, _) in files.items()}
 
 
 def _gaze(statistics: NDArray[Any], manifest: Manifest) -> list[dict[str, Any]] | None:

@@ -2,11 +2,13 @@
 // Everything that a file could have named is put on the page as text, by textContent: never as markup.
 const data = JSON.parse(document.getElementById("data").textContent);
 const { frames, fps, size, seconds } = data.format;
-const HUES = ["#e5484d", "#8e9b2e", "#8a5cf6", "#f5a524", "#8b93a1", "#3b82f6", "#14b8a6"]; // anger … surprise
-const NO_LABEL = "no label";
+const HUES = ["#e5484d", "#8e9b2e", "#8a5cf6", "#f5a524", "#8b93a1", "#3b82f6", "#14b8a6"]; // of a label's first classes
+const MOST_CLASSES = 12; // of a label that are told apart in a split's bar
+const labels = data.labels.filter(({ classes }) => classes !== null);
+const numbers = data.labels.filter(({ classes }) => classes === null);
 
 const byId = (id) => document.getElementById(id);
-const labelOf = (clip) => (clip.emotion >= 0 ? data.emotions[clip.emotion] : NO_LABEL);
+const hueOf = (place) => HUES[place] ?? `hsl(${Math.round(place * 137.5) % 360} 55% 55%)`; // by the golden angle
 const whole = (number) => number.toLocaleString("en");
 const plural = (number, noun) => `${whole(number)} ${noun}${number === 1 ? "" : "s"}`;
 
@@ -38,15 +40,18 @@ class Unit {
     this.film = element("button", "film", this.canvas, element("span", "play"));
     this.film.type = "button";
     this.film.setAttribute("aria-label", "Play");
-    this.film.addEventListener("click", () => (isPlaying(this) ? stop() : play(this, 0)));
+    this.film.addEventListener("click", () => this.pressed());
     this.film.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && hover(this));
     this.film.addEventListener("pointerleave", () => hover(null));
-    const spectrogram = element("img");
-    spectrogram.src = sound.spectrogram;
-    spectrogram.alt = "Spectrogram of the sound";
-    spectrogram.loading = "lazy";
-    this.spectrogram = this.track(element("div", "sound", spectrogram));
-    card.append(this.film, this.spectrogram);
+    if (!this.address) this.fail("No pictures");
+    card.append(this.film);
+    if (this.sound) {
+      const spectrogram = element("img");
+      spectrogram.src = sound.spectrogram;
+      spectrogram.alt = "Spectrogram of the sound";
+      spectrogram.loading = "lazy";
+      card.append(this.track(element("div", "sound", spectrogram)));
+    } else card.append(element("p", "note silent", "No sound"));
     card.unit = this;
     watcher.observe(card);
   }
@@ -58,14 +63,20 @@ class Unit {
     strip.append(head);
     strip.addEventListener("click", (event) => {
       const { left, width } = strip.getBoundingClientRect();
-      play(this, Math.min(Math.max((event.clientX - left) / width, 0), 0.999) * seconds);
+      if (this.sound) play(this, Math.min(Math.max((event.clientX - left) / width, 0), 0.999) * seconds);
     });
     this.heads.push(head);
     return strip;
   }
 
+  pressed() {
+    if (isPlaying(this)) stop();
+    else if (this.sound) play(this, 0);
+    else hover(stage.hovered === this ? null : this); // it moves silently
+  }
+
   load() {
-    if (this.picture) return;
+    if (this.picture || !this.address) return;
     this.picture = new Image();
     this.picture.addEventListener("load", () => this.draw(0));
     this.picture.addEventListener("error", () => this.fail("The filmstrip cannot be shown"));
@@ -158,10 +169,12 @@ function tick() {
 
 // -- what is said of a clip
 
-function labelPill(clip) {
-  if (clip.emotion < 0) return null;
-  const pill = element("span", "pill label", labelOf(clip));
-  pill.style.setProperty("--hue", HUES[clip.emotion]);
+function labelPill(clip, { name, classes }) {
+  const stated = clip.labels[name];
+  if (stated === null) return null;
+  const pill = element("span", "pill label", stated);
+  pill.title = name;
+  pill.style.setProperty("--hue", hueOf(classes.indexOf(stated)));
   return pill;
 }
 
@@ -175,14 +188,28 @@ function meter(share, fromMiddle) {
 }
 
 const limited = (value, low, high) => Math.min(Math.max(value, low), high);
-const signed = (value) => value.toFixed(2).replace("-", "−");
+const signed = (value) => (Math.abs(value) < 1000 ? value.toFixed(2) : String(value)).replace("-", "−");
 
-function affect(clip) {
-  if (clip.arousal === null && clip.valence === null) return null;
-  const rows = element("div", "affect");
-  for (const [name, low] of [["arousal", 0], ["valence", -1]]) {
-    if (clip[name] === null) continue;
-    rows.append(name, meter(limited(clip[name], low, 1), low < 0), element("span", "value", signed(clip[name])));
+/** A bar from 0 to a value, or from the end that is nearer to 0, within the range of a label that is a number. */
+function scale(value, low, high) {
+  const share = (at) => (100 * (limited(at, low, high) - low)) / (high - low || 1);
+  const zero = share(0);
+  const bar = element("i");
+  bar.style.left = `${Math.min(zero, share(value))}%`;
+  bar.style.width = `${Math.abs(share(value) - zero)}%`;
+  const made = element("span", low < 0 && high > 0 ? "meter both" : "meter", bar);
+  made.style.setProperty("--zero", `${zero}%`);
+  made.title = `from ${low} to ${high}`;
+  return made;
+}
+
+function numberRows(clip) {
+  const stated = numbers.filter(({ name }) => clip.labels[name] !== null);
+  if (!stated.length) return null;
+  const rows = element("div", "numbers");
+  for (const { name, low, high } of stated) {
+    const value = clip.labels[name];
+    rows.append(name, scale(value, low, high), element("span", "value", signed(value)));
   }
   return rows;
 }
@@ -259,14 +286,14 @@ function where(clip) {
 function clipCard(clip) {
   const card = element("article", "card");
   const unit = new Unit(card, clip, clip);
-  unit.film.append(element("span", "pills", element("span", "pill", clip.split), labelPill(clip)));
+  unit.film.append(element("span", "pills", element("span", "pill", clip.split), ...labels.map((label) => labelPill(clip, label))));
   card.append(
     element(
       "div",
       "about",
       element("p", "who", named(clip.speaker)),
       where(clip),
-      affect(clip),
+      numberRows(clip),
       gazePanel(unit, clip),
     ),
   );
@@ -378,11 +405,11 @@ function facts() {
   const fact = (title, big, small, ...more) =>
     element("div", more.length ? "fact labelled" : "fact", element("h2", "", title), element("p", "big", big), element("p", "small", small), ...more);
   for (const split of splits) {
-    const labelled = split.emotions.reduce((sum, count) => sum + count, 0);
+    const balances = labels.flatMap((label) => balance(label, split.labels[label.name]));
     const duration = (split.clips * seconds) / 60;
     const length = duration < 90 ? `${duration.toFixed(1)} min` : `${whole(Math.round(duration / 60))} h`;
     const small = `${plural(split.speakers, "speaker")} · ${plural(split.videos, "video")} · ${length}`;
-    byId("facts").append(fact(split.name, plural(split.clips, "clip"), small, ...(labelled ? balance(split.emotions) : [])));
+    byId("facts").append(fact(split.name, plural(split.clips, "clip"), small, ...balances));
   }
   const total = rejected.reduce((sum, { count }) => sum + count, 0);
   const reasons = rejected.map(({ reason, count }) => `${whole(count)} ${reason}`).join(" · ");
@@ -393,19 +420,24 @@ function facts() {
   );
 }
 
-/** How many clips of each label, as one bar. */
-function balance(counts) {
+/** How many clips of each class of a label, as one bar; nothing where no clip has one. */
+function balance({ name, classes }, counts) {
+  const order = counts.map((_, place) => place).filter((place) => counts[place]);
+  if (!order.length) return [];
+  const commonest = new Set([...order].sort((a, b) => counts[b] - counts[a]).slice(0, MOST_CLASSES));
   const bar = element("div", "balance");
-  const legend = element("div", "legend");
-  counts.forEach((count, emotion) => {
-    if (!count) return;
+  const legend = element("div", "legend", named(name));
+  const add = (text, count, hue) => {
     const part = element("span");
     part.style.flexGrow = count;
-    const entry = element("span", "", `${data.emotions[emotion]} ${whole(count)}`);
-    for (const made of [part, entry]) made.style.setProperty("--hue", HUES[emotion]);
+    const entry = element("span", "class", `${text} ${whole(count)}`);
+    for (const made of [part, entry]) made.style.setProperty("--hue", hue);
     bar.append(part);
     legend.append(entry);
-  });
+  };
+  for (const place of order) if (commonest.has(place)) add(classes[place], counts[place], hueOf(place));
+  const others = order.filter((place) => !commonest.has(place));
+  if (others.length) add(`${whole(others.length)} others`, others.reduce((sum, place) => sum + counts[place], 0), "var(--line)");
   return [bar, legend];
 }
 
@@ -414,16 +446,18 @@ const entries = { clips: [], pairs: [], rejected: [] };
 
 function fill() {
   const search = (...names) => names.join("\n").toLowerCase();
+  const textOf = (clip) =>
+    search(clip.key, clip.speaker, clip.video, clip.utterance, ...labels.map(({ name }) => clip.labels[name] ?? `no ${name}`));
   for (const index of data.shown) {
     const clip = data.clips[index];
-    const text = search(clip.key, clip.speaker, clip.video, clip.utterance, labelOf(clip));
-    entries.clips.push({ split: clip.split, label: labelOf(clip), speaker: clip.speaker, text, shown: clipCard(clip) });
+    const { split, speaker } = clip;
+    entries.clips.push({ split, labels: clip.labels, speaker, text: textOf(clip), shown: clipCard(clip) });
   }
   for (const pair of data.pairs) {
     // By the face alone: filtering by the voice would give the answer away.
     const clip = data.clips[pair.clip];
-    const text = search(clip.key, clip.speaker, clip.video, clip.utterance, labelOf(clip));
-    entries.pairs.push({ split: clip.split, label: labelOf(clip), speaker: clip.speaker, text, shown: pairCard(pair) });
+    const { split, speaker } = clip;
+    entries.pairs.push({ split, labels: clip.labels, speaker, text: textOf(clip), shown: pairCard(pair) });
   }
   byId("view-clips").querySelector(".grid").append(...entries.clips.map((entry) => entry.shown));
   byId("view-pairs").querySelector(".grid").append(...entries.pairs.map((entry) => entry.shown));
@@ -434,36 +468,47 @@ function fill() {
     [...panel.querySelectorAll("tbody tr")].forEach((shown, index) => {
       const { split, speaker, video, utterance, detail } = group.rows[index];
       const text = search(speaker, video, utterance, detail, group.reason);
-      entries.rejected.push({ split, label: null, speaker, text, shown, panel });
+      entries.rejected.push({ split, speaker, text, shown, panel });
     });
   }
 }
 
+// What an entry is filtered by: null stands for what is not stated, undefined for what does not go by it.
+const filters = [
+  { id: "split", all: "All splits", of: (entry) => entry.split ?? undefined },
+  ...labels.map(({ name }, number) => ({ id: `label-${number}`, all: `Any ${name}`, none: `no ${name}`, of: (entry) => entry.labels?.[name] })),
+  { id: "speaker", all: "All speakers", of: (entry) => entry.speaker ?? undefined },
+];
+
 function options() {
-  for (const name of ["split", "label", "speaker"]) {
+  for (const { id, all, none, of } of filters) {
+    if (!byId(id)) {
+      const select = element("select");
+      select.id = id;
+      select.setAttribute("aria-label", all);
+      byId("speaker").before(select);
+    }
     const counts = new Map();
     for (const entry of [...entries.clips, ...entries.pairs, ...entries.rejected]) {
-      if (entry[name] !== null) counts.set(entry[name], 0);
+      if (of(entry) !== undefined) counts.set(of(entry), 0);
     }
-    for (const entry of entries.clips) counts.set(entry[name], counts.get(entry[name]) + 1);
-    byId(name).append(new Option(`All ${name}s`, ""));
-    const sorted = [...counts].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }));
+    for (const entry of entries.clips) counts.set(of(entry), counts.get(of(entry)) + 1);
+    byId(id).append(new Option(all, ""));
+    const text = (value) => value ?? none ?? "";
+    const sorted = [...counts].sort(([a], [b]) => (a === null) - (b === null) || text(a).localeCompare(text(b), "en", { numeric: true }));
     // Values are numbered: a name may be anything, even the empty text that stands for all.
-    byId(name).values = sorted.map(([value]) => value);
-    sorted.forEach(([value, count], index) => byId(name).append(new Option(`${value} (${count})`, index)));
+    byId(id).values = sorted.map(([value]) => value);
+    sorted.forEach(([value, count], index) => byId(id).append(new Option(`${text(value)} (${count})`, index)));
   }
 }
 
-const chosen = (name) => (byId(name).value === "" ? null : byId(name).values[byId(name).value]);
+const chosen = ({ id }) => (byId(id).value === "" ? undefined : byId(id).values[byId(id).value]);
 
 function filter() {
-  const [split, label, speaker] = ["split", "label", "speaker"].map(chosen);
+  const wanted = filters.map((one) => [one.of, chosen(one)]).filter(([, value]) => value !== undefined);
   const words = byId("text").value.toLowerCase().trim();
   const passes = (entry) =>
-    (split === null || entry.split === split) &&
-    (label === null || entry.label === null || entry.label === label) &&
-    (speaker === null || entry.speaker === speaker) &&
-    entry.text.includes(words);
+    wanted.every(([of, value]) => of(entry) === undefined || of(entry) === value) && entry.text.includes(words);
   for (const [name, list] of Object.entries(entries)) {
     for (const entry of list) entry.shown.hidden = !passes(entry);
     const left = list.filter((entry) => !entry.shown.hidden).length;
@@ -479,7 +524,7 @@ function filter() {
     panel.hidden = left === 0;
     panel.querySelector(".count").textContent = whole(left === rows ? panel.all : left);
   }
-  byId("clear").hidden = split === null && label === null && speaker === null && !words;
+  byId("clear").hidden = !wanted.length && !words;
   if (stage.active?.card.hidden) stop();
 }
 

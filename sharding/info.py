@@ -5,7 +5,7 @@ DATASET may be a URL: these few files are fetched then.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +22,31 @@ from rich.table import Table
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import NAMES
 from loaders.dataset.dataset import Dataset
-from loaders.dataset.manifest import CATALOG, EMOTIONS, Manifest
+from loaders.dataset.manifest import CATALOG, Manifest
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, printable, reported
 from loaders.storage.urls import url_of
 from sharding.viewing.opened import opened
 
-NO_LABEL = "none"
+_MOST_CLASSES = 20  # of a label that are shown: the commonest of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCounts:
+    """What a split has of a label with classes."""
+
+    clips: Mapping[str, int]  #: of each class, in the order in which dataset.json declares them; only what occurs
+    unlabelled: int  #: clips of which nothing is stated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberSpan:
+    """What a split has of a label that is a number."""
+
+    stated: int  #: clips of which it is
+    least: float | None  #: None where it is stated of none
+    mean: float | None
+    most: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +62,8 @@ class SplitInfo:
     bytes: int  #: of the shards
     padded: int  #: clips with a held frame and silence at the end
     members: Mapping[str, float]  #: share of the clips that have each optional member
-    emotions: Mapping[str, int]  #: clips of each class, and without one; only what occurs
+    classes: Mapping[str, ClassCounts]  #: by label
+    numbers: Mapping[str, NumberSpan]  #: by label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +92,13 @@ def _describe_split(dataset: Dataset, name: str) -> SplitInfo:
     manifest, split = dataset.manifest, dataset.manifest.splits[name]
     optional = [member.name for member in manifest.members if not member.required]
     path = dataset.table(f"{name}/{CATALOG}")
-    wanted = [*NAMES, "padded", "emotion", *(f"{member}_size" for member in optional)]
+    labels = manifest.labels
+    wanted = [*NAMES, "padded", *(label.name for label in labels), *(f"{member}_size" for member in optional)]
     try:
         table = read_table(path, wanted, sha256=split.catalog_sha256)
-        table = table.cast(pa.schema([schema(manifest.members).field(column) for column in wanted]))
+        table = table.cast(pa.schema([schema(manifest.members, labels).field(column) for column in wanted]))
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as a catalog: run sharding/verify.py") from error
-    counted = Counter(table["emotion"].to_pylist())
-    names = {-1: NO_LABEL, **dict(enumerate(EMOTIONS))}
     utterances = table.select(NAMES).group_by(list(NAMES))
     return SplitInfo(
         clips=len(table),
@@ -92,8 +110,25 @@ def _describe_split(dataset: Dataset, name: str) -> SplitInfo:
         bytes=sum(shard.bytes for shard in split.shards),
         padded=pc.sum(pc.greater(table["padded"], 0)).as_py() or 0,
         members={member: (len(table) - table[f"{member}_size"].null_count) / max(len(table), 1) for member in optional},
-        emotions={names.get(code, str(code)): counted[code] for code in (*range(len(EMOTIONS)), -1) if counted[code]},
+        classes={label.name: _classes(table[label.name], label.classes) for label in labels if label.classes},
+        numbers={label.name: _numbers(table[label.name]) for label in labels if label.classes is None},
     )
+
+
+def _classes(column: pa.ChunkedArray, declared: Sequence[str]) -> ClassCounts:
+    counted = Counter(column.cast(pa.string()).drop_null().to_pylist())
+    # What is not declared, which a catalog that lies may hold, comes last.
+    clips = {name: counted[name] for name in dict.fromkeys((*declared, *sorted(counted))) if counted[name]}
+    return ClassCounts(clips=clips, unlabelled=column.null_count)
+
+
+def _numbers(column: pa.ChunkedArray) -> NumberSpan:
+    values = column.drop_null()
+    span = pc.min_max(values).as_py()
+    mean = pc.mean(values.cast(pa.float64())).as_py()
+    # As many digits as a number of single width has.
+    least, mean, most = (None if value is None else float(f"{value:.7g}") for value in (span["min"], mean, span["max"]))
+    return NumberSpan(stated=len(values), least=least, mean=mean, most=most)
 
 
 def as_json(info: DatasetInfo, dataset: str | Path) -> dict[str, Any]:
@@ -104,6 +139,7 @@ def as_json(info: DatasetInfo, dataset: str | Path) -> dict[str, Any]:
         "corpus": manifest.corpus,
         "clip": asdict(manifest.clip),
         "members": [asdict(member) for member in manifest.members],
+        "labels": [asdict(label) for label in manifest.labels],
         "apart": manifest.apart,
         "video_names": manifest.video_names,
         "splits": {name: asdict(split) for name, split in info.splits.items()},
@@ -136,8 +172,9 @@ def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
     )
     console.print(_splits(info))
     tables = [_members(manifest)]
-    if any(set(split.emotions) - {NO_LABEL} for split in info.splits.values()):
-        tables.append(_emotions(info))
+    tables += [_label(info, label.name) for label in manifest.labels if label.classes is not None]
+    if any(label.classes is None for label in manifest.labels):
+        tables.append(_number_table(info))
     if manifest.rejected:
         tables.append(_pairs("rejected", "utterances", manifest.rejected))
     tables.append(_pairs("setting", "value", manifest.settings))
@@ -177,22 +214,56 @@ def _members(manifest: Manifest) -> Table:
         table.add_column(name)
     for member in manifest.members:
         shape = " × ".join(str(length) for length in member.shape)
+        shape = f"up to {shape}" if member.variable else shape
         table.add_row(_shown(member.suffix), _shown(member.dtype), shape, "yes" if member.required else "no")
     return table
 
 
-def _emotions(info: DatasetInfo) -> Table:
-    table = Table(title="emotions", title_justify="left", title_style="bold")
+def _label(info: DatasetInfo, label: str) -> Table:
+    """How many clips of each split have each class, the commonest classes where there are many."""
+    table = Table(title=_shown(label), title_justify="left", title_style="bold")
     table.add_column("")
     for name in info.splits:
         table.add_column(_shown(name), justify="right")
         table.add_column("")
-    for emotion in (*EMOTIONS, NO_LABEL):
-        row = []
-        for split in info.splits.values():
-            count = split.emotions.get(emotion, 0)
-            row += [f"{count:,}", _bar(count, max(split.emotions.values(), default=1))]
-        table.add_row(emotion, *row)
+    counts = [split.classes[label] for split in info.splits.values()]
+    total = sum((Counter(of.clips) for of in counts), Counter[str]())
+    commonest = {name for name, _ in total.most_common(_MOST_CLASSES)}
+    occurring = dict.fromkeys(name for of in counts for name in of.clips)
+    declared = info.manifest.label(label)
+    order = (declared.classes or ()) if declared else ()
+    names = [name for name in dict.fromkeys((*order, *occurring)) if name in commonest]
+    largest = [max((*of.clips.values(), of.unlabelled), default=1) for of in counts]
+
+    def add(head: str, row: Sequence[int]) -> None:
+        cells = [(f"{count:,}", _bar(count, most)) for count, most in zip(row, largest, strict=True)]
+        table.add_row(head, *(cell for pair in cells for cell in pair))
+
+    for name in names:
+        add(_shown(name), [of.clips.get(name, 0) for of in counts])
+    if len(total) > len(names):
+        rest = [sum(count for name, count in of.clips.items() if name not in commonest) for of in counts]
+        add(f"[dim]{len(total) - len(names)} more classes[/]", rest)
+    if any(of.unlabelled for of in counts):
+        add("[dim]not stated[/]", [of.unlabelled for of in counts])
+    return table
+
+
+def _number_table(info: DatasetInfo) -> Table:
+    """A line a number and split."""
+    table = Table(title="numbers", title_justify="left", title_style="bold")
+    for name in ("", ""):
+        table.add_column(name)
+    for name in ("clips", "least", "mean", "most", "declared"):
+        table.add_column(name, justify="right")
+    for label in info.manifest.labels:
+        if label.classes is not None:
+            continue
+        for name, split in info.splits.items():
+            span = split.numbers[label.name]
+            values = ("–" if value is None else f"{value:.4g}" for value in (span.least, span.mean, span.most))
+            declared = f"{label.low:g} … {label.high:g}"
+            table.add_row(_shown(label.name), _shown(name), f"{span.stated:,}", *values, declared)
     return table
 
 
@@ -201,7 +272,8 @@ def _pairs(key: str, value: str, content: Mapping[str, Any]) -> Table:
     table.add_column(key)
     table.add_column(value, justify="right")
     for name, given in content.items():
-        table.add_row(_shown(name), _shown(str(given)))
+        shown = (", ".join(map(str, given)) or "none") if isinstance(given, list) else str(given)
+        table.add_row(_shown(name), _shown(shown))
     return table
 
 

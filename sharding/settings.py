@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from loaders.dataset.manifest import GAZE_STATISTICS, LONGEST, ClipFormat, Member
+from loaders.dataset.manifest import LONGEST, ClipFormat
 from loaders.errors import InputError
-from sharding.gaze.statistics import SIGNAL_NAMES
-from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling
+from sharding.media.filmstrip import LONGEST_INTERVAL, ROWS_OF_A_BLOCK, Subsampling, rows_of_a_block
 from sharding.media.waveform import AudioFormat
 
 SAMPLE_RATE = 16_000
 
 Crop = Literal["centre", "face"]
 GazeWindow = Literal["utterance", "clip"]
+Modality = Literal["audio", "video"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +42,24 @@ class BuildSettings:
     min_loudness: float = -60.0
     """Clips whose loudest tenth of a second stays below, in dB of full scale, are left out as silent, and so are
     utterances."""
+    allow_missing: tuple[Modality, ...] = ()
+    """Keep utterances without sound, or without pictures, whose clips then come without: may be given twice. Clips
+    below --min-loudness come without sound instead of being left out."""
     pad_short: bool = False
     """Pad utterances shorter than a clip with their last frame and silence, instead of rejecting them."""
     gaze_window: GazeWindow = "utterance"
     """What the gaze statistics are computed over: the whole utterance, the same for all its clips, or each clip."""
     openface_bin: str | None = None
     """OpenFace 2's FeatureExtraction: it is run on the crops of utterances that have no table."""
-    gaze_frames: bool = False
-    """Keep the gaze signals themselves too, as gaze_frames.npy: a row a time step, of 12 signals and whether they are
-    valid."""
     gaze_fps: float = 25.0
-    """Time steps a second of the gaze signals."""
+    """With --member gaze_frames: time steps a second of the gaze signals."""
     require_gaze: bool = False
     """Reject utterances, and leave out clips, without gaze."""
+    member: tuple[str, ...] = ()
+    """An array more for every clip, as NAME.npy; may be given several times. gaze_frames: the gaze signals themselves,
+    a row a time step, of 12 signals and whether they are valid. NAME=SUFFIX:DTYPE[SHAPE]: that of an .npy file beside
+    the video, as tokens=.tokens.npy:int32[<=64] of video.tokens.npy, with 64 rows at most; with @RATE, as
+    lm=.lm.npy:float32[68,2]@25, the file has so many rows a second, and a clip gets those of its own time."""
     shard_mb: int = 256
     """Size that shards are planned for, in 10⁶ bytes."""
 
@@ -72,25 +77,9 @@ class BuildSettings:
             addressable=self.restart_markers,
         )
 
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """The declaration of the members that the clips are built with."""
-        clip = self.clip
-        picture = (clip.frames, clip.size, clip.size, 3)
-        signals = (self.gaze_steps, len(SIGNAL_NAMES) + 1)
-        frames = Member(name="gaze_frames", extension="npy", dtype="float32", shape=signals, required=False)
-        return (
-            Member(name="filmstrip", extension="jpg", dtype="uint8", shape=picture, required=True),
-            Member(name="audio", extension=self.audio_format, dtype="int16", shape=(clip.samples,), required=True),
-            Member(name="gaze", extension="npy", dtype="float32", shape=(GAZE_STATISTICS,), required=False),
-            *((frames,) if self.gaze_frames else ()),
-            Member(name="clip", extension="msg", dtype="map", shape=(), required=True),
-        )
-
-    @property
-    def gaze_steps(self) -> int:
-        """Rows of gaze_frames.npy."""
-        return round(self.clip_seconds * self.gaze_fps)
+    def requires(self, modality: Modality) -> bool:
+        """Whether every clip has it."""
+        return modality not in self.allow_missing
 
     def check(self) -> None:
         """Raise InputError for a setting that is out of range."""
@@ -111,11 +100,21 @@ class BuildSettings:
             round(frames) * self.size,
             f"at most {LONGEST} (JPEG's height)",
         )
+        blocks = (self.size // rows_of_a_block(self.subsampling)) ** 2
+        if self.restart_markers and blocks > LONGEST_INTERVAL:
+            raise InputError(
+                f"--size is {self.size}: a frame is {blocks} blocks of --subsampling {self.subsampling}, and between "
+                f"restart markers are {LONGEST_INTERVAL} at most: use a smaller one, or --no-restart-markers"
+            )
         _require(1 <= self.quality <= 95, "--quality", self.quality, "1 to 95")
         _require(self.max_seconds >= self.clip_seconds, "--max-seconds", self.max_seconds, "at least --clip-seconds")
+        steps = round(self.clip_seconds * self.gaze_fps) if 0 < self.gaze_fps <= 1000 else 0
+        _require(steps >= 1, "--gaze-fps", self.gaze_fps, "one step a clip, or more")
         _require(
-            self.gaze_steps >= 1 and 0 < self.gaze_fps <= 1000, "--gaze-fps", self.gaze_fps, "one step a clip, or more"
+            self.gaze_fps == 25.0 or "gaze_frames" in self.member, "--gaze-fps", self.gaze_fps, "--member gaze_frames"
         )
+        unlike = len(set(self.allow_missing)) == len(self.allow_missing)
+        _require(unlike, "--allow-missing", " ".join(self.allow_missing), "each at most once")
         _require(1 <= self.shard_mb <= 4000, "--shard-mb", self.shard_mb, "1 to 4000")
 
 

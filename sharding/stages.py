@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-Stage = Literal["fetch", "decode", "detect", "gaze", "encode", "write", "upload"]
+Stage = Literal["fetch", "decode", "detect", "gaze", "members", "encode", "write", "upload"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

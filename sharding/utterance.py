@@ -11,7 +11,7 @@ from loaders.dataset.identity import UtteranceName
 from loaders.dataset.labels import Label
 from loaders.storage.urls import url_of
 
-_LONGEST_KEY = 80  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
+_LONGEST_KEY = 64  # with a clip's number and a member's suffix it stays under the 100 bytes of a plain tar header
 
 Apart = Literal["speaker", "video", "utterance"]
 """What no two splits share: speakers and videos, or videos, or nothing but utterances."""
@@ -42,12 +42,20 @@ class Utterance:
     audio_path: Path | None = None  #: None: inside the video's file
     gaze_path: Path | None = None  #: OpenFace's table; None: there is none
     boxes: BoxesFile | None = None  #: None: the video's file holds the utterance and nothing else
-    start: float | None = None  #: seconds of the video's file, where the utterance is a part of it
-    end: float | None = None
+    arrays: Mapping[str, Path] = field(default_factory=dict)  #: files that there are of members, by the members' names
+    start: float | None = None
+    """Where the utterance is a part of the video's file: seconds after its first picture. Sound and gaze that lie apart
+    are of the whole file, too. None: from its beginning."""
+    end: float | None = None  #: the same; None: to its end
     labels: Mapping[str, str | float] = field(default_factory=dict)
     """What the corpus states of it, by the names of `Corpus.labels`: a class or a number. What is not stated is not
     there."""
     source_xxh3: int | None = None  #: `sharding.sources.fingerprint`, once it is taken: when the shard is built
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing says that it is a part of the video's file; its boxes may."""
+        return self.start is None and self.end is None
 
     @property
     def name(self) -> UtteranceName:

@@ -30,7 +30,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from loaders.dataset.catalog import schema
-from loaders.dataset.manifest import APART, CATALOG, MANIFEST, REJECTED, Manifest, naming_columns
+from loaders.dataset.manifest import (
+    APART,
+    AUDIO,
+    CATALOG,
+    FILMSTRIP,
+    MANIFEST,
+    REJECTED,
+    Manifest,
+    naming_columns,
+)
 from loaders.dataset.tables import read_metadata, read_schema, read_table
 from loaders.errors import InputError, first_line, printable, reported
 from loaders.progress import progress
@@ -39,7 +48,7 @@ from loaders.sampling.order import permute
 from loaders.storage.atomic import sha256_of
 from loaders.storage.urls import url_of
 from sharding.checks.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
-from sharding.checks.faults import DROP, REMAKE, Fault, FaultList
+from sharding.checks.faults import DROP, REMAKE, REWRITE, Fault, FaultList
 from sharding.checks.repair import QUARANTINE, repair
 from sharding.checks.report import Report, gaze_moments
 from sharding.checks.shortcut import find_shortcuts, report_shortcuts
@@ -129,6 +138,8 @@ def _verify(
         found = _files(dataset, manifest, faults) if store is None else _objects(store, faults)
         beside = _check_folder(dict(found), manifest, faults)
         _check_rejected(dataset, manifest, faults)
+        for name, sha256 in manifest.documents.items():
+            _has_digest(dataset, name, sha256, f"--repair moves it to {QUARANTINE}, and writes it again", faults)
         catalogs = frozenset(split for split in manifest.splits if _check_catalog(dataset, manifest, split, faults))
         checks = [
             dataclasses.replace(check, store=store)
@@ -196,7 +207,7 @@ def _check_folder(found: Mapping[str, bool], manifest: Manifest, faults: FaultLi
     Returns:
         That, by tool.
     """
-    expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"}
+    expected = {MANIFEST: "", REJECTED: "--repair puts an empty one there"} | dict.fromkeys(manifest.documents, REWRITE)
     for name, split in manifest.splits.items():
         expected[f"{name}/{CATALOG}"] = REMAKE
         for shard in split.shards:
@@ -285,7 +296,7 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
     try:
         metadata = read_metadata(dataset / path)
         if not read_schema(dataset / path).equals(schema(manifest.members, manifest.labels)):
-            faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members", REMAKE)
+            faults.add("catalog", path, f"its columns are not those of {MANIFEST}'s members and labels", REMAKE)
             return False
         if metadata.num_rows != entry.clips or entry.clips != sum(shard.clips for shard in entry.shards):
             what = f"{metadata.num_rows} rows where {MANIFEST} counts {entry.clips} clips"
@@ -310,14 +321,16 @@ def _check_catalog(dataset: Path, manifest: Manifest, split: str, faults: FaultL
         ),
     }
     for label in manifest.labels:
+        column = values[label.name]
         if label.classes is None:
-            within = pc.and_(
-                pc.greater_equal(values[label.name], label.low), pc.less_equal(values[label.name], label.high)
-            )
+            # The catalog's numbers are of single width, and so are the ends that they are held against.
+            low, high = (float(np.float32(end)) for end in (label.low, label.high))
+            within = pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))  # of NaN neither
         else:
-            within = pc.is_in(values[label.name].cast(pa.string()), pa.array(label.classes))
-        stated = pc.is_valid(values[label.name])
-        outside[f"a {label.name} that is none"] = pc.and_(stated, pc.invert(pc.fill_null(within, False)))
+            within = pc.is_in(column.cast(pa.string()), pa.array(label.classes))
+        outside[f"a {label.name} that {MANIFEST} does not declare"] = pc.and_(
+            pc.is_valid(column), pc.invert(pc.fill_null(within, False))
+        )
     for what, rows in outside.items():
         bad = values["key"].filter(pc.fill_null(rows, True))
         if len(bad):
@@ -372,7 +385,7 @@ def _check_gaze(manifest: Manifest, shards: list[ShardReport], faults: FaultList
 def _check_apart(dataset: Path, manifest: Manifest, catalogs: frozenset[str], faults: FaultList) -> None:
     """No key twice in the dataset, and nothing in two splits that the build promised to keep in one."""
     columns = ["key", "speaker", "video"]
-    checksums = [f"{member.name}_xxh3" for member in manifest.members if member.required and member.name != DESCRIPTION]
+    checksums = [f"{name}_xxh3" for name in (FILMSTRIP, AUDIO) if manifest.member(name) is not None]
     try:
         tables = {
             split: read_table(dataset / split / CATALOG, columns + checksums)

@@ -6,6 +6,8 @@ DATASET/
     train/000000.idx        DALI's index of the shard
     train/clips.parquet     the catalog: a row a clip, see `loaders.dataset.catalog`
     rejected.parquet        the utterances left out, and why
+    README.md               for people, and for the Hugging Face Hub: see `sharding.cards`
+    croissant.json          for programs that read Croissant
 
 dataset.json holds the SHA-256 of every other file, and a digest of itself: no byte of a dataset is unprotected.
 
@@ -19,12 +21,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from loaders.dataset.about import About
 from loaders.dataset.columns import COLUMNS, member_columns
 from loaders.dataset.labels import Label
 from loaders.dataset.members import Member as Member
@@ -105,6 +108,7 @@ class Manifest:
     settings: Mapping[str, Any]  #: of the build, for people and for repeating it
     video_names: str  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
     documents: Mapping[str, str]  #: SHA-256 of further files in the dataset's folder, by name
+    about: About = field(default_factory=About)  #: what its owner says of it
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -113,6 +117,11 @@ class Manifest:
             **{f"{name}/{CATALOG}": split.catalog_sha256 for name, split in self.splits.items()},
             REJECTED: self.rejected_sha256,
         }
+
+    @property
+    def beside(self) -> Mapping[str, str]:
+        """SHA-256 of every file beside the shards and dataset.json, by its path: the `tables` and the `documents`."""
+        return {**self.tables, **self.documents}
 
     def member(self, name: str) -> Member | None:
         """The declaration of a member, None where the dataset has none of that name."""
@@ -202,7 +211,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _optional(kind: type) -> frozenset[str]:
-    return frozenset(field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING)
+    none = dataclasses.MISSING
+    return frozenset(f.name for f in dataclasses.fields(kind) if not (f.default is none and f.default_factory is none))
 
 
 def _require_plain_names(manifest: Manifest, name: str) -> None:

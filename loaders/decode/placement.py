@@ -82,10 +82,10 @@ def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
     if cpu_decoder == "dali":
         return Choice("cpu", "as asked for")
     if obstacle is None:
-        return Choice("turbo", "whole clips, which it decodes without DALI's copy")
+        return Choice("turbo", "clips with WAV on a CPU, which it decodes without DALI's copy")
     if cpu_decoder == "turbo":
-        raise InputError(f"cpu_decoder is 'turbo', which takes whole clips with WAV on a CPU, but {obstacle}: use auto")
-    return Choice("cpu", f"libjpeg-turbo alone takes whole clips with WAV, and {obstacle}")
+        raise InputError(f"cpu_decoder is 'turbo', which takes clips with WAV on a CPU, but {obstacle}: use auto")
+    return Choice("cpu", f"libjpeg-turbo alone takes clips with WAV, and {obstacle}")
 
 
 def as_before(decoder: Decoder | None) -> tuple[Placement, Choice | None]:
@@ -157,7 +157,7 @@ class Trial:
         settings = replace(self._settings, decoder=decoder, in_flight=_IN_FLIGHT)
         pipeline = DecodePipeline(self._clip, self._frames, settings, cycle(self._batches).__next__)
         try:
-            sizes = cycle(len(batch.filmstrips) for batch in self._batches)
+            sizes = cycle(len(batch) for batch in self._batches)
             for _ in range(_IN_FLIGHT + 1):
                 pipeline.run()
                 next(sizes)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEndConfig
 from models.systems.correspondence import AVEConfig, AVENet, L3Config, L3Net
-from models.systems.emotion import EmotionConfig, EmotionNet
+from models.systems.targets import HeadsConfig, TargetNet
 from models.towers.audio import AudioTowerConfig
 from models.towers.gaze import GazeTowerConfig
 from models.towers.tower import TowerConfig
@@ -30,7 +32,7 @@ class ModelConfig:
     gaze: TowerConfig = field(default_factory=GazeTowerConfig)
     l3: L3Config = field(default_factory=L3Config)
     ave: AVEConfig = field(default_factory=AVEConfig)
-    emotion: EmotionConfig = field(default_factory=EmotionConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
 
 
 FULL = ModelConfig()
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 else:
     PresetName = Literal[tuple(PRESETS)]
 
+_HEADS_BEFORE = "emotion"  # what runs have called `ModelConfig.heads` that predict one label
 _KIND = "kind"  # of a tower's settings that are not of the default's kind, by the class' name
 
 
@@ -72,6 +75,8 @@ def model_config_from_json(data: dict[str, Any]) -> ModelConfig:
     Raises:
         InputError: ``data`` has other fields than this program's presets, or a tower of a kind that none of them has.
     """
+    if _HEADS_BEFORE in data:
+        data = {"heads" if name == _HEADS_BEFORE else name: value for name, value in data.items()}
     try:
         restored: ModelConfig = _restore(ModelConfig, data)
     except (TypeError, KeyError, AttributeError) as error:
@@ -126,7 +131,8 @@ def correspondence_net(preset: ModelConfig, network: NetworkName, *, gaze: bool 
     raise InputError(f"no correspondence network is called {network!r}: choose l3 or ave.")
 
 
-def emotion_net(preset: ModelConfig, *, gaze: bool = True) -> EmotionNet:
-    """A network for emotions with fresh weights; `EmotionNet.from_correspondence` starts from pre-trained towers."""
+def target_net(preset: ModelConfig, targets: Sequence[Label], *, gaze: bool = True) -> TargetNet:
+    """A network for these labels with fresh weights; `TargetNet.from_correspondence` starts from pre-trained towers."""
     gaze_tower = preset.gaze.tower() if gaze else None  # first: a seed's weights are those that they were
-    return EmotionNet(preset.video.tower(), preset.audio.tower(), gaze_tower, preset.emotion)
+    video, audio = preset.video.tower(), preset.audio.tower()
+    return TargetNet(video, audio, gaze_tower, targets=targets, config=preset.heads)

@@ -6,16 +6,18 @@ The name of an option says one thing wherever it stands, and a stage has the opt
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from tyro.conf import arg
 
+from loaders.dataset.labels import Label
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError
 from loaders.storage.urls import local_path, url_of
+from models.objectives.targets import NumberLoss
 from models.systems.presets import PresetName
 from models.training.execution import Tf32
 from models.training.options import refuse, spelt
@@ -103,19 +105,32 @@ class CorrespondenceNetworkConfig(NetworkConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmotionNetworkConfig(NetworkConfig):
-    """The emotion network. None stands for the preset's own value."""
+class TargetNetworkConfig(NetworkConfig):
+    """The network that predicts labels. None stands for the preset's own value."""
 
     init: Path | None = None
     """The pre-trained run whose towers to start from; without it, from scratch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetsConfig:
+    """What is predicted, and how far off it is."""
+
+    targets: tuple[str, ...] = ()
+    """The labels to predict, of classes or numbers; by default the dataset's one label of classes."""
+    target_weights: tuple[float, ...] = ()
+    """How much each of several targets counts in the loss; by default all alike."""
+    number_loss: NumberLoss = "ccc"
+    """Of numbers: one minus their concordance correlation with what is stated, over a batch, or the mean square error
+    in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TripletConfig:
-    """What is minimised beside the cross entropies."""
+    """What is minimised beside the targets' own losses."""
 
     alpha: float = 0.1
-    """Weight of the triplet loss."""
+    """Weight of the triplet loss, which is of the first target that has classes."""
     margin: float | None = None
     """Margin of the triplet loss; without it the plain difference, as published."""
     triplet_reduction: Literal["sum", "mean"] = "sum"
@@ -229,10 +244,11 @@ class PretrainConfig(TrainingConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneConfig(TrainingConfig):
-    """Which of seven emotions?"""
+    """What do labels say of a clip, from its sound, its picture, or both?"""
 
     stage: ClassVar[str] = "finetune"
-    network: Annotated[EmotionNetworkConfig, _flat] = field(default_factory=EmotionNetworkConfig)
+    network: Annotated[TargetNetworkConfig, _flat] = field(default_factory=TargetNetworkConfig)
+    targets: Annotated[TargetsConfig, _flat] = field(default_factory=TargetsConfig)
     triplet: Annotated[TripletConfig, _flat] = field(default_factory=TripletConfig)
     scoring: Annotated[ScoringConfig, _flat] = field(default_factory=ScoringConfig)
 
@@ -256,6 +272,8 @@ StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 OF_PAIRS = ("evaluation_rounds", "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "width", "frame_size", "frames")
+#: What is of the triplet loss.
+OF_TRIPLETS = ("alpha", "margin", "triplet_reduction")
 #: What a later use of the same settings does not repeat.
 _ONCE = ("resume", "change")
 
@@ -277,7 +295,7 @@ _LEAST: Mapping[str, float] = {
     "margin": 0,
     "seed": 0,
 }
-_POSITIVE = ("cache_gb", "learning_rate", "weights")
+_POSITIVE = ("cache_gb", "learning_rate", "weights", "target_weights")
 
 C = TypeVar("C")
 
@@ -356,6 +374,18 @@ def check(config: StageConfig, given: Collection[str] = ()) -> None:
     _check_data(config.data)
     if not isinstance(config, EvaluateConfig) and not 0 <= config.network.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {config.network.gaze_dropout}: use a share from 0 to 1")
+
+
+def check_targets(config: FinetuneConfig, targets: Sequence[Label], given: Collection[str] = ()) -> None:
+    """Raise InputError where an option that was ``given`` has no effect on these targets, or weights are not theirs."""
+    weights = config.targets.target_weights
+    if weights and len(weights) != len(targets):
+        names = ", ".join(target.name for target in targets)
+        raise InputError(f"--target-weights has {len(weights)} numbers for {names}: give each one")
+    if all(target.classes is None for target in targets):
+        refuse(given, OF_TRIPLETS, "without a target that has classes")
+    if all(target.classes is not None for target in targets):
+        refuse(given, ["number_loss"], "without a target that is a number")
 
 
 def _check_effects(config: StageConfig, given: Collection[str]) -> None:

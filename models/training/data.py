@@ -40,8 +40,12 @@ def training_loader(
     accelerator: Accelerator,
     *,
     paired: bool,
+    targets: Sequence[str] = (),
 ) -> ClipLoader:
-    """Batches of the training split; ``paired``: half of them with another video's audio, otherwise with their own."""
+    """Batches of the training split, with what is stated of the targets.
+
+    ``paired``: half of them with another video's audio, otherwise with their own.
+    """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
         datasets,
@@ -52,6 +56,7 @@ def training_loader(
         weights,
         training=True,
         paired=paired,
+        targets=targets,
         node_groups=data.node_groups,
     )
 
@@ -64,6 +69,7 @@ def scoring_loader(
     split: str | None,
     *,
     paired: bool,
+    targets: Sequence[str] = (),
 ) -> ClipLoader:
     """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
 
@@ -71,7 +77,17 @@ def scoring_loader(
         InputError: they have none.
     """
     split = split or _split_to_score(datasets)
-    return _loader(datasets, data, loader, accelerator, split, (1.0,) * len(datasets), training=False, paired=paired)
+    return _loader(
+        datasets,
+        data,
+        loader,
+        accelerator,
+        split,
+        (1.0,) * len(datasets),
+        training=False,
+        paired=paired,
+        targets=targets,
+    )
 
 
 def _loader(
@@ -84,6 +100,7 @@ def _loader(
     *,
     training: bool,
     paired: bool,
+    targets: Sequence[str],
     node_groups: int = 1,
 ) -> ClipLoader:
     return ClipLoader(
@@ -101,6 +118,7 @@ def _loader(
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
         negatives={"other_video": 1.0} if paired else None,
+        targets=targets,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,
         node_groups=node_groups,

@@ -1,8 +1,8 @@
-"""Predictions for whole splits, batch by batch: counts and probabilities that ranks can join."""
+"""Predictions for whole splits, batch by batch: counts, probabilities and numbers that ranks can join."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.batch import Batch
+from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd
-from models.predict import predict_emotion, predict_match
+from models.predict import predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
-from models.systems.emotion import EmotionNet
+from models.systems.targets import TargetNet
 from models.training.metrics import confusion
+
+MODALITIES = ("audio", "visual", "joint")
 
 
 def match_confusion(
@@ -35,45 +38,65 @@ def match_confusion(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EmotionPredictions:
-    """Probabilities (N, 7) of N clips by each modality, and whose they are."""
+class TargetPredictions:
+    """What each modality says of one target of N clips, and what is stated."""
+
+    stated: NDArray[Any]  #: (N,) int64 codes, −1 where there is none; or float32, NaN there
+    by: Mapping[str, NDArray[np.float32]]
+    """By each of `MODALITIES`: probabilities (N, classes), or numbers (N,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictions:
+    """Of N clips."""
 
     clip: NDArray[np.int64]  #: (N,) catalog rows
-    emotion: NDArray[np.int64]  #: (N,) labels, -1 where there is none
-    audio: NDArray[np.float32]
-    visual: NDArray[np.float32]
-    joint: NDArray[np.float32]
+    targets: Mapping[str, TargetPredictions]  #: by name
 
 
-def emotion_predictions(
-    front_end: FrontEnd, network: EmotionNet, batches: Iterable[Batch], device: torch.device
-) -> EmotionPredictions:
+def target_predictions(
+    front_end: FrontEnd, network: TargetNet, batches: Iterable[Batch], device: torch.device
+) -> Predictions:
     """What each modality says of every clip of the batches."""
-    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in EmotionPredictions.__slots__}
+    parts = [_nothing(network.targets)]
     for batch in batches:
         if len(batch) == 0:
             continue
         batch = batch.to(device)
-        answer = predict_emotion(
+        said = predict_targets(
             front_end, network, video=batch.video, audio=batch.audio, gaze=batch.gaze, gaze_valid=batch.gaze_valid
         )
-        of_clip = {"clip": batch.clip, "emotion": batch.emotion}
-        for name in parts:
-            tensor = of_clip[name] if name in of_clip else getattr(answer, name)
-            parts[name].append(tensor.cpu().numpy())
-    return EmotionPredictions(**{name: _joined(name, arrays) for name, arrays in parts.items()})
+        targets = {
+            name: TargetPredictions(
+                stated=batch.targets[name].cpu().numpy(),
+                by={modality: getattr(prediction, modality).cpu().numpy() for modality in MODALITIES},
+            )
+            for name, prediction in said.items()
+        }
+        parts.append(Predictions(clip=batch.clip.cpu().numpy(), targets=targets))
+    return join_predictions(parts)
 
 
-def join_predictions(predictions: Iterable[EmotionPredictions]) -> EmotionPredictions:
-    """The predictions of several ranks as one."""
+def join_predictions(predictions: Iterable[Predictions]) -> Predictions:
+    """The predictions of several batches or ranks as one, in their order; of one at least."""
     parts = list(predictions)
-    return EmotionPredictions(
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in EmotionPredictions.__slots__}
+    return Predictions(
+        clip=np.concatenate([part.clip for part in parts]),
+        targets={
+            name: TargetPredictions(
+                stated=np.concatenate([part.targets[name].stated for part in parts]),
+                by={
+                    modality: np.concatenate([part.targets[name].by[modality] for part in parts])
+                    for modality in MODALITIES
+                },
+            )
+            for name in parts[0].targets
+        },
     )
 
 
-def by_utterance(predictions: EmotionPredictions, utterance: NDArray[np.int64]) -> EmotionPredictions:
-    """One answer an utterance: the mean of its clips' probabilities.
+def by_utterance(predictions: Predictions, utterance: NDArray[np.int64]) -> Predictions:
+    """One answer an utterance: the mean of its clips' probabilities, or numbers.
 
     A label belongs to an utterance, and long utterances have several clips; counted by clips they would weigh more.
 
@@ -82,23 +105,36 @@ def by_utterance(predictions: EmotionPredictions, utterance: NDArray[np.int64]) 
         utterance: (N,) a number for each answer, equal for clips of one utterance.
     """
     _, first, group = np.unique(utterance, return_index=True, return_inverse=True)
-    count = np.bincount(group)[:, None]
+    count = np.bincount(group)
 
-    def mean(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        total = np.zeros((len(first), probabilities.shape[1]))
-        np.add.at(total, group, probabilities)
-        return (total / count).astype(np.float32)
+    def mean(of_clips: NDArray[np.float32]) -> NDArray[np.float32]:
+        total = np.zeros((len(first), *of_clips.shape[1:]))
+        np.add.at(total, group, of_clips)
+        return (total / count.reshape(-1, *(1,) * (of_clips.ndim - 1))).astype(np.float32)
 
-    return EmotionPredictions(
+    return Predictions(
         clip=predictions.clip[first],
-        emotion=predictions.emotion[first],
-        audio=mean(predictions.audio),
-        visual=mean(predictions.visual),
-        joint=mean(predictions.joint),
+        targets={
+            name: TargetPredictions(
+                stated=of_target.stated[first], by={modality: mean(said) for modality, said in of_target.by.items()}
+            )
+            for name, of_target in predictions.targets.items()
+        },
     )
 
 
-def _joined(name: str, arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    if arrays:
-        return np.concatenate(arrays)
-    return np.zeros(0, np.int64) if name in ("clip", "emotion") else np.zeros((0, 7), np.float32)
+def _nothing(targets: Sequence[Label]) -> Predictions:
+    """Of no clips: a rank may have none."""
+    return Predictions(
+        clip=np.zeros(0, np.int64),
+        targets={
+            target.name: TargetPredictions(
+                stated=np.zeros(0, np.int64 if target.classes is not None else np.float32),
+                by={
+                    modality: np.zeros((0,) if target.classes is None else (0, len(target.classes)), np.float32)
+                    for modality in MODALITIES
+                },
+            )
+            for target in targets
+        },
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from loaders.errors import InputError
+from models.training.labels import TARGETS, differences, from_json
 
 CONFIG, SETTINGS, EXECUTION, CHANGES = "config", "settings", "execution", "changes"
 _PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", "nvidia-dali-cuda130", "simplejpeg")
@@ -73,9 +74,11 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
             f"{folder}: the run is of an older version, which wrote down neither its settings nor checkpoints that can "
             "be read safely: train again, with another --output"
         )
-    network = _differences(_leaves(_network(before)), _leaves(_network(now)))
+    network = _list(_differences(_leaves(_network(before)), _leaves(_network(now))))
+    if not network and TARGETS in now:
+        network = differences(from_json(before.get(TARGETS), folder), from_json(now[TARGETS], folder)) or ""
     if network:
-        raise InputError(f"{folder}: another network: {_list(network)}: a run keeps its own, give another --output")
+        raise InputError(f"{folder}: another network: {network}: a run keeps its own, give another --output")
     differing = _differences(before[SETTINGS], now[SETTINGS])
     names = [name.replace("-", "_") for name in allowed]
     for name in names:

@@ -3,11 +3,11 @@
     RUN/
         run.json                what the run is: all it was trained with and on, and what changed when it was resumed
         checkpoints/00000500/   all that resuming takes, see `models.training.checkpoint`
-        model.safetensors       the trained network, with the front end's gaze statistics
+        model.safetensors       the trained network, with the front end's gaze statistics and numbers' moments
         results.json            what it scored
         tensorboard/            curves
 
-``train.py`` writes it; `load_emotion` and `load_correspondence` read the trained network back. Every file and every
+``train.py`` writes it; `load_targets` and `load_correspondence` read the trained network back. Every file and every
 checkpoint appears when it is whole; one training at a time works there (`models.training.runlock`). Nothing in a run is
 a program, and reading it runs none.
 """
@@ -33,9 +33,10 @@ from loaders.errors import InputError, first_line
 from loaders.storage.atomic import write_atomically
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
-from models.systems.emotion import EmotionNet
-from models.systems.presets import correspondence_net, emotion_net, model_config_from_json
+from models.systems.presets import correspondence_net, model_config_from_json, target_net
+from models.systems.targets import TargetNet
 from models.training.checkpoint import cannot_write, together
+from models.training.labels import TARGETS, from_json
 from models.training.provenance import CHANGES, Change, as_json
 from models.training.runlock import LOCK, locked
 from models.training.scores import results_table
@@ -61,8 +62,10 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
     return load_model(folder, FrontEnd(sizes.front_end), network), network
 
 
-def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
-    """The front end and the network of a finished fine-tuning, on the CPU, for `models.predict.predict_emotion`.
+def load_targets(folder: Path | str) -> tuple[FrontEnd, TargetNet]:
+    """The front end and the network of a finished fine-tuning, on the CPU, for `models.predict.predict_targets`.
+
+    The network's `targets` are the labels that it predicts, with their classes.
 
     Raises:
         InputError: there is no such run, it is not finished, or it is of another stage.
@@ -70,7 +73,7 @@ def load_emotion(folder: Path | str) -> tuple[FrontEnd, EmotionNet]:
     folder = Path(folder)
     run = _read_network(folder, "finetune", of_pairs=False)
     sizes = model_config_from_json(run["sizes"])
-    network = emotion_net(sizes, gaze=run["gaze"])
+    network = target_net(sizes, from_json(run.get(TARGETS), folder), gaze=run["gaze"])
     return load_model(folder, FrontEnd(sizes.front_end), network), network
 
 
@@ -106,7 +109,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         if not isinstance(results, dict):
             raise TypeError(f"it is a {type(results).__name__}")
         results_table(results, title="")  # whether it has what is shown
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not what a run scored ({error}): remove it, then --resume the run") from error
     return results
 
@@ -183,7 +186,7 @@ def model_sha256(folder: Path) -> str:
 
 
 def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
-    """Write what `load_correspondence` or `load_emotion` reads."""
+    """Write what `load_correspondence` or `load_targets` reads."""
     tensors = {
         f"{prefix}{name}": tensor.detach().cpu().contiguous()
         for prefix, module in ((_FRONT_END, front_end), (_NETWORK, network))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,20 @@ from rich.text import Text
 from loaders import ClipLoader
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.catalog import utterances as of_catalog
-from loaders.dataset.manifest import EMOTIONS
 from loaders.errors import printable
 from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
-from models.systems.emotion import EmotionNet
-from models.training.evaluation import by_utterance, emotion_predictions, join_predictions, match_confusion
+from models.systems.targets import TargetNet
+from models.training.agreement import agreement
+from models.training.evaluation import (
+    MODALITIES,
+    TargetPredictions,
+    by_utterance,
+    join_predictions,
+    match_confusion,
+    target_predictions,
+)
 from models.training.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
-
-MODALITIES = ("audio", "visual", "joint")
 
 
 def score_match(
@@ -50,27 +56,51 @@ def score_match(
     }
 
 
-def score_emotion(
-    accelerator: Accelerator, front_end: FrontEnd, network: EmotionNet, loader: ClipLoader
+def score_targets(
+    accelerator: Accelerator, front_end: FrontEnd, network: TargetNet, loader: ClipLoader
 ) -> dict[str, Any]:
-    """Scores of each modality over the labelled utterances of an epoch, over all ranks."""
+    """Scores of each target by each modality, over the utterances of an epoch that state it, over all ranks."""
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    of_rank = emotion_predictions(front_end, network, loader, accelerator.device)
+    of_rank = target_predictions(front_end, network, loader, accelerator.device)
     predictions = join_predictions(gather_object([of_rank]))
     predictions = by_utterance(predictions, utterances(loader.catalogs)[predictions.clip])
-    targets = torch.from_numpy(predictions.emotion)
-    results: dict[str, Any] = {"split": loader.catalogs[0].split, "utterances": int((targets >= 0).sum())}
+    split, means = loader.catalogs[0].split, network.means
+    results: dict[str, Any] = {}
+    for target in network.targets:
+        said = predictions.targets[target.name]
+        if target.classes is not None:
+            scores = _of_classes(said, target.classes)
+        else:
+            scores = {"low": target.low, "high": target.high, **_of_numbers(said, means[target.name])}
+        results[target.name] = {"split": split, **scores}
+    return results
+
+
+def _of_classes(predictions: TargetPredictions, classes: Sequence[str]) -> dict[str, Any]:
+    stated = torch.from_numpy(predictions.stated)
+    results: dict[str, Any] = {"utterances": int((stated >= 0).sum()), "classes": list(classes)}
     for modality in MODALITIES:
-        counts = confusion(torch.from_numpy(getattr(predictions, modality)), targets, len(EMOTIONS))
+        counts = confusion(torch.from_numpy(predictions.by[modality]), stated, len(classes))
         results[modality] = {
             "micro_f1": micro_f1(counts),
             "macro_f1": macro_f1(counts),
-            "f1_by_emotion": {score.name: score.f1 for score in class_scores(counts, EMOTIONS)},
+            "f1_by_class": {score.name: score.f1 for score in class_scores(counts, classes)},
             "confusion": counts.tolist(),
         }
         results["majority"] = majority_share(counts)
     return results
+
+
+def _of_numbers(predictions: TargetPredictions, mean: float) -> dict[str, Any]:
+    """Beside what the training split's mean scores, said of every utterance."""
+    stated = predictions.stated
+    always = agreement(np.full(len(stated), mean), stated)
+    return {
+        "utterances": int(np.isfinite(stated).sum()),
+        "mean": {"value": mean, "ccc": always.ccc, "rmse": always.rmse},
+        **{modality: asdict(agreement(predictions.by[modality], stated)) for modality in MODALITIES},
+    }
 
 
 def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
@@ -84,34 +114,40 @@ def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     return np.concatenate(numbers)
 
 
+def first_of_utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
+    """The row of one clip of each utterance, counted through the datasets."""
+    return np.unique(utterances(catalogs), return_index=True)[1].astype(np.int64)
+
+
 def results_table(results: Mapping[str, Any], *, title: str) -> Table:
-    """Scores beside what they have to beat."""
-    table = Table(title=plain(title))
-    for column in ("what", "score %", "95 %", "macro-F1 %", "to beat %", "on"):
-        table.add_column(column, justify="left" if column in ("what", "on") else "right", no_wrap=True)
+    """Scores beside what they have to beat, and below on how much of what. 80 columns hold it."""
+    table = Table(title=plain(title), caption_justify="left")
+    table.add_column("what", overflow="fold")  # the one with names: however long, they are shown whole
+    for column in ("score", "to beat"):
+        table.add_column(column, no_wrap=True)
+    on = []
     if "pretraining" in results:
         pairs = results["pretraining"]
-        table.add_row(
-            "pre-training accuracy",
-            _percent(pairs["accuracy"]),
-            f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}",
-            "",
-            "50.0 chance",
-            plain(f"{pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}"),
-        )
-    if "emotion" in results:
-        emotion = results["emotion"]
+        interval = f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}"
+        table.add_row("pre-training accuracy", f"{_percent(pairs['accuracy'])} % ({interval})", "50.0 % chance")
+        on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}")
+    for name, scores in results.get("targets", {}).items():
         for modality in MODALITIES:
-            scores = emotion[modality]
-            table.add_row(
-                f"emotion from {modality}, micro-F1",
-                _percent(scores["micro_f1"]),
-                "",
-                _percent(scores["macro_f1"]),
-                f"{_percent(emotion['majority'])} majority",
-                plain(f"{emotion['utterances']} utterances of {emotion['split']}"),
-            )
+            score, to_beat = _score_of(scores, modality)
+            table.add_row(plain(f"{name} from {modality}"), score, to_beat)
+        on.append(f"{name}: {scores['utterances']} utterances of {scores['split']}")
+    table.caption = plain("\n".join(on)) if on else None
     return table
+
+
+def _score_of(scores: Mapping[str, Any], modality: str) -> tuple[str, str]:
+    """The cells of a target by a modality: its score, and what it has to beat."""
+    of_modality = scores[modality]
+    if "classes" in scores:
+        micro, macro = _percent(of_modality["micro_f1"]), _percent(of_modality["macro_f1"])
+        return f"micro-F1 {micro} %, macro-F1 {macro} %", f"{_percent(scores['majority'])} % majority"
+    ccc, pearson, rmse = (of_modality[name] for name in ("ccc", "pearson", "rmse"))
+    return f"CCC {ccc:.3f}, r {pearson:.3f}, RMSE {rmse:.3g}", f"RMSE {scores['mean']['rmse']:.3g} mean"
 
 
 def plain(text: str) -> Text:

@@ -13,7 +13,15 @@ from torch import nn
 from loaders import ClipLoader
 from loaders.errors import InputError
 from models.training import runs
-from models.training.config import OF_PAIRS, EvaluateConfig, FinetuneConfig, PretrainConfig, RunConfig, StageConfig
+from models.training.config import (
+    OF_PAIRS,
+    EvaluateConfig,
+    FinetuneConfig,
+    PretrainConfig,
+    RunConfig,
+    StageConfig,
+    check_targets,
+)
 from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
@@ -26,18 +34,22 @@ from models.training.tasks.registry import task_of, task_of_run
 _LITTLE_GAZE = 0.1
 
 
-def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator) -> None:
-    """Train a task's network and score it on unseen clips."""
+def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
+    """Train a task's network and score it on unseen clips; ``given`` are the options that somebody gave."""
     doing, data = task_of(config), config.data
     split = config.scoring.evaluation_split
     datasets = datasets_of(data, config.loader, split)
-    loader = training_loader(datasets, data, config.loader, accelerator, paired=doing.paired)
+    targets = doing.targets(datasets)
+    if isinstance(config, FinetuneConfig):
+        check_targets(config, targets, given)
+    asked = tuple(target.name for target in targets)
+    loader = training_loader(datasets, data, config.loader, accelerator, paired=doing.paired, targets=asked)
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
-    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired)
+    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired, targets=asked)
     doing.require(unseen, names(data))
     set_seed(data.seed)
-    model = doing.model([dataset.manifest for dataset in datasets])
+    model = doing.model(loader.catalogs, targets)
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
@@ -58,8 +70,9 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     split = config.scoring.evaluation_split
     datasets = datasets_of(data, config.loader, split)
+    asked = tuple(target.name for target in doing.targets(datasets))
     with (
-        scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired) as unseen,
+        scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired, targets=asked) as unseen,
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))

@@ -16,7 +16,7 @@ import pyarrow as pa
 from loaders.dataset.catalog import catalog_rows, schema
 from loaders.dataset.columns import SAID_TWICE, Column, member_columns, with_labels
 from loaders.dataset.labels import Label
-from loaders.dataset.manifest import CATALOG, GAZE_STATISTICS, ClipFormat, Member, Shard
+from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE_STATISTICS, ClipFormat, Member, Shard
 from sharding.checks.faults import DROP, REMAKE, FaultList
 from sharding.packing.members import can_decode, decode_member, largest
 from sharding.packing.tar import Entry, TarError, TarReader, index_path
@@ -209,6 +209,8 @@ class _Examination:
         for member in self._check.members:
             if member.required and member.name not in clip.entries:
                 self._fault("tar", f"the clip has no {member.suffix}", where=clip.key)
+        if FILMSTRIP not in clip.entries and AUDIO not in clip.entries:
+            self._fault("tar", "the clip has neither frames nor sound", where=clip.key)
         row = None
         if self._rows is not None:
             row = self._rows.get(clip.key)

@@ -19,6 +19,7 @@ Kind = Literal[
 ]
 
 DROP = "--repair drops the shard; to have its clips again, build the dataset again"
+REWRITE = "--repair writes it again"
 REMAKE = "--repair makes it again from the shards"
 
 

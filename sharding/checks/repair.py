@@ -1,9 +1,10 @@
 """What can be mended of a dataset without its sources.
 
-Catalogs and indices are made again from the shards: a clip's tar entries hold all that they say. A shard that is faulty
-itself is taken out. Nothing is deleted: what is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``,
-and what other tools have put there, see `sharding.checks.sidecars`, stays where it is. dataset.json changes last; a
-repair that is killed before is finished by the next one.
+Catalogs and indices are made again from the shards: a clip's tar entries hold all that they say. README.md and
+croissant.json are written again from dataset.json. A shard that is faulty itself is taken out. Nothing is deleted: what
+is taken out or replaced is moved to ``DATASET/.quarantine/<number>/``, and what other tools have put there, see
+`sharding.checks.sidecars`, stays where it is. dataset.json changes last; a repair that is killed before is finished by
+the next one.
 """
 
 import hashlib
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from loaders.dataset.catalog import catalog_rows
+from loaders.dataset.catalog import catalog_rows, schema
 from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, Shard, Split, write_manifest
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write
+from sharding.cards.documents import write_documents
 from sharding.checks.examine import ShardReport
 from sharding.checks.faults import REMAKE
 from sharding.checks.report import Report, gaze_moments
@@ -81,6 +83,11 @@ class _Repair:
                 gaze_mean=tuple(gaze.mean.tolist()) if gaze.count else None,
                 gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
             )
+        changed = manifest != self._manifest
+        if faulty := [name for name in self._manifest.documents if changed or name in self._faulty]:
+            for name in faulty:
+                self._take_out(name, "written again")
+            manifest = replace(manifest, documents=write_documents(self._dataset, manifest))
         write_manifest(self._dataset, manifest)
         if splits != self._manifest.splits:
             for tool in set(self._report.beside) - {FILE_SYSTEM}:
@@ -113,7 +120,8 @@ class _Repair:
             return replace(entry, shards=tuple(shards))
         self._take_out(f"{name}/{CATALOG}", "made again")
         rows = [parts[report.number] for report in kept]
-        return finish_split(folder, shards, rows, self._manifest.members, self._manifest.video_names)
+        columns = schema(self._manifest.members, self._manifest.labels)
+        return finish_split(folder, shards, rows, columns, self._manifest.video_names)
 
     def _is_stale(self, name: str) -> bool:
         return name not in self._report.catalogs or f"{name}/{CATALOG}" in self._remake

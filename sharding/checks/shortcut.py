@@ -22,6 +22,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.dataset.manifest import AUDIO, FILMSTRIP
 from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.errors import InputError
 from loaders.intervals import wilson
@@ -110,7 +111,14 @@ def find_shortcuts(
     Raises:
         InputError: no such dataset or split, too few videos, negatives that a half cannot offer, or damaged clips.
     """
-    catalog = open_catalog(dataset, split, ["filmstrip", "audio"])
+    catalog = open_catalog(dataset, split, [FILMSTRIP, AUDIO])
+    for name in (FILMSTRIP, AUDIO):
+        without = np.count_nonzero(catalog.members[name].size == 0)
+        if without:
+            raise InputError(
+                f"{catalog.folder}: {without} of {len(catalog)} clips have no {name}, and nothing to match: build "
+                "without --allow-missing to find out"
+            )
     halves = _halves(catalog, clips, seed)
     rows = np.sort(np.concatenate(halves))
     cues = _measure(dataset, catalog, rows, workers)
@@ -157,8 +165,8 @@ def _pairs(
         video=catalog.video[rows],
         utterance=catalog.utterance[rows],
         start=catalog.start[rows],
-        emotion=catalog.emotion[rows],
         members={},
+        targets={},
     )
     frames = catalog.manifest.clip.frames
     sampler = Sampler(part, seed=seed, training=True, frames=frames, negatives=negatives)
@@ -207,12 +215,12 @@ def _measure(dataset: Path, catalog: Catalog, rows: NDArray[np.int64], workers: 
 
 def _decode(job: _Measuring) -> tuple[_Measuring, dict[str, list[float]]]:
     """What only the decoded clip tells."""
-    catalog = open_catalog(job.dataset, job.split, ["filmstrip", "audio"])
+    catalog = open_catalog(job.dataset, job.split, [FILMSTRIP, AUDIO])
     shards = Shards(catalog)
     measured: dict[str, list[float]] = {name: [] for name in _MEASURED}
     try:
         for clip in job.clips:
-            strip, sound = shards.read("filmstrip", clip), shards.read("audio", clip)
+            strip, sound = shards.read(FILMSTRIP, clip), shards.read(AUDIO, clip)
             if strip is None or sound is None:
                 raise ValueError(f"clip {clip} has no frames or no audio")
             for name, value in zip(("luminance", "blue", "red"), _light(strip.tobytes()), strict=True):

@@ -3,6 +3,12 @@
 import xxhash
 
 
-def hashed_split(identity: str, test_fraction: float) -> str:
-    """ "test" for about ``test_fraction`` of all ids, "train" for the others; always the same for the same id."""
-    return "test" if xxhash.xxh3_64_intdigest(identity.encode()) / 2.0**64 < test_fraction else "train"
+def hashed_split(identity: str, test_fraction: float, validation_fraction: float = 0.0) -> str:
+    """ "test" for about ``test_fraction`` of all ids, "validation" for about so many, "train" for the others.
+
+    It is always the same for the same id, and which ids are of test does not depend on how many are of validation.
+    """
+    place = xxhash.xxh3_64_intdigest(identity.encode()) / 2.0**64
+    if place < test_fraction:
+        return "test"
+    return "validation" if place < test_fraction + validation_fraction else "train"

@@ -31,6 +31,7 @@ class CropPlan:
 
     start: float = 0.0  #: seconds after the video's first picture
     stop: float = math.inf
+    audio_start: float = 0.0  #: seconds after the first sample of sound that lies apart
     squares: Squares | None = None  #: None: the centre
     seconds: float = 0.0  #: that ``squares`` tell apart; after that they stay as they are
     face: Track | None = None  #: where a face was looked for
@@ -50,6 +51,9 @@ class CropPlan:
 def crop_plan_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> CropPlan:
     """How an utterance is looked at: as its boxes say, or its main face, or the centre of every picture.
 
+    Which part of a longer film it is, its boxes say, and sound that lies apart is that of the part; or it says so
+    itself, and such sound is of the whole film.
+
     Raises:
         BoxesError: its boxes cannot be read, or lie outside the picture.
         MediaError: its video cannot.
@@ -59,7 +63,12 @@ def crop_plan_of(utterance: Utterance, settings: BuildSettings, watch: Stopwatch
         return _boxed(utterance, utterance.boxes)
     if settings.crop == "face":
         return _followed(utterance, settings, watch)
-    return CropPlan()
+    start, stop = _part_of(utterance)
+    return CropPlan(start=start, stop=stop, audio_start=start)
+
+
+def _part_of(utterance: Utterance) -> tuple[float, float]:
+    return utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
 
 
 def _boxed(utterance: Utterance, file: BoxesFile) -> CropPlan:
@@ -78,7 +87,8 @@ def _boxed(utterance: Utterance, file: BoxesFile) -> CropPlan:
 def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> CropPlan:
     # Every so many frames of the clips' clock, so that what is looked at is what is stored.
     rate = settings.fps / max(1, round(settings.fps / DETECTIONS_PER_SECOND))
-    frames = read_frames(utterance.video_path, fps=rate, max_seconds=settings.max_seconds)
+    start, stop = _part_of(utterance)
+    frames = read_frames(utterance.video_path, fps=rate, max_seconds=settings.max_seconds, start=start, stop=stop)
     looked: list[Detections] = []
     sizes: list[tuple[int, int]] = []
     while True:
@@ -98,7 +108,7 @@ def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -
         found = cast(Track, track(looked, times, at, sizes=sizes, size=(width, height)))
         return crop_boxes(found.boxes, width, height)
 
-    return CropPlan(squares=squares, seconds=len(looked) / rate, face=face)
+    return CropPlan(start=start, stop=stop, audio_start=start, squares=squares, seconds=len(looked) / rate, face=face)
 
 
 @functools.cache

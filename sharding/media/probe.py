@@ -17,7 +17,7 @@ _PLAUSIBLE = 600.0  # seconds: what states more is looked at, because clocks jum
 
 
 def probe_seconds(utterance: Utterance) -> float:
-    """Seconds that its boxes or its container state; 0 where they state none, which the build will report.
+    """Seconds that its boxes, its corpus or its container state; 0 where they state none, which the build will report.
 
     A container that states more than ten minutes is read, up to there at most; see `lasting_seconds`.
 
@@ -31,6 +31,12 @@ def probe_seconds(utterance: Utterance) -> float:
         except BoxesError:
             return 0.0
         return boxes.stop - boxes.start
+    if utterance.end is not None:
+        return utterance.end - (utterance.start or 0.0)
+    return max(0.0, _whole_seconds(utterance) - (utterance.start or 0.0))
+
+
+def _whole_seconds(utterance: Utterance) -> float:
     if url_of(utterance.video_path) is not None:
         return looked_into(utterance.video_path, _stated) or 0.0
     path = utterance.video_path

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharding.media.clock import BACK, JUMP, ClockError, JoinedClock, Stretch
+from sharding.sources.packed import opened_file
 from sharding.sources.read_errors import is_of_one_file
 from sharding.sources.watched_file import WatchedFile
 
@@ -84,7 +85,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Media:
-    """N ≥ 1 frames and exactly the sound under them.
+    """N ≥ 1 frames and exactly the sound under them; or frames alone, without a sample, or sound without a frame.
 
     frames: (N, size, size, 3) uint8 RGB; frame k was on screen k / fps seconds after the first picture appeared.
     changes: (N,) whether frame k is of a picture that looks different, in any pixel of the source, from frame k − 1's.
@@ -108,8 +109,8 @@ class Media:
 
     @property
     def seconds(self) -> float:
-        """The time that the frames stand for: N / fps."""
-        return len(self.frames) / self.fps
+        """The time that the frames stand for: N / fps; that of the sound where it is alone."""
+        return len(self.frames) / self.fps if len(self.frames) else len(self.audio) / self.sample_rate
 
 
 def read_media(
@@ -123,6 +124,9 @@ def read_media(
     boxes: Boxes | None = None,
     start: float = 0.0,
     stop: float = math.inf,
+    audio_start: float = 0.0,
+    needs_video: bool = True,
+    needs_audio: bool = True,
 ) -> Media:
     """Frames of a video, cropped and resized to size×size RGB, and the sound under them.
 
@@ -130,14 +134,18 @@ def read_media(
     streams last to (k + 1) / fps, give or take `SLACK`: under that last stretch the picture is held and the sound is
     silent. Before a sound that starts after the video there is silence; a sound that starts before is cut.
 
-    audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears.
+    audio_path: a file with the sound, where that lies apart. Its first sample sounds as frame 0 appears, or that at
+        `audio_start`.
     boxes: (rows, 4), each row a `Box`: row k is the crop of frame k, and the last row that of all frames beyond. Boxes
         that reach over an edge are moved inside (`inside`). As an array they are of pictures of the first one's size,
         and where the size changes in mid-file the same shares of the picture are cropped; as a function of a picture's
         width and height they are of pictures of that size. Default: the centred square.
     max_seconds: what lasts longer is refused: before decoding where the container says so, otherwise while decoding.
     start, stop: seconds after the first picture: only this part is read, as if it were all there is, and nothing far
-        before it is decoded. Audio that lies apart is that of the part.
+        before it is decoded.
+    audio_start: seconds after the first sample of audio that lies apart: the one there sounds as frame 0 appears.
+    needs_video, needs_audio: where one is False, only the other is read, and sets the length alone. The part of a file
+        without pictures counts from where its sound begins.
 
     Raises MediaError: "missing"; "undecodable" (damage in mid-file too; a stream that only stops early, in mid-packet
     even, counts up to there); "no_video"; "no_audio" (also where no sound falls on the frames); "too_short" (no whole
@@ -147,13 +155,47 @@ def read_media(
     _check(fps)
     if isinstance(boxes, np.ndarray):
         _check_boxes(boxes)
-    part = _part(path, start, stop) if start > 0 or stop < math.inf else None
+    is_part = start > 0 or stop < math.inf
+    if not needs_video:
+        begins = start if audio_path is None else audio_start
+        bounds = (begins, begins + stop - start) if is_part else None
+        return _sound_alone(audio_path or path, fps, size, sample_rate, max_seconds, bounds)
+    part = _part(path, start, stop) if is_part else None
+    if not needs_audio:
+        film, frames = _pictures(path, max_seconds, part, None, boxes, fps, size)
+        count = min(frames.count, math.floor((film.seconds + SLACK) * fps))
+        return _media(film, frames, count, np.zeros(0, np.int16), fps, sample_rate)
     # The sound first: it is decoded in no time, and the lack of it spares decoding the pictures.
     if audio_path is None:
         sound = own = _listen(path, sample_rate, max_seconds, part)
     else:
-        sound, own = _listen(audio_path, sample_rate, max_seconds), None
-    film = _Film(path, max_seconds, part, own)
+        sounding = _part(audio_path, audio_start, audio_start + stop - start, "audio") if audio_start > 0 else None
+        sound, own = _listen(audio_path, sample_rate, max_seconds, sounding), None
+    film, frames = _pictures(path, max_seconds, part, own, boxes, fps, size)
+    stretches = _joined(film, sound, apart=audio_path is not None)
+    sound_start, sound_stop = sound.span(stretches)
+    heard_from = film.start if audio_path is None else sounding[0] if sounding else sound_start
+    lasts = min(film.seconds, sound_stop - heard_from)
+    count = min(frames.count, math.floor((lasts + SLACK) * fps))
+    if sound_stop <= heard_from or sound_start >= heard_from + max(count, 1) / fps:
+        raise MediaError("no_audio", f"its sound, {sound_start - heard_from:+.3f} s off the video, falls on no frame")
+    if count < 1:
+        raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
+    audio = sound.cut(heard_from, round(count / fps * sample_rate), stretches)
+    return _media(film, frames, count, audio, fps, sample_rate)
+
+
+def _pictures(
+    path: Path,
+    max_seconds: float,
+    part: tuple[float, float] | None,
+    sound: "_Sound | None",
+    boxes: Boxes | None,
+    fps: float,
+    size: int,
+) -> tuple["_Film", "_Frames"]:
+    """The film, read to its end, and all frames that its pictures make."""
+    film = _Film(path, max_seconds, part, sound)
     frames = _Frames(size)
     crops = _Crops(boxes)
     for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
@@ -161,20 +203,18 @@ def read_media(
         crop = crops.of(image, pixel_aspect, (film.width, film.height))
         for k in ticks:
             frames.add(_crop(image, crop(k), size), shows=image)
+    return film, frames
 
-    stretches = _joined(film, sound, apart=audio_path is not None)
-    sound_start, sound_stop = sound.span(stretches)
-    heard_from = film.start if audio_path is None else sound_start
-    lasts = min(film.seconds, sound_stop - heard_from)
-    count = min(frames.count, math.floor((lasts + SLACK) * fps))
-    if sound_stop <= heard_from or sound_start >= heard_from + max(count, 1) / fps:
-        raise MediaError("no_audio", f"its sound, {sound_start - heard_from:+.3f} s off the video, falls on no frame")
+
+def _media(
+    film: "_Film", frames: "_Frames", count: int, audio: NDArray[np.int16], fps: float, sample_rate: int
+) -> Media:
     if count < 1:
-        raise MediaError("too_short", f"{lasts:.3f} s of video with sound; a frame stands for {1 / fps:.3f} s")
+        raise MediaError("too_short", f"{film.seconds:.3f} s of video; a frame stands for {1 / fps:.3f} s")
     return Media(
         frames=frames.first(count),
         changes=np.array(frames.changes[:count], np.bool_),
-        audio=sound.cut(heard_from, round(count / fps * sample_rate), stretches),
+        audio=audio,
         fps=fps,
         sample_rate=sample_rate,
         source_fps=film.count / film.seconds,
@@ -185,15 +225,59 @@ def read_media(
     )
 
 
-def read_frames(path: Path, *, fps: float, max_seconds: float = 600.0) -> Iterator[NDArray[np.uint8]]:
+def _sound_alone(
+    path: Path, fps: float, size: int, sample_rate: int, max_seconds: float, bounds: tuple[float, float] | None
+) -> Media:
+    """What `read_media` gives where no pictures are asked for; ``bounds`` are seconds after the first sample."""
+    part = None
+    if bounds is not None:
+        begins = _begin_of_sound(path)
+        part = begins + bounds[0], begins + bounds[1]
+    sound = _listen(path, sample_rate, max_seconds, part)
+    if len(sound.eras()) > 1:
+        raise MediaError("clock", f"the clock of its sound goes back {len(sound.eras()) - 1} times")
+    stretches = (Stretch(),)
+    first, last = sound.span(stretches)
+    if part is not None:
+        first, last = max(first, part[0]), min(last, part[1])
+    lasts = last - first
+    _limit(lasts, max_seconds)
+    count = math.floor((lasts + SLACK) * fps)
+    if count < 1:
+        raise MediaError("too_short", f"{lasts:.3f} s of sound; a frame stands for {1 / fps:.3f} s")
+    return Media(
+        frames=np.zeros((0, size, size, 3), np.uint8),
+        changes=np.zeros(0, np.bool_),
+        audio=sound.cut(first, round(count / fps * sample_rate), stretches),
+        fps=fps,
+        sample_rate=sample_rate,
+        source_fps=0.0,
+        source_starts=np.zeros(0),
+        source_seconds=lasts,
+        width=0,
+        height=0,
+    )
+
+
+def _begin_of_sound(path: Path) -> float:
+    with _opened(path, math.inf) as container:
+        stream = _stream(container, "audio")
+        for frame in _decoded(container, stream):
+            return (frame.pts or 0) * _time_base(stream)
+    raise MediaError("no_audio", "its audio holds no sample")
+
+
+def read_frames(
+    path: Path, *, fps: float, max_seconds: float = 600.0, start: float = 0.0, stop: float = math.inf
+) -> Iterator[NDArray[np.uint8]]:
     """Frames k = 0, 1, 2, … of `read_media`, upright, whole and in the source's own size, one at a time.
 
     Yields (height, width, 3) uint8 RGB, of another size where the source's changes in mid-file. The same array comes
     again while the same picture is on screen. There may be more frames than `read_media` gives, never fewer: here the
-    sound sets no limit. Raises MediaError, while it is read.
+    sound sets no limit. ``start`` and ``stop`` are those of `read_media`. Raises MediaError, while it is read.
     """
     _check(fps)
-    film = _Film(path, max_seconds)
+    film = _Film(path, max_seconds, _part(path, start, stop) if start > 0 or stop < math.inf else None)
     for ticks, picture in on_clock(film.pictures(), fps):
         image, _ = film.upright(picture)
         for _ in ticks:
@@ -566,17 +650,19 @@ def _joined(film: _Film, sound: _Sound, apart: bool) -> Sequence[Stretch]:
     return stretches
 
 
-def _part(path: Path, start: float, stop: float) -> tuple[float, float]:
-    """The part from `start` to `stop` seconds after the first picture, on the container's clock."""
+def _part(path: Path, start: float, stop: float, kind: Literal["video", "audio"] = "video") -> tuple[float, float]:
+    """The part from `start` to `stop` seconds after the first picture, or sound, on the container's clock."""
     if not 0 <= start < stop:
         raise ValueError(f"a part must end after it starts, not last from {start} to {stop} s")
     with _opened(path, math.inf) as container:
         if container.duration and start >= container.duration / av.time_base:
             raise MediaError("too_short", f"it ends after {container.duration / av.time_base:.2f} s, before its part")
-        stream = _stream(container, "video")
-        for picture in _decoded(container, stream):
-            begins = (picture.pts or 0) * _time_base(stream)
+        stream = _stream(container, kind)
+        for first in _decoded(container, stream):
+            begins = (first.pts or 0) * _time_base(stream)
             return begins + start, begins + stop
+    if kind == "audio":
+        raise MediaError("no_audio", "its audio holds no sample")
     raise MediaError("undecodable", "its video holds no picture")
 
 
@@ -617,7 +703,7 @@ def _resampler(source: tuple[str, str, int], sample_rate: int) -> Graph:
 
 @contextmanager
 def _opened(path: Path, max_seconds: float) -> Iterator[InputContainer]:
-    if not path.is_file():
+    if not opened_file(path).is_file():
         raise MediaError("missing", str(path))
     with _watched(path) as file:
         with _blamed("it does not open"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from loaders.dataset.about import About
 from loaders.dataset.manifest import MANIFEST, Manifest
 from loaders.errors import InputError, first_line
 from loaders.progress import progress
@@ -23,6 +24,8 @@ from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
 from sharding.gaze.openface import require_openface
+from sharding.members.declared import files_of_members, members_of
+from sharding.members.files import with_arrays
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
@@ -31,7 +34,7 @@ from sharding.packing.labels import joined
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
-from sharding.packing.same import require_same
+from sharding.packing.same import require_same, require_stated
 from sharding.packing.shard import build_shard
 from sharding.packing.survey import require_all_unchanged, survey
 from sharding.settings import BuildSettings
@@ -84,6 +87,7 @@ def build(
     extend: bool = False,
     remote: RemoteOptions | None = None,
     on_duplicate: OnDuplicate = "warn",
+    about: About | None = None,
     console: Console | None = None,
 ) -> Built:
     """Build a corpus into a dataset.
@@ -98,6 +102,7 @@ def build(
         extend: ``output`` is a finished dataset of a part of the corpus: add the rest, in new shards.
         remote: for an ``output`` that is a URL.
         on_duplicate: what to do about utterances with the same sources.
+        about: what its owner says of the dataset; of one that is extended, what is not given here stays.
         console: where to tell how far it is; None: nowhere.
 
     Raises:
@@ -108,11 +113,17 @@ def build(
     """
     console = console or Console(quiet=True)
     settings.check()
+    files = files_of_members(settings)
+    members_of(settings)  # which refuses what no clip can have
+    about = about or About()
+    if (problem := about.problem()) is not None:
+        raise InputError(f"{problem}: state it, or leave the option away")
     if settings.crop == "face":
         face_detector()
     if settings.openface_bin is not None:
         require_openface(settings.openface_bin)
     place = output_at(output, remote or RemoteOptions())
+    corpus = with_arrays(corpus, files, 4 * workers)
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
     _say(console, f"{corpus.name}: {len(corpus.utterances)} utterances")
     for note in corpus.notes:
@@ -124,7 +135,7 @@ def build(
         with progress("looking for duplicates", len(corpus.utterances), "utterances", console=console) as bar:
             corpus = reject_duplicates(corpus, 4 * workers, bar.advance)
     began = time.perf_counter()
-    builder = _Builder(corpus, settings, workers, engine or LocalEngine(workers=workers), console)
+    builder = _Builder(corpus, settings, about, workers, engine or LocalEngine(workers=workers), console)
     with as_input_error(place.name):
         manifest, outcome = builder.make(place, extend=extend)
     made = None
@@ -187,6 +198,7 @@ class _Builder:
 
     corpus: Corpus
     settings: BuildSettings
+    about: About
     workers: int
     engine: Engine
     console: Console
@@ -199,6 +211,7 @@ class _Builder:
             with held.untouched_unless_begun():
                 existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
             if existing is not None and not (fresh.utterances or fresh.rejected):
+                require_stated(existing.manifest.about, self.about, output.name)
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None
@@ -221,6 +234,7 @@ class _Builder:
                     apart=fresh.apart,
                     video_names=fresh.video_names,
                     existing=existing,
+                    about=self.about,
                 )
             except NothingBuiltError as error:
                 held.undo()  # nothing is left where nothing came of it
@@ -238,6 +252,7 @@ class _Builder:
             if existing is None:
                 return None
             require_same(existing, self.corpus, self.settings, output.name)
+            require_stated(existing.manifest.about, self.about, output.name)
         done = "was built already but for clearing up" if output.clear_up() else "is built already, nothing to do"
         _say(self.console, f"{output.name}: {done}")
         return existing.manifest

@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from sharding.crops.crop_plan import CropPlan
 from sharding.gaze.openface import MOST_FPS, SIZE, run_openface
 from sharding.gaze.statistics import (
-    SIGNAL_NAMES,
     GazeError,
     GazeTable,
     on_pictures,
     read_table,
     require_half,
-    signals,
     statistics,
     window,
 )
@@ -31,7 +29,6 @@ class ClipGaze:
     """What a clip has of gaze."""
 
     statistics: NDArray[np.float32] | None = None  #: (103,), see `sharding.gaze.statistics.GAZE_NAMES`
-    frames: NDArray[np.float32] | None = None  #: see `resampled`
     problem: str | None = None  #: why it has none: a word to count by
     detail: str = ""  #: the same for a person
 
@@ -48,7 +45,6 @@ class UtteranceGaze:
             view: how it is looked at, for OpenFace.
             settings: of the build.
         """
-        self._settings = settings
         self._table: GazeTable | None = None
         self._whole: NDArray[np.float32] | None = None
         self._failed: GazeError | None = None
@@ -64,6 +60,13 @@ class UtteranceGaze:
         except GazeError as error:
             self._failed = error
 
+    def table(self) -> GazeTable:
+        """The whole utterance's. Raises GazeError where there is none that fits."""
+        if self._table is None:
+            assert self._failed is not None
+            raise self._failed
+        return self._table
+
     def of(self, start: float, end: float) -> ClipGaze:
         """The gaze of the clip between these seconds of the utterance."""
         if self._failed is not None or self._table is None:
@@ -75,39 +78,13 @@ class UtteranceGaze:
                 values = statistics(window(self._table, start, end)).astype(np.float32)
         except GazeError as error:
             return ClipGaze(problem=error.reason, detail=error.detail)
-        settings = self._settings
-        frames = resampled(self._table, start, settings.gaze_steps, settings.gaze_fps) if settings.gaze_frames else None
-        return ClipGaze(statistics=values, frames=frames)
-
-
-def resampled(table: GazeTable, start: float, steps: int, fps: float) -> NDArray[np.float32]:
-    """A clip's gaze signals on a clock: (steps, 13), row i of them at ``start`` + i / fps seconds.
-
-    The first twelve columns are `sharding.gaze.statistics.SIGNAL_NAMES`, from the table's row that is nearest in time,
-    or, where the frame rate varies, that of the picture on screen; the last is 1 where there is such a row and OpenFace
-    succeeded on it. Where it is 0, so are the others.
-    """
-    at = start + np.arange(steps) / fps
-    # Half a millisecond more: OpenFace rounds its timestamps to milliseconds.
-    if table.lasting is None:
-        after = np.clip(np.searchsorted(table.timestamp, at), 1, len(table) - 1)
-        is_before_nearer = at - table.timestamp[after - 1] <= table.timestamp[after] - at
-        row = np.where(is_before_nearer, after - 1, after)
-        is_there = np.abs(table.timestamp[row] - at) <= 0.5 / min(fps, table.fps) + 0.0005
-    else:
-        row = np.maximum(np.searchsorted(table.timestamp, at + 0.0005, side="right") - 1, 0)
-        since = at - table.timestamp[row]
-        is_there = (since >= -0.0005) & (since < table.lasting[row] - 0.0005)
-    is_valid = is_there & table.success[row]
-    result = np.zeros((steps, len(SIGNAL_NAMES) + 1), np.float32)
-    result[is_valid, :-1] = signals(table)[row[is_valid]]
-    result[:, -1] = is_valid
-    return result
+        return ClipGaze(statistics=values)
 
 
 def _table(utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> GazeTable:
     if utterance.gaze_path is not None:
-        table = _placed(read_table(utterance.gaze_path), media)
+        table = read_table(utterance.gaze_path)
+        table = _placed(table, media) if utterance.is_whole else _cut(table, view, media)
     elif settings.openface_bin is not None:
         table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
     else:
@@ -124,13 +101,28 @@ def _placed(table: GazeTable, media: Media) -> GazeTable:
     the video has pictures, give or take one, or rows left out at its end, is of these; another is of a copy with a
     fixed rate, whose timestamps are right.
     """
-    starts, seconds = media.source_starts, media.source_seconds
-    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
-    if np.abs(starts - evenly).max() <= max(_CLOCKS_APART, seconds / len(starts)):
+    if not _varies(media):
         return table
+    starts, seconds = media.source_starts, media.source_seconds
     missing = len(starts) - int(table.frame.max())
     allowed = max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds) * len(starts) / seconds
     return on_pictures(table, starts, seconds) if -1 <= missing <= max(1.0, allowed) else table
+
+
+def _cut(table: GazeTable, view: CropPlan, media: Media) -> GazeTable:
+    """The part of the table of a longer video that is the utterance's."""
+    seconds = media.source_seconds
+    if _varies(media):
+        # Which of the file's pictures its rows are of, only a look at all before the part would tell.
+        raise GazeError("gaze_unplaced", "the frame rate varies in a part of a longer video, whose table is by frames")
+    return window(table, view.start, view.start + seconds)
+
+
+def _varies(media: Media) -> bool:
+    """Whether the video's pictures are not evenly spaced."""
+    starts, seconds = media.source_starts, media.source_seconds
+    evenly = np.linspace(0.0, seconds, len(starts), endpoint=False)
+    return bool(np.abs(starts - evenly).max() > max(_CLOCKS_APART, seconds / len(starts)))
 
 
 def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_seconds: float) -> GazeTable:
@@ -145,6 +137,7 @@ def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_se
         boxes=view.boxes(fps),
         start=view.start,
         stop=view.stop,
+        audio_start=view.audio_start,
     )
     table = run_openface(binary, crops.frames, fps)
     _require_fit(table, crops.seconds)

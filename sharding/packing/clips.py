@@ -1,11 +1,10 @@
-"""An utterance becomes clips: filmstrip, audio, gaze and description of each, or one reason why there are none."""
+"""An utterance becomes clips: filmstrip, audio, gaze, arrays, description of each, or one reason why there are none."""
 
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgpack
 import numpy as np
@@ -19,8 +18,11 @@ from sharding.crops.faces import MINIMUM_COVERAGE
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.reader import Media, MediaError, read_media
 from sharding.media.waveform import encode_waveform
+from sharding.members.registry import WrongArrayError
+from sharding.packing.clip_arrays import UtteranceArrays
 from sharding.packing.clip_gaze import ClipGaze, UtteranceGaze
-from sharding.settings import SAMPLE_RATE, BuildSettings
+from sharding.packing.members import npy
+from sharding.settings import SAMPLE_RATE, BuildSettings, Modality
 from sharding.sources.read_errors import failures_named
 from sharding.stages import Stopwatch
 from sharding.utterance import Utterance
@@ -48,6 +50,7 @@ class EncodedClip:
     padded: float  #: seconds of last frame and silence at its end
     gaze: NDArray[np.float32] | None  #: as stored
     gaze_problem: str | None  #: why it has none: a word to count by
+    problems: Mapping[str, str] = field(default_factory=dict)  #: the same of other members, by the member's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,50 +73,101 @@ def encode_utterance(
         RejectedError: with the reason, where there are none.
         SourceError: the file system of its files fails.
     """
-    view, source = _looked_at(utterance, settings, watch)
-    _require_sound(source.audio, settings.min_loudness)
+    view, source, lacking = _looked_at(utterance, settings, watch)
+    if settings.requires("audio"):
+        _require_sound(source.audio, settings.min_loudness)
     still = still_frames(source.changes, source.fps)
-    with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
-        gaze = UtteranceGaze(utterance, source, view, settings)
+    gaze: UtteranceGaze | None = None
+    if len(source.frames):
+        with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
+            gaze = UtteranceGaze(utterance, source, view, settings)
+    with _rejecting(utterance):
+        arrays = UtteranceArrays(utterance, source, view.start, settings, gaze, watch)
     media, padded = _whole_clips(source, settings)
     clip = settings.clip
     clips: list[EncodedClip] = []
     left_out: list[tuple[str, str]] = []
-    for number in range(len(media.frames) // clip.frames):
+    for number in range(_frames_in(media) // clip.frames):
         start, end = number * clip.seconds, (number + 1) * clip.seconds - padded
-        with watch.stage("gaze"):
-            own_gaze = gaze.of(start, end)
+        own_gaze = ClipGaze(problem="gaze_no_video", detail="it has no pictures")
+        if gaze is not None:
+            with watch.stage("gaze"):
+                own_gaze = gaze.of(start, end)
         # What was there is judged, not what was added to it.
         heard = source.audio[number * clip.samples : (number + 1) * clip.samples]
         first, last = number * clip.frames, min((number + 1) * clip.frames, len(still)) - 1
-        is_still = bool(still[first] and not source.changes[first + 1 : last + 1].any())
-        problem = _problem(view, own_gaze, heard, is_still, start, end, settings)
+        is_still = bool(len(still) and still[first] and not source.changes[first + 1 : last + 1].any())
+        loudness = _loudness(heard)
+        has_sound = len(heard) > 0 and loudness >= settings.min_loudness
+        problem = _problem(view, own_gaze, len(media.frames) > 0, has_sound, loudness, is_still, start, end, settings)
         if problem is not None:
             left_out.append(problem)
             continue
+        with _rejecting(utterance):
+            own_arrays, problems = arrays.of(start, end)
         with watch.stage("encode"):
-            clips.append(_encode(utterance, settings, labels, media, own_gaze, number, padded))
+            parts = media if has_sound else replace(media, audio=media.audio[:0])
+            encoded = _encode(utterance, settings, labels, parts, own_gaze, own_arrays, number, padded)
+            silent = {} if has_sound else {"audio": "silent"}
+            clips.append(replace(encoded, problems={**silent, **lacking, **problems}))
     if not clips:
         raise RejectedError(*left_out[0])
     return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
 
 
-def _looked_at(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> tuple[CropPlan, Media]:
-    clip = settings.clip
+def _frames_in(media: Media) -> int:
+    """Frames, or how many there would be where the sound is alone."""
+    return len(media.frames) or round(media.seconds * media.fps)
+
+
+def _looked_at(
+    utterance: Utterance, settings: BuildSettings, watch: Stopwatch
+) -> tuple[CropPlan, Media, Mapping[str, str]]:
+    """How it is looked at, and its media: without sound, or without pictures, where it has none and may lack them; then
+    also why, by the member's name."""
     with _rejecting(utterance):
+        try:
+            return *_read(utterance, settings, watch, None), {}
+        except MediaError as error:
+            lacks, why = _lacks(error, utterance)
+            if lacks not in settings.allow_missing:
+                raise
+        return *_read(utterance, settings, watch, lacks), {"filmstrip" if lacks == "video" else "audio": why}
+
+
+def _lacks(error: MediaError, utterance: Utterance) -> tuple[Modality | None, str]:
+    """Which of the two an utterance has not got, where that is what is wrong with it, and a word for why."""
+    if error.reason == "missing" and error.detail == str(utterance.audio_path):
+        return "audio", "audio_missing"
+    if error.reason == "no_video" and utterance.boxes is not None:  # which are of pictures
+        return None, error.reason
+    return {"no_audio": "audio", "no_video": "video"}.get(error.reason), error.reason  # type: ignore[return-value]
+
+
+def _read(
+    utterance: Utterance, settings: BuildSettings, watch: Stopwatch, lacks: Modality | None
+) -> tuple[CropPlan, Media]:
+    clip = settings.clip
+    if lacks == "video":
+        start, stop = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
+        view = CropPlan(start=start, stop=stop, audio_start=start)
+    else:
         view = crop_plan_of(utterance, settings, watch)
-        with watch.stage("decode"):
-            media = read_media(
-                utterance.video_path,
-                fps=clip.fps,
-                size=clip.size,
-                audio_path=utterance.audio_path,
-                sample_rate=SAMPLE_RATE,
-                max_seconds=settings.max_seconds,
-                boxes=view.boxes(clip.fps),
-                start=view.start,
-                stop=view.stop,
-            )
+    with watch.stage("decode"):
+        media = read_media(
+            utterance.video_path,
+            fps=clip.fps,
+            size=clip.size,
+            audio_path=utterance.audio_path,
+            sample_rate=SAMPLE_RATE,
+            max_seconds=settings.max_seconds,
+            boxes=view.boxes(clip.fps),
+            start=view.start,
+            stop=view.stop,
+            audio_start=view.audio_start,
+            needs_video=lacks != "video",
+            needs_audio=lacks != "audio",
+        )
     return view, media
 
 
@@ -129,8 +183,10 @@ def _rejecting(utterance: Utterance) -> Iterator[None]:
         raise RejectedError(error.reason, str(error)) from error
     except NoFaceError as error:
         raise RejectedError("no_face", str(error)) from error
+    except WrongArrayError as error:
+        raise RejectedError(error.reason, error.detail) from error
     except OSError as error:  # a folder that may not be entered
-        raise RejectedError("unreadable", f"{utterance.video_path}: {error.strerror}") from error
+        raise RejectedError("unreadable", f"{error.filename or utterance.video_path}: {error.strerror}") from error
 
 
 def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
@@ -162,6 +218,8 @@ def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
     Returns:
         (N,).
     """
+    if not len(changes):
+        return np.zeros(0, np.bool_)
     starts = np.flatnonzero(changes | (np.arange(len(changes)) == 0))
     lasting = np.diff(starts, append=len(changes))
     least = max(STILL_SECONDS * fps, 2 * float(np.median(lasting)))
@@ -171,13 +229,13 @@ def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
 def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
     """The media, at least a clip long, and how many seconds of last frame and silence were added for that."""
     clip = settings.clip
-    missing = clip.frames - len(media.frames)
+    missing = clip.frames - _frames_in(media)
     if missing <= 0:
         return media, 0.0
     if not settings.pad_short:
         raise RejectedError("too_short", f"{missing / clip.fps:.3g} s short of a clip of {clip.seconds:g} s")
     held = np.repeat(media.frames[-1:], missing, axis=0)
-    silence = np.zeros(clip.samples - len(media.audio), np.int16)
+    silence = np.zeros(clip.samples - len(media.audio) if len(media.audio) else 0, np.int16)
     padded = replace(media, frames=np.concatenate([media.frames, held]), audio=np.concatenate([media.audio, silence]))
     return padded, missing / clip.fps
 
@@ -185,7 +243,9 @@ def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
 def _problem(
     view: CropPlan,
     gaze: ClipGaze,
-    audio: NDArray[np.int16],
+    has_pictures: bool,
+    has_sound: bool,
+    loudness: float,
     is_still: bool,
     start: float,
     end: float,
@@ -194,8 +254,8 @@ def _problem(
     """Why a clip is left out: reason and detail."""
     if view.face is not None and view.face.coverage(start, end) < MINIMUM_COVERAGE:
         return "no_face", f"no face in enough frames from {start:g} s on"
-    loudness = _loudness(audio)
-    if loudness < settings.min_loudness:
+    # Where it may lack one of the two, it must have the other.
+    if not has_sound and (settings.requires("audio") or not has_pictures):
         return "silent", f"from {start:g} s on, its loudest tenth of a second has {loudness:.0f} dB of full scale"
     if is_still:
         return "still", f"from {start:g} s on it shows one and the same picture"
@@ -210,6 +270,7 @@ def _encode(
     labels: Sequence[Label],
     media: Media,
     gaze: ClipGaze,
+    arrays: Mapping[str, bytes],
     number: int,
     padded: float,
 ) -> EncodedClip:
@@ -217,14 +278,19 @@ def _encode(
     frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
     samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
     start = number * clip.seconds
-    members = {
-        "filmstrip": encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling),
-        "audio": encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format),
-    }
+    members: dict[str, bytes] = {}
+    if len(frames):
+        members["filmstrip"] = encode_filmstrip(
+            frames,
+            quality=settings.quality,
+            subsampling=settings.subsampling,
+            restart_markers=settings.restart_markers,
+        )
+    if len(samples):
+        members["audio"] = encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format)
     if gaze.statistics is not None:
-        members["gaze"] = _npy(gaze.statistics)
-    if gaze.frames is not None:
-        members["gaze_frames"] = _npy(gaze.frames)
+        members["gaze"] = npy(gaze.statistics)
+    members |= arrays
     of_clip = {"start": start, "padded": padded, "fps": settings.fps}
     members["clip"] = msgpack.packb(values(with_labels(DESCRIBED, labels), utterance, utterance.labels, of_clip))
     return EncodedClip(
@@ -235,9 +301,3 @@ def _encode(
         gaze=gaze.statistics,
         gaze_problem=gaze.problem,
     )
-
-
-def _npy(array: NDArray[np.float32]) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()

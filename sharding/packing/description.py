@@ -22,9 +22,9 @@ _EXCHANGES = 8  # of dataset.json while it is copied: one that changes more ofte
 class Description:
     """What a dataset says of itself, parsed once."""
 
-    folder: Path  #: with dataset.json and the tables
+    folder: Path  #: with dataset.json, the tables and the documents
     said: Manifest | InputError  #: what is wrong with dataset.json, where that cannot be read
-    staged: frozenset[str] = frozenset()  #: tables that a store has under their `manifest.staged` name alone
+    staged: frozenset[str] = frozenset()  #: what of these a store has under its `manifest.staged` name alone
 
     @property
     def manifest(self) -> Manifest:
@@ -70,10 +70,10 @@ def named_as(url: str, folder: Path) -> Iterator[None]:
 def copy_description(store: Store, folder: Path) -> Description:
     """Copy a description as the store has it, whole or not.
 
-    Tables are there where dataset.json can be read and the store has them; they are those that dataset.json declares,
-    also in the middle of an extension, wherever the store has these.
+    Tables and documents are there where dataset.json can be read and the store has them; they are those that
+    dataset.json declares, also in the middle of an extension, wherever the store has these.
 
-    Where tables are staged, an extension was broken off, or is at its end.
+    Where any are staged, an extension was broken off, or is at its end.
 
     Raises:
         InputError: no dataset is there, it is exchanged for another time and again, or the store fails.
@@ -88,22 +88,22 @@ def copy_description(store: Store, folder: Path) -> Description:
         description = read_description(folder)
         if isinstance(description.said, InputError):
             return description
-        tables = description.said.tables
-        places = {table: _copy_table(store, folder, table, sha256) for table, sha256 in tables.items()}
+        files = description.said.beside
+        places = {name: _copy_file(store, folder, name, sha256) for name, sha256 in files.items()}
         if None not in places.values() or store.get(MANIFEST) == text:
-            aside = frozenset(table for table, place in places.items() if place not in (None, table))
+            aside = frozenset(name for name, place in places.items() if place not in (None, name))
             return replace(description, staged=aside)
     problem = f"changed {_EXCHANGES} times while it was read"
     raise InputError(f"{store.url}/{MANIFEST}", problem, "see who writes there", try_again=True)
 
 
-def _copy_table(store: Store, folder: Path, table: str, sha256: str) -> str | None:
-    """Copy a table; the name under which the store has it as it should be, None where it has not."""
-    for place in (table, staged(sha256)):
-        copy = folder / table if place == table else folder / f"{table}.staged"
+def _copy_file(store: Store, folder: Path, name: str, sha256: str) -> str | None:
+    """Copy a table or document; the name under which the store has it as it should be, None where it has not."""
+    for place in (name, staged(sha256)):
+        copy = folder / name if place == name else folder / f"{name}.staged"
         if store.fetch(place, copy) and sha256_of(copy) == sha256:
-            copy.replace(folder / table)
+            copy.replace(folder / name)
             return place
-        if place != table:
+        if place != name:
             copy.unlink(missing_ok=True)
     return None

@@ -104,8 +104,9 @@ def read_existing(
     for path, size in sizes.items():
         found = _size(folder / path) if objects is None else objects.get(path)
         _require(found is not None and size in (None, found), folder / path, mend)
-    for path, digest in manifest.tables.items():
+    for path, digest in manifest.beside.items():
         _require((folder / path).is_file() and sha256_of(folder / path) == digest, folder / path, mend)
+    for path in manifest.tables:
         if "source_xxh3" not in read_schema(folder / path).names:
             raise InputError(
                 f"{folder / path}: says nothing of its sources' files, an earlier version built it: build the dataset "

@@ -1,5 +1,6 @@
 """The receipts of all shards become the catalogs, the table of the rejected, and dataset.json."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from loaders.dataset.about import About
 from loaders.dataset.catalog import schema
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import (
@@ -25,7 +27,9 @@ from loaders.dataset.manifest import (
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
+from sharding.cards.documents import write_documents
 from sharding.corpora.duplicates import Alike, alike, sources_of
+from sharding.members.declared import members_of
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.names import distinct, share_video_names
 from sharding.packing.plan import ShardJob
@@ -49,7 +53,7 @@ class Lacks:
     """What the utterances that are in the dataset lack, by reason, and which may be copies of others."""
 
     clips: Counter[str] = field(default_factory=Counter)  #: clips left out of them
-    gaze: Counter[str] = field(default_factory=Counter)  #: clips without gaze
+    members: dict[str, Counter[str]] = field(default_factory=dict)  #: clips without a member, by its name
     splits: dict[str, Counter[str]] = field(default_factory=dict)  #: without any clip: why its utterances have none
     alike: Alike = field(default_factory=Alike)
 
@@ -65,6 +69,7 @@ def finish_dataset(
     apart: Apart = "speaker",
     video_names: VideoNames = "speaker",
     existing: ExistingDataset | None = None,
+    about: About | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
@@ -78,14 +83,17 @@ def finish_dataset(
         apart: what the splits promise not to share.
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         existing: the dataset that this one extends: its shards come first.
+        about: what its owner says of it; what is not given here, an existing dataset's stays.
 
     Returns:
         The manifest, and what the clips lack.
 
     Raises:
         NothingBuiltError: no utterance gave a clip.
+        InputError: a file that no build has made lies where the dataset's card would.
     """
-    columns = schema(settings.members, labels)
+    members = members_of(settings)
+    columns = schema(members, labels)
     splits: dict[str, Split] = {}
     catalogs: list[pa.Table] = []
     rows: list[dict[str, Any]] = existing.rejected() if existing else []
@@ -101,7 +109,8 @@ def finish_dataset(
             facts = read_receipt(path)
             rows += facts["rejected"]
             lacks.clips.update(facts["left_out"])
-            lacks.gaze.update(facts["gaze_problems"])
+            for name, problems in facts["lacking"].items():
+                lacks.members.setdefault(name, Counter()).update(problems)
             if split == "train":
                 part = facts["gaze"]
                 gaze.add(part["count"], np.array(part["mean"]), np.array(part["squares"]))
@@ -133,7 +142,7 @@ def finish_dataset(
     manifest = Manifest(
         corpus=corpus,
         clip=settings.clip,
-        members=settings.members,
+        members=members,
         labels=labels,
         apart=apart,
         splits=splits,
@@ -141,10 +150,12 @@ def finish_dataset(
         gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
         rejected=reasons,
         rejected_sha256=write_rejected(output, rows),
-        settings=asdict(settings),
+        settings=json.loads(json.dumps(asdict(settings))),  # as it will be read
         video_names=video_names if share_video_names(catalogs) else "corpus",
-        documents={},
+        documents=existing.manifest.documents if existing else {},
+        about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
     )
+    manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)
     return manifest, replace(lacks, alike=alike(sources))
 

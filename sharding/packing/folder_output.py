@@ -210,7 +210,8 @@ def _is_leftover(folder: Path, dataset: Path) -> bool:
     Its clearing up was killed, by a version that removed first what would have told whose it is.
     """
     manifest = read_manifest(dataset)
-    digests: dict[str, str | None] = {MANIFEST: None, REJECTED: None}  # an earlier catalog says less than this one
+    # An earlier catalog or document says less than this one.
+    digests: dict[str, str | None] = dict.fromkeys((MANIFEST, REJECTED, *manifest.documents))
     for split, entry in manifest.splits.items():
         digests[f"{split}/{CATALOG}"] = None
         for shard in entry.shards:

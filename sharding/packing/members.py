@@ -1,9 +1,10 @@
-"""Whether a member's bytes hold what dataset.json declares of them.
+"""A member's bytes: arrays as files, and whether they hold what dataset.json declares of them.
 
 What a file claims for its own size is held against the declaration before anything is decoded: no file can make its
 reader take up more memory than a clip does.
 """
 
+import io
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,8 +35,32 @@ def can_decode(member: Member) -> bool:
     return member.extension in _DECODERS
 
 
+def npy(array: NDArray[Any]) -> bytes:
+    """An .npy file of an array, little-endian and row by row."""
+    out = io.BytesIO()
+    plain = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    np.lib.format.write_array(out, plain, version=(1, 0), allow_pickle=False)
+    return out.getvalue()
+
+
+def encode_array(member: Member, array: NDArray[Any]) -> bytes:
+    """A member's .npy file.
+
+    Raises:
+        ValueError: the array is not what is declared, or holds numbers that are not finite.
+    """
+    lengths = array.shape
+    if member.variable and lengths and lengths[0] <= member.shape[0]:
+        lengths = (member.shape[0], *lengths[1:])
+    if array.dtype != np.dtype(member.dtype) or lengths != member.shape:
+        raise ValueError(f"{member.name}: {array.dtype} {array.shape} where {member.dtype} {member.shape} is declared")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{member.name}: holds numbers that are not finite")
+    return npy(array)
+
+
 def decode_member(member: Member, data: bytes, clip: ClipFormat) -> NDArray[Any] | Mapping[str, Any]:
-    """The member's content: an array of the declared shape, or a map.
+    """The member's content: an array of the declared shape, or of fewer rows where they vary; or a map.
 
     Raises:
         ValueError: it is something else, with what that is.

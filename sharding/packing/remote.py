@@ -14,7 +14,7 @@ contents (`loaders.dataset.manifest.staged`), where every reader looks for a tab
 dataset.json declares; then dataset.json is exchanged, in one put, and with it the dataset; then the tables take the
 places of the old ones, and the staged ones go. Putting the tables first would be simpler and wrong: one who reads
 the dataset between a killed extension's tables and its dataset.json would find no catalog that he may use, however
-often he asks.
+often he asks. README.md and croissant.json go the way of the tables.
 
 What is guaranteed, where a put is atomic and seen at once, as S3's is:
 - Until dataset.json is exchanged, no object of the dataset has changed or gone, whenever the extension is killed.
@@ -35,7 +35,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED, Manifest, from_json, read_manifest, staged
+from loaders.dataset.manifest import MANIFEST, Manifest, from_json, read_manifest, staged
 from loaders.errors import InputError
 from sharding.packing.buildlock import LOCK, acquire, release, require_held
 from sharding.packing.description import copied_description, copy_description, named_as
@@ -163,9 +163,9 @@ class HeldUrl:
         with named_as(store.url, folder):
             self._restore_manifest(folder)
             description = copy_description(store, folder)
-            for table in description.staged:
+            for name in description.staged:
                 require_held(store, self.upload.token)
-                store.put(folder / table, table, in_place=True)
+                store.put(folder / name, name, in_place=True)
             existing = read_existing(folder, store.sizes(), description.manifest)
         for split in existing.manifest.splits:
             (self.folder / split).mkdir(exist_ok=True)
@@ -290,7 +290,7 @@ class HeldUrl:
                     )
         require_held(store, self.upload.token)
         if existing is None:
-            for name in (*(f"{split}/{CATALOG}" for split in manifest.splits), REJECTED, MANIFEST):
+            for name in (*manifest.beside, MANIFEST):
                 store.put(self.folder / name, name)
         else:
             self._exchange(manifest, existing, found)
@@ -298,8 +298,8 @@ class HeldUrl:
 
     def _exchange(self, manifest: Manifest, existing: ExistingDataset, found: Mapping[str, int]) -> None:
         """Put the extended dataset in the existing one's place, as the head of this file tells."""
-        store, before = self.upload.store, existing.manifest.tables
-        changed = {name: sha256 for name, sha256 in manifest.tables.items() if before.get(name) != sha256}
+        store, before = self.upload.store, existing.manifest.beside
+        changed = {name: sha256 for name, sha256 in manifest.beside.items() if before.get(name) != sha256}
         for name, sha256 in changed.items():
             store.put(self.folder / name, staged(sha256))
         store.put(self.folder / MANIFEST, _NEXT)

@@ -5,8 +5,10 @@ large corpus that would take hours. ``--extend`` compares their fingerprints too
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
+from loaders.dataset.about import About
 from loaders.dataset.identity import UtteranceName
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
@@ -48,6 +50,18 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
         if place in given and row["source_xxh3"] is None:  # it was left out before its sources were looked at
             what = f"{_told(place)} was left out ({row['reason']}) and would not be now"
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
+
+
+def require_stated(stated: About, about: About, dataset: str) -> None:
+    """Raise InputError where what is to be said of a dataset is not what it says of itself, which names the option."""
+    for field in fields(About):
+        now, before = getattr(about, field.name), getattr(stated, field.name)
+        if now not in (None, before):
+            was = "nothing" if before is None else repr(before)
+            raise InputError(
+                f"{dataset}: is built already, with {was} for --{field.name}, not {now!r}: "
+                "sharding/card.py writes that into it"
+            )
 
 
 def _require_same_labels(utterance: Utterance, row: Mapping[str, Any], labels: Iterable[Label], dataset: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.storage.atomic import atomic_write
-from sharding.packing.clips import EncodedUtterance, RejectedError, encode_utterance
+from sharding.members.declared import members_of
+from sharding.packing.clips import EncodedClip, EncodedUtterance, RejectedError, encode_utterance
 from sharding.packing.plan import ShardJob
 from sharding.packing.writer import Moments, ShardWriter, read_receipt, receipt_name, write_receipt
 from sharding.sources.copies import files_of, is_open_to_us, local_media
@@ -87,20 +88,21 @@ def _write_shard(job: ShardJob) -> ShardResult:
     began, watch = time.perf_counter(), Stopwatch()
     rejected: list[Rejection] = []
     left_out: Counter[str] = Counter()
-    gaze_problems: Counter[str] = Counter()
+    lacking: dict[str, Counter[str]] = {}
     gaze = Moments(GAZE_STATISTICS)
     shard = folder / f"{job.stem}.tar"
     with atomic_write(shard) as file:
-        writer = ShardWriter(file, settings.members, job.labels)
+        writer = ShardWriter(file, members_of(settings), job.labels)
         for planned in job.utterances:
             utterance, encoded = _take(planned, job, watch)
             if isinstance(encoded, Rejection):
                 rejected.append(encoded)
                 continue
             left_out.update(encoded.left_out)
-            gaze_problems.update(clip.gaze_problem for clip in encoded.clips if clip.gaze_problem is not None)
             for clip in encoded.clips:
                 writer.add(utterance, clip)
+                for name, reason in _problems(clip).items():
+                    lacking.setdefault(name, Counter())[reason] += 1
                 if clip.gaze is not None:
                     gaze.add(1, clip.gaze.astype(np.float64), np.zeros(GAZE_STATISTICS))
         written = writer.close()
@@ -120,7 +122,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
         "index_sha256": hashlib.sha256(written.index.encode()).hexdigest(),
         "rejected": [asdict(rejection) for rejection in rejected],
         "left_out": left_out,
-        "gaze_problems": gaze_problems,
+        "lacking": lacking,
         "gaze": {"count": gaze.count, "mean": gaze.mean.tolist(), "squares": gaze.squares.tolist()},
     }
     write_receipt(receipt_path(job.output, job.split, job.stem), written.rows, facts)
@@ -150,12 +152,18 @@ def _take(planned: Utterance, job: ShardJob, watch: Stopwatch) -> tuple[Utteranc
             is_in_doubt = _is_of_reading(error)
         else:
             has_lost_gaze = any(clip.gaze_problem == "gaze_missing" for clip in result.clips)
-            is_in_doubt = has_lost_gaze and planned.gaze_path is not None
+            has_lost_sound = any(clip.problems.get("audio") == "audio_missing" for clip in result.clips)
+            is_in_doubt = (has_lost_gaze and planned.gaze_path is not None) or has_lost_sound
         # What was read in between, or could not be, may have been something else.
         require_unchanged(replace(local.utterance, source_xxh3=known))
         if is_in_doubt and all(is_open_to_us(path) for path in files_of(local.utterance)):
             raise change_of(planned)  # it was away for a moment
     return utterance, result
+
+
+def _problems(clip: EncodedClip) -> dict[str, str]:
+    """Why a clip has not got the members that it has not got, by their names."""
+    return {**clip.problems, **({} if clip.gaze_problem is None else {"gaze": clip.gaze_problem})}
 
 
 def _is_of_reading(error: BaseException | None) -> bool:

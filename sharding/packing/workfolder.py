@@ -23,6 +23,7 @@ from loaders.dataset.manifest import CATALOG, MANIFEST, REJECTED
 from loaders.dataset.tables import read_schema
 from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write
+from sharding.cards.documents import DOCUMENTS, is_ours
 from sharding.packing.writer import LENGTHS, WORK_FOLDER
 
 if TYPE_CHECKING:
@@ -185,8 +186,9 @@ def clean_work_folder(output: Path, jobs: Sequence["ShardJob"]) -> None:
             raise InputError(f"{folder}: a link, or no folder: remove it, or give another --output")
     for split in sorted(splits):
         _clean_split(output / split, _stems(before, split), _stems(now, split))
-    for name in (MANIFEST, REJECTED):
-        _remove(*_halves(output, {name}))
+    _remove(*_halves(output, {MANIFEST, REJECTED, *DOCUMENTS}))
+    if not (output / MANIFEST).exists():
+        _remove(*(output / name for name in DOCUMENTS if is_ours(output / name)))  # of a build killed at its end
     receipts = {f"{split}-{stem}.parquet" for split, stem in before | now}
     _remove(*_halves(work, {*receipts, _MARKER}))
     _remove(*(work / f"{split}-{stem}.parquet" for split, stem in before - now))

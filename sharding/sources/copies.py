@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from loaders.storage.urls import url_of
+from sharding.sources.packed import Section, opened_file, packed_of
 from sharding.sources.read_errors import failures_named, is_of_one_file
 from sharding.sources.regular import open_regular
 from sharding.sources.store import Store
@@ -58,6 +59,7 @@ def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
         "gaze_path": utterance.gaze_path,
         "boxes": None if boxes is None else boxes.path,
     }
+    paths |= {f"array {name}": path for name, path in utterance.arrays.items()}
     remote = {name: path for name, path in paths.items() if path is not None and url_of(path) is not None}
     if not remote:
         yield LocalMedia(utterance=utterance, places={})
@@ -69,11 +71,11 @@ def local_media(utterance: Utterance, watch: Stopwatch) -> Iterator[LocalMedia]:
             for name, path in remote.items():
                 is_short = len(os.fsencode(path.name)) <= _LONGEST_NAME
                 copies[name] = Path(folder, name, path.name if is_short else f"file{path.suffix[:16]}")
-                store, object_name = _store_of(path)
-                store.fetch(object_name, copies[name])
+                _fetch(path, copies[name])
                 places[str(copies[name])] = readable(path)
         own_boxes = copies.pop("boxes", None)
-        local = replace(utterance, **copies)  # type: ignore[arg-type]
+        arrays = {name: copies.pop(f"array {name}", path) for name, path in utterance.arrays.items()}
+        local = replace(utterance, arrays=arrays, **copies)  # type: ignore[arg-type]
         if boxes is not None and own_boxes is not None:
             local = replace(local, boxes=replace(boxes, path=own_boxes))
         yield LocalMedia(utterance=local, places=places)
@@ -115,27 +117,29 @@ def read_bytes(path: Path) -> bytes:
     if url_of(path) is None:
         with open_regular(path) as file:
             return file.read()
-    store, name = _store_of(path)
-    content = store.get(name)
+    content = looked_into(path, lambda file: file.read()) if packed_of(path) else _object(path)
     if content is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), readable(path))
     return content
 
 
 def looked_into(path: Path, use: Callable[[BinaryIO], R]) -> R | None:
-    """What ``use`` returns of a remote file of which only some is read; None where there is no such file.
+    """What ``use`` returns of a remote file, or one in a remote tar, of which only some is read; None: there is none.
 
     ``use`` lets the file's own errors through, so that the store is asked again.
     """
-    store, name = _store_of(path)
-    return store.look_into(name, use)
+    packed = packed_of(path)
+    store, name = _store_of(opened_file(path))
+    if packed is None:
+        return store.look_into(name, use)
+    return store.look_into(name, lambda whole: use(cast(BinaryIO, Section(whole, packed))))
 
 
 def files_of(utterance: Utterance) -> tuple[Path, ...]:
-    """The files that an utterance is made of: its film, and where there are such its sound, gaze table and boxes."""
+    """The files that an utterance is made of: its film; where there are such its sound, gaze table, boxes, arrays."""
     boxes = utterance.boxes
     paths = (utterance.video_path, utterance.audio_path, utterance.gaze_path, None if boxes is None else boxes.path)
-    return tuple(path for path in paths if path is not None)
+    return tuple(path for path in (*paths, *utterance.arrays.values()) if path is not None)
 
 
 def is_gone(path: Path) -> bool:
@@ -149,7 +153,7 @@ def is_gone(path: Path) -> bool:
         return looked_into(path, lambda _: True) is None
     with failures_named(path):
         try:
-            path.lstat()
+            opened_file(path).lstat()
         except OSError as error:
             if not is_of_one_file(error):
                 raise
@@ -161,14 +165,27 @@ def is_open_to_us(path: Path) -> bool:
     """Whether a file of this machine can be opened for reading."""
     with failures_named(path):
         try:
-            if not path.is_file():  # opening a pipe would wait for whoever writes to it
+            file = opened_file(path)
+            if not file.is_file():  # opening a pipe would wait for whoever writes to it
                 return False
-            path.open("rb").close()
+            file.open("rb").close()
         except OSError as error:
             if not is_of_one_file(error):
                 raise
             return False
     return True
+
+
+def _fetch(path: Path, copy: Path) -> None:
+    """Copy a remote file, or one in a remote tar; what is not there is not there as a copy."""
+    packed = packed_of(path)
+    store, name = _store_of(opened_file(path))
+    store.fetch(name, copy, part=None if packed is None else (packed.offset, packed.size))
+
+
+def _object(path: Path) -> bytes | None:
+    store, name = _store_of(path)
+    return store.get(name)
 
 
 def _store_of(path: Path) -> tuple[Store, str]:

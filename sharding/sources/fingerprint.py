@@ -22,8 +22,8 @@ _BLOCK = 1 << 22
 def fingerprint(utterance: Utterance, unread: list[Path] | None = None) -> int:
     """XXH3-64 of what the utterance's clips are cut from: where the files lie does not count.
 
-    Each file (film, sound, gaze table, boxes) counts by its size and its first and last 64 KiB, and as absent where it
-    may not be read; how boxes are to be taken counts too.
+    Each file (film, sound, gaze table, boxes, arrays) counts by its size and its first and last 64 KiB, and as absent
+    where it may not be read; how boxes are to be taken counts too, and which part of the film is the utterance.
 
     Args:
         utterance: whose.
@@ -64,12 +64,16 @@ def contents(utterance: Utterance) -> bytes | None:
 
 def _files(utterance: Utterance) -> tuple[Path | None, ...]:
     boxes = utterance.boxes
-    return utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None
+    arrays = (path for _, path in sorted(utterance.arrays.items()))
+    return utterance.video_path, utterance.audio_path, utterance.gaze_path, boxes.path if boxes else None, *arrays
 
 
 def _manner(utterance: Utterance) -> bytes:
     boxes = utterance.boxes
-    return b"" if boxes is None else f"{boxes.margin!r} {boxes.height!r}".encode()
+    taken = "" if boxes is None else f"{boxes.margin!r} {boxes.height!r}"
+    # An utterance that is all of its film has the fingerprint of its files.
+    part = "" if utterance.is_whole else f" part {utterance.start!r} {utterance.end!r}"
+    return (taken + part).encode()
 
 
 def _ends(path: Path | None) -> bytes:

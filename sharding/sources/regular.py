@@ -5,10 +5,13 @@ its path (FFmpeg) is asked right before.
 """
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
+
+from sharding.sources.packed import Section, opened_file, packed_of
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -32,16 +35,21 @@ def not_regular(mode: int) -> str:
 
 
 def require_regular(path: Path) -> None:
-    """Raises OSError where there is no regular file; links are followed, nothing is opened."""
+    """Raises OSError where there is no regular file; links are followed, nothing is opened. Of a file in a tar, the tar
+    has to be one."""
+    path = opened_file(path)
     _require(path.stat().st_mode, path)
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading. It never waits for anybody.
+    """A regular file, or a file in a tar that is one, open for reading. It never waits for anybody.
 
     Raises:
         OSError: it is not there, cannot be read, or is something else (`NotRegularError`).
     """
+    packed = packed_of(path)
+    if packed is not None:
+        return cast(BinaryIO, io.BufferedReader(Section(open_regular(packed.archive), packed)))
     require_regular(path)  # before it is opened: with some devices opening alone does something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

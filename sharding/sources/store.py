@@ -135,15 +135,21 @@ class Store:
 
         return self._persist(name, attempt)
 
-    def fetch(self, name: str, file: Path) -> bool:
-        """Copy an object to a file that is whole or absent; whether there is such an object."""
+    def fetch(self, name: str, file: Path, part: tuple[int, int] | None = None) -> bool:
+        """Copy an object to a file that is whole or absent; whether there is such an object.
+
+        Args:
+            name: of the object.
+            file: to write.
+            part: the place of the first byte that is wanted, and how many are; None: all of it.
+        """
 
         def attempt(file_system: Any, root: str) -> bool:
             file_system.invalidate_cache()
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with atomic_write(file) as target:
-                    for block in _blocks(file_system, f"{root}/{name}"):
+                    for block in _blocks(file_system, f"{root}/{name}", part):
                         target.write(block)
             except FileNotFoundError:
                 return False
@@ -192,11 +198,12 @@ class Store:
         )
 
 
-def _blocks(file_system: Any, path: str) -> Iterable[bytes]:
-    """An object's bytes, a bounded piece at a time."""
-    size, start = int(file_system.info(path)["size"]), 0
-    while start < size:
-        block = bytes(file_system.cat_file(path, start=start, end=min(start + _BLOCK, size)))
+def _blocks(file_system: Any, path: str, part: tuple[int, int] | None = None) -> Iterable[bytes]:
+    """An object's bytes, or those of a part, a bounded piece at a time."""
+    start, size = part or (0, int(file_system.info(path)["size"]))
+    stop = start + size
+    while start < stop:
+        block = bytes(file_system.cat_file(path, start=start, end=min(start + _BLOCK, stop)))
         if not block:
             return
         yield block

@@ -21,7 +21,7 @@ def change_of(utterance: Utterance) -> SourceError:
             return SourceError(f"{readable(path)}: is gone since the build began: put it back, or go without, {_AGAIN}")
     path = utterance.video_path
     return SourceError(
-        f"{readable(path)}: it, its sound, gaze or boxes changed while the dataset was built, or may not be read any "
-        f"more: see to it {_AGAIN}",
+        f"{readable(path)}: it, its sound, gaze, boxes or arrays changed while the dataset was built, or may not be "
+        f"read any more: see to it {_AGAIN}",
         try_again=True,
     )

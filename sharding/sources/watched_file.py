@@ -3,7 +3,9 @@
 import errno
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar, cast
+
+from sharding.sources.packed import Section, opened_file, packed_of
 
 R = TypeVar("R")
 
@@ -18,7 +20,9 @@ class WatchedFile:
         """Raises OSError: it does not open."""
         self.name = str(path.absolute())  # FFmpeg tells some formats by the suffix
         self._error: OSError | None = None
-        self._file = path.open("rb", buffering=0)
+        packed = packed_of(path)
+        whole = cast(BinaryIO, opened_file(path).open("rb", buffering=0))
+        self._file = whole if packed is None else Section(whole, packed)
 
     def __enter__(self) -> Self:
         """The file itself."""
@@ -39,7 +43,7 @@ class WatchedFile:
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end, and where reading fails."""
         try:
-            return self._file.read(size)
+            return self._file.read(size) or b""
         except OSError as error:
             return self._failed(error, b"")
 

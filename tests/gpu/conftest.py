@@ -3,7 +3,7 @@
 A GPU is dear: all of them are to take two minutes and a half. What many tests compare with is decoded once; and several
 processes share the GPU, but for tests that measure its memory or keep it busy:
 
-    python -m pytest tests/gpu -n 5 -m "not alone"
+    python -m pytest tests/gpu -n 8 --dist loadgroup -m "not alone"
     python -m pytest tests/gpu -n 0 -m alone
 """
 

@@ -149,6 +149,8 @@ def test_a_network_answers_on_the_gpu_as_on_the_cpu(name: str) -> None:
 
 # -- the program
 
+of_one_run = pytest.mark.xdist_group("launched")  # to one process: the run that these start from is made once
+
 
 @pytest.fixture(scope="module")
 def launched(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
@@ -168,6 +170,7 @@ def assert_trained(folder: Path, pairs: int = 38) -> None:
     assert all(tensor.isfinite().all() for tensor in weights.values() if tensor.is_floating_point())
 
 
+@of_one_run
 def test_pre_training_is_launched_in_bfloat16(launched: tuple[Path, str]) -> None:
     folder, said = launched
     assert decoded_by("gpu") in said
@@ -185,6 +188,7 @@ def test_pre_training_with_what_can_be_chosen(
     assert_trained(tmp_path / "run")
 
 
+@of_one_run
 def test_fine_tuning_in_bfloat16_and_evaluation(
     dataset: Path, launched: tuple[Path, str], tmp_path: Path, run: Callable[..., str]
 ) -> None:
@@ -195,6 +199,7 @@ def test_fine_tuning_in_bfloat16_and_evaluation(
         assert row in table
 
 
+@of_one_run
 def test_a_run_on_the_gpu_is_gone_on_with_there_and_on_the_cpu(
     dataset: Path,
     launched: tuple[Path, str],

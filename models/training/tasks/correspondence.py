@@ -10,7 +10,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from loaders import Batch, ClipLoader
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd
 from models.objectives.correspondence import correspondence_loss
 from models.predict import predict_match
@@ -53,10 +55,14 @@ class Correspondence:
         """See `Task.load`."""
         return runs.load_correspondence(folder)
 
-    def model(self, manifests: Sequence[Manifest]) -> Model:
+    def targets(self, datasets: Sequence[Dataset]) -> tuple[Label, ...]:
+        """No labels are needed."""
+        return ()
+
+    def model(self, catalogs: Sequence[Catalog], targets: Sequence[Label] = ()) -> Model:
         """See `Task.model`."""
         config, sizes = self._config, sizes_of(self._config)
-        front_end = front_end_of(sizes, manifests)
+        front_end = front_end_of(sizes, catalogs)
         network = correspondence_net(sizes, config.model, gaze=config.gaze)
         described = {"stage": self.stage, "model": config.model, "gaze": config.gaze, "sizes": preset_to_json(sizes)}
         return Model(front_end, network, described)

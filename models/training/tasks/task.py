@@ -15,7 +15,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from loaders import Batch, ClipLoader
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
@@ -64,8 +66,20 @@ class Task(Protocol):
         """The trained front end and network of a run, see `models.training.runs`."""
         ...
 
-    def model(self, manifests: Sequence[Manifest]) -> Model:
-        """The model, its weights drawn from torch's generator; ``manifests`` are those of the training data.
+    def targets(self, datasets: Sequence[Dataset]) -> tuple[Label, ...]:
+        """The labels that its batches have to hold, as these datasets declare them, or the run that is scored.
+
+        Raises:
+            InputError: a dataset lacks one, or has other classes of it.
+        """
+        ...
+
+    def model(self, catalogs: Sequence[Catalog], targets: Sequence[Label] = ()) -> Model:
+        """The model, its weights drawn from torch's generator.
+
+        Args:
+            catalogs: of the training data, with what is stated of the targets.
+            targets: see `targets`.
 
         Raises:
             InputError: it starts from a run that is not there, not finished or of another stage.
@@ -105,8 +119,9 @@ def sizes_of(config: NetworkConfig) -> ModelConfig:
     return replace(sizes, front_end=front_end, video=video or sizes.video, audio=audio or sizes.audio)
 
 
-def front_end_of(sizes: ModelConfig, manifests: Sequence[Manifest]) -> FrontEnd:
+def front_end_of(sizes: ModelConfig, catalogs: Sequence[Catalog]) -> FrontEnd:
     """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
+    manifests = [catalog.manifest for catalog in catalogs]
     known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
     if not known:
         return FrontEnd(sizes.front_end)

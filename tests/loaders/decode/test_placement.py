@@ -125,9 +125,9 @@ def test_placements_that_cannot_be_are_refused(dataset: Path) -> None:
 @pytest.fixture(scope="module")
 def encoded(dataset: Path) -> Any:
     """Clip format and two batches of different sizes, as a reader hands them over; their sound needs no decoder."""
-    with ClipLoader(dataset, "test", batch_size=10) as loader:
+    with ClipLoader(dataset, "test", batch_size=10, frames=4) as loader:
         batches = [loader._reader.read(0, step).encoded for step in (0, 3)]
-        assert [len(batch.filmstrips) for batch in batches] == [10, 8]
+        assert [len(batch) for batch in batches] == [10, 8]
         return loader._clip, batches
 
 
@@ -159,7 +159,8 @@ def test_a_trial_of_a_gpu_that_is_not_there_fails_and_the_cpu_takes_over(
 
 def test_a_trial_of_broken_clips_fails_on_the_cpu_too(encoded: Any) -> None:
     clip, _ = encoded
-    broken = Encoded([np.zeros(500, np.uint8)], [np.zeros(500, np.uint8)], np.zeros(1, np.int64))
+    damaged = np.zeros(500, np.uint8)
+    broken = Encoded([[damaged]], [damaged], np.zeros((1, 4), np.int16), np.zeros(1, np.int64))
     settings = PipelineSettings(max_batch=10, threads=1, device=CPU)
     with pytest.raises(RuntimeError):
         choose("gpu", Trial(clip, 4, settings, [broken]))
@@ -273,9 +274,9 @@ def test_one_graph_serves_every_placement(decoder: Decoder, frames: int, encoded
     """DALI describes a graph without a GPU, and only builds it with one: what it describes ends on the right device."""
     clip, _ = encoded
     settings = {"batch_size": 4, "num_threads": 1, "prefetch_queue_depth": 2, "exec_dynamic": True}
-    graph = _graph(clip, frames, lambda: (), decoder, True, True, 0.5, device_id=0, **settings)
+    graph = _graph(clip, frames, lambda: (), decoder, True, True, 0.5, 8_000, device_id=0, **settings)
     video, audio = graph._graph_out
     assert (video.device, audio.device) == ("gpu", "gpu")
     assert video.source._op.device == {"cpu": "cpu", "gpu": "mixed"}[decoder]
-    on_cpu = _graph(clip, frames, lambda: (), "cpu", False, True, 0.5, device_id=None, **settings)
+    on_cpu = _graph(clip, frames, lambda: (), "cpu", False, True, 0.5, 8_000, device_id=None, **settings)
     assert {node.device for node in on_cpu._graph_out} == {"cpu"}

@@ -14,13 +14,15 @@ from models.systems.presets import (
     PRESETS,
     TINY,
     correspondence_net,
-    emotion_net,
     model_config_from_json,
     preset,
     preset_to_json,
+    target_net,
 )
+from models.systems.targets import HeadsConfig
 from models.towers.audio import AudioTowerConfig
 from models.towers.tower import Tower, TowerConfig
+from tests.datasets import LABELS
 
 
 def test_full_is_the_thesis() -> None:
@@ -38,8 +40,11 @@ def test_presets_by_name() -> None:
 
 
 def test_weights_are_drawn_in_the_order_in_which_runs_had_them() -> None:
-    """By which a seed gives the weights that it gave: gaze first for emotions, video first for pairs."""
-    for network, first in ((emotion_net, "gaze"), (lambda sizes: correspondence_net(sizes, "ave"), "video")):
+    """By which a seed gives the weights that it gave: gaze first for targets, video first for pairs."""
+    for network, first in (
+        (lambda sizes: target_net(sizes, LABELS), "gaze"),
+        (lambda sizes: correspondence_net(sizes, "ave"), "video"),
+    ):
         torch.manual_seed(0)
         drawn = network(TINY).get_submodule(first).state_dict()
         torch.manual_seed(0)
@@ -77,6 +82,13 @@ def test_sizes_come_back_from_json() -> None:
         assert model_config_from_json(json.loads(json.dumps(preset_to_json(sizes)))) == sizes
     with pytest.raises(InputError, match="train it again"):
         model_config_from_json(preset_to_json(TINY) | {"smell": {}})
+
+
+def test_sizes_of_runs_that_called_the_heads_by_their_one_label_are_read() -> None:
+    sizes = replace(TINY, heads=HeadsConfig(hidden=8))
+    before = preset_to_json(sizes)
+    before["emotion"] = before.pop("heads")
+    assert model_config_from_json(before) == sizes
 
 
 def test_a_tower_of_another_kind_comes_back_where_a_preset_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,15 +19,18 @@ from models.training.config import (
     PretrainConfig,
     RunConfig,
     ScheduleConfig,
+    TargetsConfig,
     TrainingDataConfig,
     as_data,
     check,
+    check_targets,
     flat,
     options_of,
     required_of,
     with_local_paths,
 )
 from models.training.tasks.registry import stages
+from tests.datasets import LABELS
 
 PRETRAIN = PretrainConfig(data=TrainingDataConfig(data=("vox",)), run=RunConfig(output=Path("run")))
 
@@ -97,6 +100,27 @@ def test_an_option_that_another_one_makes_void_is_refused() -> None:
         check(config)
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')} has no effect"):
             check(config, {option})
+
+
+def test_what_does_nothing_for_the_targets_is_refused() -> None:
+    emotion, _, valence = LABELS
+    finetune = FinetuneConfig(data=PRETRAIN.data, run=PRETRAIN.run)
+    check_targets(finetune, (emotion, valence), {"alpha", "number_loss"})
+    for targets, option in (
+        ((valence,), "alpha"),
+        ((valence,), "margin"),
+        ((valence,), "triplet_reduction"),
+        ((emotion,), "number_loss"),
+    ):
+        check_targets(finetune, targets)
+        with pytest.raises(InputError, match=f"--{option.replace('_', '-')} has no effect without a target"):
+            check_targets(finetune, targets, {option})
+    weighted = replace(finetune, targets=TargetsConfig(target_weights=(1.0, 0.5)))
+    check_targets(weighted, (emotion, valence))
+    with pytest.raises(InputError, match="--target-weights has 2 numbers for emotion: give each one"):
+        check_targets(weighted, (emotion,))
+    with pytest.raises(InputError, match=r"--target-weights is .*use more than 0"):
+        check(replace(finetune, targets=TargetsConfig(target_weights=(1.0, -0.5))))
 
 
 def test_a_url_of_this_machine_is_a_path_wherever_it_stands() -> None:

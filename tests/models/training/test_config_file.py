@@ -61,6 +61,18 @@ def test_options_beside_a_file_win(tmp_path: Path) -> None:
     assert (values["learning_rate"], values["data"], values["gaze"], values["seed"]) == (1.0, ("c",), True, 5)
 
 
+def test_targets_of_a_file_are_the_command_lines_in_a_group_or_not(tmp_path: Path) -> None:
+    line = ["--stage", "finetune", *NEEDED, "--targets", "emotion", "valence", "--target-weights", "1", "0.5"]
+    for text in (
+        "targets: {targets: [emotion, valence], target_weights: [1, 0.5]}",
+        "{targets: [emotion, valence], target-weights: [1, 0.5]}",
+    ):
+        config, _ = parse(["--stage", "finetune", "--config", file_of(tmp_path, text), *NEEDED])
+        assert config == parse(line)[0]
+    (tmp_path / "run.json").write_text(json.dumps({"stage": "finetune", "config": as_data(config)}))
+    assert parse(["--stage", "finetune", "--config", str(tmp_path / "run.json")])[0] == config
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_runs_description_is_a_file_of_settings(tmp_path: Path, stage: str) -> None:
     line = ["--stage", stage, *NEEDED, "--window", "12", "--schedule", "cosine", "--mixed-precision", "bf16"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from pathlib import Path
 
@@ -13,35 +12,60 @@ from hypothesis import strategies as st
 
 from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd
-from models.systems.presets import correspondence_net, emotion_net
+from models.systems.presets import correspondence_net, target_net
 from models.training.evaluation import (
-    EmotionPredictions,
+    MODALITIES,
+    Predictions,
+    TargetPredictions,
     by_utterance,
-    emotion_predictions,
     join_predictions,
     match_confusion,
+    target_predictions,
 )
+from tests.datasets import LABELS
 from tests.presets import SMALLEST
 
 CPU = torch.device("cpu")
+NAMES = [label.name for label in LABELS]
 
 
-def drawn(utterances: list[int], seed: int) -> EmotionPredictions:
+def drawn(utterances: list[int], seed: int) -> Predictions:
+    """Of a label with classes and of a number."""
     draw = np.random.default_rng(seed)
     chances = draw.dirichlet(np.ones(7), (3, len(utterances))).astype(np.float32)
-    return EmotionPredictions(
+    numbers = draw.normal(size=(3, len(utterances))).astype(np.float32)
+    return Predictions(
         clip=np.arange(len(utterances)),
-        emotion=np.array([number % 8 - 1 for number in utterances], np.int64),
-        audio=chances[0],
-        visual=chances[1],
-        joint=chances[2],
+        targets={
+            "emotion": TargetPredictions(
+                stated=np.array([number % 8 - 1 for number in utterances], np.int64),
+                by=dict(zip(MODALITIES, chances, strict=True)),
+            ),
+            "valence": TargetPredictions(
+                stated=np.array([number / 10 for number in utterances], np.float32),
+                by=dict(zip(MODALITIES, numbers, strict=True)),
+            ),
+        },
     )
 
 
-def part(predictions: EmotionPredictions, rows: slice) -> EmotionPredictions:
-    return EmotionPredictions(
-        **{field.name: getattr(predictions, field.name)[rows] for field in dataclasses.fields(predictions)}
+def part(predictions: Predictions, rows: slice) -> Predictions:
+    return Predictions(
+        clip=predictions.clip[rows],
+        targets={
+            name: TargetPredictions(stated=of.stated[rows], by={m: said[rows] for m, said in of.by.items()})
+            for name, of in predictions.targets.items()
+        },
     )
+
+
+def assert_same(one: Predictions, other: Predictions, atol: float = 0.0) -> None:
+    np.testing.assert_array_equal(one.clip, other.clip)
+    assert one.targets.keys() == other.targets.keys()
+    for name, of in one.targets.items():
+        np.testing.assert_array_equal(of.stated, other.targets[name].stated)
+        for modality in MODALITIES:
+            np.testing.assert_allclose(of.by[modality], other.targets[name].by[modality], rtol=0, atol=atol)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.integers(0, 1 << 30))
@@ -52,9 +76,12 @@ def test_an_utterances_answer_is_the_mean_of_its_clips(utterances: list[int], se
         of_utterance[number].append(clip)
     joined = by_utterance(predictions, np.array(utterances))
     for row, (number, clips) in enumerate(sorted(of_utterance.items())):
-        assert joined.emotion[row] == number % 8 - 1
-        for name in ("audio", "visual", "joint"):
-            np.testing.assert_allclose(getattr(joined, name)[row], getattr(predictions, name)[clips].mean(0), rtol=1e-5)
+        assert joined.targets["emotion"].stated[row] == number % 8 - 1
+        assert joined.targets["valence"].stated[row] == np.float32(number / 10)
+        for name, of in predictions.targets.items():
+            for modality in MODALITIES:
+                mean = of.by[modality][clips].mean(0)
+                np.testing.assert_allclose(joined.targets[name].by[modality][row], mean, rtol=1e-5, atol=1e-6)
     assert len(joined.clip) == len(of_utterance)
 
 
@@ -62,33 +89,31 @@ def test_an_utterances_answer_is_the_mean_of_its_clips(utterances: list[int], se
 def test_the_answers_of_ranks_are_joined_in_their_order(one: int, other: int) -> None:
     predictions = drawn([*range(one + other)], 0)
     joined = join_predictions([part(predictions, slice(one)), part(predictions, slice(one, None))])
-    for field in dataclasses.fields(predictions):
-        np.testing.assert_array_equal(getattr(joined, field.name), getattr(predictions, field.name))
+    assert_same(joined, predictions)
 
 
 def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
     torch.manual_seed(0)
     front_end, network, pairing = (
         FrontEnd(SMALLEST.front_end),
-        emotion_net(SMALLEST),
+        target_net(SMALLEST, LABELS),
         correspondence_net(SMALLEST, "l3"),
     )
 
-    def answered(batch_size: int, rank: int = 0, world_size: int = 1) -> EmotionPredictions:
+    def answered(batch_size: int, rank: int = 0, world_size: int = 1) -> Predictions:
         with ClipLoader(
-            dataset, "test", batch_size=batch_size, negatives=None, rank=rank, world_size=world_size
+            dataset, "test", batch_size=batch_size, negatives=None, rank=rank, world_size=world_size, targets=NAMES
         ) as loader:
-            return emotion_predictions(front_end, network, loader, CPU)
+            return target_predictions(front_end, network, loader, CPU)
+
+    def in_order(predictions: Predictions) -> Predictions:
+        return by_utterance(predictions, predictions.clip)
 
     whole = answered(64)
     assert len(whole.clip) > 10
     # Five at a time leave a rank without clips in the last step.
     for parts in ([answered(3)], [answered(5, rank, 3) for rank in range(3)]):
-        joined = join_predictions(parts)
-        order = np.argsort(joined.clip)
-        np.testing.assert_array_equal(joined.clip[order], np.sort(whole.clip))
-        np.testing.assert_array_equal(joined.emotion[order], whole.emotion[np.argsort(whole.clip)])
-        np.testing.assert_allclose(joined.joint[order], whole.joint[np.argsort(whole.clip)], atol=1e-5)
+        assert_same(in_order(join_predictions(parts)), in_order(whole), atol=1e-5)
 
     with ClipLoader(dataset, "test", batch_size=7) as loader:
         counts = match_confusion(front_end, pairing, loader, CPU)

@@ -16,6 +16,7 @@ RUN = as_json(
         "stage": "finetune",
         "gaze": True,
         "sizes": {"front_end": {"frames": 2, "augmentation": {"gaze_dropout": 0.0}}, "video": {"width": 4}},
+        "targets": [{"name": "emotion", "classes": ["calm", "happy"]}, {"name": "valence", "low": -1.0, "high": 1.0}],
         "init": {"run": "here", "model_sha256": "ab", "results": {}},
         "settings": {
             "learning_rate": 1e-3,
@@ -119,3 +120,18 @@ def test_a_change_that_is_none_is_refused() -> None:
 def test_a_run_that_did_not_write_down_its_settings_is_not_gone_on_with() -> None:
     with pytest.raises(InputError, match="older version"):
         changes(FOLDER, {"stage": "pretrain", "seed": 0}, RUN, ())
+
+
+def test_a_run_keeps_its_targets_and_other_classes_are_named() -> None:
+    """A number's range may grow with its dataset: what it means is the same."""
+    emotion, valence = RUN["targets"]
+    wider = [emotion, valence | {"high": 2.0}]
+    assert changes(FOLDER, RUN, with_("targets", wider), ()) == []
+    for targets, what in (
+        ([emotion | {"classes": ["calm", "sad"]}, valence], "emotion lacks class 'happy' and has the new class 'sad'"),
+        ([emotion], "targets was emotion, valence and is emotion"),
+        ([valence, emotion], "targets was emotion, valence and is valence, emotion"),
+        ([emotion, valence | {"classes": ["low", "high"], "low": None, "high": None}], "valence was a number and is"),
+    ):
+        with pytest.raises(InputError, match=f"another network: {what}.*give another --output"):
+            changes(FOLDER, RUN, with_("targets", targets), ())

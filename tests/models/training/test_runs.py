@@ -15,7 +15,9 @@ from torch import nn
 
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd
-from models.systems.presets import correspondence_net, emotion_net
+from models.systems.presets import correspondence_net, target_net
+from models.training.evaluation import MODALITIES
+from models.training.labels import to_json
 from models.training.provenance import Change
 from models.training.runlock import LOCK
 from models.training.runs import (
@@ -25,20 +27,20 @@ from models.training.runs import (
     describe_run,
     held,
     load_correspondence,
-    load_emotion,
+    load_targets,
     model_sha256,
     read_results,
     read_run,
     save_model,
     save_results,
 )
-from models.training.scores import MODALITIES
+from tests.datasets import LABELS
 from tests.presets import SMALLEST
 
 DESCRIBED = {"sizes": dataclasses.asdict(SMALLEST), "gaze": True, "seed": 0}
 PRETRAINING, FINE_TUNING = (
     DESCRIBED | {"stage": "pretrain", "model": "ave"},
-    DESCRIBED | {"stage": "finetune", "init": None},
+    DESCRIBED | {"stage": "finetune", "init": None, "targets": to_json(LABELS)},
 )
 
 
@@ -70,9 +72,9 @@ def test_a_trained_network_is_read_back_with_its_front_end(
         assert_same(one, other)
     (tmp_path / "b").mkdir()
     describe_run(tmp_path / "b", FINE_TUNING | {"gaze": gaze}, accelerator)
-    network = emotion_net(SMALLEST, gaze=gaze)
+    network = target_net(SMALLEST, LABELS, gaze=gaze)
     save_model(tmp_path / "b", front_end, network)
-    for one, other in zip(load_emotion(str(tmp_path / "b")), (front_end, network), strict=True):
+    for one, other in zip(load_targets(str(tmp_path / "b")), (front_end, network), strict=True):
         assert_same(one, other)
 
 
@@ -80,17 +82,22 @@ def test_runs_of_another_stage_or_not_finished_are_refused(
     front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="no run there"):
-        load_emotion(tmp_path)
+        load_targets(tmp_path)
     (tmp_path / "run").mkdir()
     describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     with pytest.raises(InputError, match="not finished"):
-        load_emotion(tmp_path / "run")
-    save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
+        load_targets(tmp_path / "run")
+    save_model(tmp_path / "run", front_end, target_net(SMALLEST, LABELS))
     with pytest.raises(InputError, match="a run of stage finetune: give one of stage pretrain"):
         load_correspondence(tmp_path / "run")
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    for targets in (None, [], [{"name": "emotion", "classes": []}], [{"title": "emotion"}], "emotion", [3]):
+        (tmp_path / "run" / "run.json").write_text(json.dumps(run | {"targets": targets}))
+        with pytest.raises(InputError, match="does not say what it predicts: train it again"):
+            load_targets(tmp_path / "run")
     (tmp_path / "run" / "run.json").write_text("{")
     with pytest.raises(InputError, match="broken"):
-        load_emotion(tmp_path / "run")
+        load_targets(tmp_path / "run")
 
 
 def test_a_folder_is_one_run_s(accelerator: Accelerator, tmp_path: Path) -> None:
@@ -203,7 +210,17 @@ def test_a_network_that_is_not_whole_is_refused(
         load_correspondence(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"pretr', '{"pretraining": {"accuracy": "[/x]"}}', '{"emotion": []}', b"\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"pretr',
+        '{"pretraining": {"accuracy": "[/x]"}}',
+        '{"targets": []}',
+        '{"targets": {"emotion": {}}}',
+        b"\xff",
+    ],
+)
 def test_broken_results_are_refused(text: str | bytes, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match="not what a run scored"):
@@ -214,14 +231,13 @@ def test_results_are_read_back_and_nothing_else_is_left(
     front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
 ) -> None:
     scores = {"micro_f1": 0.5, "macro_f1": 0.4, "confusion": [[1, 2], [3, 4]]}
-    results = {
-        "emotion": {"split": "test", "utterances": 10, "majority": 0.3, **dict.fromkeys(MODALITIES, scores)},
-    }
+    of_emotion = {"split": "test", "utterances": 10, "classes": ["a", "b"], "majority": 0.3}
+    results = {"targets": {"emotion": {**of_emotion, **dict.fromkeys(MODALITIES, scores)}}}
     with held(tmp_path / "run", accelerator, resume=False):
         describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     assert read_results(tmp_path / "run") == {}
     save_results(tmp_path / "run", results)
-    save_model(tmp_path / "run", front_end, emotion_net(SMALLEST))
+    save_model(tmp_path / "run", front_end, target_net(SMALLEST, LABELS))
     assert read_results(tmp_path / "run") == results
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         LOCK,

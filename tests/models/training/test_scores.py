@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,9 +16,11 @@ from rich.console import Console
 
 from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd
-from models.systems.presets import correspondence_net, emotion_net
-from models.training.scores import MODALITIES, results_table, score_emotion, score_match, utterances
-from tests.datasets import CONTENTS, make_dataset
+from models.systems.presets import correspondence_net, target_net
+from models.training.agreement import agreement
+from models.training.evaluation import MODALITIES
+from models.training.scores import results_table, score_match, score_targets, utterances
+from tests.datasets import CONTENTS, EMOTIONS, LABELS, make_dataset
 from tests.presets import SMALLEST
 
 
@@ -28,11 +32,11 @@ def both(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [dataset, other]
 
 
-def named(dataset: Path) -> list[tuple[str, str, str, int]]:
-    """Speaker, video, utterance and emotion of each test clip, as a reader of the catalog finds them."""
-    columns = ["speaker", "video", "utterance", "emotion"]
-    table = pq.read_table(dataset / "test" / "clips.parquet", columns=columns).to_pylist()
-    return [(row["speaker"], row["video"], row["utterance"], row["emotion"]) for row in table]
+def named(dataset: Path) -> list[tuple[str, str, str, str | None, float | None]]:
+    """Speaker, video, utterance, emotion and valence of each test clip, as a reader of the catalog finds them."""
+    columns = ["speaker", "video", "utterance", "emotion", "valence"]
+    table = pq.read_table(dataset / "test" / "clips.parquet", columns=columns)
+    return [tuple(row[column] for column in columns) for row in table.to_pylist()]
 
 
 def test_utterances_are_numbered_through_the_datasets(both: list[Path]) -> None:
@@ -45,16 +49,30 @@ def test_utterances_are_numbered_through_the_datasets(both: list[Path]) -> None:
 
 def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Path]) -> None:
     torch.manual_seed(0)
-    with ClipLoader({str(folder): 1.0 for folder in both}, "test", batch_size=4, negatives=None) as loader:
-        scores = score_emotion(Accelerator(), FrontEnd(SMALLEST.front_end), emotion_net(SMALLEST), loader)
-    labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[3] >= 0}
-    assert len(labelled) > len({row[2:] for row in labelled})  # without their speakers some would be one
-    assert scores["split"] == "test"
-    assert scores["utterances"] == len(labelled)
+    network = target_net(SMALLEST, LABELS)
+    network.standardise({"arousal": (0.5, 0.3), "valence": (0.125, 0.6)})
+    datasets, names = {str(folder): 1.0 for folder in both}, [label.name for label in LABELS]
+    with ClipLoader(datasets, "test", batch_size=4, negatives=None, targets=names) as loader:
+        scores = score_targets(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader)
+    assert list(scores) == ["emotion", "arousal", "valence"]
+    labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[3] is not None}
+    assert len(labelled) > len({row[2:5] for row in labelled})  # without their speakers some would be one
+    emotion, valence = scores["emotion"], scores["valence"]
+    assert emotion["split"] == valence["split"] == "test"
+    assert emotion["utterances"] == valence["utterances"] == len(labelled)
+    assert emotion["classes"] == list(EMOTIONS)
     for modality in MODALITIES:
-        truths = [sum(row) for row in scores[modality]["confusion"]]
-        assert truths == [sum(row[4] == emotion for row in labelled) for emotion in range(7)]
-    assert scores["majority"] == pytest.approx(max(truths) / len(labelled))
+        truths = [sum(row) for row in emotion[modality]["confusion"]]
+        assert truths == [sum(row[4] == name for row in labelled) for name in EMOTIONS]
+        assert list(emotion[modality]["f1_by_class"]) == list(EMOTIONS)
+        assert valence[modality].keys() == {"ccc", "pearson", "rmse"}
+    assert emotion["majority"] == pytest.approx(max(truths) / len(labelled))
+    # What always saying the training split's mean scores.
+    stated = np.array([row[5] for row in labelled])
+    assert (valence["low"], valence["high"]) == (-1.0, 1.0)
+    assert valence["mean"]["value"] == 0.125
+    assert valence["mean"]["ccc"] == pytest.approx(0)
+    assert valence["mean"]["rmse"] == pytest.approx(float(np.sqrt(((stated - 0.125) ** 2).mean())))
 
 
 def test_pairs_of_every_round_are_counted(dataset: Path) -> None:
@@ -68,20 +86,73 @@ def test_pairs_of_every_round_are_counted(dataset: Path) -> None:
     assert scores["accuracy_low"] <= scores["accuracy"] <= scores["accuracy_high"]
 
 
-def test_the_table_has_a_row_for_each_score() -> None:
+def test_the_table_has_a_row_for_each_score_and_fits_80_columns() -> None:
     emotion = {
         "split": "validation",
         "utterances": 9,
+        "classes": ["a", "b", "c"],
         "majority": 1 / 3,
         **{modality: {"micro_f1": 0.5 + 0.1 * n, "macro_f1": 0.25} for n, modality in enumerate(MODALITIES)},
     }
+    valence = {
+        "split": "validation",
+        "utterances": 8,
+        "low": -1.0,
+        "high": 1.0,
+        "mean": {"value": 0.1, "ccc": 0.0, "rmse": 0.4567},
+        **{modality: {"ccc": 0.1 * n - 0.5, "pearson": 0.55, "rmse": 0.3456} for n, modality in enumerate(MODALITIES)},
+    }
     pairs = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "pairs": 6, "speakers": 2, "split": "test"}
-    screen = Console(file=io.StringIO(), width=128)
-    screen.print(results_table({"pretraining": pairs, "emotion": emotion}, title="a run"))
+    targets = {"emotion": emotion, "valence": valence, "a_label_of_a_rather_long_name": emotion}
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(results_table({"pretraining": pairs, "targets": targets}, title="a run"))
     assert isinstance(screen.file, io.StringIO)
     shown = screen.file.getvalue()
-    for text in ("80.0", "70.0 – 90.0", "6 pairs, 2 speakers of test", "50.0", "60.0", "70.0", "25.0", "33.3 majority"):
+    for text in (
+        "80.0 % (70.0 – 90.0)",
+        "50.0 % chance",
+        "pre-training: 6 pairs, 2 speakers of test",
+        "micro-F1 50.0 %, macro-F1 25.0 %",
+        "micro-F1 70.0 %, macro-F1 25.0 %",
+        "33.3 % majority",
+        "emotion: 9 utterances of validation",
+        "CCC -0.500, r 0.550, RMSE 0.346",
+        "RMSE 0.457 mean",
+        "valence: 8 utterances of validation",
+    ):
         assert text in shown
+    for target in ("emotion", "valence"):
+        assert all(f"{target} from {modality} " in shown for modality in MODALITIES)
+    assert max(map(len, shown.splitlines())) <= 80
+    # A name that is too long goes on in the next line: nothing of it is left out.
+    assert "…" not in shown
+    folded = "".join(line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│"))
+    assert folded.replace(" ", "").count("a_label_of_a_rather_long_namefrom") == 3
+
+
+def test_agreement_is_numpys() -> None:
+    draw = np.random.default_rng(0)
+    stated = draw.normal(3, 2, 50)
+    predicted = 0.5 * stated + draw.normal(size=50)
+    found = agreement(np.append(predicted, 1e9), np.append(stated, np.nan))
+    (x, both), (_, y) = np.cov(predicted, stated, ddof=0)
+    assert found.ccc == pytest.approx(2 * both / (x + y + (predicted.mean() - stated.mean()) ** 2))
+    assert found.pearson == pytest.approx(np.corrcoef(predicted, stated)[0, 1])
+    assert found.rmse == pytest.approx(np.sqrt(np.mean((predicted - stated) ** 2)))
+    same = agreement(stated, stated)
+    assert (same.ccc, same.pearson, same.rmse) == (pytest.approx(1), pytest.approx(1), 0)
+    opposite = agreement(2 * stated.mean() - stated, stated)
+    assert (opposite.ccc, opposite.pearson) == (pytest.approx(-1), pytest.approx(-1))
+    assert agreement(stated + 100, stated).pearson == pytest.approx(1)
+    assert agreement(stated + 100, stated).ccc < 0.01
+
+
+def test_of_nothing_or_of_what_does_not_vary_there_is_no_correlation() -> None:
+    none = agreement(np.zeros(3), np.full(3, np.nan))
+    assert all(math.isnan(value) for value in (none.ccc, none.pearson, none.rmse))
+    flat = agreement(np.full(3, 2.0), np.array([1.0, 2.0, 3.0]))
+    assert (flat.ccc, flat.rmse) == (0, pytest.approx(np.sqrt(2 / 3)))
+    assert math.isnan(flat.pearson)
 
 
 def test_names_are_shown_as_they_are_and_move_no_cursor() -> None:

@@ -88,7 +88,7 @@ def test_a_dataset_of_all_its_shards(tmp_path: Path, jobs: list[ShardJob]) -> No
     assert pq.read_table(tmp_path / REJECTED)["reason"].to_pylist().count("silent") == manifest.rejected["silent"]
     numbers = [int(u.utterance[1:]) for u in every]
     assert lacks.clips == {"no_face": sum(n % 5 == 0 for n in numbers)}
-    assert lacks.gaze == {"gaze_missing": 2 * sum(n % 3 == 2 for n in numbers)}
+    assert lacks.members["gaze"] == {"gaze_missing": 2 * sum(n % 3 == 2 for n in numbers)}
     values = [n for u in built["train"] if (n := int(u.utterance[1:])) % 3 != 2]
     assert manifest.gaze_mean == pytest.approx([np.mean(values)] * 103)
     assert manifest.gaze_std == pytest.approx([np.std(values)] * 103)

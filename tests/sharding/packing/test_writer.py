@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from loaders.storage.atomic import atomic_write, sha256_of
+from sharding.members.declared import members_of
 from sharding.packing.clips import EncodedClip
 from sharding.packing.writer import Moments, ShardWriter, read_receipt, write_receipt
 from sharding.settings import BuildSettings
 from sharding.utterance import Utterance
 
-MEMBERS = BuildSettings().members
+MEMBERS = members_of(BuildSettings())
 UTTERANCE = Utterance(
     corpus="c", split="train", speaker="s", video="v", utterance="u", video_path=Path("v.mp4"), emotion=3, gender="f"
 )

@@ -8,17 +8,17 @@ import pytest
 from loaders.errors import InputError
 from models.training.config import EvaluateConfig, FinetuneConfig, PretrainConfig
 from models.training.tasks.correspondence import Correspondence
-from models.training.tasks.emotion import Emotion
 from models.training.tasks.registry import registered, stage, stages, task_of_run
+from models.training.tasks.targets import Targets
 
 
 def test_every_task_is_a_stage_and_scores_its_runs() -> None:
     known = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "evaluate": EvaluateConfig}
     assert {name: config for name, config in stages().items() if name in known} == known
-    assert (registered()["pretrain"].task, registered()["finetune"].task) == (Correspondence, Emotion)
+    assert (registered()["pretrain"].task, registered()["finetune"].task) == (Correspondence, Targets)
     assert all(found.task.stage == name == found.config.stage for name, found in registered().items())
     assert isinstance(task_of_run({"stage": "pretrain"}), Correspondence)
-    assert isinstance(task_of_run({"stage": "finetune", "init": None}), Emotion)
+    assert isinstance(task_of_run({"stage": "finetune", "init": None}), Targets)
     with pytest.raises(InputError, match="a run of stage dream, which is none of pretrain, finetune"):
         task_of_run({"stage": "dream"})
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import train
 from loaders import Batch
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.catalog import Catalog
+from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import model_config_from_json, preset_to_json
 from models.towers.tower import Tower
@@ -39,10 +40,10 @@ class Cosine(Correspondence):
 
     stage = "cosine"
 
-    def model(self, manifests: Sequence[Manifest]) -> Model:
+    def model(self, catalogs: Sequence[Catalog], targets: Sequence[Label] = ()) -> Model:
         sizes = sizes_of(self._config)
         described = {"stage": self.stage, "model": "cosine", "gaze": False, "sizes": preset_to_json(sizes)}
-        return Model(front_end_of(sizes, manifests), CosineNet(sizes.video.tower(), sizes.audio.tower()), described)
+        return Model(front_end_of(sizes, catalogs), CosineNet(sizes.video.tower(), sizes.audio.tower()), described)
 
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         sizes = model_config_from_json(runs.read_run(folder)["sizes"])
@@ -63,9 +64,9 @@ def test_another_network_and_objective_are_a_task(dataset: Path, tmp_path: Path)
     task: Task = Cosine(config.network)
     accelerator = train.accelerator_of(config)
     datasets = datasets_of(config.data, config.loader, None)
-    model = task.model([dataset.manifest for dataset in datasets])
-    before = model.network.get_parameter("scale").item()
     loader = training_loader(datasets, config.data, config.loader, accelerator, paired=task.paired)
+    model = task.model(loader.catalogs)
+    before = model.network.get_parameter("scale").item()
     fit(config, accelerator, task, model, loader)
     accelerator.end_training()
     assert model.network.get_parameter("scale").item() != before
