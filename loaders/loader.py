@@ -2,6 +2,7 @@
 
 import atexit
 import hashlib
+import inspect
 import logging
 import operator
 import os
@@ -66,6 +67,7 @@ _IN_EVERY_BATCH: Mapping[str, str] = {
     AUDIO: "in every batch, as audio",
     GAZE: "in every batch, as gaze and gaze_valid",
 }
+_WHOLE = "build it again without --allow-missing"
 _EPOCHS = 1 << 32  # more than anyone trains
 _STEPS = 1 << 62  # more than any epoch has
 
@@ -104,6 +106,7 @@ class ClipLoader(IterableDataset[Batch]):
         world_size: int | None = None,
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
+        video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
         targets: Sequence[str] = (),
@@ -149,7 +152,10 @@ class ClipLoader(IterableDataset[Batch]):
                 whether the split is "train".
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
-            audio: False leaves the sound out: batches hold (B, 0) in its place.
+            video: False leaves the frames out: filmstrips are neither read nor decoded, batches hold (B, 0) in their
+                place. The sound is still that of the pairs: for sound with its own targets, negatives have to be None.
+            audio: False leaves the sound out: batches hold (B, 0) in its place. Clips that lack what is asked for are
+                refused.
             members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
                 `Batch.masks`.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
@@ -216,13 +222,21 @@ class ClipLoader(IterableDataset[Batch]):
         _check("stride", stride, 1, 1 << 20)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
+        if not video:
+            if not audio:
+                raise InputError("video and audio are both False: ask for one of them")
+            decoding = {"placement": placement, "cpu_decoder": cpu_decoder, "pixels": pixels}
+            _require_default(hw_decoder_load=hw_decoder_load, **decoding)
         if not 0 <= hw_decoder_load <= 1:
             raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
-            opened.catalog(split, [*_members_of(opened.manifest, audio), *members], targets) for opened in datasets
+            opened.catalog(split, [*_members_of(opened.manifest, video, audio), *members], targets)
+            for opened in datasets
         )
+        for opened, catalog in zip(datasets, self._catalogs, strict=True):
+            _require_modalities(opened, catalog, video, audio)
         self._training = split == "train" if training is None else training
         choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
         self._frames, self._samples = frames, window_samples(self._clip, choice.span)
@@ -265,6 +279,7 @@ class ClipLoader(IterableDataset[Batch]):
             positions,
             max_bad_fraction,
             sources,
+            video=video,
             audio=audio,
             members=members,
             targets=targets,
@@ -273,7 +288,7 @@ class ClipLoader(IterableDataset[Batch]):
             reading=nullcontext if self._cache is None else self._cache.step,
         )
         self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
-        self._audio = audio
+        self._video, self._audio = video, audio
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -281,14 +296,17 @@ class ClipLoader(IterableDataset[Batch]):
             in_flight=prefetch,
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
+            video=video,
             samples=self._samples,
         )
         in_the_way = obstacle(manifests, device, audio=audio)
         self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
         on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
+        if not video:
+            self._choice = Choice("cpu", "filmstrips are left out")
         self._slower = ""
-        if not (choice.is_whole or self._clip.addressable):
+        if video and not (choice.is_whole or self._clip.addressable):
             self._slower = (
                 f"clips are decoded whole for {frames} of {self._clip.frames} frames, for want of restart markers: "
                 "build the dataset anew with --restart-markers"
@@ -456,6 +474,8 @@ class ClipLoader(IterableDataset[Batch]):
         )
         if waveform is None and rows is not None and len(rows):
             audio = waveforms_on(device, rows, loaded.encoded.start, self._samples)
+        if not self._video:
+            video = torch.empty((len(loaded.examples), 0), dtype=torch.uint8, device=device)
         return video, audio
 
     # -- state
@@ -503,7 +523,7 @@ class ClipLoader(IterableDataset[Batch]):
             "epoch": self._epoch,
             "step": self._step,
             "fingerprint": dict(self._fingerprint),
-            "decoder": None if self._choice is None else self._choice.decoder,
+            "decoder": self._choice.decoder if self._choice is not None and self._video else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -526,7 +546,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
-        if self._placement == "auto" and self._settings.device.type == "cuda":
+        if self._video and self._placement == "auto" and self._settings.device.type == "cuda":
             self._wanted, self._choice = as_before(state.get("decoder"))
 
     # -- life cycle
@@ -739,8 +759,30 @@ def _device(name: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _members_of(manifest: Manifest, audio: bool) -> list[str]:
-    wanted = (FILMSTRIP, *((AUDIO,) if audio else ()), GAZE)
+def _require_default(**options: Any) -> None:
+    """Without filmstrips, what says how they are decoded has no effect."""
+    for name, value in options.items():
+        if value != inspect.signature(ClipLoader).parameters[name].default:
+            raise InputError(f"{name} is {value!r} and video False, which leaves nothing for it to do: leave one out")
+
+
+def _require_modalities(dataset: Dataset, catalog: Catalog, video: bool, audio: bool) -> None:
+    """Every clip must have what is asked for: clips without sound, or without pictures, make no batch with it."""
+    lacking = {}
+    for member, wanted, mend in ((FILMSTRIP, video, "video=False"), (AUDIO, audio, "audio=False")):
+        extent = catalog.members.get(member)
+        missing = len(catalog) if extent is None else int((extent.size == 0).sum())
+        if wanted and missing:
+            lacking[member] = missing, mend
+    if lacking:
+        what = " and ".join(f"{missing} have no {member}" for member, (missing, _) in lacking.items())
+        [mend, *more] = (mend for _, mend in lacking.values())
+        mend = _WHOLE if more else f"give {mend}, or {_WHOLE}"
+        raise InputError(f"{dataset}: of {len(catalog)} clips of the split {catalog.split!r} {what}: {mend}")
+
+
+def _members_of(manifest: Manifest, video: bool, audio: bool) -> list[str]:
+    wanted = (*((FILMSTRIP,) if video else ()), *((AUDIO,) if audio else ()), GAZE)
     return [name for name in wanted if manifest.member(name) is not None]
 
 

@@ -85,7 +85,7 @@ class Drawn:
     step: int
     positions: NDArray[np.int64]
     examples: Examples
-    filmstrips: Places
+    filmstrips: Places | None
     audio: Places | None
     members: dict[str, tuple[NDArray[np.int64], Places]]  #: which examples have the member, and where
     seconds: float  #: spent on it so far
@@ -136,6 +136,7 @@ class Reader:
         max_bad_fraction: float,
         sources: Sequence[ShardSource | None] | None = None,
         *,
+        video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
         targets: Sequence[str] = (),
@@ -151,6 +152,7 @@ class Reader:
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
+            video: whether filmstrips are read.
             audio: whether it is read.
             members: arrays that are read beside gaze; all datasets that have one declare it alike.
             targets: labels that every dataset has, of classes in one order or of numbers.
@@ -158,7 +160,7 @@ class Reader:
             apart: whether frames are cut into files of their own where not all are wanted, see `loaders.decode.cut`.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
-        self._with_audio = audio
+        self._with_video, self._with_audio = video, audio
         self._targets = tuple(targets)
         self._reading = reading
         self._page_locked = page_locked
@@ -211,7 +213,7 @@ class Reader:
             if moves:
                 self._hold(now, soon)
             examples = self._draw(epoch, step)
-            filmstrips = self._places(self._find(FILMSTRIP, examples.clip))
+            filmstrips = self._places(self._find(FILMSTRIP, examples.clip)) if self._with_video else None
             audio = None
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
@@ -232,15 +234,10 @@ class Reader:
 
     def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
-        strips = self._read_places(drawn, drawn.filmstrips)
-        for index, (strip, chosen) in enumerate(zip(strips, drawn.examples.frames, strict=True)):
-            files: tuple[NDArray[np.uint8], ...] = ()
-            if self._strips.fault(strip) is None and index not in drawn.bad:
-                with suppress(NotAddressableError):
-                    files = self._cutter.cut(strip, chosen)
-            drawn.pictures.append(files)
-            if not files:
-                drawn.bad.add(index)
+        if drawn.filmstrips is None:
+            drawn.pictures = [()] * len(drawn.positions)
+        else:
+            self._load_pictures(drawn, drawn.filmstrips)
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
@@ -253,6 +250,17 @@ class Reader:
         drawn.seconds += drawn.read_seconds
         return drawn
 
+    def _load_pictures(self, drawn: Drawn, filmstrips: Places) -> None:
+        strips = self._read_places(drawn, filmstrips)
+        for index, (strip, chosen) in enumerate(zip(strips, drawn.examples.frames, strict=True)):
+            files: tuple[NDArray[np.uint8], ...] = ()
+            if self._strips.fault(strip) is None and index not in drawn.bad:
+                with suppress(NotAddressableError):
+                    files = self._cutter.cut(strip, chosen)
+            drawn.pictures.append(files)
+            if not files:
+                drawn.bad.add(index)
+
     def finish(self, drawn: Drawn) -> Loaded:
         """Replace what is bad, and count. One thread at a time, in the order of the steps.
 
@@ -262,7 +270,7 @@ class Reader:
         """
         began = time.perf_counter()
         examples, count = drawn.examples, len(drawn.positions)
-        sizes = list(drawn.filmstrips.size)
+        sizes = [0] * count if drawn.filmstrips is None else list(drawn.filmstrips.size)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
             drawn.pictures[index], sizes[index] = picture.pictures, picture.filmstrip.size
@@ -519,6 +527,8 @@ class Reader:
                     arrays[name] = parse_npy(member, file)
                 except ValueError as error:
                     raise _BadClipError(clip, f"its {name} is {error}") from error
+        if not self._with_video:
+            return _Picture(np.empty(0, np.uint8), (), arrays)
         strip = self._required(FILMSTRIP, clip)
         fault = self._strips.fault(strip)
         if fault is not None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from loaders.dataset.manifest import ClipFormat
 from loaders.decode.decodable import faults
 from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, samples_of
+from loaders.decode.sound import SoundDecoder
 from loaders.decode.turbo import TurboDecoder
 from loaders.decode.wav import waveforms_into
 from loaders.reader import Loaded
@@ -167,7 +168,7 @@ class Stream:
                 failures.append(error)
                 raise StopIteration from error
 
-        pipeline: DecodePipeline | TurboDecoder | None = None
+        pipeline: DecodePipeline | TurboDecoder | SoundDecoder | None = None
         try:
             pipeline = self._pipeline(source)
             while True:
@@ -203,7 +204,9 @@ class Stream:
             if pipeline is not None:
                 pipeline.close()
 
-    def _pipeline(self, source: Callable[[], Encoded]) -> DecodePipeline | TurboDecoder:
+    def _pipeline(self, source: Callable[[], Encoded]) -> DecodePipeline | TurboDecoder | SoundDecoder:
+        if not self._settings.video:
+            return SoundDecoder(self._clip, self._frames, self._settings, source)
         if self._settings.decoder == "turbo":
             return TurboDecoder(self._clip, self._frames, self._settings, source)
         return DecodePipeline(self._clip, self._frames, self._settings, source)

@@ -15,6 +15,7 @@ import torch
 from loaders.dataset.manifest import ClipFormat
 from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings
 from loaders.decode.planes import frame_shape
+from loaders.decode.sound import SoundDecoder
 from loaders.decode.turbo import FrameDecoder
 from loaders.decode.wav import decode_wav_into
 from loaders.errors import as_one_line
@@ -65,14 +66,17 @@ class _OneByOne:
         self._settings = replace(
             settings, max_batch=1, threads=1, device=torch.device("cpu"), in_flight=1, decoder="cpu"
         )
-        self._pipelines: dict[bool, DecodePipeline] = {}  # by whether there is sound
+        self._pipelines: dict[bool, DecodePipeline | SoundDecoder] = {}  # by whether there is sound
         self._given: list[Encoded] = []
 
     def fault(self, example: Encoded) -> str | None:
         sound = len(example.audio) > 0
+        if not (sound or self._settings.video):
+            return None
         if sound not in self._pipelines:
             settings = replace(self._settings, audio=sound)
-            self._pipelines[sound] = DecodePipeline(self._clip, self._frames, settings, self._given.pop)
+            kind = DecodePipeline if settings.video else SoundDecoder
+            self._pipelines[sound] = kind(self._clip, self._frames, settings, self._given.pop)
         self._given[:] = [replace(example, rows=None)]
         try:
             self._pipelines[sound].run()

@@ -41,6 +41,7 @@ class PipelineSettings:
     decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
     pixels: Pixels = "rgb"  #: what the frames are; DALI's are RGB
+    video: bool = True  #: whether there are filmstrips to decode; otherwise see `loaders.decode.sound`
     samples: int | None = None  #: of an example's sound; None: under as many consecutive frames as it has
 
 

@@ -62,8 +62,8 @@ class LoaderConfig:
     reading_threads: int | None = None
     """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where filmstrips are decoded for training on a GPU; auto: on the CPU while it keeps up, then on the GPU if that is
-    faster."""
+    """Where filmstrips are decoded for training on a GPU; auto: on the CPU while it keeps up, and then on the GPU if
+    that is faster."""
     hw_decoder_load: float = 0.9
     """Share of the filmstrips that a GPU decodes in its JPEG engines, where it has some."""
     cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
