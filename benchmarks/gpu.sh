@@ -44,7 +44,7 @@ data=${1:-}
 out=${2:-${OUT:-}}
 [[ -n $data && -n $out && $# -le 2 ]] || wrong "DATA and OUT are needed"
 [[ $budget =~ ^[0-9]+$ ]] || wrong "--budget is $budget: give whole seconds"
-stages=(machine prepare tests-kernels train train-cpu loaders tests tests-alone peers program train-large compiled compiled-test)
+stages=(machine prepare tests-kernels train train-cpu loaders windows tests tests-alone peers program train-large compiled compiled-test)
 for name in ${only//,/ }; do
     [[ " ${stages[*]} " == *" $name "* ]] || wrong "--only $name: there are ${stages[*]}"
 done
@@ -121,6 +121,7 @@ if [[ -n $dry ]]; then
     small=(--batch-size 4 --steps 2 --rounds 1) large=(--batch-size 8 --steps 2 --rounds 1)
     compiled=("${small[@]}")
     loaders=(--device cpu --clips 60 --batch-size 8 --rounds 1 --seconds 0.1)
+    windows=(--device cpu --clips 60 --batch-size 8 --rounds 1)
     close=1 copies=60 first_peers=(none) other_peers=(none)
     program=(--preset tiny --width 4 --frame-size 16 --batch-size 8 --max-steps 3)
     launch=(--cpu --mixed_precision no)
@@ -130,6 +131,7 @@ else
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
     loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
+    windows=(--device cuda --placement gpu --clips 4000 --batch-size 128 --reading-threads 4 --rounds 3)
     close=5 copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
     program=(--preset full --batch-size 64 --max-steps 250)
     launch=(--mixed_precision bf16)
@@ -148,6 +150,7 @@ stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "$
     --json "$results/train_gpu_cpu.json"
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
+stage windows 90 "$python" benchmarks/windows.py --data "$data" "${windows[@]}" --json "$results/windows_gpu.json"
 stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k 'not compiled'
 stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.

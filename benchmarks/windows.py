@@ -2,7 +2,8 @@ r"""Clips a second of which only some frames are decoded, beside whole clips, wi
 
     python benchmarks/windows.py --data DATA --unmarked UNMARKED --json benchmarks/results/windows.json
 
-``data`` is built with restart markers, ``unmarked`` of the same source with ``--no-restart-markers``. Both are repeated
+``data`` is built with restart markers, ``unmarked``, which may be left away, of the same source with
+``--no-restart-markers``. Both are repeated
 until there are enough clips, and lie in the page cache. A side is a loader of its own, made for each turn; the sides
 take turns, frames alone and with sound.
 """
@@ -52,8 +53,8 @@ class Settings:
 
     data: Path
     """A built dataset with restart markers."""
-    unmarked: Path
-    """The same clips without."""
+    unmarked: Path | None = None
+    """The same clips without; where it is not given, sides with markers alone are measured."""
     split: str = "train"
     """The part of them that is repeated."""
     clips: int = 2000
@@ -115,12 +116,14 @@ def measure(settings: Settings, folder: Path) -> Record:
     Raises:
         InputError: the datasets are not the same clips with markers and without.
     """
-    datasets = {True: Dataset.open(settings.data), False: Dataset.open(settings.unmarked)}
+    datasets = {True: Dataset.open(settings.data)}
+    if settings.unmarked is not None:
+        datasets[False] = Dataset.open(settings.unmarked)
     clips = {marked: dataset.manifest.clip for marked, dataset in datasets.items()}
-    for marked, path in ((True, settings.data), (False, settings.unmarked)):
+    for marked, dataset in datasets.items():
         if clips[marked].addressable != marked:
             wanted = "--restart-markers" if marked else "--no-restart-markers"
-            raise InputError(f"{path}: its clips are {clips[marked]}: give a dataset built with {wanted}")
+            raise InputError(f"{dataset}: its clips are {clips[marked]}: give a dataset built with {wanted}")
     places, sizes = {}, {}
     for marked, dataset in datasets.items():
         originals = read_originals(dataset, settings.split)
@@ -135,7 +138,7 @@ def measure(settings: Settings, folder: Path) -> Record:
             and keys != Dataset.open(places[True]).catalog("train", []).table(["key"])["key"].to_pylist()
         ):
             raise InputError(f"{settings.unmarked}: not the clips of {settings.data}: build both of one source")
-    ways = sides_of(clips[True])
+    ways = {name: way for name, way in sides_of(clips[True]).items() if way[0] in datasets}
     sides = {
         f"{name}, {kind}": partial(turn, settings, places[marked], {**options, "audio": audio})
         for kind, audio in KINDS.items()
@@ -144,17 +147,23 @@ def measure(settings: Settings, folder: Path) -> Record:
     rounds = take_turns(sides, settings.rounds)
     ratios = {}
     for kind in KINDS:
-        pairs = [(WHOLE, UNMARKED), *((name, WHOLE) for name in ways if name not in (WHOLE, UNMARKED))]
+        pairs = [(WHOLE, UNMARKED)] if UNMARKED in ways else []
+        pairs += [(name, WHOLE) for name in ways if name not in (WHOLE, UNMARKED)]
         for one, other in pairs:
             name = f"{one} / {other}, {kind}"
             ratios[name] = median_ratio(rounds, FIGURES[0], f"{one}, {kind}", f"{other}, {kind}")
     facts = {
-        "bytes a filmstrip, without markers": sizes[False],
+        **({"bytes a filmstrip, without markers": sizes[False]} if False in sizes else {}),
         "bytes a filmstrip, with": sizes[True],
         "cores": len(os.sched_getaffinity(0)),
     }
-    described = {**asdict(settings), "data": settings.data.name, "unmarked": settings.unmarked.name}
-    return Record(benchmark="windows", settings=described, rounds=rounds, ratios=ratios, facts=facts)
+    described = {
+        **asdict(settings),
+        "data": settings.data.name,
+        "unmarked": settings.unmarked and settings.unmarked.name,
+    }
+    name = "windows" if torch.device(settings.device).type == "cpu" else "windows_gpu"
+    return Record(benchmark=name, settings=described, rounds=rounds, ratios=ratios, facts=facts)
 
 
 def turn(settings: Settings, dataset: Path, options: dict[str, Any]) -> Figures:

@@ -13,6 +13,7 @@ import tyro
 import train
 from benchmarks import loaders as loaders_benchmark
 from benchmarks import train as train_benchmark
+from benchmarks import windows
 from benchmarks.peers import prepare
 from benchmarks.peers.registry import PEERS, peers_on
 
@@ -21,6 +22,7 @@ SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 SETTINGS: dict[str, Callable[..., Any]] = {
     "benchmarks/loaders.py": loaders_benchmark.Settings,
     "benchmarks/train.py": train_benchmark.Settings,
+    "benchmarks/windows.py": windows.Settings,
     "benchmarks.peers.prepare": prepare.Settings,
     "train.py": train.parse,
 }

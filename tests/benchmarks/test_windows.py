@@ -31,6 +31,12 @@ def test_every_side_is_measured_and_compared(built: tuple[Path, Path], tmp_path:
         assert f"{WHOLE} / {UNMARKED}, {kind}" in record.ratios
 
 
+def test_of_clips_with_markers_alone_those_sides_are_measured(built: tuple[Path, Path], tmp_path: Path) -> None:
+    record = measure(Settings(data=built[0], clips=8, batch_size=4, rounds=1, threads=1), tmp_path)
+    marked = [name for name, (has_markers, _) in sides_of(read_manifest(built[0]).clip).items() if has_markers]
+    assert set(record.rounds) == {f"{name}, {kind}" for name in marked for kind in KINDS}
+
+
 def test_datasets_that_were_mixed_up_are_refused(built: tuple[Path, Path], tmp_path: Path) -> None:
     for data, unmarked, wanted in ((built[1], built[0], "--restart-markers"), (built[0], built[0], "--no-restart")):
         with pytest.raises(InputError, match=wanted):
