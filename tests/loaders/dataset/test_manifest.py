@@ -115,7 +115,7 @@ def test_a_cut_description_is_noticed(dataset: Path, data: st.DataObject) -> Non
 
 def test_what_is_missing_is_named(dataset: Path) -> None:
     whole = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
-    may_be_missing = {field.name for field in fields(Manifest) if field.default is not MISSING}
+    may_be_missing = {field.name for field in fields(Manifest) if field.default_factory is not MISSING}
     for name in whole:
         said = refusal(json.dumps({key: value for key, value in whole.items() if key != name}))
         assert name in may_be_missing or name in said
