@@ -31,7 +31,18 @@ from loaders.decode.columns import to_device
 from loaders.decode.cut import clip_of
 from loaders.decode.decodable import faults
 from loaders.decode.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
-from loaders.decode.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.decode.placement import (
+    TRIAL_BATCHES,
+    Choice,
+    Demand,
+    Trial,
+    as_before,
+    check_placement,
+    choose,
+    on_cpu,
+    settled,
+    turned,
+)
 from loaders.decode.planes import check_pixels
 from loaders.decode.turbo import obstacle
 from loaders.decode.wav import waveforms_on
@@ -126,8 +137,9 @@ class ClipLoader(IterableDataset[Batch]):
             seed: decides the order, the pairs, the frames and the augmentation's seeds.
             device: where batches lie: cpu, or a GPU such as cuda:0; "cuda" is the process' current one. With several
                 ranks give accelerate's device, a GPU of each rank's own.
-            placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
-                batches; tried when the first batch is asked for, see `loaders.decode.placement`.
+            placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto": on the CPU while it keeps up,
+                and then on the GPU if that is faster; tried when the first batch is asked for, see
+                `loaders.decode.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
@@ -323,6 +335,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
         self._counts = StreamCounts()
+        self._demand = Demand()
         self._first_batch = 0.0
         self._since: float | None = None  # when the first batch was there
         self._yielded = 0
@@ -403,7 +416,17 @@ class ClipLoader(IterableDataset[Batch]):
             self._first_batch = self._since - asked
         batch = _batch(loaded, *self._tensors(loaded, frames, waveform))
         self._yielded += len(batch)
+        self._turn_where_late()
         return batch
+
+    def _turn_where_late(self) -> None:
+        """Have another decoder take over from the next batch on, where there is one and this one does not keep up."""
+        if self._choice is None or self._choice.instead is None:
+            return
+        share = self._demand.told(time.perf_counter(), self._counts.decoded.get_wait, self._counts.read.get_wait)
+        if share is not None:
+            self._choice = turned(self._choice, share)
+            self._stop()  # the next batch's stream is made for it
 
     def _placed_read(self) -> Steps:
         """Settle what decodes, where that is open; returns what reads the steps from here on.

@@ -30,6 +30,7 @@ from accelerate.state import AcceleratorState
 from loaders import Batch, ClipLoader, InputError
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
+from loaders.decode.placement import Choice
 from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
@@ -1044,6 +1045,22 @@ def test_frames_alone_are_those_that_come_with_sound(dataset: Path) -> None:
                 assert digest(other) != digest(one)
                 assert digest(replace(one, audio=other.audio)) == digest(other)
             assert silent.stats().bytes < heard.stats().bytes
+
+
+def test_a_decoder_that_does_not_keep_up_is_taken_over_from_within_an_epoch(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU's does on a GPU: here DALI's on the CPU, from libjpeg-turbo's without it."""
+    monkeypatch.setattr("loaders.decode.placement._JUDGED_SECONDS", 0.0)
+    monkeypatch.setattr("loaders.decode.placement._JUDGED_BATCHES", 3)
+    monkeypatch.setattr("loaders.decode.placement._TOO_LONG", -1.0)
+    with loader_of(dataset, cpu_decoder="turbo", threads=1) as loader:
+        loader._choice = Choice("turbo", "to try", instead="cpu")
+        found = take(loader, 12)
+        stats, state = loader.stats(), loader.state_dict()
+    assert digests(found) == run_of(dataset, 12)
+    assert (stats.decoder, state["decoder"]) == ("cpu", "cpu")
+    assert "did not keep up" in stats.decoder_reason
 
 
 @pytest.mark.parametrize(("asked", "used"), [("turbo", "turbo"), ("dali", "cpu"), ("auto", "turbo")])

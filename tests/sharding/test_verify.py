@@ -154,7 +154,7 @@ def test_every_flipped_byte_is_found(copy: Path) -> None:
     """200 single bytes: half of them anywhere in the dataset, mostly in shards, and half in any file, however small."""
     draw = random.Random(0)
     paths = files(copy)
-    assert {path.suffix for path in paths} == {".json", ".tar", ".idx", ".parquet"}
+    assert {path.suffix for path in paths} == {".json", ".tar", ".idx", ".parquet", ".md"}
     sizes = [path.stat().st_size for path in paths]
     hit = draw.choices(paths, sizes, k=100) + draw.choices(paths, k=100)
     assert set(hit) == set(paths)
@@ -687,7 +687,7 @@ SIDECARS = {
         "test/.nv-meta/x",
     ),
     "wids": ("shardindex.json",),
-    "the Hugging Face Hub": (".gitattributes", "README.md", ".cache/huggingface/download/x.metadata"),
+    "the Hugging Face Hub": (".gitattributes", "train/README.md", ".cache/huggingface/download/x.metadata"),
     "a file system": (".DS_Store", "train/._000000.tar", "train/.nfs0000000002a4b1d300000001", "test/Thumbs.db"),
 }
 

@@ -1,7 +1,6 @@
 """Files beside the videos: what --member may say of them, what of them a clip gets, and what is refused."""
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from loaders.errors import InputError
 from sharding.gaze.statistics import GazeTable
 from sharding.media.reader import SLACK, Media
 from sharding.members.declared import files_of_members, members_of
-from sharding.members.files import ArrayFile, with_arrays
+from sharding.members.files import ArrayFile
 from sharding.members.registry import NoArrayError, Source, WrongArrayError
 from sharding.settings import SAMPLE_RATE, BuildSettings
-from sharding.utterance import Corpus, Utterance
+from sharding.utterance import Utterance
 
 
 def no_gaze() -> GazeTable:
@@ -83,7 +82,7 @@ def test_a_file_is_declared_as_it_is_said(
     assert (member.shape, member.variable, member.required, member.extension) == (shape, variable, False, "npy")
     (file,) = files_of_members(settings)
     assert file.rate == rate
-    assert file.beside(Path("a/b.c/d.e.mp4")) == Path("a/b.c/d.e" + file.suffix)
+    assert file.beside("d.e.mp4") == "d.e" + file.suffix
     assert ArrayFile.parse(f"{file.name}={file.suffix}:{file.declared}") == file  # messages say what can be typed
 
 
@@ -249,34 +248,3 @@ def test_other_versions_of_the_format_will_do(tmp_path: Path) -> None:
         (tmp_path / "u.t.npy").write_bytes(npy(GOOD, version=version))
         of_clip = ArrayFile.parse("t=.t.npy:float32[6,2]").of_utterance(source(tmp_path / "u.t.npy", "t"))
         assert np.array_equal(of_clip(0.0, 2.0), GOOD)
-
-
-# Which there are -----------------------------------------------------------------------------------------------------
-
-
-def test_files_are_found_beside_their_videos_and_counted(tmp_path: Path) -> None:
-    files = files_of_members(BuildSettings(member=("t=.t.npy:int8[3]", "u=.u.npy:int8[3]")))
-    utterances = []
-    for number in range(4):
-        (tmp_path / f"v{number}.mp4").touch()
-        if number:
-            (tmp_path / f"v{number}.t.npy").touch()
-        utterances.append(
-            replace(source(None, "t").utterance, utterance=str(number), video_path=tmp_path / f"v{number}.mp4")
-        )
-    (tmp_path / "v2.u.npy").touch()
-    own = replace(utterances[3], arrays={"t": tmp_path / "elsewhere.npy"})  # as a reader of a corpus may say itself
-    corpus = with_arrays(Corpus(name="c", utterances=(*utterances[:3], own), notes=("read",)), files, 2)
-    assert [{name: path.name for name, path in u.arrays.items()} for u in corpus.utterances] == [
-        {},
-        {"t": "v1.t.npy"},
-        {"t": "v2.t.npy", "u": "v2.u.npy"},
-        {"t": "elsewhere.npy"},
-    ]
-    assert corpus.notes == (
-        "read",
-        "3 of 4 utterances have a .t.npy beside the video",
-        "1 of 4 utterances have a .u.npy beside the video",
-    )
-    with pytest.raises(InputError, match=r"--member x: none of 4 utterances has a \.x\.npy .*v0\.x\.npy"):
-        with_arrays(corpus, [ArrayFile.parse("x=.x.npy:int8[3]")], 2)
