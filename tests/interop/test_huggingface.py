@@ -218,3 +218,31 @@ def test_two_ranks_share_every_clip(programs: Path, clips: Path, tmp_path: Path)
         assert sorted(shares[0] + shares[1]) == EVERY["train"], part
         assert len(shares[0]) == len(shares[1])
     assert all("9 clips do not divide among 2" in refused for refused, _ in ranks)
+
+
+def test_the_datasets_labels_are_trained_on_and_scored(program: ModuleType, clips: Path, tmp_path: Path) -> None:
+    """They come as a dictionary, which the Trainer moves, keeps and gathers as it does a tensor."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    class Felt(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = torch.nn.Linear(1, 7)
+
+        def forward(self, audio: torch.Tensor, targets: dict[str, torch.Tensor], **others: Any) -> dict[str, Any]:
+            seen.append(targets)
+            scores = self.score(audio.square().mean(1, keepdim=True))
+            loss = torch.nn.functional.cross_entropy(scores, targets["emotion"], ignore_index=-1, reduction="sum")
+            return {"loss": loss, "logits": scores}
+
+    arguments = program.arguments(str(tmp_path), num_train_epochs=1, use_cpu=True, disable_tqdm=True)
+    arguments.label_names = ["targets"]
+    wanted: dict[str, Any] = {"batch_size": 4, "video": False, "negatives": None, "targets": ["emotion", "arousal"]}
+    with ClipLoader(clips, "train", **wanted) as training, ClipLoader(clips, "test", **wanted) as test:
+        trainer = program.ClipTrainer(Felt(), arguments, train_dataset=training, eval_dataset=test)
+        trainer.train()
+        scored = trainer.predict(test)
+        stated = test.catalogs[0].targets["emotion"]
+    assert {name for targets in seen for name in targets} == {"emotion", "arousal"}
+    assert scored.predictions.shape == (CLIPS["test"], 7)
+    assert scored.label_ids["emotion"].tolist() == stated.tolist()
