@@ -6,10 +6,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 from accelerate import Accelerator
 
 import train
 from loaders import Dataset, InputError
+from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.training import stages
 from models.training.config import DataConfig, EvaluateConfig, LoaderConfig, TrainingDataConfig
 from models.training.data import datasets_of, scoring_loader
@@ -79,3 +81,26 @@ def test_without_a_split_to_score_on_the_splits_are_named(dataset: Path) -> None
     opened = Dataset(opened.name, opened.folder, manifest)
     with pytest.raises(InputError, match=f"^{dataset}: no split to score on, it has train: give --evaluation-split$"):
         scoring_loader([opened], data, config, Accelerator(cpu=True), None, paired=True)
+
+
+def test_only_the_frames_that_the_network_takes_are_decoded_and_they_are_those_it_took_before(dataset: Path) -> None:
+    opened = [Dataset.open(dataset)]
+    data, config, accelerator = DataConfig(data=(str(dataset),)), LoaderConfig(), Accelerator(cpu=True)
+    front_end = FrontEnd(FrontEndConfig(frame_size=32, crop=0.9, frames=3, n_mels=16)).eval()
+    with (
+        scoring_loader(opened, data, config, accelerator, "test", paired=True, frames=3) as few,
+        scoring_loader(opened, data, config, accelerator, "test", paired=True) as whole,
+    ):
+        for one, other in zip(few, whole, strict=True):
+            assert one.video.shape[1] == 3
+            assert torch.equal(one.audio, other.audio)
+            # The first and the last row of pixels, which show what is decoded beside a frame, are cropped here.
+            assert torch.allclose(front_end(video=one.video).video, front_end(video=other.video).video)
+
+
+def test_a_network_that_takes_more_frames_than_there_are_is_refused(dataset: Path) -> None:
+    opened, accelerator = [Dataset.open(dataset)], Accelerator(cpu=True)
+    for window, frames, what in ((None, 17, "clips have 16: use --frames 16"), (5, 6, "--window is 5: use --frames 5")):
+        data = DataConfig(data=(str(dataset),), window=window)
+        with pytest.raises(InputError, match=f"takes {frames} frames, and {what}"):
+            scoring_loader(opened, data, LoaderConfig(), accelerator, "test", paired=True, frames=frames)
