@@ -8,14 +8,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loaders.dataset.manifest import CATALOG, EMOTIONS, read_manifest
+from loaders.dataset.labels import Label
+from loaders.dataset.manifest import CATALOG, Manifest, read_manifest
+from sharding.media.waveform import encode_waveform
 from sharding.settings import BuildSettings
 from tests.datasets import Contents, make_dataset
-from tests.films import write_film
+from tests.films import tone, write_film
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "extending.md"
@@ -82,19 +86,20 @@ def run(house: Path) -> Callable[..., str]:
 
 
 def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
-    """A corpus: one new file. A tower: one, and a change of two lines. An objective: one."""
+    """A corpus: one new file. A tower: one, and a change of two lines. An objective: one. A member: one."""
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sharding" / "corpora").mkdir(parents=True)
     (tmp_path / "sharding" / "members").mkdir()
     before = (tmp_path / "models/systems/presets.py").read_text().splitlines()
     done = put(tmp_path)
-    corpus, tower, objective, *programs = done["new"]
-    assert (corpus, tower, objective) == (
+    assert [name for name in done["new"] if "/" in name] == [
         "sharding/corpora/ravdess.py",
         "models/towers/framewise.py",
         "models/training/tasks/focal.py",
-    )
-    assert programs == ["shelf.py", "sharding/members/loudness.py"]
+        "sharding/members/loudness.py",
+    ]
+    programs = [name for name in done["new"] if "/" not in name]
+    assert programs == ["crema_d.py", "ravdess_table.py", "meld.py", "shelf.py"]
     assert done["changed"] == ["models/systems/presets.py"]
     assert len((tmp_path / "models/systems/presets.py").read_text().splitlines()) == len(before) + 2
 
@@ -112,12 +117,93 @@ def test_a_corpus_is_built_from_one_file(house: Path, run: Callable[..., str], t
     manifest = read_manifest(tmp_path / "out")
     assert (manifest.splits["train"].clips, manifest.splits["train"].speakers) == (4, 4)
     catalog = pq.read_table(tmp_path / "out/train" / CATALOG)
-    felt = {row["speaker"]: row["emotion"] for row in catalog.select(["speaker", "emotion"]).to_pylist()}
+    felt = {row["speaker"]: (row["emotion"], row["gender"]) for row in catalog.to_pylist()}
     assert felt == {
-        "01": EMOTIONS.index("happy"),
-        "02": EMOTIONS.index("anger"),
-        "03": -1,
-        "04": EMOTIONS.index("surprise"),
+        "01": ("happy", "male"),
+        "02": ("anger", "female"),
+        "03": ("calm", "male"),
+        "04": ("surprise", "female"),
+    }
+
+
+@pytest.fixture
+def built(run: Callable[..., str], tmp_path: Path) -> Callable[..., tuple[Manifest, list[dict[str, Any]]]]:
+    """Make a corpus' table by its program of the page, and build it; returns the dataset's description and clips."""
+
+    def call(program: str, root: Path, table: str, *options: str) -> tuple[Manifest, list[dict[str, Any]]]:
+        run(program, root)
+        small = ("--clip-seconds", "1", "--fps", "2", "--size", "32", "--workers", "1", "--output", tmp_path / "out")
+        run("sharding/build.py", "table", "--table", root / table, *options, *small)
+        manifest = read_manifest(tmp_path / "out")
+        return manifest, [
+            {"split": split, **row}
+            for split in manifest.splits
+            for row in pq.read_table(tmp_path / "out" / split / CATALOG).to_pylist()
+        ]
+
+    return call
+
+
+def test_crema_d_is_a_table(built: Callable[..., Any], tmp_path: Path) -> None:
+    root = tmp_path / "CREMA-D"
+    for name in ("1001_DFA_ANG_XX", "1001_IEO_HAP_HI", "1002_DFA_NEU_XX"):
+        write_film(root / f"VideoFlash/{name}.flv", 1.2, sound=None)
+        (root / "AudioWAV").mkdir(exist_ok=True)
+        sound = encode_waveform((tone(1.2) * 32767).astype(np.int16), sample_rate=16000, audio_format="wav")
+        (root / f"AudioWAV/{name}.wav").write_bytes(sound)
+    manifest, clips = built("crema_d.py", root, "crema_d.csv", "--labels", "emotion", "--test-fraction", "0")
+    assert manifest.labels == (Label(name="emotion", classes=("anger", "happy", "neutral")),)
+    assert manifest.apart == "speaker"
+    assert [
+        (clip["speaker"], clip["utterance"], clip["emotion"]) for clip in sorted(clips, key=lambda c: c["key"])
+    ] == [
+        ("1001", "1001_DFA_ANG_XX", "anger"),
+        ("1001", "1001_IEO_HAP_HI", "happy"),
+        ("1002", "1002_DFA_NEU_XX", "neutral"),
+    ]
+
+
+def test_ravdess_is_a_table(built: Callable[..., Any], tmp_path: Path) -> None:
+    root = tmp_path / "RAVDESS"
+    for name in ("01-01-06-01-02-01-12", "01-01-03-02-01-01-01", "02-01-06-01-02-01-12"):
+        sound = None if name.startswith("02") else "tone"
+        actor = name[-2:]
+        write_film(root / f"Video_Speech_Actor_{actor}/Actor_{actor}/{name}.mp4", 1.2, sound=sound)
+    labels = ("emotion", "gender", "intensity")
+    manifest, clips = built("ravdess_table.py", root, "ravdess.csv", "--labels", *labels, "--test-fraction", "0")
+    assert [label.name for label in manifest.labels] == [*labels]
+    assert {clip["speaker"]: tuple(clip[name] for name in labels) for clip in clips} == {
+        "12": ("fear", "female", "normal"),
+        "1": ("happy", "male", "strong"),
+    }
+
+
+def test_meld_is_a_table(built: Callable[..., Any], tmp_path: Path) -> None:
+    """Its speakers are in all splits, and its dialogues have several."""
+    root = tmp_path / "MELD.Raw"
+    header = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
+    folders = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
+    for split, folder in folders.items():
+        lines = [
+            f'{number},"Well, {speaker}\u0092s here",{speaker},{emotion},{sentiment},0,{number},8,21,"0:16:16,059",0'
+            for number, (speaker, emotion, sentiment) in enumerate(
+                [("Chandler", "neutral", "neutral"), ("The Interviewer", "joy", "positive")]
+            )
+        ]
+        for number in range(2):
+            write_film(root / folder / f"dia0_utt{number}.mp4", 1.2)
+        (root / f"{split}_sent_emo.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    options = ("--labels", "emotion", "sentiment", "--split-by", "video", "--video-names", "corpus")
+    manifest, clips = built("meld.py", root, "meld.csv", *options)
+    assert {name: (split.clips, split.speakers, split.videos) for name, split in manifest.splits.items()} == {
+        "dev": (2, 2, 1),
+        "test": (2, 2, 1),
+        "train": (2, 2, 1),
+    }
+    assert (manifest.apart, {clip["video"] for clip in clips if clip["split"] == "dev"}) == ("video", {"dev_dia0"})
+    assert {clip["speaker"]: (clip["emotion"], clip["sentiment"]) for clip in clips} == {
+        "Chandler": ("neutral", "neutral"),
+        "The Interviewer": ("joy", "positive"),
     }
 
 

@@ -30,7 +30,7 @@ from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
-from sharding.packing.labels import joined
+from sharding.packing.labels import joined, require_possible
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
@@ -114,7 +114,7 @@ def build(
     console = console or Console(quiet=True)
     settings.check()
     files = files_of_members(settings)
-    members_of(settings)  # which refuses what no clip can have
+    require_possible(corpus.labels, members_of(settings), corpus.name)
     about = about or About()
     if (problem := about.problem()) is not None:
         raise InputError(f"{problem}: state it, or leave the option away")

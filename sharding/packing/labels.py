@@ -1,9 +1,21 @@
-"""The labels of a dataset that is extended: what it declares, and what its corpus does now."""
+"""The labels of a dataset: whether it can have them, and what it declares where it is extended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from loaders.dataset.columns import COLUMNS, member_columns
 from loaders.dataset.labels import Label
+from loaders.dataset.manifest import Member
 from loaders.errors import InputError
+
+
+def require_possible(labels: Iterable[Label], members: Iterable[Member], corpus: str) -> None:
+    """Raise InputError where no dataset of these members can have these labels of a corpus of that name."""
+    reserved = {column.name for column in COLUMNS}.union(*(member_columns(member.name) for member in members))
+    for label in labels:
+        problem = label.problem(reserved)
+        if problem is not None:
+            raise InputError(f"{corpus}: states {problem}: call it otherwise, or leave it out")
+        reserved.add(label.name)
 
 
 def joined(known: Sequence[Label], more: Sequence[Label], dataset: str, mend: str) -> tuple[Label, ...]:

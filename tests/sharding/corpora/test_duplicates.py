@@ -116,7 +116,7 @@ def test_nothing_is_lost_and_settling_twice_changes_nothing(tmp_path: Path) -> N
 
 def part(*rows: tuple[str, int | None]) -> pa.Table:
     """A catalog's part: (utterance, fingerprint) a clip."""
-    columns = schema([])
+    columns = schema([], [])
     filled = {"speaker": "s", "video": "v"}
     return pa.Table.from_pylist(
         [{**filled, "utterance": name, "source_xxh3": known} for name, known in rows], schema=columns

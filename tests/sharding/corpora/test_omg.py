@@ -1,12 +1,13 @@
 """OMG-Emotion's tables and files, as published, with their flaws. What the files hold does not matter here."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
-from sharding.corpora.omg import OmgSources, read_omg
+from sharding.corpora.omg import EMOTIONS, OmgSources, read_omg
 from sharding.utterance import Corpus
 from tests.pipes import pipe, without_waiting
 
@@ -47,10 +48,15 @@ def test_rows_become_utterances(tmp_path: Path) -> None:
     corpus = read(write(tmp_path, [row("a1", 1, 6), row("a1", 2, 0)], [row("b2", 1, 3, "", "")]))
     one, two, three = corpus.utterances
     assert (one.split, one.speaker, one.video, one.utterance) == ("train", "a1", "a1", "utterance_1")
-    assert (one.emotion, one.arousal, one.valence) == (6, 0.5, -0.25)
+    assert one.labels == {"emotion": "surprise", "arousal": 0.5, "valence": -0.25}
     assert one.video_path == tmp_path / "files/a1/utterance_1.mp4"
-    assert (two.emotion, three.split, three.emotion) == (0, "validation", 3)
-    assert three.arousal != three.arousal  # not given: nan
+    assert two.labels["emotion"] == "anger"
+    assert (three.split, three.labels) == ("validation", {"emotion": "happy"})
+    assert [(label.name, label.classes is None) for label in corpus.labels] == [
+        ("emotion", False),
+        ("arousal", True),
+        ("valence", True),
+    ]
     assert one.key == "a1+utterance_1"
 
 
@@ -78,7 +84,8 @@ def test_the_published_shape(tmp_path: Path) -> None:
     splits = [utterance.split for utterance in corpus.utterances]
     assert (splits.count("train"), splits.count("validation")) == (2442, 617)
     assert len({u.video for u in corpus.utterances}) == 231 + 60
-    assert all(0 <= u.emotion <= 6 for u in corpus.utterances)
+    counts = Counter(u.labels["emotion"] for u in corpus.utterances if u.split == "train")
+    assert [counts[name] for name in EMOTIONS] == [293, 113, 60, 713, 891, 346, 26]
     assert settle_leaks(corpus, "refuse") == corpus
 
 

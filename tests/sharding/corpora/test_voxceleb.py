@@ -166,7 +166,11 @@ def test_speakers_lists(tmp_path: Path) -> None:
     meta = tmp_path / "vox1_meta.csv"
     meta.write_text("VoxCeleb1 ID\tVGGFace1 ID\tGender\tNationality\tSet\nid1\tAnn\tf\tIreland\tdev\n")
     corpus = read_voxceleb(VoxcelebSources(source=source, meta=(meta,)))
-    assert [(u.gender, u.nationality) for u in corpus.utterances] == [("f", "Ireland"), (None, None)]
+    assert [dict(u.labels) for u in corpus.utterances] == [{"gender": "f", "nationality": "Ireland"}, {}]
+    assert [(label.name, label.classes) for label in corpus.labels] == [
+        ("gender", ("f",)),
+        ("nationality", ("Ireland",)),
+    ]
     assert "1 speakers are not in the --meta lists, the first id2" in corpus.notes
 
 
@@ -374,5 +378,5 @@ def test_wrong_options_are_refused_by_name(tmp_path: Path, options: dict[str, ob
 def test_one_utterance(tmp_path: Path) -> None:
     utterance = only(read_voxceleb(VoxcelebSources(source=tree(tmp_path, "id1/v/00001.mp4"))))
     assert utterance.corpus == "voxceleb"
-    assert utterance.emotion == -1
+    assert utterance.labels == {}
     assert utterance.key == "id1+v+00001"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loaders.dataset.labels import Label
 from sharding.crops.crop_plan import CropPlan
 from sharding.crops.faces import Track
 from sharding.media.filmstrip import decode_filmstrip
@@ -23,7 +24,18 @@ from sharding.stages import Stopwatch
 from sharding.utterance import Utterance
 
 UTTERANCE = Utterance(
-    corpus="c", split="train", speaker="s", video="v", utterance="u", video_path=Path("u.mp4"), emotion=3, arousal=0.5
+    corpus="c",
+    split="train",
+    speaker="s",
+    video="v",
+    utterance="u",
+    video_path=Path("u.mp4"),
+    labels={"mood": "glad", "arousal": 0.5},
+)
+LABELS = (
+    Label(name="mood", classes=("sad", "glad")),
+    Label(name="sleep", classes=("deep", "light")),
+    Label(name="arousal", low=0.0, high=1.0),
 )
 
 
@@ -48,7 +60,7 @@ def media(frames: int, *, fps: float = 8.0, size: int = 16, level: int = 3000) -
 def encode(monkeypatch: pytest.MonkeyPatch, given: Media, view: CropPlan | None = None, **options: Any) -> Any:
     monkeypatch.setattr(clips, "read_media", lambda *_, **__: given)
     monkeypatch.setattr(clips, "crop_plan_of", lambda *_: view or CropPlan())
-    return encode_utterance(UTTERANCE, BuildSettings(size=16, **options), Stopwatch())
+    return encode_utterance(UTTERANCE, BuildSettings(size=16, **options), Stopwatch(), LABELS)
 
 
 def samples_of(data: bytes) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -92,15 +104,16 @@ def test_clips_lie_end_to_end_and_hold_what_was_there(
 def test_a_description_says_what_the_catalog_says(monkeypatch: pytest.MonkeyPatch) -> None:
     (clip,) = encode(monkeypatch, media(16)).clips
     description = msgpack.unpackb(clip.members["clip"])
-    assert description["arousal"] == 0.5
-    assert description["valence"] != description["valence"]
-    assert {name: description[name] for name in ("corpus", "speaker", "video", "utterance", "start", "emotion")} == {
+    names = ("corpus", "speaker", "video", "utterance", "start", "mood", "sleep", "arousal")
+    assert {name: description[name] for name in names} == {
         "corpus": "c",
         "speaker": "s",
         "video": "v",
         "utterance": "u",
         "start": 0.0,
-        "emotion": 3,
+        "mood": "glad",
+        "sleep": None,
+        "arousal": 0.5,
     }
     assert list(clip.members) == ["filmstrip", "audio", "clip"]
     assert (clip.gaze, clip.gaze_problem) == (None, "gaze_missing")

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import CATALOG, REJECTED, read_manifest
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
@@ -34,6 +35,8 @@ from tests.parses import counted_parses
 ROOT = Path(__file__).parents[3]
 FIRST, ALL = 20, 42  # films that the existing dataset is built of, and the extended one
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
+MOODS = ("sad", "glad", "calm")
+LABELS = (Label(name="mood", classes=MOODS), Label(name="level", low=0.0, high=1.0))
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -56,6 +59,18 @@ def read(folder: Path, **options: Any) -> Corpus:
     tables = folder / "csv"
     given = {"openface": tables if tables.is_dir() else None, "test_fraction": 0.4, **options}
     return read_voxceleb(VoxcelebSources(source=folder / "mp4", **given))
+
+
+def labelled(corpus: Corpus, numbers: range) -> Corpus:
+    """The utterances of some of the videos, of which every fourth states nothing."""
+
+    def stated(number: int) -> dict[str, str | float]:
+        return {"mood": MOODS[number % 3], "level": number / ALL} if number % 4 else {}
+
+    chosen = [
+        replace(u, labels=stated(n)) for u, n in ((u, int(u.video[1:])) for u in corpus.utterances) if n in numbers
+    ]
+    return replace(corpus, labels=LABELS, utterances=tuple(chosen), rejected=())
 
 
 @pytest.fixture(scope="module")
@@ -274,13 +289,33 @@ def test_sources_that_changed_are_refused_by_name(sources: Path, existing: Path,
     refused(message, read(sources), existing)
 
 
-def test_other_labels_are_refused_by_name(grown: dict[str, Path], existing: Path) -> None:
-    corpus = read(grown["sources"])
+def test_other_labels_are_refused_by_name(grown: dict[str, Path], tmp_path: Path) -> None:
+    corpus, existing = labelled(read(grown["sources"]), range(6)), tmp_path / "labelled"
+    build(corpus, existing, SETTINGS, 1)
     (victim,) = (n for n, u in enumerate(corpus.utterances) if u.video == "v1")
-    for name, value in (("emotion", 3), ("arousal", 0.5), ("gender", "f"), ("nationality", "Ireland")):
+    for name, value in (("mood", "calm"), ("mood", None), ("level", 0.5), ("level", None)):
         utterances = list(corpus.utterances)
-        utterances[victim] = replace(utterances[victim], **{name: value})
+        stated = {**utterances[victim].labels, name: value}
+        stated = {label: one for label, one in stated.items() if one is not None}
+        utterances[victim] = replace(utterances[victim], labels=stated)
         refused(f"v1/1.mp4: its {name} is {value} now", replace(corpus, utterances=tuple(utterances)), existing)
+    told = r"was built with the labels mood \(class\), level \(number\), not mood \(class\)"
+    refused(told, replace(corpus, labels=LABELS[:1]), existing)
+
+
+def test_new_classes_come_after_those_that_are_there_and_ranges_grow(grown: dict[str, Path], tmp_path: Path) -> None:
+    existing = tmp_path / "labelled"
+    build(labelled(read(grown["sources"]), range(6)), existing, SETTINGS, 1)
+    corpus = labelled(read(grown["sources"]), range(9))
+    labels = (Label(name="mood", classes=("angry", "calm", "glad", "sad")), Label(name="level", low=-1.0, high=0.9))
+    new = [u for u in corpus.utterances if int(u.video[1:]) >= 6]
+    utterances = [replace(u, labels={"mood": "angry"}) if u is new[0] else u for u in corpus.utterances]
+    build(replace(corpus, labels=labels, utterances=tuple(utterances)), existing, SETTINGS, 1, extend=True)
+    assert read_manifest(existing).labels == (
+        Label(name="mood", classes=(*MOODS, "angry")),
+        Label(name="level", low=-1.0, high=1.0),
+    )
+    assert verify(existing).is_whole
 
 
 @pytest.mark.parametrize("kind", ["speaker", "video"])

@@ -15,7 +15,6 @@ from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.shard import build_shard, is_built
 from sharding.packing.writer import WORK_FOLDER
 from sharding.settings import BuildSettings
-from sharding.stages import Stopwatch
 from sharding.utterance import Rejection, Utterance
 
 SETTINGS = BuildSettings(size=16)
@@ -31,7 +30,7 @@ def utterance(number: int, split: str) -> Utterance:
 UTTERANCES = [utterance(number, "train") for number in range(40)] + [utterance(number, "test") for number in range(5)]
 
 
-def draw(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
+def draw(utterance: Utterance, *_: object) -> EncodedUtterance:
     """Two clips, but for every seventh utterance; every third has no gaze, every fifth lost a clip."""
     number = int(utterance.utterance[1:])
     if number % 7 == 6:
@@ -121,10 +120,10 @@ def test_videos_are_counted_by_whose_names_they_have(tmp_path: Path, monkeypatch
 def test_a_split_without_a_clip_is_told_with_the_reasons(
     tmp_path: Path, jobs: list[ShardJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reject(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -> EncodedUtterance:
+    def reject(utterance: Utterance, *_: object) -> EncodedUtterance:
         if utterance.split == "test":
             raise RejectedError("too_short", "by a second")
-        return draw(utterance, settings, watch)
+        return draw(utterance)
 
     monkeypatch.setattr("sharding.packing.shard.encode_utterance", reject)
     for job in jobs:

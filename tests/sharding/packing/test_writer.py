@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from loaders.dataset.labels import Label
 from loaders.storage.atomic import atomic_write, sha256_of
 from sharding.members.declared import members_of
 from sharding.packing.clips import EncodedClip
@@ -22,8 +23,19 @@ from sharding.settings import BuildSettings
 from sharding.utterance import Utterance
 
 MEMBERS = members_of(BuildSettings())
+LABELS = (
+    Label(name="mood", classes=("sad", "glad")),
+    Label(name="sleep", classes=("deep", "light")),
+    Label(name="level", low=0.0, high=1.0),
+)
 UTTERANCE = Utterance(
-    corpus="c", split="train", speaker="s", video="v", utterance="u", video_path=Path("v.mp4"), emotion=3, gender="f"
+    corpus="c",
+    split="train",
+    speaker="s",
+    video="v",
+    utterance="u",
+    video_path=Path("v.mp4"),
+    labels={"mood": "glad", "level": 0.5},
 )
 CONTENTS = st.lists(
     st.fixed_dictionaries(
@@ -44,7 +56,7 @@ def clips(contents: list[dict[str, bytes]]) -> list[EncodedClip]:
 
 def write(contents: list[dict[str, bytes]]) -> tuple[bytes, Any]:
     file = io.BytesIO()
-    writer = ShardWriter(file, MEMBERS)
+    writer = ShardWriter(file, MEMBERS, LABELS)
     for clip in clips(contents):
         writer.add(UTTERANCE, clip)
     written = writer.close()
@@ -69,7 +81,7 @@ def test_a_shard_is_a_tar_whose_members_lie_where_the_catalog_says(contents: lis
             assert data[offset : offset + row[f"{member.name}_size"]] == content
             assert xxhash.xxh3_64_intdigest(content) == row[f"{member.name}_xxh3"]
             assert f"{member.suffix} {offset} {len(content)} {row['key']}.{member.suffix}" in written.index
-        assert (row["speaker"], row["emotion"], row["gender"], row["nationality"]) == ("s", 3, "f", None)
+        assert (row["speaker"], row["mood"], row["sleep"], row["level"]) == ("s", "glad", None, 0.5)
     assert not files
 
 
@@ -78,7 +90,7 @@ def test_webdataset_reads_it(tmp_path: Path) -> None:
     data, _ = write(contents)
     (tmp_path / "000000.tar").write_bytes(data)
     samples = list(webdataset.WebDataset(str(tmp_path / "000000.tar"), shardshuffle=False))
-    assert [(s["__key__"], s["filmstrip.jpg"], s["audio.wav"], s["clip.msgpack"]) for s in samples] == [
+    assert [(s["__key__"], s["filmstrip.jpg"], s["audio.wav"], s["clip.msg"]) for s in samples] == [
         ("k+000", b"a", b"b", b"c"),
         ("k+001", b"d", b"e", b"f"),
     ]
