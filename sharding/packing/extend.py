@@ -143,7 +143,9 @@ def _require_unchanged(utterance: Utterance, stated: Mapping[str, Any], mend: st
     if utterance.split != stated["split"]:
         raise InputError(f"{path}: is in {utterance.split} now, and was in {stated['split']}: {mend}")
     if utterance.source_xxh3 != stated["source_xxh3"]:
-        raise InputError(f"{path}: it, its sound, gaze or boxes have changed since the dataset was built: {mend}")
+        raise InputError(
+            f"{path}: it, its sound, gaze, boxes or arrays have changed since the dataset was built: {mend}"
+        )
 
 
 def _require_same_labels(utterance: Utterance, stated: Mapping[str, Any], labels: Iterable[Label], mend: str) -> None:

@@ -119,6 +119,15 @@ def test_how_frames_are_decoded_is_no_question_without_them(dataset: Path, setti
         loader_of(dataset, video=False, **settings)
 
 
+def test_sound_with_targets_is_its_own(dataset: Path) -> None:
+    """With negatives, half of the targets would be of clips that nobody hears."""
+    with pytest.raises(InputError, match="negatives=None"):
+        loader_of(dataset, video=False, targets=["emotion"])
+    with loader_of(dataset, video=False, targets=["emotion"], negatives=None) as loader:
+        batch = next(iter(loader))
+        assert torch.equal(batch.clip, batch.audio_clip)
+
+
 def test_nothing_to_see_and_nothing_to_hear_is_refused(dataset: Path) -> None:
     with pytest.raises(InputError, match="video and audio are both False"):
         loader_of(dataset, video=False, audio=False)

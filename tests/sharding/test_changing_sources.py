@@ -296,7 +296,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(
         return encoded
 
     monkeypatch.setattr("sharding.packing.shard.encode_utterance", and_change)
-    with pytest.raises(SourceError, match=r"v7/1\.mp4: it, its sound, gaze or boxes changed"):
+    with pytest.raises(SourceError, match=r"v7/1\.mp4: it, its sound, gaze, boxes or arrays changed"):
         build(corpus_of(source), tmp_path / "dataset", SETTINGS, 1)
     assert len(list((tmp_path / "dataset").rglob("*.tar"))) < 2  # its shard was not written
     monkeypatch.undo()

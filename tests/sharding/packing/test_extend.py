@@ -271,7 +271,7 @@ def test_whose_names_videos_have_stays_where_it_counts(tmp_path: Path) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
-    "film": (longer, "mp4/s1/v1/1.mp4", r"s1/v1/1.mp4: it, its sound, gaze or boxes have changed"),
+    "film": (longer, "mp4/s1/v1/1.mp4", r"s1/v1/1.mp4: it, its sound, gaze, boxes or arrays have changed"),
     "film by a byte": (one_byte, "mp4/s1/v1/1.mp4", r"s1/v1/1.mp4: it, .* have changed"),
     "gaze by a byte": (one_byte, "csv/s1/v1/1.csv", r"s1/v1/1.mp4: it, .* have changed"),
     "gaze gone": (Path.unlink, "csv/s1/v1/1.csv", r"s1/v1/1.mp4: it, .* have changed"),
