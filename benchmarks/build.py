@@ -341,7 +341,12 @@ def _decode_and_encode(portions: Sequence[Portion], settings: BuildSettings, col
         decoded = list(decode_clips(portion, settings.clip, colours))
         decode, began = decode + time.perf_counter() - began, time.perf_counter()
         for frames in decoded:
-            encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling)
+            encode_filmstrip(
+                frames,
+                quality=settings.quality,
+                subsampling=settings.subsampling,
+                restart_markers=settings.restart_markers,
+            )
         encode += time.perf_counter() - began
     return {"decode": decode, "encode": encode}
 

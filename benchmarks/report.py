@@ -30,6 +30,10 @@ TITLES: Mapping[str, tuple[str, str]] = {
         "Clips read and checked, without decoding, on one and several threads; *mapped*: shards mapped, hashed in the "
         "map and copied, on one thread.",
     ),
+    "windows": (
+        "Some of a clip's frames",
+        "Frames cut out of encoded filmstrips, beside whole clips with restart markers and without, in turn.",
+    ),
     "train": ("Time lost to data", "Training with the loader, and with the same batches already in memory, in turn."),
     "train_gpu": ("Training on a GPU", "The same, with the step's parts alone, and what the GPU did in a step."),
     "build": ("Building", "A build's rate by stage and worker, and what FFmpeg alone decodes."),
@@ -74,6 +78,9 @@ AIMS = (
     Aim("train_gpu", "operations / peak of the GPU", 38.0, True),
     Aim("reading", "2 threads, with sound, bytes / mapped: clips", 1.8, True),
     Aim("reading", "2 threads, with sound, bytes / mapped: processor", 0.7, False),
+    Aim("windows", "8 of 16 / whole", 1.75, True),
+    Aim("windows", "4 of 16 / whole", 3.2, True),
+    Aim("windows", "whole / whole, without markers", 0.93, True),
     Aim("scale", "1e+06 clips: open_s", 1.0, False),
     Aim("scale", "1e+06 clips: resident_mb", 120.0, False),
     Aim("scale", "1e+06 clips: pairs_a_second", 1e6, True),

@@ -80,7 +80,7 @@ HOUSE: tuple[Storey, ...] = (
         (
             package("models.towers", "video, audio, gaze"),
             package("models.frontend", "batch to inputs"),
-            package("models.systems", "L3, AVE, emotion"),
+            package("models.systems", "L3, AVE, targets"),
             package("models.objectives", "what is minimised"),
             Room("predict", ("models",), "probabilities"),
             package("models.training", "tasks, loop, runs"),

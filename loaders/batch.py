@@ -35,6 +35,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clip)
 
+    def __getitem__(self, rows: slice) -> "Batch":
+        """Some of the examples, not copied."""
+        return self._each(lambda tensor: tensor[rows])
+
     def as_dict(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so.
 

@@ -2,6 +2,8 @@
 
 import atexit
 import hashlib
+import inspect
+import logging
 import operator
 import os
 import time
@@ -26,15 +28,28 @@ from loaders.dataset.labels import Label
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest
 from loaders.dataset.remote import CACHE
 from loaders.decode.columns import to_device
+from loaders.decode.cut import clip_of
 from loaders.decode.decodable import faults
 from loaders.decode.pipeline import Decoder, Fault, PipelineSettings, to_torch, window_samples
-from loaders.decode.placement import TRIAL_BATCHES, Choice, Trial, as_before, check_placement, choose, on_cpu, settled
+from loaders.decode.placement import (
+    TRIAL_BATCHES,
+    Choice,
+    Demand,
+    Trial,
+    as_before,
+    check_placement,
+    choose,
+    on_cpu,
+    settled,
+    turned,
+)
 from loaders.decode.planes import check_pixels
 from loaders.decode.turbo import obstacle
-from loaders.decode.wav import first_sample, waveforms_on
+from loaders.decode.wav import waveforms_on
 from loaders.errors import InputError
 from loaders.reader import Drawn, Loaded, Reader
 from loaders.sampling.examples import Sampler
+from loaders.sampling.frames import frame_choice
 from loaders.sampling.mixture import DatasetSize, MixedOrder
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
@@ -43,6 +58,8 @@ from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.stream import Steps, Stream, StreamCounts
 from loaders.threads.handoff import ClosedError
 
+_log = logging.getLogger(__name__)
+
 _READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _IN_EVERY_BATCH: Mapping[str, str] = {
@@ -50,6 +67,7 @@ _IN_EVERY_BATCH: Mapping[str, str] = {
     AUDIO: "in every batch, as audio",
     GAZE: "in every batch, as gaze and gaze_valid",
 }
+_WHOLE = "build it again without --allow-missing"
 _EPOCHS = 1 << 32  # more than anyone trains
 _STEPS = 1 << 62  # more than any epoch has
 
@@ -76,6 +94,8 @@ class ClipLoader(IterableDataset[Batch]):
         *,
         batch_size: int = 32,
         frames: int | None = None,
+        stride: int = 1,
+        sample: str = "window",
         seed: int = 0,
         device: str | torch.device = "cpu",
         placement: str = "auto",
@@ -86,6 +106,7 @@ class ClipLoader(IterableDataset[Batch]):
         world_size: int | None = None,
         training: bool | None = None,
         negatives: Mapping[str, float] | None = OTHER_VIDEO,
+        video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
         targets: Sequence[str] = (),
@@ -107,19 +128,23 @@ class ClipLoader(IterableDataset[Batch]):
                 an epoch passes over its clips.
             split: which part of it.
             batch_size: examples a rank and step.
-            frames: consecutive frames an example, at most the clips' own number, which is the default. The audio is
-                what sounds under them.
-            seed: decides the order, the pairs, the windows of frames and the augmentation's seeds.
+            frames: of an example, at most the clips' own number, which is the default. Of datasets with restart markers
+                only these are decoded.
+            stride: from one frame to the next, where they are those of a window.
+            sample: which frames: "window", consecutive ones or such as are a stride apart, with the audio that sounds
+                under them; "random", in training, any, in rising order; "even", spread evenly over the clip. The last
+                two come with the audio of the whole clip.
+            seed: decides the order, the pairs, the frames and the augmentation's seeds.
             device: where batches lie: cpu, or a GPU such as cuda:0; "cuda" is the process' current one. With several
                 ranks give accelerate's device, a GPU of each rank's own.
-            placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto", whichever is faster on the first
-                batches; tried when the first batch is asked for, see `loaders.decode.placement`.
+            placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto": on the CPU while it keeps up,
+                and then on the GPU if that is faster; tried when the first batch is asked for, see
+                `loaders.decode.placement`.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
-                without DALI's copy, for whole clips with WAV, see `loaders.decode.turbo`; "auto", the second where it
-                can.
+                without DALI's copy, for clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
             pixels: what a batch's frames are: "rgb"; or "yuv420", luma and halved chroma as the JPEGs hold them, which
-                take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU, of whole clips.
+                take half the memory and less time to decode, see `loaders.decode.planes`. On a CPU.
             rank, world_size: this process among the training's, give both or neither; by default what accelerate or
                 torch.distributed says, or RANK and WORLD_SIZE in the environment before these are set up.
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
@@ -127,7 +152,10 @@ class ClipLoader(IterableDataset[Batch]):
                 whether the split is "train".
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
-            audio: False leaves the sound out: batches hold (B, 0) in its place.
+            video: False leaves the frames out: filmstrips are neither read nor decoded, batches hold (B, 0) in their
+                place. The sound is still that of the pairs: for sound with its own targets, negatives have to be None.
+            audio: False leaves the sound out: batches hold (B, 0) in its place. Clips that lack what is asked for are
+                refused.
             members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
                 `Batch.masks`.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
@@ -173,7 +201,7 @@ class ClipLoader(IterableDataset[Batch]):
             _require_arrays(opened, members)
         _require_members_alike(datasets, (GAZE, *members))
         _require_targets_alike(datasets, targets)
-        self._clip = manifests[0].clip
+        self._clip = clip_of(manifests)
         if frames is None:
             frames = self._clip.frames
         self._place_given = rank is not None or world_size is not None
@@ -191,17 +219,27 @@ class ClipLoader(IterableDataset[Batch]):
         if not cache_patience > 0:
             raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
         _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
+        _check("stride", stride, 1, 1 << 20)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
+        if not video:
+            if not audio:
+                raise InputError("video and audio are both False: ask for one of them")
+            decoding = {"placement": placement, "cpu_decoder": cpu_decoder, "pixels": pixels}
+            _require_default(hw_decoder_load=hw_decoder_load, **decoding)
         if not 0 <= hw_decoder_load <= 1:
             raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
         if not 0 <= max_bad_fraction <= 1:
             raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
         self._catalogs = tuple(
-            opened.catalog(split, [*_members_of(opened.manifest, audio), *members], targets) for opened in datasets
+            opened.catalog(split, [*_members_of(opened.manifest, video, audio), *members], targets)
+            for opened in datasets
         )
+        for opened, catalog in zip(datasets, self._catalogs, strict=True):
+            _require_modalities(opened, catalog, video, audio)
         self._training = split == "train" if training is None else training
-        self._frames = frames
+        choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
+        self._frames, self._samples = frames, window_samples(self._clip, choice.span)
         global_batch = batch_size * world_size
         with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
@@ -215,7 +253,14 @@ class ClipLoader(IterableDataset[Batch]):
         self._steps = order.steps
         self._examples = order.clips
         sampler = Sampler(
-            self._catalogs, seed=seed, training=self._training, frames=frames, negatives=negatives, order=order
+            self._catalogs,
+            seed=seed,
+            training=self._training,
+            frames=frames,
+            stride=choice.stride,
+            sample=choice.sample,
+            negatives=negatives,
+            order=order,
         )
         positions = partial(
             rank_positions, clips=order.clips, global_batch=global_batch, rank=rank, world_size=world_size
@@ -234,14 +279,16 @@ class ClipLoader(IterableDataset[Batch]):
             positions,
             max_bad_fraction,
             sources,
+            video=video,
             audio=audio,
             members=members,
             targets=targets,
             page_locked=on_gpu,
+            apart=not on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
         )
         self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
-        self._audio = audio
+        self._video, self._audio = video, audio
         self._settings = PipelineSettings(
             max_batch=batch_size,
             threads=threads or len(os.sched_getaffinity(0)),
@@ -249,11 +296,22 @@ class ClipLoader(IterableDataset[Batch]):
             in_flight=prefetch,
             audio=audio and not self._reader.wav_rows,
             hw_decoder_load=hw_decoder_load,
+            video=video,
+            samples=self._samples,
         )
-        in_the_way = obstacle(manifests, frames, device, audio=audio)
+        in_the_way = obstacle(manifests, device, audio=audio)
         self._settings = replace(self._settings, pixels=check_pixels(pixels, manifests, cpu_decoder, in_the_way))
         on_a_cpu = on_cpu(cpu_decoder, in_the_way)
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
+        if not video:
+            self._choice = Choice("cpu", "filmstrips are left out")
+        self._slower = ""
+        if video and not (choice.is_whole or self._clip.addressable):
+            self._slower = (
+                f"clips are decoded whole for {frames} of {self._clip.frames} frames, for want of restart markers: "
+                "build the dataset anew with --restart-markers"
+            )
+            _log.info("%s", self._slower)
         self._prefetch = prefetch
         self._fingerprint = _fingerprint(
             manifests,
@@ -261,6 +319,8 @@ class ClipLoader(IterableDataset[Batch]):
             weights=[float(weight) for weight in weights.values()],
             seed=seed,
             frames=frames,
+            stride=choice.stride,
+            sample=choice.sample,
             training=self._training,
             global_batch=global_batch,
             node_groups=node_groups,
@@ -275,6 +335,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
         self._counts = StreamCounts()
+        self._demand = Demand()
         self._first_batch = 0.0
         self._since: float | None = None  # when the first batch was there
         self._yielded = 0
@@ -355,7 +416,17 @@ class ClipLoader(IterableDataset[Batch]):
             self._first_batch = self._since - asked
         batch = _batch(loaded, *self._tensors(loaded, frames, waveform))
         self._yielded += len(batch)
+        self._turn_where_late()
         return batch
+
+    def _turn_where_late(self) -> None:
+        """Have another decoder take over from the next batch on, where there is one and this one does not keep up."""
+        if self._choice is None or self._choice.instead is None:
+            return
+        share = self._demand.told(time.perf_counter(), self._counts.decoded.get_wait, self._counts.read.get_wait)
+        if share is not None:
+            self._choice = turned(self._choice, share)
+            self._stop()  # the next batch's stream is made for it
 
     def _placed_read(self) -> Steps:
         """Settle what decodes, where that is open; returns what reads the steps from here on.
@@ -364,6 +435,7 @@ class ClipLoader(IterableDataset[Batch]):
         """
         if self._choice is not None:
             self._settings = replace(self._settings, decoder=self._choice.decoder)
+            self._reader.cut_apart(self._choice.decoder != "gpu")
             return self._reader
         ahead: dict[tuple[int, int], Loaded] = {}
         place = self._epoch, self._step
@@ -381,6 +453,7 @@ class ClipLoader(IterableDataset[Batch]):
             ahead |= mended
             self._choice = self._tried(ahead.values())
         self._settings = replace(self._settings, decoder=self._choice.decoder)
+        self._reader.cut_apart(self._choice.decoder != "gpu")
         return _ReadAhead(self._reader, ahead)
 
     def _tried(self, steps: Iterable[Loaded]) -> Choice:
@@ -394,11 +467,15 @@ class ClipLoader(IterableDataset[Batch]):
         clip, window, device = self._clip, self._frames, self._settings.device
         rows = loaded.encoded.rows
         video, audio = to_torch(
-            *(frames, waveform, clip, window, device), audio=self._audio, pixels=self._settings.pixels
+            *(frames, waveform, clip, window, device),
+            audio=self._audio,
+            pixels=self._settings.pixels,
+            samples=self._samples,
         )
         if waveform is None and rows is not None and len(rows):
-            start = first_sample(loaded.encoded.first_frame, clip)
-            audio = waveforms_on(device, rows, start, window_samples(clip, window))
+            audio = waveforms_on(device, rows, loaded.encoded.start, self._samples)
+        if not self._video:
+            video = torch.empty((len(loaded.examples), 0), dtype=torch.uint8, device=device)
         return video, audio
 
     # -- state
@@ -446,7 +523,7 @@ class ClipLoader(IterableDataset[Batch]):
             "epoch": self._epoch,
             "step": self._step,
             "fingerprint": dict(self._fingerprint),
-            "decoder": None if self._choice is None else self._choice.decoder,
+            "decoder": self._choice.decoder if self._choice is not None and self._video else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -469,7 +546,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
-        if self._placement == "auto" and self._settings.device.type == "cuda":
+        if self._video and self._placement == "auto" and self._settings.device.type == "cuda":
             self._wanted, self._choice = as_before(state.get("decoder"))
 
     # -- life cycle
@@ -528,7 +605,7 @@ class ClipLoader(IterableDataset[Batch]):
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
             decoder="" if self._choice is None else self._choice.decoder,
-            decoder_reason="" if self._choice is None else self._choice.reason,
+            decoder_reason="" if self._choice is None else "; ".join(filter(None, (self._choice.reason, self._slower))),
             cpu_trial=0.0 if self._choice is None else self._choice.cpu,
             gpu_trial=0.0 if self._choice is None else self._choice.gpu,
         )
@@ -682,8 +759,30 @@ def _device(name: str | torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def _members_of(manifest: Manifest, audio: bool) -> list[str]:
-    wanted = (FILMSTRIP, *((AUDIO,) if audio else ()), GAZE)
+def _require_default(**options: Any) -> None:
+    """Without filmstrips, what says how they are decoded has no effect."""
+    for name, value in options.items():
+        if value != inspect.signature(ClipLoader).parameters[name].default:
+            raise InputError(f"{name} is {value!r} and video False, which leaves nothing for it to do: leave one out")
+
+
+def _require_modalities(dataset: Dataset, catalog: Catalog, video: bool, audio: bool) -> None:
+    """Every clip must have what is asked for: clips without sound, or without pictures, make no batch with it."""
+    lacking = {}
+    for member, wanted, mend in ((FILMSTRIP, video, "video=False"), (AUDIO, audio, "audio=False")):
+        extent = catalog.members.get(member)
+        missing = len(catalog) if extent is None else int((extent.size == 0).sum())
+        if wanted and missing:
+            lacking[member] = missing, mend
+    if lacking:
+        what = " and ".join(f"{missing} have no {member}" for member, (missing, _) in lacking.items())
+        [mend, *more] = (mend for _, mend in lacking.values())
+        mend = _WHOLE if more else f"give {mend}, or {_WHOLE}"
+        raise InputError(f"{dataset}: of {len(catalog)} clips of the split {catalog.split!r} {what}: {mend}")
+
+
+def _members_of(manifest: Manifest, video: bool, audio: bool) -> list[str]:
+    wanted = (*((FILMSTRIP,) if video else ()), *((AUDIO,) if audio else ()), GAZE)
     return [name for name in wanted if manifest.member(name) is not None]
 
 
@@ -691,7 +790,8 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
     """Datasets of one batch must have clips of one shape."""
     first = datasets[0].manifest.clip
     for other in datasets[1:]:
-        if other.manifest.clip != first:
+        # Frames that come apart and frames that do not can be mixed: all are then taken of clips decoded whole.
+        if replace(other.manifest.clip, addressable=first.addressable) != first:
             raise InputError(
                 f"{other}: its clips are {other.manifest.clip}, those of {datasets[0]} {first}: build them alike"
             )

@@ -10,8 +10,8 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,10 @@ from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
 from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.decode.cut import Cutter, NotAddressableError, clip_of
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
-from loaders.decode.wav import HEADER, WavRows, alike, row_bytes, wav_samples
+from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
@@ -84,12 +85,12 @@ class Drawn:
     step: int
     positions: NDArray[np.int64]
     examples: Examples
-    filmstrips: Places
+    filmstrips: Places | None
     audio: Places | None
     members: dict[str, tuple[NDArray[np.int64], Places]]  #: which examples have the member, and where
     seconds: float  #: spent on it so far
     read_seconds: float = 0.0  #: of these, on reading and checking
-    strips: list[NDArray[np.uint8]] = field(default_factory=list)
+    pictures: list[tuple[NDArray[np.uint8], ...]] = field(default_factory=list)
     sounds: list[NDArray[np.uint8]] = field(default_factory=list)
     rows: WavRows | None = None
     arrays: dict[str, Arrays] = field(default_factory=dict)
@@ -101,6 +102,7 @@ class _Picture:
     """What an example takes of the clip that is seen."""
 
     filmstrip: NDArray[np.uint8]
+    pictures: tuple[NDArray[np.uint8], ...]  #: what is decoded of it
     arrays: Mapping[str, NDArray[Any]]  #: of the members that it has
 
 
@@ -134,10 +136,12 @@ class Reader:
         max_bad_fraction: float,
         sources: Sequence[ShardSource | None] | None = None,
         *,
+        video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
         targets: Sequence[str] = (),
         page_locked: bool = False,
+        apart: bool = True,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
@@ -148,13 +152,15 @@ class Reader:
             positions: a step's positions for this rank.
             max_bad_fraction: share of the split's clips that may be bad before the run stops.
             sources: where each catalog's shards are; None: beside it.
+            video: whether filmstrips are read.
             audio: whether it is read.
             members: arrays that are read beside gaze; all datasets that have one declare it alike.
             targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
+            apart: whether frames are cut into files of their own where not all are wanted, see `loaders.decode.cut`.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
-        self._with_audio = audio
+        self._with_video, self._with_audio = video, audio
         self._targets = tuple(targets)
         self._reading = reading
         self._page_locked = page_locked
@@ -167,7 +173,8 @@ class Reader:
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
         self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
-        self._clip = catalogs[0].manifest.clip
+        self._clip = clip_of([catalog.manifest for catalog in catalogs])
+        self._cutter = Cutter(self._clip, sampler.frames.count, apart)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
@@ -180,6 +187,10 @@ class Reader:
         self.bytes = 0  #: bytes of members read and checked
         self.seconds = 0.0  #: seconds spent drawing, reading and checking, by all threads together
         self.check_seconds = 0.0  #: of these, reading and checking
+
+    def cut_apart(self, apart: bool) -> None:
+        """From now on cut frames into files of their own, or into filmstrips."""
+        self._cutter = replace(self._cutter, apart=apart)
 
     def read(self, epoch: int, step: int) -> Loaded:
         """The examples of a step with their bytes; errors as those of `load` and `finish`."""
@@ -202,7 +213,7 @@ class Reader:
             if moves:
                 self._hold(now, soon)
             examples = self._draw(epoch, step)
-            filmstrips = self._places(self._find(FILMSTRIP, examples.clip))
+            filmstrips = self._places(self._find(FILMSTRIP, examples.clip)) if self._with_video else None
             audio = None
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
@@ -223,9 +234,10 @@ class Reader:
 
     def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
-        strips = self._read_places(drawn, drawn.filmstrips)
-        drawn.strips = strips
-        drawn.bad.update(index for index, strip in enumerate(strips) if self._strips.fault(strip))
+        if drawn.filmstrips is None:
+            drawn.pictures = [()] * len(drawn.positions)
+        else:
+            self._load_pictures(drawn, drawn.filmstrips)
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
@@ -238,6 +250,17 @@ class Reader:
         drawn.seconds += drawn.read_seconds
         return drawn
 
+    def _load_pictures(self, drawn: Drawn, filmstrips: Places) -> None:
+        strips = self._read_places(drawn, filmstrips)
+        for index, (strip, chosen) in enumerate(zip(strips, drawn.examples.frames, strict=True)):
+            files: tuple[NDArray[np.uint8], ...] = ()
+            if self._strips.fault(strip) is None and index not in drawn.bad:
+                with suppress(NotAddressableError):
+                    files = self._cutter.cut(strip, chosen)
+            drawn.pictures.append(files)
+            if not files:
+                drawn.bad.add(index)
+
     def finish(self, drawn: Drawn) -> Loaded:
         """Replace what is bad, and count. One thread at a time, in the order of the steps.
 
@@ -245,24 +268,26 @@ class Reader:
             TooManyBadClipsError: more clips are bad than allowed.
             InputError: a substitute's shard is missing or has another length than declared.
         """
-        start = time.perf_counter()
+        began = time.perf_counter()
         examples, count = drawn.examples, len(drawn.positions)
+        sizes = [0] * count if drawn.filmstrips is None else list(drawn.filmstrips.size)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
-            drawn.strips[index] = picture.filmstrip
+            drawn.pictures[index], sizes[index] = picture.pictures, picture.filmstrip.size
             if drawn.rows is not None and sound is not None:
                 drawn.rows.put(index, sound)
             elif sound is not None:
                 drawn.sounds[index] = sound
             for name, arrays in drawn.arrays.items():
                 arrays.put(index, picture.arrays.get(name))
-        self.bytes += sum(strip.size for strip in drawn.strips) + sum(sound.size for sound in drawn.sounds)
+        self.bytes += sum(sizes) + sum(sound.size for sound in drawn.sounds)
         if drawn.rows is not None:
             self.bytes += count * (HEADER + 2 * drawn.rows.count)
         self.bytes += sum(sum(places.size) for _, places in drawn.members.values())
         self.check_seconds += drawn.read_seconds
-        self.seconds += drawn.seconds + time.perf_counter() - start
-        encoded = Encoded(drawn.strips, drawn.sounds, examples.first_frame, drawn.rows)
+        self.seconds += drawn.seconds + time.perf_counter() - began
+        start = first_sample(self._sampler.frames.heard_from(examples.frames), self._clip)
+        encoded = Encoded(drawn.pictures, drawn.sounds, examples.frames, start, drawn.rows)
         targets = self._targets_of(examples.clip)
         return Loaded(drawn.epoch, drawn.step, examples, encoded, drawn.arrays, targets)
 
@@ -284,11 +309,11 @@ class Reader:
             InputError: a substitute's shard is missing or has another length than declared.
         """
         examples, rows = loaded.examples, loaded.encoded.rows
-        strips, sounds = list(loaded.encoded.filmstrips), list(loaded.encoded.audio)
+        pictures, sounds = list(loaded.encoded.pictures), list(loaded.encoded.audio)
         # Sound that comes as rows needs no decoder.
         errors = {}
-        for index, strip in enumerate(strips):
-            error = _undecodable(examples, index, strip, sounds[index] if sounds else None, fault)
+        for index, files in enumerate(pictures):
+            error = self._undecodable(examples, index, files, sounds[index] if sounds else None, fault)
             if error is not None:
                 errors[index] = error
         if not errors:
@@ -299,14 +324,14 @@ class Reader:
             with self._one_at_a_time:
                 self._report(error)
             examples, picture, sound = self._replaced(loaded.epoch, positions, examples, index, fault)
-            strips[index] = picture.filmstrip
+            pictures[index] = picture.pictures
             if rows is not None and sound is not None:
                 rows.put(index, sound)
             elif sound is not None:
                 sounds[index] = sound
             for name, arrays in members.items():
                 arrays.put(index, picture.arrays.get(name))
-        encoded = Encoded(strips, sounds, examples.first_frame, rows)
+        encoded = replace(loaded.encoded, pictures=pictures, audio=sounds, frames=examples.frames)
         targets = self._targets_of(examples.clip)
         return Loaded(loaded.epoch, loaded.step, examples, encoded, members, targets)
 
@@ -329,11 +354,11 @@ class Reader:
                     examples = examples.replaced(index, substitute)
                     self.substitutions += 1
                 try:
-                    picture = self._picture(int(examples.clip[index]))
+                    picture = self._picture(int(examples.clip[index]), examples.frames[index])
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                     if fault is not None:
                         file = None if self.wav_rows else sound
-                        problem = _undecodable(examples, index, picture.filmstrip, file, fault)
+                        problem = self._undecodable(examples, index, picture.pictures, file, fault)
                         if problem is not None:
                             raise problem
                 except _BadClipError as error:
@@ -492,7 +517,7 @@ class Reader:
         dataset = bisect_right(self._ends, clip)
         return dataset, clip - (self._ends[dataset - 1] if dataset else 0)
 
-    def _picture(self, clip: int) -> _Picture:
+    def _picture(self, clip: int, frames: NDArray[np.int16]) -> _Picture:
         arrays: dict[str, NDArray[Any]] = {}
         dataset, _ = self.locate(clip)
         for name, member in self._members.items():
@@ -502,11 +527,17 @@ class Reader:
                     arrays[name] = parse_npy(member, file)
                 except ValueError as error:
                     raise _BadClipError(clip, f"its {name} is {error}") from error
+        if not self._with_video:
+            return _Picture(np.empty(0, np.uint8), (), arrays)
         strip = self._required(FILMSTRIP, clip)
         fault = self._strips.fault(strip)
         if fault is not None:
             raise _BadClipError(clip, f"its filmstrip is {fault}")
-        return _Picture(strip, arrays)
+        try:
+            files = self._cutter.cut(strip, frames)
+        except NotAddressableError as error:
+            raise _BadClipError(clip, f"its filmstrip is {error}") from error
+        return _Picture(strip, files, arrays)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)
@@ -520,6 +551,26 @@ class Reader:
             return self._shards[dataset].read(member, row)
         except CorruptMemberError as error:
             raise _BadClipError(clip, str(error)) from error
+
+    def _undecodable(
+        self,
+        examples: Examples,
+        index: int,
+        files: Sequence[NDArray[np.uint8]],
+        audio: NDArray[np.uint8] | None,
+        fault: Fault,
+    ) -> _BadClipError | None:
+        """Which clip of an example is at fault, the one seen or the one heard, and why; None where neither."""
+        frames = examples.frames[index : index + 1]
+        start = first_sample(self._sampler.frames.heard_from(frames), self._clip)
+        silent = Encoded([files], [], frames, start)
+        why = fault(silent if audio is None else replace(silent, audio=[audio]))
+        if why is None:
+            return None
+        of_picture = why if audio is None else fault(silent)
+        if of_picture is not None:
+            return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
+        return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")
 
     def _report(self, error: _BadClipError) -> None:
         if error.clip in self.bad:
@@ -543,17 +594,3 @@ def _declared(name: str, catalogs: Sequence[Catalog]) -> Member:
         if member is not None:
             return member
     return Member(name=name, extension="npy", dtype="float32", shape=(GAZE_STATISTICS,), required=False)
-
-
-def _undecodable(
-    examples: Examples, index: int, filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, fault: Fault
-) -> _BadClipError | None:
-    """Which clip of an example is at fault, that which is seen or that which is heard, and why; None where neither."""
-    first_frame = int(examples.first_frame[index])
-    why = fault(filmstrip, audio, first_frame)
-    if why is None:
-        return None
-    of_picture = why if audio is None else fault(filmstrip, None, first_frame)
-    if of_picture is not None:
-        return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
-    return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")

@@ -1,17 +1,17 @@
 """The same batches through WebDataset and plain decoders: slow and obvious.
 
 Only what decides a batch is shared with `loaders.loader`: which examples it holds. How they are found, read and decoded
-is not: samples come from WebDataset, by their keys; labels, gaze and other arrays from the samples; frames from Pillow, each strip
-decoded whole; audio from `wave`, or PyAV where it is compressed.
+is not: samples come from WebDataset, by their keys; labels, gaze and other arrays from the samples; frames from Pillow,
+each strip decoded whole; audio from `wave`, or PyAV where it is compressed.
 
-On a CPU nothing differs from the loader's batches, not by a bit: DALI and Pillow both decode with libjpeg-turbo, and a
-window of frames is decoded with its surroundings in view.
+On a CPU whole clips do not differ from the loader's, not by a bit: DALI, libjpeg-turbo alone and Pillow decode alike.
+Where not all frames are taken, the first and the last row of pixels of each may: halved chroma is interpolated over the
+edges between frames that are decoded together, here with all of a clip's, there with none (`loaders.decode.cut`). With
+whole chroma, and of datasets without restart markers, nothing differs either.
 
 nvJPEG on a GPU rounds in its own way: channels differ by at most 3 levels, as where luma and a chroma sample are each a
-level off, which blue shows 1.77-fold; and by 1 in the mean. In a window of 4:2:0 it also gives the four pixels that
-share a chroma sample one chroma, where libjpeg-turbo interpolates: colours may differ by tens of levels along edges,
-grey values hardly. There grey values (ITU-R BT.601) differ by at most 2 levels in 99 of 100 pixels and by 1 in the
-mean, and channels by 4 in the mean.
+level off, which blue shows 1.77-fold; and by 1 in the mean. Of some frames these bounds are of all rows but the first
+and the last, which show the frames that a filmstrip was cut to.
 """
 
 import io
@@ -35,6 +35,7 @@ from loaders.dataset.labels import Label
 from loaders.dataset.manifest import GAZE, GAZE_STATISTICS, ClipFormat, Manifest, Member
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.examples import Examples, Sampler
+from loaders.sampling.frames import FrameChoice, Sample
 from loaders.sampling.order import rank_positions, steps_per_epoch
 
 
@@ -44,6 +45,8 @@ def reference_batches(
     *,
     batch_size: int = 32,
     frames: int | None = None,
+    stride: int = 1,
+    sample: Sample = "window",
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
@@ -63,13 +66,15 @@ def reference_batches(
     clip = catalog.manifest.clip
     training = split == "train" if training is None else training
     frames = clip.frames if frames is None else frames
-    sampler = Sampler(catalog, seed=seed, training=training, frames=frames, negatives=negatives)
+    sampler = Sampler(
+        catalog, seed=seed, training=training, frames=frames, stride=stride, sample=sample, negatives=negatives
+    )
     global_batch = batch_size * world_size
     for step in range(steps_per_epoch(len(catalog), global_batch, drop_remainder=training)):
         examples = sampler.examples(epoch, rank_positions(step, len(catalog), global_batch, rank, world_size))
         pictures = [samples[keys[row]] for row in examples.clip]
         sounds = [samples[keys[row]] for row in examples.audio_clip]
-        batch = _batch(examples, pictures, sounds, catalog, frames)
+        batch = _batch(examples, pictures, sounds, catalog, sampler.frames)
         values, masks = _arrays(pictures, catalog.manifest, members)
         yield replace(batch, targets=_targets(pictures, catalog.manifest, targets), members=values, masks=masks)
 
@@ -83,17 +88,21 @@ def _samples(catalog: Catalog) -> dict[str, dict[str, Any]]:
 
 
 def _batch(
-    examples: Examples, pictures: list[dict[str, Any]], sounds: list[dict[str, Any]], catalog: Catalog, frames: int
+    examples: Examples,
+    pictures: list[dict[str, Any]],
+    sounds: list[dict[str, Any]],
+    catalog: Catalog,
+    choice: FrameChoice,
 ) -> Batch:
     clip = catalog.manifest.clip
-    video = np.zeros((len(examples), frames, clip.size, clip.size, 3), np.uint8)
-    audio = np.zeros((len(examples), round(frames / clip.fps * clip.sample_rate)), np.float32)
+    video = np.zeros((len(examples), choice.count, clip.size, clip.size, 3), np.uint8)
+    audio = np.zeros((len(examples), round(choice.span / clip.fps * clip.sample_rate)), np.float32)
     member = catalog.manifest.member(GAZE)
     gaze = np.zeros((len(examples), *(member.shape if member else (GAZE_STATISTICS,))), np.float32)
     gaze_valid = np.zeros(len(examples), np.bool_)
     for row, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):
-        first = int(examples.first_frame[row])
-        video[row] = _frames(picture["filmstrip.jpg"], clip)[first : first + frames]
+        video[row] = _frames(picture["filmstrip.jpg"], clip)[examples.frames[row]]
+        first = int(examples.frames[row, 0]) if choice.sample == "window" else 0
         waveform = _waveform(sound, catalog.manifest.member("audio"))[round(first / clip.fps * clip.sample_rate) :]
         audio[row, : len(waveform)] = waveform[: audio.shape[1]]
         if "gaze.npy" in picture:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from loaders.dataset.manifest import ClipFormat
 from loaders.decode.decodable import faults
-from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, window_samples
+from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings, samples_of
+from loaders.decode.sound import SoundDecoder
 from loaders.decode.turbo import TurboDecoder
-from loaders.decode.wav import first_sample, waveforms_into
+from loaders.decode.wav import waveforms_into
 from loaders.reader import Loaded
 from loaders.threads.buffers import Buffers
 from loaders.threads.handoff import ClosedError, Handoff, QueueCounts
@@ -86,7 +87,7 @@ class Stream:
         self._read = read
         self._place, self._steps = start, steps
         self._turns = Turns()
-        self._waves: Buffers[np.float32] = Buffers((window_samples(clip, frames),), np.float32)
+        self._waves: Buffers[np.float32] = Buffers((samples_of(clip, frames, settings.samples),), np.float32)
         self._clip, self._frames, self._settings = clip, frames, settings
         self._counts = counts
         self._loaded: Handoff[Loaded] = Handoff(depth, counts.read, "read batch")
@@ -167,7 +168,7 @@ class Stream:
                 failures.append(error)
                 raise StopIteration from error
 
-        pipeline: DecodePipeline | TurboDecoder | None = None
+        pipeline: DecodePipeline | TurboDecoder | SoundDecoder | None = None
         try:
             pipeline = self._pipeline(source)
             while True:
@@ -203,9 +204,11 @@ class Stream:
             if pipeline is not None:
                 pipeline.close()
 
-    def _pipeline(self, source: Callable[[], Encoded]) -> DecodePipeline | TurboDecoder:
+    def _pipeline(self, source: Callable[[], Encoded]) -> DecodePipeline | TurboDecoder | SoundDecoder:
+        if not self._settings.video:
+            return SoundDecoder(self._clip, self._frames, self._settings, source)
         if self._settings.decoder == "turbo":
-            return TurboDecoder(self._clip, self._settings, source)
+            return TurboDecoder(self._clip, self._frames, self._settings, source)
         return DecodePipeline(self._clip, self._frames, self._settings, source)
 
     def _decodable(self, steps: Iterable[Loaded], error: Exception) -> list[Loaded]:
@@ -228,5 +231,5 @@ class Stream:
         if rows is None or self._settings.device.type != "cpu":
             return None
         out = self._waves.lend(len(rows))
-        waveforms_into(rows.samples, first_sample(loaded.encoded.first_frame, self._clip), out)
+        waveforms_into(rows.samples, loaded.encoded.start, out)
         return out

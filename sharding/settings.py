@@ -5,7 +5,7 @@ from typing import Literal
 
 from loaders.dataset.manifest import LONGEST, ClipFormat
 from loaders.errors import InputError
-from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling
+from sharding.media.filmstrip import LONGEST_INTERVAL, ROWS_OF_A_BLOCK, Subsampling, rows_of_a_block
 from sharding.media.waveform import AudioFormat
 
 SAMPLE_RATE = 16_000
@@ -100,6 +100,12 @@ class BuildSettings:
             round(frames) * self.size,
             f"at most {LONGEST} (JPEG's height)",
         )
+        blocks = (self.size // rows_of_a_block(self.subsampling)) ** 2
+        if self.restart_markers and blocks > LONGEST_INTERVAL:
+            raise InputError(
+                f"--size is {self.size}: a frame is {blocks} blocks of --subsampling {self.subsampling}, and between "
+                f"restart markers are {LONGEST_INTERVAL} at most: use a smaller one, or --no-restart-markers"
+            )
         _require(1 <= self.quality <= 95, "--quality", self.quality, "1 to 95")
         _require(self.max_seconds >= self.clip_seconds, "--max-seconds", self.max_seconds, "at least --clip-seconds")
         steps = round(self.clip_seconds * self.gaze_fps) if 0 < self.gaze_fps <= 1000 else 0

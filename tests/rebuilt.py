@@ -103,6 +103,4 @@ def _names(manifest: Manifest) -> list[str]:
 
 def _utterance(said: Mapping[str, Any], manifest: Manifest) -> Any:
     labels = {label.name: said[label.name] for label in manifest.labels if said[label.name] is not None}
-    return SimpleNamespace(
-        **{name: said[name] for name in ("speaker", "video", "utterance", "source_xxh3")}, labels=labels
-    )
+    return SimpleNamespace(**said, labels=labels)

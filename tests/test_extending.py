@@ -86,17 +86,18 @@ def run(house: Path) -> Callable[..., str]:
 
 
 def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
-    """A corpus: one new file. A tower: one, and a change of two lines. An objective: one."""
+    """A corpus: one new file. A tower: one, and a change of two lines. An objective and a member: one each."""
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sharding" / "corpora").mkdir(parents=True)
+    (tmp_path / "sharding" / "members").mkdir()
     before = (tmp_path / "models/systems/presets.py").read_text().splitlines()
     done = put(tmp_path)
-    corpus, tower, objective = (name for name in done["new"] if "/" in name)
-    assert (corpus, tower, objective) == (
+    assert [name for name in done["new"] if "/" in name] == [
         "sharding/corpora/ravdess.py",
         "models/towers/framewise.py",
         "models/training/tasks/focal.py",
-    )
+        "sharding/members/loudness.py",
+    ]
     programs = [name for name in done["new"] if "/" not in name]
     assert programs == ["crema_d.py", "ravdess_table.py", "meld.py", "shelf.py"]
     assert done["changed"] == ["models/systems/presets.py"]
@@ -242,3 +243,23 @@ def test_an_objective_is_a_stage(house: Path, run: Callable[..., str]) -> None:
 def test_a_store_is_what_fsspec_knows(house: Path, run: Callable[..., str]) -> None:
     clips = read_manifest(house / "data/vox").splits["train"].clips
     assert f"{clips // 2 * 2} clips" in run("shelf.py", SHELF=str(house / "data"))
+
+
+def test_a_member_is_built_from_one_file_and_loaded(house: Path, run: Callable[..., str], tmp_path: Path) -> None:
+    for speaker in ("a", "b"):
+        write_film(tmp_path / f"mp4/{speaker}/v/1.mp4", 2.2)
+    out = run(
+        "sharding/build.py",
+        *("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--test-fraction", "0"),
+        *("--size", "32", "--workers", "1", "--member", "loudness"),
+    )
+    assert "clips without loudness" not in out
+    assert "whole" in run("sharding/verify.py", tmp_path / "out", "--decode")
+    program = (
+        "from loaders import ClipLoader\n"
+        "options = dict(batch_size=2, training=False, negatives=None, members=('loudness',))\n"
+        f"with ClipLoader({str(tmp_path / 'out')!r}, 'train', **options) as loader: (batch,) = loader\n"
+        "print(tuple(batch.members['loudness'].shape), batch.masks['loudness'].tolist())\n"
+        "print(((10 ** (batch.members['loudness'] / 10)).mean(1) - 1).abs().max() < 0.2)"  # as loud as the utterance
+    )
+    assert run("-c", program).splitlines() == ["(2, 20) [True, True]", "tensor(True)"]

@@ -1,16 +1,16 @@
 """The tolerance of frames lets through how decoders differ, and nothing else."""
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
+from loaders.decode.cut import frames_apart, strip_of
+from tests.encoded import by_pillow
 from tests.frames import frame_faults
 
 
@@ -23,22 +23,15 @@ def strips(dataset: Path) -> list[NDArray[np.uint8]]:
 
 
 def decoded(strips: list[NDArray[np.uint8]]) -> torch.Tensor:
-    pictures = [np.asarray(Image.open(io.BytesIO(strip.tobytes())).convert("RGB")) for strip in strips]
-    return torch.from_numpy(np.stack(pictures))
+    return torch.from_numpy(np.stack([by_pillow(strip).reshape(16, 32, 32, 3) for strip in strips]))
 
 
-def with_one_chroma_for_four_pixels(strips: list[NDArray[np.uint8]]) -> torch.Tensor:
-    """As a decoder has it that does not interpolate: the mean of the four that one that does makes."""
-    pictures = []
-    for strip in strips:
-        picture = Image.open(io.BytesIO(strip.tobytes()))
-        picture.draft("YCbCr", picture.size)
-        planes = np.asarray(picture.convert("YCbCr")).astype(np.float64)
-        chroma = planes.reshape(planes.shape[0] // 2, 2, planes.shape[1] // 2, 2, 3).mean((1, 3))
-        planes[..., 1:] = chroma.repeat(2, 0).repeat(2, 1)[..., 1:]
-        blocky = Image.fromarray(np.rint(planes).astype(np.uint8), "YCbCr")
-        pictures.append(np.asarray(blocky.convert("RGB")))
-    return torch.from_numpy(np.stack(pictures))
+def cut(strips: list[NDArray[np.uint8]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every other frame of each, (B, T, H, W, 3): each decoded by itself, and all of them as one filmstrip."""
+    chosen = range(0, 16, 2)
+    apart = [[by_pillow(file) for file in frames_apart(strip, 16, 32, chosen)] for strip in strips]
+    together = [by_pillow(strip_of(strip, 16, 32, chosen)).reshape(8, 32, 32, 3) for strip in strips]
+    return torch.from_numpy(np.array(apart)), torch.from_numpy(np.array(together))
 
 
 def rounded_otherwise(frames: torch.Tensor) -> torch.Tensor:
@@ -50,25 +43,27 @@ def rounded_otherwise(frames: torch.Tensor) -> torch.Tensor:
 def test_decoders_that_round_otherwise_agree(strips: list[NDArray[np.uint8]]) -> None:
     frames = decoded(strips)
     for other in (frames.clone(), rounded_otherwise(frames)):
-        assert frame_faults(frames, other) == frame_faults(frames, other, chroma_repeated=True) == []
+        assert frame_faults(frames, other) == frame_faults(frames, other, edges_apart=True) == []
 
 
-def test_decoders_that_spread_chroma_otherwise_agree_only_where_that_is_known(strips: list[NDArray[np.uint8]]) -> None:
-    smooth, blocky = decoded(strips), with_one_chroma_for_four_pixels(strips)
-    assert (smooth.int() - blocky.int()).abs().max() > 10  # they do differ
-    assert frame_faults(smooth, blocky, chroma_repeated=True) == []
-    assert frame_faults(smooth, blocky) != []
+def test_frames_that_were_decoded_beside_others_agree_only_where_that_is_known(
+    strips: list[NDArray[np.uint8]],
+) -> None:
+    apart, together = cut(strips)
+    assert (apart.int() - together.int()).abs().max() > 3  # they do differ
+    assert frame_faults(apart, together, edges_apart=True) == []
+    assert frame_faults(apart, together) != []
 
 
-@pytest.mark.parametrize("chroma_repeated", [False, True])
-def test_frames_of_another_place_order_or_clip_do_not(strips: list[NDArray[np.uint8]], chroma_repeated: bool) -> None:
+@pytest.mark.parametrize("edges_apart", [False, True])
+def test_frames_of_another_place_order_or_clip_do_not(strips: list[NDArray[np.uint8]], edges_apart: bool) -> None:
     frames = decoded(strips)
     for other in (
         frames.flip(-1),  # BGR
-        frames.roll(1, 2),  # a pixel aside
-        frames.roll(32, 1),  # the frame before
+        frames.roll(1, 3),  # a pixel aside
+        frames.roll(1, 1),  # the frame before
         frames.roll(1, 0),  # the clip before
-        (frames.int() + 3).clamp(0, 255).to(torch.uint8),  # brighter
+        (frames.int() + 4).clamp(0, 255).to(torch.uint8),  # brighter
     ):
-        assert frame_faults(frames, other, chroma_repeated=chroma_repeated) != []
-    assert frame_faults(frames, frames[:, :-1], chroma_repeated=chroma_repeated) != []
+        assert frame_faults(frames, other, edges_apart=edges_apart) != []
+    assert frame_faults(frames, frames[:, :-1], edges_apart=edges_apart) != []

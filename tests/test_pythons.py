@@ -142,4 +142,4 @@ def test_from_a_drawn_corpus_to_scores(tmp_path: Path, full: bool) -> None:
     assert "emotion from joint" in run("train.py", "--stage", "evaluate", "--checkpoint", after, "--data", omg)
     results = json.loads((after / "results.json").read_text())
     assert results["pretraining"]["pairs"] > 0
-    assert results["emotion"]["utterances"] == 4
+    assert results["targets"]["emotion"]["utterances"] == 4

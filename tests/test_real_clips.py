@@ -88,4 +88,4 @@ def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_pa
     assert "emotion from joint" in run(*TRAIN, "--stage", "evaluate", "--checkpoint", after, "--data", omg)
     results = json.loads((after / "results.json").read_text())
     assert results["pretraining"]["pairs"] > 0
-    assert results["emotion"]["utterances"] == 2
+    assert results["targets"]["emotion"]["utterances"] == 2

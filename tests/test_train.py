@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from loaders import ClipLoader
 from loaders.errors import TRY_AGAIN
+from models.predict import predict_targets
 from models.training import stages
 from models.training.checkpoint import checkpoints
 from models.training.config import (
@@ -34,12 +35,14 @@ from models.training.config import (
     TrainingDataConfig,
 )
 from models.training.data import datasets_of, training_loader
+from models.training.labels import to_json
 from models.training.runlock import locked
-from models.training.runs import load_emotion
-from models.training.scores import score_emotion
+from models.training.runs import load_targets
+from models.training.scores import score_targets
 from models.training.stages import evaluate
 from models.training.tasks import correspondence
-from tests.datasets import CONTENTS, Contents, make_dataset
+from tests import datasets
+from tests.datasets import CONTENTS, EMOTIONS, LABELS, Contents, make_dataset
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
 
@@ -120,12 +123,109 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
     assert results["pretraining"] == json.loads((pretrained / "results.json").read_text())["pretraining"]
-    counted = sum(map(sum, results["emotion"]["audio"]["confusion"]))
-    assert counted == results["emotion"]["utterances"] > 0
+    assert list(results["targets"]) == ["emotion"]  # of three labels the one that has classes
+    emotion = results["targets"]["emotion"]
+    assert sum(map(sum, emotion["audio"]["confusion"])) == emotion["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+    with ClipLoader(dataset, "test", batch_size=8, negatives=None, targets=("emotion",)) as loader:
+        again = score_targets(Accelerator(), *load_targets(tuned), loader)
+    assert f"micro-F1 {100 * again['emotion']['joint']['micro_f1']:.1f} %" in table
+
+
+def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What the program, called from here and on one thread, prints."""
+    AcceleratorState._reset_state(True)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train.main()
+    finally:
+        torch.set_num_threads(threads)
+        AcceleratorState._reset_state(True)
+    return capfd.readouterr().out
+
+
+@pytest.mark.parametrize("loss", ["ccc", "mse"])
+def test_a_class_and_a_number_are_learnt_together(
+    loss: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    targets = ("--targets", "emotion", "valence", "--target-weights", "1", "0.5", "--number-loss", loss)
+    training = ("--stage", "finetune", "--data", dataset, "--output", folder, *SMALL, *targets, "--max-steps", "4")
+    table = called(monkeypatch, capfd, *training)
+    for modality in ("audio", "visual", "joint"):
+        assert f"emotion from {modality}" in table
+        assert f"valence from {modality}" in table
+    results = json.loads((folder / "results.json").read_text())["targets"]
+    assert results["emotion"]["classes"] == list(EMOTIONS)
+    assert results["emotion"]["utterances"] == results["valence"]["utterances"] > 0
+    for modality in ("audio", "visual", "joint"):
+        assert results["valence"][modality]["rmse"] > 0
+        assert -1 <= results["valence"][modality]["ccc"] <= 1
+    described = json.loads((folder / "run.json").read_text())
+    assert described["targets"] == to_json([LABELS[0], LABELS[2]])
+    assert described["config"]["targets"] == {
+        "targets": ["emotion", "valence"],
+        "target_weights": [1.0, 0.5],
+        "number_loss": loss,
+    }
+    # Read back it predicts by names, in the labels' units.
+    front_end, network = load_targets(folder)
+    assert network.means["valence"] == pytest.approx(results["valence"]["mean"]["value"])
     with ClipLoader(dataset, "test", batch_size=8, negatives=None) as loader:
-        again = score_emotion(Accelerator(), *load_emotion(tuned), loader)
-    assert f"{100 * again['joint']['micro_f1']:.1f} │" in table
+        said = predict_targets(front_end, network, audio=next(iter(loader)).audio)
+    assert said["emotion"].classes == EMOTIONS
+    assert said["valence"].audio is not None
+    assert said["valence"].audio.shape == (8,)
+    curves = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {"train/emotion/joint", "train/valence/audio", "train/triplet"} < set(curves.Tags()["scalars"])
+    again = called(monkeypatch, capfd, "--stage", "evaluate", "--checkpoint", folder, "--data", dataset)
+    assert [line for line in again.splitlines() if " from " in line] == [
+        line for line in table.splitlines() if " from " in line
+    ]
+
+
+def test_a_run_is_scored_and_resumed_with_the_classes_that_it_knows(
+    dataset: Path,
+    tmp_path: Path,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "run"
+    training = ("--stage", "finetune", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "2")
+    called(monkeypatch, capfd, *training)
+    others = tmp_path / "others"
+    calm = tuple(name for name in EMOTIONS if name != "fear")
+    with monkeypatch.context() as drawing:
+        drawing.setattr(datasets, "EMOTIONS", (*calm, "calm"))
+        drawing.setattr(datasets, "LABELS", (replace(LABELS[0], classes=(*calm, "calm")), *LABELS[1:]))
+        make_dataset(others)
+    differs = "emotion lacks class 'fear' and has the new class 'calm'"
+    assert differs in refused("--stage", "evaluate", "--checkpoint", folder, "--data", others)
+    elsewhere = tuple(others if part == dataset else part for part in training)
+    assert f"another network: {differs}" in refused(*elsewhere, "--resume", "--change", "data")
+    assert "another network: targets was emotion and is valence" in refused(
+        *training, "--resume", "--targets", "valence"
+    )
+    assert differs in refused("--stage", "finetune", "--data", dataset, others, "--output", tmp_path / "both", *SMALL)
+    numbers = tmp_path / "numbers"
+    with monkeypatch.context() as drawing:
+        drawing.setattr(datasets, "LABELS", LABELS[1:])
+        drawing.setattr(datasets, "_draw_labels", lambda draw: {"arousal": draw.random(), "valence": draw.random()})
+        make_dataset(numbers)
+    evaluation = ("--stage", "evaluate", "--checkpoint", folder, "--data", numbers)
+    assert "has no label 'emotion', which the run predicts, only arousal (a number)" in refused(*evaluation)
+    finetuning = ("--stage", "finetune", "--data", numbers, "--output", tmp_path / "numbers-run", *SMALL)
+    assert "its labels are arousal (a number), valence (a number): choose what to predict" in refused(*finetuning)
+    one_number = (*finetuning, "--targets", "valence", "--max-steps", "1")
+    for option in (("--alpha", "0.1"), ("--margin", "0.2")):
+        assert f"{option[0]} has no effect without a target that has classes" in refused(*one_number, *option)
+    assert not (tmp_path / "numbers-run" / "run.json").exists()
+    called(monkeypatch, capfd, *one_number)
+    assert list(json.loads((tmp_path / "numbers-run" / "results.json").read_text())["targets"]) == ["valence"]
 
 
 def test_training_on_a_dataset_in_a_store_is_training_on_the_local_one(
@@ -246,7 +346,7 @@ def test_without_gaze_a_run_with_gaze_is_fine_tuned_without_it(
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
     run(*finetuning, *STEPS, "--max-steps", "1", "--no-gaze")
-    _, network = load_emotion(tuned)
+    _, network = load_targets(tuned)
     assert network.gaze is None
     assert not any(".gaze." in name for name in load_file(tuned / "model.safetensors"))
     evaluation = ("--stage", "evaluate", "--data", dataset, "--checkpoint", tuned)
@@ -407,7 +507,7 @@ def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
         config = LoaderConfig(pixels=pixels)
         datasets = datasets_of(data, config, None)
         set_seed(0)
-        model = task.model([])
+        model = task.model(())
         with training_loader(datasets, data, config, accelerator, paired=True) as loader:
             assert loader.stats().decoder == "turbo"
             losses.append(task.step(next(iter(loader)), model.network.train(), model.front_end.train()).loss.item())
@@ -441,5 +541,5 @@ def test_wrong_input_is_refused_in_one_line(
     unlabelled = tmp_path / "unlabelled"
     make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))
     finetuning = ("--stage", "finetune", "--data", unlabelled, "--output", tmp_path / "run", *SMALL)
-    assert "no clip of the split 'train' has a label" in refused(*finetuning)
+    assert "no clip of the split 'train' has the label 'emotion'" in refused(*finetuning)
     assert not (tmp_path / "run").exists()

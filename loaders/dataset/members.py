@@ -38,7 +38,7 @@ class Member:
             return f"{what} as {self.dtype!r} in an .{self.extension}"
         if any(not 0 < length < 1 << 31 for length in self.shape):
             return f"{what} with the shape {self.shape}"
-        if self.variable and (self.extension != "npy" or not self.shape):
+        if self.variable and (self.name in _DECODED or self.extension != "npy" or not self.shape):
             return f"{what} with a number of rows that varies, as an .{self.extension} of the shape {self.shape}"
         if self.dtype == "map":
             return None

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from loaders.dataset.manifest import ClipFormat
 from loaders.decode.pipeline import DecodePipeline, Encoded, Fault, PipelineSettings
 from loaders.decode.planes import frame_shape
-from loaders.decode.turbo import filmstrip_decoder
+from loaders.decode.sound import SoundDecoder
+from loaders.decode.turbo import FrameDecoder
 from loaders.decode.wav import decode_wav_into
 from loaders.errors import as_one_line
 
@@ -31,7 +31,7 @@ def faults(clip: ClipFormat, frames: int, settings: PipelineSettings) -> Iterato
         clip, frames, settings: of the decoder that failed. For "gpu" as for "cpu", DALI on a CPU is asked.
     """
     if settings.decoder == "turbo":
-        yield _by_turbo(clip, settings)
+        yield _by_turbo(clip, frames, settings)
         return
     one = _OneByOne(clip, frames, settings)
     try:
@@ -40,16 +40,16 @@ def faults(clip: ClipFormat, frames: int, settings: PipelineSettings) -> Iterato
         one.close()
 
 
-def _by_turbo(clip: ClipFormat, settings: PipelineSettings) -> Fault:
+def _by_turbo(clip: ClipFormat, frames: int, settings: PipelineSettings) -> Fault:
     rows, *rest = frame_shape(clip.size, settings.pixels)
-    into = filmstrip_decoder(clip, settings.pixels)
-    frames = np.empty((clip.frames * rows, *rest), np.uint8)
+    decoder = FrameDecoder(clip, frames, settings.pixels)
+    out = np.empty((frames * rows, *rest), np.uint8)
     wave = np.empty(clip.samples, np.float32)
 
-    def fault(filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, first_frame: int) -> str | None:
+    def fault(example: Encoded) -> str | None:
         try:
-            into(filmstrip, frames)
-            if audio is not None:
+            decoder.decode_into(example.pictures[0], example.frames[0], out)
+            for audio in example.audio:
                 decode_wav_into(audio, wave, clip.sample_rate)
         except RuntimeError as error:
             return _in_short(error)
@@ -66,15 +66,18 @@ class _OneByOne:
         self._settings = replace(
             settings, max_batch=1, threads=1, device=torch.device("cpu"), in_flight=1, decoder="cpu"
         )
-        self._pipelines: dict[bool, DecodePipeline] = {}  # by whether there is sound
+        self._pipelines: dict[bool, DecodePipeline | SoundDecoder] = {}  # by whether there is sound
         self._given: list[Encoded] = []
 
-    def fault(self, filmstrip: NDArray[np.uint8], audio: NDArray[np.uint8] | None, first_frame: int) -> str | None:
-        sound = audio is not None
+    def fault(self, example: Encoded) -> str | None:
+        sound = len(example.audio) > 0
+        if not (sound or self._settings.video):
+            return None
         if sound not in self._pipelines:
             settings = replace(self._settings, audio=sound)
-            self._pipelines[sound] = DecodePipeline(self._clip, self._frames, settings, self._given.pop)
-        self._given[:] = [Encoded([filmstrip], [] if audio is None else [audio], np.array([first_frame], np.int64))]
+            kind = DecodePipeline if settings.video else SoundDecoder
+            self._pipelines[sound] = kind(self._clip, self._frames, settings, self._given.pop)
+        self._given[:] = [replace(example, rows=None)]
         try:
             self._pipelines[sound].run()
         except MemoryError:

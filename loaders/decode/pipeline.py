@@ -2,8 +2,9 @@
 
 The graph decodes and nothing else. Filmstrips are decoded by nvJPEG on a GPU or by libjpeg-turbo on a CPU, through the
 same operator; audio is always decoded on the CPU. What was decoded on the CPU and is wanted on a GPU, DALI copies there
-itself, from page-locked memory and beside whatever else the GPU does. A window of frames is a region of interest of the
-filmstrip's decode, so the frames outside it cost no inverse transform.
+itself, from page-locked memory and beside whatever else the GPU does. Where not all frames are wanted, those wanted are
+files of their own for the CPU and a shorter filmstrip for the GPU (`loaders.decode.cut`); of datasets whose frames do
+not come apart, filmstrips are decoded whole, and the frames taken of them.
 """
 
 from collections import deque
@@ -18,16 +19,14 @@ from nvidia.dali import fn, pipeline_def, tensors, types
 from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset.manifest import ClipFormat
+from loaders.decode.cut import NotAddressableError, apart
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.planes import Pixels, frame_shape
-from loaders.decode.wav import WavRows, first_sample
+from loaders.decode.wav import WavRows
 
 #: DALI's libjpeg-turbo on the CPU, nvJPEG on the GPU where the batches lie, or libjpeg-turbo without DALI, which is not
 #: this file's but `loaders.decode.turbo`'s.
 Decoder = Literal["cpu", "gpu", "turbo"]
-
-#: Of an example's filmstrip, audio file or None, and first frame: why they cannot be decoded, None where they can.
-Fault = Callable[[NDArray[np.uint8], NDArray[np.uint8] | None, int], str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +41,28 @@ class PipelineSettings:
     decoder: Decoder = "cpu"  #: what decodes the filmstrips
     hw_decoder_load: float = 0.9  #: share of the filmstrips for the GPU's hardware JPEG engine, where it has one
     pixels: Pixels = "rgb"  #: what the frames are; DALI's are RGB
+    video: bool = True  #: whether there are filmstrips to decode; otherwise see `loaders.decode.sound`
+    samples: int | None = None  #: of an example's sound; None: under as many consecutive frames as it has
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A batch of encoded members, in example order."""
 
-    filmstrips: Sequence[NDArray[np.uint8]]
+    #: An example's files: its filmstrip; or of an addressable dataset, where not all frames are wanted, one of those
+    #: that are, or a file for each of them. See `loaders.decode.cut`.
+    pictures: Sequence[Sequence[NDArray[np.uint8]]]
     audio: Sequence[NDArray[np.uint8]]  #: files, none where there is no sound or it comes as rows
-    first_frame: NDArray[np.int64]  #: where each example's window begins
+    frames: NDArray[np.int16]  #: (B, T), which frames of the clips are wanted
+    start: NDArray[np.int64]  #: (B,), the sample at which each example's sound begins
     rows: WavRows | None = None  #: sound that needs no decoder
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+#: Of a single example: why it cannot be decoded, None where it can.
+Fault = Callable[[Encoded], str | None]
 
 
 class DecodePipeline:
@@ -63,7 +74,7 @@ class DecodePipeline:
         """
         Args:
             clip: what the encoded clips decode to.
-            frames: length of the window to decode, 1 … ``clip.frames``.
+            frames: of an example, 1 … ``clip.frames``.
             settings: see there.
             source: the next batch; raises StopIteration at the end. Called from within `run`.
         """
@@ -71,7 +82,10 @@ class DecodePipeline:
         self._frames = frames
         self._source = source
         self._audio = settings.audio
-        self._strips = SizeCheck(clip.size, clip.size * clip.frames)
+        self._cut = frames < clip.frames and clip.addressable
+        self._apart = self._cut and settings.decoder != "gpu"
+        rows = (1 if self._apart else frames) if self._cut else clip.frames
+        self._size = SizeCheck(clip.size, clip.size * rows)
         self._fault: str | None = None
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         on_gpu = settings.device.type == "cuda"
@@ -83,6 +97,7 @@ class DecodePipeline:
             on_gpu,
             settings.audio,
             settings.hw_decoder_load,
+            samples_of(clip, frames, settings.samples),
             batch_size=settings.max_batch,
             num_threads=settings.threads,
             device_id=settings.device.index if on_gpu else None,
@@ -113,22 +128,27 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        for number, filmstrip in enumerate(batch.filmstrips):
-            fault = self._strips.fault(filmstrip)
-            if fault is not None:  # DALI would reserve memory for whatever it claims
-                self._fault = f"filmstrip {number} of a batch is {fault}"
-                raise StopIteration  # DALI lets nothing else out of here
+        pictures = batch.pictures
+        try:
+            if self._apart:
+                pictures = [apart(files, self._frames, self._clip.size) for files in pictures]
+        except NotAddressableError as error:
+            self._fault = f"a filmstrip of a batch is {error}"
+            raise StopIteration from error
+        for number, files in enumerate(pictures):
+            for file in files:
+                fault = self._size.fault(file)
+                if fault is not None:  # DALI would reserve memory for whatever it claims
+                    self._fault = f"filmstrip {number} of a batch is {fault}"
+                    raise StopIteration  # DALI lets nothing else out of here
         # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
-        files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
-        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)
+        inputs = [*zip(*pictures, strict=True), *([batch.audio] if self._audio else [])]
+        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_input] for of_input in inputs)
         if self._frames < self._clip.frames:
-            size, first = self._clip.size, batch.first_frame
-            anchor = np.stack([first * size, np.zeros_like(first)], axis=1).astype(np.int32)
-            shape = np.full((len(first), 2), (self._frames * size, size), np.int32)
-            fed = (*fed, list(anchor), list(shape))
             if self._audio:
-                start = first_sample(first, self._clip).astype(np.int32)
-                fed = (*fed, list(start[:, None]))
+                fed = (*fed, list(batch.start.astype(np.int32)[:, None]))
+            if not self._cut:
+                fed = (*fed, list(np.ascontiguousarray(batch.frames, np.int32)))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
 
@@ -142,6 +162,7 @@ def to_torch(
     *,
     audio: bool = True,
     pixels: Pixels = "rgb",
+    samples: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What a decoder's ``run`` returned as (B, T, *frame_shape) uint8 and (B, samples) float32, without a copy.
 
@@ -165,13 +186,18 @@ def to_torch(
     else:
         video = from_dlpack(frames).view(-1, *shape)
     if waveform is None:
-        return video, torch.empty((len(video), window_samples(clip, window) if audio else 0), device=device)
+        return video, torch.empty((len(video), samples_of(clip, window, samples) if audio else 0), device=device)
     return video, from_dlpack(waveform)
 
 
 def window_samples(clip: ClipFormat, frames: int) -> int:
-    """Audio samples under a window of frames."""
+    """Audio samples under consecutive frames."""
     return clip.samples if frames == clip.frames else round(frames / clip.fps * clip.sample_rate)
+
+
+def samples_of(clip: ClipFormat, frames: int, samples: int | None) -> int:
+    """What `PipelineSettings.samples` stands for."""
+    return window_samples(clip, frames) if samples is None else samples
 
 
 @pipeline_def  # type: ignore[untyped-decorator]
@@ -183,46 +209,37 @@ def _graph(
     on_gpu: bool,
     with_audio: bool,
     hw_decoder_load: float,
+    samples: int,
 ) -> tuple[Any, ...]:
-    # With jpeg_fancy_upsampling nvJPEG interpolates chroma as libjpeg-turbo does, which heeds no such argument: 14,006
-    # instead of 14,470 clips/s on an H100, and a level of difference instead of thirty. Regions of interest go without:
-    # before nvJPEG 13.2 nvImageCodec 0.9 refuses the two together, as the outermost pixels might be wrong, and the CPU
-    # would decode in silence; what it costs from then on has not been measured.
-    device = "mixed" if decoder == "gpu" else "cpu"
     windowed = frames < clip.frames
-    types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * (2 + with_audio))
+    apart, whole = windowed and clip.addressable and decoder != "gpu", windowed and not clip.addressable
+    files = frames if apart else 1
+    types_in = [types.UINT8] * (files + with_audio) + [types.INT32] * (windowed * with_audio + whole)
     fed = deque(fn.external_source(feed, num_outputs=len(types_in), dtype=types_in, no_copy=True))
-    filmstrip = fed.popleft()
-    audio = fed.popleft() if with_audio else None
-    if not windowed:
-        video = fn.decoders.image(
-            filmstrip,
-            device=device,
+    # With jpeg_fancy_upsampling nvJPEG interpolates chroma as libjpeg-turbo does, which heeds no such argument: 14,006
+    # instead of 14,470 clips/s on an H100, and a level of difference instead of thirty.
+    pictures = [
+        fn.decoders.image(
+            fed.popleft(),
+            device="mixed" if decoder == "gpu" else "cpu",
             output_type=types.RGB,
             hw_decoder_load=hw_decoder_load,
             jpeg_fancy_upsampling=True,
         )
-    else:
-        anchor, shape = fed.popleft(), fed.popleft()
-        video = fn.decoders.image_slice(
-            filmstrip,
-            anchor,
-            shape,
-            device=device,
-            output_type=types.RGB,
-            axes=[0, 1],
-            normalized_anchor=False,
-            normalized_shape=False,
-            hw_decoder_load=hw_decoder_load,
-        )
+        for _ in range(files)
+    ]
+    # An input a frame, for all inputs of a graph have as many samples, and there is one of sound to a clip.
+    video: Any = fn.cat(*pictures, axis=0) if apart else pictures[0]
+    audio = fed.popleft() if with_audio else None
+    start: Any = fed.popleft() if windowed and with_audio else 0
+    if whole:
+        video = fn.reshape(video, shape=[clip.frames, clip.size, clip.size, 3], layout="FHWC")
+        video = fn.sequence_rearrange(video, new_order=fed.popleft())
     if on_gpu:
         video = video.gpu()  # what lies there already stays as it is
     if audio is None:
         return (video,)
-    start: Any = fed.popleft() if windowed else 0
     waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
     # Also where the window is the whole clip: it makes the lengths equal, whatever a codec makes of the last packet.
-    waveform = fn.slice(
-        waveform, start=start, shape=[window_samples(clip, frames)], axes=[0], out_of_bounds_policy="pad"
-    )
+    waveform = fn.slice(waveform, start=start, shape=[samples], axes=[0], out_of_bounds_policy="pad")
     return video, waveform.gpu() if on_gpu else waveform

@@ -4,8 +4,11 @@ Batches on a GPU can be made in two ways: nvJPEG decodes there ("gpu"), or libjp
 copies the frames over ("cpu"). Which is faster depends on the GPU, some of which have engines for JPEG, on the cores
 and on the clips; "auto" tries both on the first batches of the user's own clips, just before they are needed.
 
-The trial knows of decoders alone, not that a network will share the GPU with nvJPEG and other ranks the cores. Where it
-matters which of two close ones is taken, or where runs are to be repeated to the bit, name it. The order, the pairs and
+But nvJPEG converts colours by the multiprocessors that the network wants, and waits for them: on an H100 it decoded
+twelve times what a full-size step takes, and cost the step 8 % and waits, where sixteen cores cost it 1.5 % and none
+(docs/gpu.md). So with "auto" the CPU decodes, be the GPU faster or not, until it does not keep up: where batches are
+waited for (`Demand`), a faster GPU takes over, once and for all. Where runs are to be repeated to the bit, name the
+placement. The order, the pairs and
 the windows do not depend on it, nor does the loader's fingerprint; frames differ by how the two round, see
 `loaders.reference`.
 
@@ -37,6 +40,8 @@ _ROUNDS = 3
 _SECONDS = 0.5  #: that a round measures, two batches at least
 _IN_FLIGHT = 2  #: batches at a time, however many the loader is set to: they would all have to be decoded to no use
 _LONGEST_REASON = 300  #: characters
+_JUDGED_BATCHES, _JUDGED_SECONDS = 16, 3.0  #: at least, after which it is asked whether the decoder keeps up
+_TOO_LONG = 0.02  #: share of the time that may be waited for batches; below, the decoder that shares the GPU costs more
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Choice:
     reason: str
     cpu: float = 0.0  #: clips/s that the CPU decoded in the trial; 0: it was not tried
     gpu: float = 0.0  #: the same of the GPU
+    instead: Decoder | None = None  #: what takes over where this does not keep up, see `Demand`
 
 
 def check_placement(placement: str, device: torch.device) -> Placement:
@@ -82,10 +88,10 @@ def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
     if cpu_decoder == "dali":
         return Choice("cpu", "as asked for")
     if obstacle is None:
-        return Choice("turbo", "whole clips, which it decodes without DALI's copy")
+        return Choice("turbo", "clips with WAV on a CPU, which it decodes without DALI's copy")
     if cpu_decoder == "turbo":
-        raise InputError(f"cpu_decoder is 'turbo', which takes whole clips with WAV on a CPU, but {obstacle}: use auto")
-    return Choice("cpu", f"libjpeg-turbo alone takes whole clips with WAV, and {obstacle}")
+        raise InputError(f"cpu_decoder is 'turbo', which takes clips with WAV on a CPU, but {obstacle}: use auto")
+    return Choice("cpu", f"libjpeg-turbo alone takes clips with WAV, and {obstacle}")
 
 
 def as_before(decoder: Decoder | None) -> tuple[Placement, Choice | None]:
@@ -125,15 +131,55 @@ def choose(wanted: Placement, measure: Callable[[Decoder], float], rounds: int =
     if wanted == "gpu":
         choice = Choice("gpu", "as asked for", gpu=gpu[0])
     else:
-        choice = faster(cpu=statistics.median(cpu), gpu=statistics.median(gpu))
+        choice = first_choice(cpu=statistics.median(cpu), gpu=statistics.median(gpu))
     _log.info("filmstrips are decoded on the %s: %s", choice.decoder.upper(), choice.reason)
     return choice
 
 
-def faster(*, cpu: float, gpu: float) -> Choice:
-    """The faster of two rates, in clips/s; the CPU where they are equal: it leaves the GPU to the network."""
-    decoder: Decoder = "gpu" if gpu > cpu else "cpu"
-    return Choice(decoder, f"measured: {gpu:.0f} clips/s on the GPU, {cpu:.0f} on the CPU", cpu, gpu)
+def first_choice(*, cpu: float, gpu: float) -> Choice:
+    """By two rates, in clips/s: the CPU, and a GPU that is faster where it does not keep up."""
+    measured = f"measured: {gpu:.0f} clips/s on the GPU, {cpu:.0f} on the CPU"
+    if gpu <= cpu:
+        return Choice("cpu", measured, cpu, gpu)
+    return Choice("cpu", f"{measured}, which leaves the GPU to the network while it keeps up", cpu, gpu, instead="gpu")
+
+
+class Demand:
+    """Whether what decodes keeps up with who takes the batches, judged anew every so many of them."""
+
+    def __init__(self) -> None:
+        self._batches = 0
+        self._since = self._waited = self._starved = 0.0
+
+    def told(self, now: float, waited: float, starved: float) -> float | None:
+        """Tell of a batch that was handed over; tells the share of the time that was waited, where that is too much.
+
+        Args:
+            now: the time, in seconds of a clock.
+            waited: seconds that batches were waited for, all in all.
+            starved: seconds that the decoder waited for something to decode, all in all: where that is most of the
+                time, another decoder would wait as well.
+        """
+        if self._batches == 0:
+            self._since, self._waited, self._starved = now, waited, starved
+        self._batches += 1
+        seconds = now - self._since
+        if self._batches <= _JUDGED_BATCHES or seconds < _JUDGED_SECONDS:
+            return None
+        self._batches = 0
+        share = (waited - self._waited) / seconds
+        is_late = share > _TOO_LONG and (starved - self._starved) / seconds < 1 / 2
+        return share if is_late else None
+
+
+def turned(choice: Choice, share: float) -> Choice:
+    """What takes over from a choice that made training wait for a share of the time."""
+    if choice.instead is None:
+        raise ValueError("nothing is there to take over")
+    was = "GPU" if choice.decoder == "gpu" else "CPU"
+    reason = f"the {was} did not keep up: batches were waited for {share:.0%} of the time ({choice.reason})"
+    _log.info("filmstrips are decoded on the %s from now on: %s", choice.instead.upper(), reason)
+    return replace(choice, decoder=choice.instead, reason=reason, instead=None)
 
 
 class Trial:
@@ -157,7 +203,7 @@ class Trial:
         settings = replace(self._settings, decoder=decoder, in_flight=_IN_FLIGHT)
         pipeline = DecodePipeline(self._clip, self._frames, settings, cycle(self._batches).__next__)
         try:
-            sizes = cycle(len(batch.filmstrips) for batch in self._batches)
+            sizes = cycle(len(batch) for batch in self._batches)
             for _ in range(_IN_FLIGHT + 1):
                 pipeline.run()
                 next(sizes)

@@ -59,7 +59,7 @@ def check_pixels(pixels: str, manifests: Sequence[Manifest], cpu_decoder: str, o
     if cpu_decoder == "dali":
         raise InputError("pixels is 'yuv420' and cpu_decoder is 'dali', which decodes RGB: use auto, or pixels rgb")
     if obstacle is not None:
-        raise InputError(f"pixels is 'yuv420', for whole clips with WAV on a CPU, but {obstacle}: use pixels rgb")
+        raise InputError(f"pixels is 'yuv420', for clips with WAV on a CPU, but {obstacle}: use pixels rgb")
     for manifest in manifests:
         chroma = manifest.settings.get("subsampling", "4:2:0")
         if chroma != "4:2:0":

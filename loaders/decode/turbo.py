@@ -1,10 +1,12 @@
-"""Whole clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
+"""Clips decoded on the CPU by libjpeg-turbo itself, straight into the batch.
 
 `loaders.decode.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, and a
 clip takes it a quarter more processor time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in
-the batch, by as many threads as there are cores, and a WAV file's samples are converted there.
+the batch, by as many threads as there are cores, and a WAV file's samples are converted there. Where not all frames are
+wanted, each is a file of its own, and decoded to its place in the same way.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.dataset.manifest import AUDIO, ClipFormat, Manifest
-from loaders.decode.pipeline import Encoded, PipelineSettings
+from loaders.decode.cut import apart
+from loaders.decode.pipeline import Encoded, PipelineSettings, samples_of
 from loaders.decode.planes import Pixels, PlaneDecoder, frame_shape
 from loaders.decode.wav import decode_wav_into, waveforms_into
 from loaders.threads.buffers import Buffers
-
-_Into = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]  # decodes a filmstrip into a row of the batch
 
 _CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
 # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, which takes longer here than to write
@@ -29,13 +30,11 @@ _CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave 
 _OFFSET = 16
 
 
-def obstacle(manifests: Sequence[Manifest], frames: int, device: torch.device, *, audio: bool) -> str | None:
-    """Why this decoder cannot serve: it knows no GPU, no region of a picture, and only WAV. None where it can."""
+def obstacle(manifests: Sequence[Manifest], device: torch.device, *, audio: bool) -> str | None:
+    """Why this decoder cannot serve: it knows no GPU, and only WAV. None where it can."""
     if device.type != "cpu":
         return f"device is {str(device)!r}"
     for manifest in manifests:
-        if frames != manifest.clip.frames:
-            return f"frames is {frames} of {manifest.clip.frames}"
         sound = manifest.member(AUDIO) if audio else None
         if sound is not None and sound.extension != "wav":
             return f"the audio is {sound.extension}"
@@ -53,10 +52,13 @@ class _Flying(NamedTuple):
 class TurboDecoder:
     """Pulls encoded batches from a source and decodes them, several in flight. One thread may use it."""
 
-    def __init__(self, clip: ClipFormat, settings: PipelineSettings, source: Callable[[], Encoded]) -> None:
+    def __init__(
+        self, clip: ClipFormat, frames: int, settings: PipelineSettings, source: Callable[[], Encoded]
+    ) -> None:
         """
         Args:
-            clip: what the encoded clips decode to: all of it.
+            clip: what the encoded clips decode to.
+            frames: of an example, 1 … ``clip.frames``.
             settings: see there; the device is the CPU.
             source: the next batch; raises StopIteration at the end. Called from within `run`.
         """
@@ -65,9 +67,9 @@ class TurboDecoder:
         self._in_flight = settings.in_flight
         self._audio = settings.audio
         rows, *rest = frame_shape(clip.size, settings.pixels)
-        self._frames = Buffers((clip.frames * rows, *rest), np.uint8, offset=_OFFSET)
-        self._into = filmstrip_decoder(clip, settings.pixels)
-        self._waves = Buffers((clip.samples,), np.float32)
+        self._frames = Buffers((frames * rows, *rest), np.uint8, offset=_OFFSET)
+        self._decoder = FrameDecoder(clip, frames, settings.pixels)
+        self._waves = Buffers((samples_of(clip, frames, settings.samples),), np.float32)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
         self._flying: deque[_Flying] = deque()
         self._ended = False
@@ -103,49 +105,104 @@ class TurboDecoder:
             return None
 
     def _start(self, batch: Encoded) -> "_Flying":
-        frames = self._frames.lend(len(batch.filmstrips))
-        rows = batch.rows
+        frames = self._frames.lend(len(batch))
+        rows, into = batch.rows, self._decoder.decode_into
         waveform = self._waves.lend(len(frames)) if self._audio or rows is not None else None
         futures = []
         for first in range(0, len(frames), _CLIPS_A_TASK):
             some = slice(first, first + _CLIPS_A_TASK)
-            pictures = zip(batch.filmstrips[some], frames[some], strict=True)
+            pictures = zip(batch.pictures[some], batch.frames[some], frames[some], strict=True)
             if rows is not None and waveform is not None:
-                futures.append(
-                    self._threads.submit(_decode_and_convert, self._into, pictures, rows.samples[some], waveform[some])
-                )
+                sound = rows.samples[some], batch.start[some], waveform[some]
+                futures.append(self._threads.submit(_decode_and_convert, into, pictures, *sound))
                 continue
-            sounds = () if waveform is None else zip(batch.audio[some], waveform[some], strict=True)
-            futures.append(self._threads.submit(_decode, self._into, pictures, sounds, self._clip.sample_rate))
+            sounds = () if waveform is None else zip(batch.audio[some], batch.start[some], waveform[some], strict=True)
+            futures.append(self._threads.submit(_decode, into, pictures, sounds, self._clip.sample_rate))
         return _Flying(frames, waveform, futures)
+
+
+_Into = Callable[[Sequence[NDArray[np.uint8]], NDArray[np.int16], NDArray[np.uint8]], None]
+_Pictures = Iterable[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int16], NDArray[np.uint8]]]
 
 
 def _decode(
     into: _Into,
-    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
-    sounds: Iterable[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    pictures: _Pictures,
+    sounds: Iterable[tuple[NDArray[np.uint8], np.int64, NDArray[np.float32]]],
     sample_rate: int,
 ) -> None:
-    for data, out in pictures:
-        into(data, out)
-    for data, wave in sounds:
-        decode_wav_into(data, wave, sample_rate)
+    for files, chosen, out in pictures:
+        into(files, chosen, out)
+    for data, start, wave in sounds:
+        decode_wav_into(data, wave, sample_rate, int(start))
 
 
 def _decode_and_convert(
     into: _Into,
-    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    pictures: _Pictures,
     samples: NDArray[np.int16],
+    start: NDArray[np.int64],
     waves: NDArray[np.float32],
 ) -> None:
-    for data, out in pictures:
-        into(data, out)
-    waveforms_into(samples, np.zeros(len(samples), np.int64), waves)
+    for files, chosen, out in pictures:
+        into(files, chosen, out)
+    waveforms_into(samples, start, waves)
 
 
-def filmstrip_decoder(clip: ClipFormat, pixels: Pixels) -> Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]:
-    """What decodes a filmstrip into memory, to RGB or planes; it raises RuntimeError where it cannot."""
-    return decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(clip.frames, clip.size).decode_into
+class FrameDecoder:
+    """Decodes an example's frames. Any number of threads may use it.
+
+    Where a dataset's frames do not come apart, a thread decodes filmstrips whole, into the same memory every time, and
+    copies from there what is wanted.
+    """
+
+    def __init__(self, clip: ClipFormat, frames: int, pixels: Pixels) -> None:
+        """
+        Args:
+            clip: what the encoded clips decode to.
+            frames: of an example.
+            pixels: RGB or planes.
+
+        Raises:
+            InputError: planes, and no library that gives them.
+        """
+        self._clip, self._frames = clip, frames
+        self._shape = frame_shape(clip.size, pixels)
+        self._cut = frames < clip.frames and clip.addressable
+        of_a_file = 1 if self._cut else clip.frames
+        self._file_into = decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(of_a_file, clip.size).decode_into
+        self._own = threading.local()
+
+    def decode_into(
+        self, files: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int16], out: NDArray[np.uint8]
+    ) -> None:
+        """Decode an example's files into ``out``, (T·H, W, 3) or (T·3·H/2, W) uint8.
+
+        Args:
+            files: as `loaders.decode.pipeline.Encoded` has them.
+            chosen: (T,), which frames of the clip they are.
+
+        Raises:
+            RuntimeError: one is damaged, or of another size.
+        """
+        if self._frames == self._clip.frames:
+            self._file_into(files[0], out)
+        elif self._cut:
+            rows = self._shape[0]
+            for number, file in enumerate(apart(files, self._frames, self._clip.size)):
+                self._file_into(file, out[number * rows : (number + 1) * rows])
+        else:
+            whole = self._whole()
+            self._file_into(files[0], whole)
+            frames = whole.reshape(self._clip.frames, *self._shape)
+            np.take(frames, chosen, axis=0, out=out.reshape(self._frames, *self._shape), mode="clip")
+
+    def _whole(self) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] | None = getattr(self._own, "whole", None)
+        if found is None:
+            rows, *rest = self._shape
+            found = self._own.whole = np.empty((self._clip.frames * rows, *rest), np.uint8)
+        return found
 
 
 def decode_filmstrip_into(data: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

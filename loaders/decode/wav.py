@@ -118,13 +118,15 @@ def waveforms_on(device: torch.device, rows: WavRows, start: NDArray[np.int64], 
     return wave.masked_fill_(index >= rows.count, 0.0)
 
 
-def decode_wav_into(data: NDArray[np.uint8], out: NDArray[np.float32], sample_rate: int) -> None:
-    """Convert a 16-bit mono WAV file to ``out`` (samples,) in -1 … 1; what is missing at the end is silent.
+def decode_wav_into(data: NDArray[np.uint8], out: NDArray[np.float32], sample_rate: int, start: int = 0) -> None:
+    """Convert a 16-bit mono WAV file to ``out`` (samples,) in -1 … 1, from the sample ``start`` on.
+
+    What is missing at the end is silent.
 
     Raises:
         RuntimeError: it is none, or of another sample rate.
     """
-    _convert(wav_samples(data, sample_rate)[: len(out)], out)
+    _convert(wav_samples(data, sample_rate)[start : start + len(out)], out)
 
 
 def wav_samples(data: NDArray[np.uint8], sample_rate: int) -> NDArray[np.int16]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.sampling import randomness
+from loaders.sampling.frames import FrameChoice, Sample
 from loaders.sampling.mixture import DatasetSize, MixedOrder, WindowSlice
 from loaders.sampling.pairs import Clips, Nearby, Pairs
 
@@ -21,12 +22,12 @@ _NEARBY = 64  # windows whose candidates are kept: those of a few node groups an
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A run of examples, one entry each in every array."""
+    """A run of examples, one entry, or row, each in every array."""
 
     clip: NDArray[np.int64]  #: catalog row of the frames and the gaze, counted through all datasets
     audio_clip: NDArray[np.int64]  #: catalog row of the audio, likewise
     match: NDArray[np.bool_]  #: whether the audio is the clip's own
-    first_frame: NDArray[np.int64]  #: where the window of frames, and of the audio under them, begins
+    frames: NDArray[np.int16]  #: (B, T), which of the clip's frames, rising
     seed: NDArray[np.int64]  #: for the augmentation
 
     def __len__(self) -> int:
@@ -58,6 +59,8 @@ class Sampler:
         seed: int,
         training: bool,
         frames: int,
+        stride: int = 1,
+        sample: Sample = "window",
         negatives: Mapping[str, float] | None,
         order: MixedOrder | None = None,
     ) -> None:
@@ -66,7 +69,8 @@ class Sampler:
             catalogs: of the split, one a dataset.
             seed: of the run.
             training: shuffled, with random windows of frames; otherwise in catalog order with the middle window.
-            frames: length of the window, at most the clips' own.
+            frames: of an example, at most the clips' own.
+            stride, sample: which ones, see `loaders.sampling.frames`.
             negatives: kinds of negatives with their weights, see `loaders.sampling.pairs`; None pairs nothing: every
                 clip comes with its own audio. A negative is always of the clip's own dataset: its sound would tell
                 otherwise.
@@ -78,7 +82,7 @@ class Sampler:
         catalogs = (catalogs,) if isinstance(catalogs, Catalog) else tuple(catalogs)
         self._seed = seed
         self._training = training
-        self._windows = catalogs[0].manifest.clip.frames - frames + 1
+        self.frames = FrameChoice(catalogs[0].manifest.clip.frames, frames, stride, sample)  #: of each example
         lengths = [len(catalog) for catalog in catalogs]
         self._first_row = np.cumsum(lengths) - lengths
         self._lengths = lengths
@@ -117,13 +121,9 @@ class Sampler:
                 audio_row, match[here] = pairs.draw(epoch, where, row, attempt, self._nearby_of(window_slice))
             clip[here] = self._first_row[window_slice.dataset] + row
             audio_clip[here] = self._first_row[window_slice.dataset] + audio_row
-        if self._training:
-            stream = randomness.key(self._seed, epoch, "window")
-            first_frame = randomness.below(np.full(len(positions), self._windows), stream, positions)
-        else:
-            first_frame = np.full(len(positions), (self._windows - 1) // 2)
+        frames = self.frames.draw(self._seed, epoch, positions, training=self._training)
         seed = randomness.bits(randomness.key(self._seed, epoch, "augment"), positions).view(np.int64)
-        return Examples(clip, audio_clip, match, first_frame, seed)
+        return Examples(clip, audio_clip, match, frames, seed)
 
     def window_slices(self, epoch: int, positions: NDArray[np.int64]) -> tuple[list[WindowSlice], list[WindowSlice]]:
         """The windows of shards that positions of an epoch draw from, and those that come after them."""

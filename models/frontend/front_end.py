@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.errors import InputError
+from loaders.sampling.frames import evenly_spaced
 from models.frontend._torchaudio import MelSpectrogram
 from models.frontend.augmentation import (
     Augmentation,
@@ -380,7 +381,7 @@ def spaced(given: int, wanted: int) -> slice | list[int]:
     if given % wanted == 0:
         step = given // wanted
         return slice(step // 2, None, step)
-    return [(2 * k + 1) * given // (2 * wanted) for k in range(wanted)]
+    return evenly_spaced(given, wanted)
 
 
 def resampling(first: Tensor, length: int, out: int, size: int) -> Tensor:

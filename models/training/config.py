@@ -62,15 +62,16 @@ class LoaderConfig:
     reading_threads: int | None = None
     """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where filmstrips are decoded for training on a GPU; auto: wherever that is faster, measured at the start."""
+    """Where filmstrips are decoded for training on a GPU; auto: on the CPU while it keeps up, and then on the GPU if
+    that is faster."""
     hw_decoder_load: float = 0.9
     """Share of the filmstrips that a GPU decodes in its JPEG engines, where it has some."""
     cpu_decoder: Literal["auto", "dali", "turbo"] = "auto"
     """What decodes for training on a CPU, to the same bytes: DALI's graph, or libjpeg-turbo alone, which is faster and
-    takes whole clips (no --window) with WAV; auto: that where it can."""
+    takes clips with WAV; auto: that where it can."""
     pixels: Literal["rgb", "yuv420"] = "rgb"
-    """What is decoded for training on a CPU: RGB, or luma and halved chroma as the clips hold them, of whole clips (no
-    --window): faster, half the memory, and to within a level or two the same frames. Needs libturbojpeg."""
+    """What is decoded for training on a CPU: RGB, or luma and halved chroma as the clips hold them: faster,
+    half the memory, and to within a level or two the same frames. Needs libturbojpeg."""
     cache: Path = CACHE
     """Folder on a local disk for the shards of remote datasets."""
     cache_gb: float = 64.0

@@ -41,10 +41,12 @@ def training_loader(
     *,
     paired: bool,
     targets: Sequence[str] = (),
+    frames: int | None = None,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets.
 
-    ``paired``: half of them with another video's audio, otherwise with their own.
+    ``paired``: half of them with another video's audio, otherwise with their own. ``frames``: how many the front end
+    takes of a clip; without a window only these are decoded, None: all.
     """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
@@ -57,6 +59,7 @@ def training_loader(
         training=True,
         paired=paired,
         targets=targets,
+        frames=frames,
         node_groups=data.node_groups,
     )
 
@@ -70,8 +73,11 @@ def scoring_loader(
     *,
     paired: bool,
     targets: Sequence[str] = (),
+    frames: int | None = None,
 ) -> ClipLoader:
     """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
+
+    The rest as of `training_loader`.
 
     Raises:
         InputError: they have none.
@@ -87,6 +93,7 @@ def scoring_loader(
         training=False,
         paired=paired,
         targets=targets,
+        frames=frames,
     )
 
 
@@ -101,13 +108,20 @@ def _loader(
     training: bool,
     paired: bool,
     targets: Sequence[str],
+    frames: int | None,
     node_groups: int = 1,
 ) -> ClipLoader:
+    given = min(dataset.manifest.clip.frames for dataset in datasets) if data.window is None else data.window
+    if frames is not None and frames > given:
+        what = "clips have" if data.window is None else "--window is"
+        raise InputError(f"the network takes {frames} frames, and {what} {given}: use --frames {given} or fewer")
     return ClipLoader(
         dict(zip(datasets, weights, strict=True)),
         split,
         batch_size=data.batch_size,
-        frames=data.window,
+        # Of a window the front end takes evenly spaced frames itself: they span its sound.
+        frames=frames if data.window is None else data.window,
+        sample="even" if data.window is None else "window",
         seed=data.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,

@@ -194,7 +194,7 @@ def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: Clip
     decides |= {
         "data": hashlib.sha256(" ".join([order["dataset"], *catalogs]).encode()).hexdigest()[:16],
         "weights": order["weights"],
-        "window": order["frames"],
+        "window": order["frames"] if order["sample"] == "window" else loader.catalogs[0].manifest.clip.frames,
         "mixed_precision": precision,
         "world_size": accelerator.num_processes,
     }

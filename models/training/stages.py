@@ -43,10 +43,14 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     if isinstance(config, FinetuneConfig):
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
-    loader = training_loader(datasets, data, config.loader, accelerator, paired=doing.paired, targets=asked)
+    loader = training_loader(
+        datasets, data, config.loader, accelerator, frames=doing.frames, paired=doing.paired, targets=asked
+    )
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
-    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired, targets=asked)
+    unseen = scoring_loader(
+        datasets, data, config.loader, accelerator, split, frames=doing.frames, paired=doing.paired, targets=asked
+    )
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
@@ -72,7 +76,16 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     datasets = datasets_of(data, config.loader, split)
     asked = tuple(target.name for target in doing.targets(datasets))
     with (
-        scoring_loader(datasets, data, config.loader, accelerator, split, paired=doing.paired, targets=asked) as unseen,
+        scoring_loader(
+            datasets,
+            data,
+            config.loader,
+            accelerator,
+            split,
+            frames=front_end.config.frames,
+            paired=doing.paired,
+            targets=asked,
+        ) as unseen,
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))

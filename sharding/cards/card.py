@@ -154,6 +154,7 @@ def _body(manifest: Manifest) -> Iterator[str]:
             ((f"`{label.name}`", says_label(label)) for label in manifest.labels),
         )
     yield "## Load"
+    yield "`DATASET` is the folder that this file is in, or for `datasets` what the Hub calls it."
     yield from _programs(manifest)
     yield "## How it was built"
     yield "With filmstrip's `sharding/build.py`, by these settings. The sources and they decide every byte."
@@ -186,7 +187,7 @@ def _programs(manifest: Manifest) -> Iterator[str]:
         f"""
         import webdataset
 
-        for clip in webdataset.WebDataset("{split}/{tars}", shardshuffle=False).decode("pil"):
+        for clip in webdataset.WebDataset("DATASET/{split}/{tars}", shardshuffle=False).decode("pil"):
             print(clip["__key__"], clip["clip.msg"])
         """
     )
@@ -194,19 +195,30 @@ def _programs(manifest: Manifest) -> Iterator[str]:
         f"""
         import datasets
 
-        for clip in datasets.load_dataset(".", split="{names[split]}", streaming=True).decode(False):
+        for clip in datasets.load_dataset("DATASET", split="{names[split]}", streaming=True):
             print(clip["__key__"], clip["clip.msg"])
         """
     )
-    yield _python(
-        f"""
+    lacking = [name for name in (FILMSTRIP, AUDIO) if not _is_of_every_clip(name, manifest)]
+    options, fields = f"batch_size={min(32, max(manifest.splits[split].clips // 2 * 2, 1))}", ["video", "audio"]
+    if lacking:  # only clips that have both can be paired
+        fields = ["video" if lacking == [AUDIO] else "audio"]
+        options += f", {'audio' if lacking == [AUDIO] else 'video'}=False, negatives=None"
+    if len(lacking) < 2:
+        yield _python(
+            f"""
         from loaders import ClipLoader
 
-        with ClipLoader(".", split="{split}", batch_size=32) as loader:
+        with ClipLoader("DATASET", split="{split}", {options}) as loader:
             for batch in loader:
-                print(batch.video.shape, batch.audio.shape)
+                print({", ".join(f"batch.{field}.shape" for field in fields)})
         """
-    )
+        )
+
+
+def _is_of_every_clip(name: str, manifest: Manifest) -> bool:
+    member = manifest.member(name)
+    return member is not None and member.required
 
 
 def _python(text: str) -> str:

@@ -69,7 +69,7 @@ def _says_filmstrip(member: Member) -> str:
 
 
 def _says_sound(member: Member) -> str:
-    return f"{member.shape[0]} samples at most, 16 bits, one channel"
+    return f"{member.shape[0]} samples of 16 bits, one channel"
 
 
 def _says_array(member: Member) -> str:

@@ -2,8 +2,8 @@
 
 It is no part of the dataset, and no fault of it either: it is noted by name, and never moved, for the tools look for it
 where it is. Energon's ``prepare`` writes .nv-meta and an index beside every tar; wids' ``widsindex`` one index; the Hub
-of Hugging Face keeps its card, its attributes and what it knows of a download; an NFS client keeps under .nfs… what is
-open somewhere and removed; macOS and Windows keep what their windows look like.
+of Hugging Face keeps cards (the dataset's own is a build's), its attributes and what it knows of a download; an NFS
+client keeps under .nfs… what is open somewhere and removed; macOS and Windows keep what their windows look like.
 """
 
 import re

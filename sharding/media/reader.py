@@ -230,10 +230,7 @@ def _sound_alone(
     path: Path, fps: float, size: int, sample_rate: int, max_seconds: float, bounds: tuple[float, float] | None
 ) -> Media:
     """What `read_media` gives where no pictures are asked for; ``bounds`` are seconds after the first sample."""
-    part = None
-    if bounds is not None:
-        begins = _begin_of_sound(path)
-        part = begins + bounds[0], begins + bounds[1]
+    part = None if bounds is None else _part(path, *bounds, "audio")
     sound = _listen(path, sample_rate, max_seconds, part)
     if len(sound.eras()) > 1:
         raise MediaError("clock", f"the clock of its sound goes back {len(sound.eras()) - 1} times")
@@ -258,14 +255,6 @@ def _sound_alone(
         width=0,
         height=0,
     )
-
-
-def _begin_of_sound(path: Path) -> float:
-    with _opened(path, math.inf) as container:
-        stream = _stream(container, "audio")
-        for frame in _decoded(container, stream):
-            return (frame.pts or 0) * _time_base(stream)
-    raise MediaError("no_audio", "its audio holds no sample")
 
 
 def read_frames(

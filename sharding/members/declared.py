@@ -71,6 +71,9 @@ def _declared(name: str, array: ArrayType) -> Member:
     size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
     if size > _MOST_BYTES:
         raise InputError(f"--member {name}: {size} bytes a clip are too many: use at most {_MOST_BYTES}")
-    return Member(
+    declared = Member(
         name=name, extension="npy", dtype=array.dtype, shape=array.shape, required=False, variable=array.variable
     )
+    if (problem := declared.problem()) is not None:
+        raise InputError(f"--member {name}: {problem}: no loader would take it")
+    return declared

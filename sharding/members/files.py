@@ -6,24 +6,19 @@ it is ever evaluated.
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from os.path import commonpath
-from pathlib import Path
+import tokenize
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
-from loaders.storage.urls import url_of
 from sharding.media.reader import SLACK
 from sharding.members.registry import ArrayType, NoArrayError, OfClip, Source, WrongArrayError
 from sharding.settings import BuildSettings
-from sharding.sources.copies import existence
 from sharding.sources.regular import open_regular
-from sharding.utterance import Corpus, Utterance, readable
 
 DTYPES = (
     *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -35,6 +30,7 @@ _FORM = re.compile(r"([^=]*)=([^:]*):([^\[:]*)\[([^\]]*)\](?:@(.*))?")
 _HOW = (
     "write NAME=SUFFIX:DTYPE[SHAPE], as tokens=.tokens.npy:int32[<=64], or with @RATE, as lm=.lm.npy:float32[68,2]@25"
 )
+_VERSIONS = ((1, 0), (2, 0), (3, 0))  # of the .npy format
 _LENGTHS_APART = (0.2, 0.01)  # an array may differ from its video by so many seconds, and by this share of it
 
 
@@ -104,9 +100,9 @@ class ArrayFile:
     def _steps(self, settings: BuildSettings) -> int:
         return round(settings.clip_seconds * (self.rate or 0.0))
 
-    def beside(self, video: Path) -> Path:
-        """Where a video's file would be."""
-        return video.with_name(video.stem + self.suffix)
+    def beside(self, video: str) -> str:
+        """The name of the file of a video, by the video's name."""
+        return PurePath(video).stem + self.suffix
 
     def of_utterance(self, source: Source) -> OfClip:
         """See `sharding.members.registry.OfUtterance`.
@@ -118,7 +114,7 @@ class ArrayFile:
         """
         path = source.utterance.arrays.get(self.name)
         if path is None:
-            raise NoArrayError(f"{self.name}_missing", f"no {self.beside(source.utterance.video_path).name}")
+            raise NoArrayError(f"{self.name}_missing", f"no {self.beside(source.utterance.video_path.name)}")
         with open_regular(path) as file:
             if self.rate is not None:
                 return self._by_time(file, path, source, self.rate)
@@ -130,7 +126,7 @@ class ArrayFile:
         if not header or header[1:] != self.shape:
             raise self._wrong(path, f"has the shape {header}, not (rows, {', '.join(map(str, self.shape))})")
         count = header[0]
-        is_whole = source.start == 0 and source.utterance.end is None and source.utterance.boxes is None
+        is_whole = source.utterance.is_whole and source.utterance.boxes is None
         lasts, seconds = count / rate, source.media.source_seconds
         if is_whole and abs(lasts - seconds) > max(_LENGTHS_APART[0], _LENGTHS_APART[1] * seconds) + 1 / rate:
             what = f"{count} rows at {rate:g} a second are {lasts:.2f} s of a video of {seconds:.2f} s"
@@ -181,9 +177,11 @@ class ArrayFile:
         """The array's shape; the file stands at its first number afterwards."""
         try:
             version = np.lib.format.read_magic(file)
+            if version not in _VERSIONS:
+                raise ValueError(f"version {version}")
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, is_fortran, dtype = read(file)
-        except (ValueError, EOFError, OverflowError, MemoryError, RecursionError) as error:
+            shape, is_fortran, dtype = read(file)  # a literal is parsed, and never evaluated
+        except (ValueError, EOFError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
             raise self._wrong(path, "is no .npy file") from error
         if dtype != np.dtype(self.dtype).newbyteorder("<"):
             raise self._wrong(path, f"holds {dtype}")
@@ -202,48 +200,3 @@ class ArrayFile:
             lengths[0] = f"<={lengths[0]}"
         rate = "" if self.rate is None else f"@{self.rate:g}"
         return f"{self.dtype}[{','.join(lengths)}]{rate}"
-
-
-def with_arrays(corpus: Corpus, files: Sequence[ArrayFile], workers: int) -> Corpus:
-    """The corpus with the files that lie beside its videos, and a note about how many there are.
-
-    Args:
-        corpus: whose. Files that its reader names itself stay.
-        files: that are asked for.
-        workers: threads that look.
-
-    Raises:
-        InputError: no utterance has one of them, or a store fails.
-    """
-    if not files or not corpus.utterances:
-        return corpus
-    is_there = _existence([utterance.video_path for utterance in corpus.utterances])
-
-    def look(utterance: Utterance) -> Utterance:
-        found = {file.name: path for file in files if is_there(path := file.beside(utterance.video_path))}
-        return replace(utterance, arrays={**found, **utterance.arrays}) if found else utterance
-
-    with ThreadPoolExecutor(workers) as pool:
-        utterances = tuple(pool.map(look, corpus.utterances))
-    notes = []
-    for file in files:
-        count = sum(file.name in utterance.arrays for utterance in utterances)
-        if not count:
-            place = readable(file.beside(utterances[0].video_path))
-            raise InputError(
-                f"--member {file.name}: none of {len(utterances)} utterances has a {file.suffix} beside its video: "
-                f"looked for {place} and so on: put the files there, or build without it"
-            )
-        notes.append(f"{count} of {len(utterances)} utterances have a {file.suffix} beside the video")
-    return replace(corpus, utterances=utterances, notes=(*corpus.notes, *notes))
-
-
-def _existence(videos: Sequence[Path]) -> Callable[[Path], bool]:
-    """Tells of paths beside these videos whether there is such a file; a store is listed once."""
-    folders: dict[tuple[str, ...], set[str]] = {}
-    for video in videos:
-        if url_of(video) is not None:
-            folders.setdefault(video.parts[:2], set()).add(str(video.parent))
-    stores = {bucket: existence(Path(commonpath(inside))) for bucket, inside in folders.items()}
-    here = existence(Path())
-    return lambda path: stores.get(path.parts[:2], here)(path)

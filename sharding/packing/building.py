@@ -24,8 +24,8 @@ from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
 from sharding.gaze.openface import require_openface
+from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
-from sharding.members.files import with_arrays
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset

@@ -280,7 +280,12 @@ def _encode(
     start = number * clip.seconds
     members: dict[str, bytes] = {}
     if len(frames):
-        members["filmstrip"] = encode_filmstrip(frames, quality=settings.quality, subsampling=settings.subsampling)
+        members["filmstrip"] = encode_filmstrip(
+            frames,
+            quality=settings.quality,
+            subsampling=settings.subsampling,
+            restart_markers=settings.restart_markers,
+        )
     if len(samples):
         members["audio"] = encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format)
     if gaze.statistics is not None:

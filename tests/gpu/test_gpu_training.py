@@ -21,11 +21,12 @@ from loaders import Batch, ClipLoader
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.objectives.correspondence import correspondence_loss
-from models.objectives.emotion import emotion_loss
-from models.systems.emotion import EmotionNet
-from models.systems.presets import FULL, correspondence_net, emotion_net
+from models.objectives.targets import target_loss
+from models.systems.presets import FULL, correspondence_net, target_net
+from models.systems.targets import TargetNet
 from models.training.curves import decoded_by
 from models.training.execution import adam, place, set_tf32
+from tests.datasets import LABELS
 
 ROOT = Path(__file__).parents[2]
 CARD = torch.device("cuda", 0)
@@ -37,7 +38,7 @@ COMPILING = 60  # seconds
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "l3": lambda: correspondence_net(FULL, "l3"),
     "ave": lambda: correspondence_net(FULL, "ave"),
-    "emotion": lambda: emotion_net(FULL),
+    "targets": lambda: target_net(FULL, LABELS),
 }
 
 
@@ -102,8 +103,8 @@ def test_a_step_in_bfloat16_learns_and_waits_for_nothing(name: str, full_size: P
         inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
         with torch.autocast("cuda", torch.bfloat16):
             output = network(inputs.video, inputs.audio, inputs.gaze)
-            if isinstance(network, EmotionNet):
-                return emotion_loss(output, batch.emotion).total
+            if isinstance(network, TargetNet):
+                return target_loss(output, batch.targets).total
             return correspondence_loss(output, batch.match)
 
     def step(batch: Batch) -> torch.Tensor:
@@ -113,8 +114,11 @@ def test_a_step_in_bfloat16_learns_and_waits_for_nothing(name: str, full_size: P
         optimizer.step()
         return loss.detach()
 
-    negatives = None if name == "emotion" else {"other_video": 1.0}
-    with ClipLoader(full_size, batch_size=8, device=CARD, placement="gpu", negatives=negatives) as loader:
+    negatives = None if name == "targets" else {"other_video": 1.0}
+    asked = [label.name for label in LABELS] if name == "targets" else []
+    with ClipLoader(
+        full_size, batch_size=8, device=CARD, placement="gpu", negatives=negatives, targets=asked
+    ) as loader:
         batches = list(islice(loader, 4))
         losses = [step(batch) for batch in batches]
         torch.cuda.synchronize()

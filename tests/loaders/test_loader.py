@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,6 +30,7 @@ from accelerate.state import AcceleratorState
 from loaders import Batch, ClipLoader, InputError
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
+from loaders.decode.placement import Choice
 from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
@@ -126,7 +128,8 @@ def test_matching_audio_is_the_sound_under_the_very_frames(dataset: Path) -> Non
                 if full is None:  # among what the other run dropped at the epoch's end
                     continue
                 video, audio = full.video[place], full.audio[place]
-                [first] = [f for f in range(14) if torch.equal(video[f : f + 3], batch.video[at])]
+                inner = batch.video[at, :, 1:-1]  # a frame's first and last row also show what is decoded beside it
+                [first] = [f for f in range(14) if torch.equal(video[f : f + 3, 1:-1], inner)]
                 assert torch.equal(audio[2000 * first : 2000 * (first + 3)], batch.audio[at])
 
 
@@ -767,7 +770,7 @@ UNCLOSED = """
 import itertools, sys
 from loaders import ClipLoader
 from tests.batches import digests
-loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9, targets=["emotion"])
 print(*digests([*loader, *itertools.islice(loader, 4)]))
 """
 
@@ -791,7 +794,7 @@ def slow_shutdown(self):
     shutdown(self)
     time.sleep(0.5)  # for a decoding thread to see that its pipeline has ended
 Pipeline._shutdown = slow_shutdown
-loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9)
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9, cpu_decoder="dali")
 busy = threading.Event()
 def consume():
     try:
@@ -816,7 +819,7 @@ UNTIL_KILLED = """
 import json, os, sys
 from loaders import ClipLoader
 from tests.batches import digest
-loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=1)
+loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=1, targets=["emotion"])
 while True:
     for batch in loader:
         with open(sys.argv[2] + ".new", "w") as file:
@@ -926,7 +929,13 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"device": "abacus"}, "abacus"),
         ({"device": "mps"}, "mps"),
         ({"cpu_decoder": "abacus"}, "use auto, dali or turbo"),
-        ({"cpu_decoder": "turbo", "frames": 5}, "frames is 5 of 16"),
+        ({"frames": 5, "stride": 4}, "5 frames at a stride of 4 span 17, and clips have 16: use 4 at most"),
+        ({"frames": 5, "stride": 0}, "stride is 0: use 1"),
+        ({"frames": 1, "stride": 2}, "frames is 1, between which there is none"),
+        ({"frames": 5, "stride": 2, "sample": "even"}, "sample 'even', which has none"),
+        ({"frames": 16, "stride": 2}, "span 31"),
+        ({"frames": 5, "sample": "odd"}, "use window, random or even"),
+        ({"frames": 5, "sample": "random", "training": False}, "which is for training"),
     ],
 )
 def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: dict[str, Any], named: str) -> None:
@@ -1034,12 +1043,24 @@ def test_frames_alone_are_those_that_come_with_sound(dataset: Path) -> None:
             for one, other in zip(take(heard, 4), take(silent, 4), strict=True):
                 assert other.audio.shape == (8, 0)
                 assert digest(other) != digest(one)
-                assert all(
-                    torch.equal(getattr(one, field.name), getattr(other, field.name))
-                    for field in fields(Batch)
-                    if field.name != "audio"
-                )
+                assert digest(replace(one, audio=other.audio)) == digest(other)
             assert silent.stats().bytes < heard.stats().bytes
+
+
+def test_a_decoder_that_does_not_keep_up_is_taken_over_from_within_an_epoch(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU's does on a GPU: here DALI's on the CPU, from libjpeg-turbo's without it."""
+    monkeypatch.setattr("loaders.decode.placement._JUDGED_SECONDS", 0.0)
+    monkeypatch.setattr("loaders.decode.placement._JUDGED_BATCHES", 3)
+    monkeypatch.setattr("loaders.decode.placement._TOO_LONG", -1.0)
+    with loader_of(dataset, cpu_decoder="turbo", threads=1) as loader:
+        loader._choice = Choice("turbo", "to try", instead="cpu")
+        found = take(loader, 12)
+        stats, state = loader.stats(), loader.state_dict()
+    assert digests(found) == run_of(dataset, 12)
+    assert (stats.decoder, state["decoder"]) == ("cpu", "cpu")
+    assert "did not keep up" in stats.decoder_reason
 
 
 @pytest.mark.parametrize(("asked", "used"), [("turbo", "turbo"), ("dali", "cpu"), ("auto", "turbo")])
@@ -1049,10 +1070,128 @@ def test_both_decoders_of_a_cpu_make_the_same_batches(dataset: Path, asked: str,
         assert loader.stats().decoder == used
 
 
-def test_windows_of_frames_are_left_to_dali_and_the_reason_is_told(dataset: Path) -> None:
-    with loader_of(dataset, frames=5) as loader:
-        take(loader, 1)
-        assert (loader.stats().decoder, "frames is 5 of 16" in loader.stats().decoder_reason) == ("cpu", True)
+# -- which frames
+
+
+CHOICES: list[dict[str, Any]] = [
+    {"frames": 5},
+    {"frames": 4, "stride": 3},
+    {"frames": 6, "sample": "random"},
+    {"frames": 3, "sample": "even"},
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("audio_format", ["wav", "flac"])
+def test_both_decoders_yield_the_same_bytes_of_some_frames(
+    dataset: Path, tmp_path: Path, choice: dict[str, Any], audio_format: AudioFormat
+) -> None:
+    folder = dataset
+    if audio_format == "flac":
+        folder = tmp_path / "dataset"
+        make_dataset(folder, FEW, replace(SETTINGS, audio_format=audio_format))
+    some = run_of(folder, 3, **choice, cpu_decoder="dali")
+    assert some == run_of(folder, 3, **choice)
+    if audio_format == "wav":
+        assert some == run_of(folder, 3, **choice, cpu_decoder="turbo", threads=2, reading_threads=3)
+
+
+FEW = Contents(speakers={"train": 4}, shards={"train": 2}, videos=2)
+
+
+@pytest.fixture(scope="module")
+def uncut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same clips with restart markers and without."""
+    folder = tmp_path_factory.mktemp("uncut")
+    for name, markers in (("with", True), ("without", False)):
+        make_dataset(folder / name, FEW, replace(SETTINGS, restart_markers=markers))
+    return folder / "with", folder / "without"
+
+
+@pytest.mark.parametrize("decoder", ["dali", "turbo"])
+@pytest.mark.parametrize("choice", CHOICES)
+def test_without_markers_the_same_frames_come_by_a_slower_path_that_is_told(
+    uncut: tuple[Path, Path], choice: dict[str, Any], decoder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "loaders.loader"):
+        taken = []
+        for folder in uncut:
+            with loader_of(folder, cpu_decoder=decoder, **choice) as loader:
+                taken.append((take(loader, 3), loader.stats().decoder_reason))
+    (with_markers, reason), (without, slower) = taken
+    for one, other in zip(with_markers, without, strict=True):
+        assert torch.equal(one.video[:, :, 1:-1], other.video[:, :, 1:-1])
+        for name in ("audio", "gaze", "match", "clip", "audio_clip", "seed"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    told = f"decoded whole for {choice['frames']} of 16 frames, for want of restart markers"
+    assert told in slower
+    assert told not in reason
+    assert caplog.text.count(told) == 1
+
+
+def test_datasets_with_markers_and_without_are_mixed_by_the_slower_path(uncut: tuple[Path, Path]) -> None:
+    with loader_of(dict.fromkeys(uncut, 1.0), frames=4) as loader:
+        take(loader, 2)
+        assert "decoded whole" in loader.stats().decoder_reason
+
+
+@pytest.mark.parametrize("choice", CHOICES[1:])
+def test_a_run_of_some_frames_goes_on_in_the_middle_and_with_others_it_does_not(
+    dataset: Path, choice: dict[str, Any]
+) -> None:
+    whole = run_of(dataset, 9, **choice)
+    with loader_of(dataset, **choice) as loader:
+        take(loader, 3)
+        state = json.loads(json.dumps(loader.state_dict()))
+    with loader_of(dataset, **choice) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 6)) == whole[3:]
+    with (
+        loader_of(dataset, frames=choice["frames"]) as loader,
+        pytest.raises(InputError, match=r"stride was 3 and is 1|sample was '(even|random)' and is 'window'"),
+    ):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("choice", "frames"), [({"frames": 4, "stride": 3}, 10), ({"frames": 4, "sample": "even"}, 16)]
+)
+def test_the_sound_is_that_under_the_frames_span(dataset: Path, choice: dict[str, Any], frames: int) -> None:
+    with loader_of(dataset, "test", **choice) as some, loader_of(dataset, "test", frames=frames) as spanned:
+        for one, other in zip(some, spanned, strict=True):
+            assert torch.equal(one.audio, other.audio)
+            step = 3 if "stride" in choice else 4
+            inner = other.video[:, 0 if "stride" in choice else 2 :: step, 1:-1]
+            assert torch.equal(one.video[:, :, 1:-1], inner)
+
+
+@needs_libturbojpeg
+def test_planes_are_of_some_frames_too(dataset: Path) -> None:
+    with loader_of(dataset, frames=5, pixels="yuv420") as some, loader_of(dataset, frames=5) as others:
+        for one, other in zip(take(some, 2), take(others, 2), strict=True):
+            assert one.video.shape == (8, 5, 48, 32)
+            assert torch.equal(one.audio, other.audio)
+        assert some.stats().decoder == "turbo"
+
+
+def test_strips_whose_markers_are_not_as_declared_are_bad_clips(tmp_path: Path) -> None:
+    def unmarked(data: bytes) -> bytes:
+        frames = decode_filmstrip(data, 16)
+        return encode_filmstrip(frames, quality=90, subsampling="4:2:0", restart_markers=False)
+
+    folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, {4: unmarked, 30: unmarked})
+    with loader_of(folder, max_bad_fraction=0.1) as loader:
+        take(loader, 14)
+        assert (loader.stats().bad_clips, loader.stats().substitutions) == (0, 0)
+    stats = []
+    for decoder, readers in (("turbo", 1), ("dali", 3)):
+        with loader_of(folder, frames=5, max_bad_fraction=0.1, cpu_decoder=decoder, reading_threads=readers) as loader:
+            seen = digests(take(loader, 14))
+            stats.append((seen, loader.stats().bad_clips))
+    assert stats[0] == stats[1]
+    assert stats[0][1] == 2
+    with loader_of(folder, frames=5, max_bad_fraction=0.0) as loader, pytest.raises(TooManyBadClipsError):
+        take(loader, 14)
 
 
 # -- clips that were written so that no decoder takes them

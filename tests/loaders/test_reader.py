@@ -55,10 +55,14 @@ def sounds_of(encoded: Encoded) -> list[NDArray[np.uint8]]:
     return list(encoded.rows.bytes[:, : HEADER + 2 * encoded.rows.count])
 
 
+def _strips(encoded: Encoded) -> list[NDArray[np.uint8]]:
+    return [strip for [strip] in encoded.pictures]
+
+
 def columns(steps: list[Loaded]) -> list[list[int]]:
     return [
         [number for step in steps for number in getattr(step.examples, name).tolist()]
-        for name in ("clip", "audio_clip", "match", "first_frame", "seed")
+        for name in ("clip", "audio_clip", "match", "seed")
     ]
 
 
@@ -66,13 +70,13 @@ def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None
     catalog = open_catalog(dataset, "train", MEMBERS)
     shards = Shards(catalog)
     for loaded in epochs_of(reader_of(dataset)):
-        assert len(loaded.examples) == len(loaded.encoded.filmstrips) == len(sounds_of(loaded.encoded)) == BATCH
+        assert len(loaded.examples) == len(loaded.encoded) == len(sounds_of(loaded.encoded)) == BATCH
         for index in range(BATCH):
             clip, audio_clip = int(loaded.examples.clip[index]), int(loaded.examples.audio_clip[index])
-            assert np.array_equal(loaded.encoded.filmstrips[index], _read(shards, "filmstrip", clip))
+            assert np.array_equal(loaded.encoded.pictures[index][0], _read(shards, "filmstrip", clip))
             assert np.array_equal(sounds_of(loaded.encoded)[index], _read(shards, "audio", audio_clip))
             assert loaded.arrays["gaze"].mask[index] == (catalog.members["gaze"].size[clip] > 0)
-        assert loaded.encoded.first_frame.tolist() == loaded.examples.first_frame.tolist()
+        assert np.array_equal(loaded.encoded.frames, loaded.examples.frames)
 
 
 @pytest.mark.parametrize(("split", "training"), [("train", True), ("test", False)])
@@ -99,7 +103,7 @@ def _read(shards: Shards, member: str, clip: int) -> NDArray[np.uint8]:
 def test_every_byte_read_is_counted(dataset: Path) -> None:
     reader = reader_of(dataset)
     steps = epochs_of(reader)
-    read = [data.size for step in steps for data in (*step.encoded.filmstrips, *sounds_of(step.encoded))]
+    read = [data.size for step in steps for data in (*_strips(step.encoded), *sounds_of(step.encoded))]
     gaze = open_catalog(dataset, "train", ["gaze"]).members["gaze"].size
     assert reader.bytes == sum(read) + sum(int(gaze[step.examples.clip].sum()) for step in steps)
     assert reader.seconds > 0
@@ -145,9 +149,7 @@ def test_substitutes_are_the_same_in_every_run_and_wherever_it_begins(damaged: t
     before = [whole[epoch * (62 // BATCH) + step] for epoch, step in places]
     assert columns(again) == columns(before)
     for one, other in zip(again, before, strict=True):
-        assert [data.tobytes() for data in one.encoded.filmstrips] == [
-            data.tobytes() for data in other.encoded.filmstrips
-        ]
+        assert [data.tobytes() for data in _strips(one.encoded)] == [data.tobytes() for data in _strips(other.encoded)]
         assert np.array_equal(np.stack(sounds_of(one.encoded)), np.stack(sounds_of(other.encoded)))
         assert np.array_equal(one.arrays["gaze"].values, other.arrays["gaze"].values)
 
@@ -251,7 +253,7 @@ def test_what_is_restored_meanwhile_is_read_again_and_no_clip_is_bad(dataset: Pa
         assert found.bad or not any(shard == (0, 0) for shard in found.filmstrips.shard)
         path.write_bytes(data)
         loaded, expected = reader.finish(found), whole.read(0, step)
-        for one, other in zip(loaded.encoded.filmstrips, expected.encoded.filmstrips, strict=True):
+        for one, other in zip(_strips(loaded.encoded), _strips(expected.encoded), strict=True):
             assert np.array_equal(one, other)
         assert loaded.encoded.rows is not None
         assert expected.encoded.rows is not None

@@ -338,20 +338,20 @@ def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
         strict=True,
     )
     assert sorted(rows) == [  # type: ignore[type-var]
-        ("utterance_1", 0.0, 0.0, 0, 0.25, -0.5),
-        ("utterance_1", 2.0, 0.0, 0, 0.25, -0.5),
-        ("utterance_2", 0.0, 0.75, 1, 0.25, -0.5),
+        ("utterance_1", 0.0, 0.0, "anger", 0.25, -0.5),
+        ("utterance_1", 2.0, 0.0, "anger", 0.25, -0.5),
+        ("utterance_2", 0.0, 0.75, "disgust", 0.25, -0.5),
     ]
     assert reasons(output) == {"utterance_1": "missing"}
     short = column(output, "utterance").index("utterance_2")
-    with ClipLoader(output, batch_size=3, training=False, negatives=None) as loader:
+    with ClipLoader(output, batch_size=3, training=False, negatives=None, targets=("emotion",)) as loader:
         (batch,) = loader
     frames, sound = batch.video[short].numpy().astype(int), batch.audio[short].numpy()
     assert np.abs(frames[9] - frames[8]).max() > 30
     assert np.abs(frames[10:] - frames[9]).max() < 8  # the last frame is held, but for JPEG
     assert np.abs(sound[:19000]).max() > 0.1
     assert not sound[20100:].any()
-    assert (batch.emotion.numpy()[short]) == 1
+    assert batch.targets["emotion"].numpy()[short] == 1
 
 
 def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,7 +382,8 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, mo
     manifest = built(corpus, tmp_path / "out", settings)
     assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 2442, "validation": 617}
     emotions = Counter(column(tmp_path / "out", "emotion"))
-    assert [emotions[code] for code in range(7)] == [293, 113, 60, 713, 891, 346, 26]
+    (label,) = (label for label in manifest.labels if label.classes is not None)
+    assert [emotions[name] for name in label.classes or ()] == [293, 113, 60, 713, 891, 346, 26]
     assert manifest.rejected == {}
 
 
@@ -463,7 +464,7 @@ def test_a_clips_own_gaze(tmp_path: Path) -> None:
     table = write_table(tmp_path / "csv/s/v/1.csv", 150, success=lambda row: not 50 <= row < 90)
     corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
     output = tmp_path / "out"
-    built(corpus, output, BuildSettings(size=32, gaze_window="clip", gaze_frames=True))
+    built(corpus, output, BuildSettings(size=32, gaze_window="clip", member=("gaze_frames",)))
     assert column(output, "start") == [0.0, 2.0, 4.0]
     assert [bool(size) for size in column(output, "gaze_size")] == [True, False, True]
     values = array(member(output, 0, "gaze"))
@@ -495,7 +496,7 @@ def test_where_the_frame_rate_varies_rows_are_taken_at_their_pictures_times(tmp_
         write_film(tmp_path / f"mp4/s/v/{name}.mp4", 8, times=starts)
         write_closed_eyes(tmp_path / f"csv/s/v/{name}.csv", range(rows), fps, last)
     output = tmp_path / "out"
-    settings = BuildSettings(size=16, gaze_window="clip", gaze_frames=True, gaze_fps=10.0)
+    settings = BuildSettings(size=16, gaze_window="clip", member=("gaze_frames",), gaze_fps=10.0)
     built(vox(tmp_path / "mp4", openface=tmp_path / "csv"), output, settings)
     ratio = GAZE_NAMES.index("eyes_closed_time_ratio")
     clips = list(zip(column(output, "utterance"), column(output, "start"), strict=True))
@@ -744,7 +745,10 @@ def test_what_is_built_is_not_built_again_and_what_differs_is_named(tmp_path: Pa
             r"1 utterances of the sources are not in it .*train/a/a/new\): --extend it",
         ),
         (replace(corpus, utterances=(*rest, replace(moved, split="validation"))), "1 utterances .*validation/b/b"),
-        (replace(corpus, utterances=(replace(first, emotion=6), *others)), "its emotion is 6 now, and was 0"),
+        (
+            replace(corpus, utterances=(replace(first, labels={**first.labels, "emotion": "sad"}), *others)),
+            "its emotion is sad now, and was anger",
+        ),
     ):
         with pytest.raises(InputError, match=f"{message}.*another --output"):
             build(other, output, SMALL, 1)

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loaders.dataset.catalog import Catalog, open_catalog
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.labels import Label
+from loaders.dataset.manifest import Manifest, read_manifest
 from loaders.errors import InputError
 from loaders.sampling.examples import Sampler
 from sharding import gallery
@@ -45,8 +46,16 @@ from tests.s3 import S3
 FPS, SIZE, SECONDS = 8, 64, 2.0
 MARKUP = '<img src=x onerror="window.hacked = 1">'
 SCRIPT = "</script><script>window.hacked = 1</script>"
-BUILD = BuildSettings(clip_seconds=SECONDS, fps=FPS, size=SIZE, gaze_frames=True, gaze_fps=10.0)
+BUILD = BuildSettings(clip_seconds=SECONDS, fps=FPS, size=SIZE, member=("gaze_frames",), gaze_fps=10.0)
 GALLERY = GallerySettings(clips=14, pairs=8, seed=3, epoch=2)
+MOODS = ("calm", "</script>", "fear", MARKUP, "sad")
+SIDES = ("left", "right")
+LABELS = (
+    Label(name="mood", classes=MOODS),
+    Label(name="arousal", low=0.0, high=1.0),
+    Label(name="side", classes=SIDES),
+    Label(name="valence", low=-1.0, high=3.0),
+)
 
 
 # A dataset with something of everything ------------------------------------------------------------------------------
@@ -108,9 +117,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 utterance="one",
                 video_path=path,
                 gaze_path=folder / f"{hue}.csv" if speaker != "bob" else None,
-                emotion=-1 if speaker == "bob" else (hue + video) % 7,
-                arousal=math.nan if speaker == "bob" else 0.25,
-                valence=math.nan if speaker == "bob" else -0.5,
+                labels={}
+                if speaker == "bob"
+                else {
+                    "mood": MOODS[(hue + video) % len(MOODS)],
+                    "side": SIDES[video],
+                    "arousal": 0.25,
+                    "valence": -0.5,
+                },
             )
             utterances.append(utterance)
     garbage, short = folder / "garbage.mp4", folder / "short.mp4"
@@ -118,7 +132,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_movie(short, 0, 0.8)
     for name, path in ((SCRIPT, garbage), ("two", garbage), ("three", short)):
         utterances.append(dataclasses.replace(utterances[0], utterance=name, video_path=path))
-    corpus = Corpus(name="{{data}} & <b>demo</b>", utterances=tuple(utterances))
+    corpus = Corpus(name="{{data}} & <b>demo</b>", utterances=tuple(utterances), labels=LABELS)
     build(corpus, folder / "dataset", BUILD, 1)
     return folder / "dataset"
 
@@ -205,11 +219,26 @@ def test_what_is_said_of_a_clip_is_the_catalogs(dataset: Path, page: Path) -> No
     }
     for clip in data_of(page)["clips"]:
         row = rows[clip["split"], clip["key"]]
-        for name in ("speaker", "video", "utterance", "emotion", "start"):
+        for name in ("speaker", "video", "utterance", "start"):
             assert clip[name] == row[name]
         unlabelled = clip["speaker"] == "bob"
-        assert (clip["arousal"], clip["valence"]) == ((None, None) if unlabelled else (0.25, -0.5))
+        assert clip["labels"] == {label.name: row[label.name] for label in LABELS}
+        assert (clip["labels"]["arousal"], clip["labels"]["valence"]) == ((None, None) if unlabelled else (0.25, -0.5))
+        assert (clip["labels"]["mood"] is None) == unlabelled
         assert (clip["gaze"] is None) == (clip["curves"] is None) == unlabelled
+
+
+def test_labels_are_those_of_the_dataset_and_counted_by_class(dataset: Path, page: Path) -> None:
+    data = data_of(page)
+    assert data["labels"] == json.loads(json.dumps([dataclasses.asdict(label) for label in LABELS]))
+    assert data["labels"] == json.loads(json.dumps([dataclasses.asdict(x) for x in read_manifest(dataset).labels]))
+    for split in data["splits"]:
+        table = pq.read_table(dataset / split["name"] / "clips.parquet")
+        assert set(split["labels"]) == {"mood", "side"}
+        for label in LABELS:
+            if label.classes is not None:
+                counted = Counter(table[label.name].to_pylist())
+                assert split["labels"][label.name] == [counted[name] for name in label.classes]
 
 
 def test_gaze_is_the_members(dataset: Path, page: Path) -> None:
@@ -223,7 +252,7 @@ def test_gaze_is_the_members(dataset: Path, page: Path) -> None:
     assert shown["eyes closed"] == pytest.approx(100 * closed, rel=1e-4)
     rows = np.load(io.BytesIO(members[f"{clip['key']}.gaze_frames.npy"]))
     curve = np.array(clip["curves"][0]["values"], np.float64)  # None becomes NaN
-    assert len(curve) == BUILD.gaze_steps
+    assert len(curve) == SECONDS * BUILD.gaze_fps
     np.testing.assert_array_equal(np.isnan(curve), rows[:, -1] == 0)
     np.testing.assert_allclose(curve, np.where(rows[:, -1] > 0, rows[:, 0], np.nan), rtol=1e-4)
 
@@ -366,8 +395,8 @@ def test_the_page_depends_on_dataset_and_settings_alone(dataset: Path, page: Pat
 
 
 def catalog_of(split: str, rows: list[tuple[int, int, int]]) -> Catalog:
-    """A catalog of clips of (emotion, speaker, video)."""
-    emotion, speaker, video = (np.array(column, np.int32) for column in zip(*rows, strict=True))
+    """A catalog of clips of (mood, speaker, video)."""
+    mood, speaker, video = (np.array(column, np.int32) for column in zip(*rows, strict=True))
     zeros = np.zeros(len(rows), np.int32)
     return Catalog(
         folder=Path(split),
@@ -378,8 +407,8 @@ def catalog_of(split: str, rows: list[tuple[int, int, int]]) -> Catalog:
         video=video,
         utterance=zeros,
         start=zeros.astype(np.float64),
-        emotion=emotion.astype(np.int8),
         members={},
+        targets={"mood": mood.astype(np.int16)},
     )
 
 
@@ -551,8 +580,10 @@ HOSTILE: dict[str, Callable[[pa.Table], pa.Table]] = {
     "a time that is none": lambda table: table_with(table, "start", math.nan),
     "no time": lambda table: table_with(table, "start", None),
     "padding without end": lambda table: table_with(table, "padded", math.inf),
-    "an emotion that is none": lambda table: table_with(table, "emotion", 100),
-    "a negative emotion": lambda table: table_with(table, "emotion", -128),
+    "a class that is none": lambda table: table_with(table, "mood", "bored"),
+    "a class of no name": lambda table: table_with(table, "side", ""),
+    "a number out of range": lambda table: table_with(table, "valence", 1e30),
+    "a number that is none": lambda table: table_with(table, "arousal", math.nan),
     "no speaker": lambda table: table_with(table, "speaker", None),
     "no column": lambda table: table.drop_columns(["valence"]),
     "another column": lambda table: table.set_column(0, "key", pa.array([[1]] * len(table))),
@@ -792,16 +823,15 @@ def test_filters_by_split_label_speaker_and_name(opened: Callable[[str], Open], 
     view, data = opened("clips"), data_of(page)
     shown = [data["clips"][index] for index in data["shown"]]
 
-    def label(clip: dict[str, Any]) -> str:
-        return "no label" if clip["emotion"] < 0 else str(data["emotions"][clip["emotion"]])
-
     def speakers() -> list[str]:
         return [card.find_element("css selector", ".who").text for card in view.cards()]
 
     for name, value, passes in (
         ("split", "test", lambda clip: clip["split"] == "test"),
-        ("label", "no label", lambda clip: clip["emotion"] < 0),
-        ("label", "fear", lambda clip: label(clip) == "fear"),
+        ("label-0", "no mood", lambda clip: clip["labels"]["mood"] is None),
+        ("label-0", "fear", lambda clip: clip["labels"]["mood"] == "fear"),
+        ("label-0", MARKUP, lambda clip: clip["labels"]["mood"] == MARKUP),
+        ("label-1", "right", lambda clip: clip["labels"]["side"] == "right"),
         ("speaker", MARKUP, lambda clip: clip["speaker"] == MARKUP),
     ):
         view.choose(name, value)
@@ -809,7 +839,7 @@ def test_filters_by_split_label_speaker_and_name(opened: Callable[[str], Open], 
         assert 0 < len(expected) < len(shown)
         assert speakers() == expected
         assert view.one("#tab-clips .count").text == str(len(expected))
-        view.choose(name, "All")
+        view.choose(name, "Any" if name.startswith("label") else "All")
         assert len(view.cards()) == len(shown)
 
     view.one("#text").send_keys("DAN")

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from loaders.dataset.manifest import EMOTIONS, read_manifest, write_manifest
+from loaders.dataset.labels import Label
+from loaders.dataset.manifest import read_manifest, write_manifest
 from loaders.errors import InputError
-from sharding.info import NO_LABEL, as_json, describe, render
+from sharding.info import ClassCounts, as_json, describe, render
 from sharding.sources.store import Store
 from tests.damage import declare_catalog
 from tests.parses import counted_parses
@@ -38,8 +39,15 @@ def test_it_counts_what_the_catalogs_hold(dataset: Path) -> None:
         assert split.padded == sum(row["padded"] > 0 for row in rows)
         assert split.members == {"gaze": sum(row["gaze_size"] is not None for row in rows) / len(rows)}
         assert 0 < split.members["gaze"] < 1
-        counted = Counter(NO_LABEL if row["emotion"] < 0 else EMOTIONS[row["emotion"]] for row in rows)
-        assert dict(split.emotions) == dict(counted)
+        counted = Counter(row["emotion"] for row in rows)
+        assert split.classes["emotion"].unlabelled == counted.pop(None) > 0
+        assert dict(split.classes["emotion"].clips) == dict(counted)
+        for label in ("arousal", "valence"):
+            values = [row[label] for row in rows if row[label] is not None]
+            span = split.numbers[label]
+            assert span.stated == len(values) < len(rows)
+            assert (span.least, span.most) == pytest.approx((min(values), max(values)), rel=1e-6)
+            assert span.mean == pytest.approx(sum(values) / len(values), rel=1e-5)
 
 
 def test_videos_that_only_their_speakers_tell_apart_are_counted_and_told(namesakes: Path, tmp_path: Path) -> None:
@@ -70,12 +78,37 @@ def test_the_tables_show_it(dataset: Path, tmp_path: Path) -> None:
     render(replace(info, manifest=manifest), dataset, console)
     text = console.export_text()
     assert "\x1b" not in text  # which would move the cursor
-    for expected in ("the [red]corpus", "silent", "[bold]", "filmstrip.jpg", "16 × 32 × 32 × 3", "surprise", "quality"):
+    for expected in (
+        "the [red]corpus",
+        "silent",
+        "[bold]",
+        "filmstrip.jpg",
+        "16 × 32 × 32 × 3",
+        "surprise",
+        "not stated",
+        "valence",
+        "quality",
+    ):
         assert expected in text
     for name, split in info.splits.items():
         (line, *_) = (line for line in text.splitlines() if f" {name} " in line)
         assert f" {split.clips} " in line
         assert f" {split.speakers} " in line
+
+
+def test_a_label_of_many_classes_is_shown_by_its_commonest(dataset: Path, tmp_path: Path) -> None:
+    info = describe(dataset)
+    names = [f"class{number:02d}" for number in range(50)]
+    counts = ClassCounts(clips={name: 100 - number for number, name in enumerate(names)}, unlabelled=0)
+    splits = {name: replace(split, classes={"country": counts}, numbers={}) for name, split in info.splits.items()}
+    manifest = replace(info.manifest, labels=(Label(name="country", classes=tuple(names)),))
+    console = Console(width=160, record=True, file=(tmp_path / "out").open("w"))
+    render(replace(info, manifest=manifest, splits=splits), dataset, console)
+    text = console.export_text()
+    assert [name in text for name in names] == [True] * 20 + [False] * 30
+    assert "30 more classes" in text
+    assert f" {sum(range(51, 81)):,} " in text
+    assert "not stated" not in text
 
 
 def test_what_cannot_be_read_is_told(dataset: Path, tmp_path: Path) -> None:

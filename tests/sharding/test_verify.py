@@ -154,7 +154,7 @@ def test_every_flipped_byte_is_found(copy: Path) -> None:
     """200 single bytes: half of them anywhere in the dataset, mostly in shards, and half in any file, however small."""
     draw = random.Random(0)
     paths = files(copy)
-    assert {path.suffix for path in paths} == {".json", ".tar", ".idx", ".parquet"}
+    assert {path.suffix for path in paths} == {".json", ".tar", ".idx", ".parquet", ".md"}
     sizes = [path.stat().st_size for path in paths]
     hit = draw.choices(paths, sizes, k=100) + draw.choices(paths, k=100)
     assert set(hit) == set(paths)
@@ -360,12 +360,12 @@ BAD_MEMBERS = {
     "gaze of another shape": ("gaze.npy", npy((3,), numbers=bytes(12))),
     "gaze of objects": ("gaze.npy", npy((103,), "|O", bytes(8 * 103))),
     "gaze not finite": ("gaze.npy", npy((103,), numbers=np.full(103, np.nan, "<f4").tobytes())),
-    "map of 4 billion": ("clip.msgpack", b"\xdf\xff\xff\xff\xff"),
-    "list of 4 billion": ("clip.msgpack", b"\xdd\xff\xff\xff\xff"),
-    "text of 4 GB": ("clip.msgpack", b"\xdb\xff\xff\xff\xff"),
-    "lists in lists": ("clip.msgpack", b"\x91" * 50_000 + b"\xc0"),
-    "a long description": ("clip.msgpack", msgpack.packb({"a": ["b" * 4000] * 100})),
-    "description of nothing": ("clip.msgpack", msgpack.packb({})),
+    "map of 4 billion": ("clip.msg", b"\xdf\xff\xff\xff\xff"),
+    "list of 4 billion": ("clip.msg", b"\xdd\xff\xff\xff\xff"),
+    "text of 4 GB": ("clip.msg", b"\xdb\xff\xff\xff\xff"),
+    "lists in lists": ("clip.msg", b"\x91" * 50_000 + b"\xc0"),
+    "a long description": ("clip.msg", msgpack.packb({"a": ["b" * 4000] * 100})),
+    "description of nothing": ("clip.msg", msgpack.packb({})),
 }
 
 
@@ -433,7 +433,10 @@ CATALOG_FAULTS: dict[str, Callable[[pa.Table], pa.Table]] = {
     "key outside": lambda table: set_column(table, "key", ["../x", *table["key"].to_pylist()[1:]]),
     "speaker": lambda table: set_column(table, "speaker", ["someone", *table["speaker"].to_pylist()[1:]]),
     "start": lambda table: set_column(table, "start", [float("inf"), *table["start"].to_pylist()[1:]]),
-    "emotion": lambda table: set_column(table, "emotion", [9, *table["emotion"].to_pylist()[1:]]),
+    "class": lambda table: set_column(table, "emotion", ["bored", *table["emotion"].to_pylist()[1:]]),
+    "class taken away": lambda table: set_column(table, "emotion", [None] * len(table)),
+    "number": lambda table: set_column(table, "arousal", [1.01, *table["arousal"].to_pylist()[1:]]),
+    "no number": lambda table: set_column(table, "arousal", [float("nan"), *table["arousal"].to_pylist()[1:]]),
     "column missing": lambda table: table.drop_columns(["start"]),
     "no table": lambda table: pa.table({"x": [1]}),
 }
@@ -684,7 +687,7 @@ SIDECARS = {
         "test/.nv-meta/x",
     ),
     "wids": ("shardindex.json",),
-    "the Hugging Face Hub": (".gitattributes", "README.md", ".cache/huggingface/download/x.metadata"),
+    "the Hugging Face Hub": (".gitattributes", "train/README.md", ".cache/huggingface/download/x.metadata"),
     "a file system": (".DS_Store", "train/._000000.tar", "train/.nfs0000000002a4b1d300000001", "test/Thumbs.db"),
 }
 

@@ -51,6 +51,11 @@ class Correspondence:
         """See `Task.of_run`."""
         return cls(rounds=rounds)
 
+    @property
+    def frames(self) -> int:
+        """See `Task.frames`."""
+        return sizes_of(self._config).front_end.frames
+
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         """See `Task.load`."""
         return runs.load_correspondence(folder)

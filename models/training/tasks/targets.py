@@ -75,6 +75,13 @@ class Targets:
         """See `Task.of_run`."""
         return cls(run=run)
 
+    @property
+    def frames(self) -> int:
+        """See `Task.frames`; with --init, its run's."""
+        init = self._config.init
+        sizes = sizes_of(self._config) if init is None else model_config_from_json(runs.read_run(init)["sizes"])
+        return sizes.front_end.frames
+
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         """See `Task.load`."""
         return runs.load_targets(folder)

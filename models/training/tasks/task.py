@@ -52,6 +52,11 @@ class Task(Protocol):
     #: What its network predicts from what the loader yields, see `models.predict`.
     predict: Callable[..., Any]
 
+    @property
+    def frames(self) -> int:
+        """How many frames of a clip its network takes, where it is trained."""
+        ...
+
     @classmethod
     def of(cls, config: Any) -> Self:
         """The task of a stage's settings."""

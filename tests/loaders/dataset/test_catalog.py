@@ -1,7 +1,9 @@
 """The catalog's arrays are the columns of clips.parquet, and a catalog that is not the dataset's is refused."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from loaders.dataset.catalog import open_catalog, schema, utterances
+from loaders.dataset.columns import NAME
 from loaders.dataset.manifest import CATALOG, read_manifest, write_manifest
 from loaders.errors import InputError
 from tests.damage import copy_of, declare_catalog, edit_catalog
-from tests.datasets import CONTENTS
+from tests.datasets import CONTENTS, EMOTIONS
 
 MEMBERS = ("filmstrip", "audio", "gaze", "clip")
 
@@ -22,7 +25,7 @@ def test_the_arrays_are_the_tables_columns(dataset: Path, split: str) -> None:
     catalog = open_catalog(dataset, split, MEMBERS)
     rows = pq.read_table(dataset / split / CATALOG).to_pylist()
     assert len(catalog) == len(rows) == read_manifest(dataset).splits[split].clips
-    for name in ("shard", "start", "emotion"):
+    for name in ("shard", "start"):
         assert getattr(catalog, name).tolist() == [row[name] for row in rows]
     for member in MEMBERS:
         for part in ("offset", "size", "xxh3"):
@@ -32,7 +35,7 @@ def test_the_arrays_are_the_tables_columns(dataset: Path, split: str) -> None:
 
 def test_the_types_are_those_declared(dataset: Path) -> None:
     catalog = open_catalog(dataset, "train", ["gaze"])
-    kinds = {"shard": "i4", "speaker": "i4", "video": "i4", "utterance": "i4", "start": "f8", "emotion": "i1"}
+    kinds = {"shard": "i4", "speaker": "i4", "video": "i4", "utterance": "i4", "start": "f8"}
     assert {name: getattr(catalog, name).dtype.str[1:] for name in kinds} == kinds
     gaze = catalog.members["gaze"]
     assert [column.dtype.str[1:] for column in (gaze.offset, gaze.size, gaze.xxh3)] == ["u4", "u4", "u8"]
@@ -89,8 +92,70 @@ def test_keys_are_unique_and_hold_no_dots(dataset: Path) -> None:
 
 
 def test_the_table_has_the_columns_of_the_schema(dataset: Path) -> None:
-    declared = schema(read_manifest(dataset).members)
+    manifest = read_manifest(dataset)
+    declared = schema(manifest.members, manifest.labels)
     assert pq.read_schema(dataset / "train" / CATALOG).equals(declared)
+
+
+# -- labels
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_targets_are_what_the_table_says_by_the_order_of_the_classes(dataset: Path, split: str) -> None:
+    catalog = open_catalog(dataset, split, [], labels=["valence", "emotion"])
+    table = catalog.table(["emotion", "valence"])
+    emotion, valence = catalog.targets["emotion"], catalog.targets["valence"]
+    assert (emotion.dtype, valence.dtype) == (np.int16, np.float32)
+    assert emotion.tolist() == [-1 if name is None else EMOTIONS.index(name) for name in table["emotion"].to_pylist()]
+    stated = [np.nan if number is None else number for number in table["valence"].to_pylist()]
+    assert np.array_equal(valence, np.array(stated, np.float32), equal_nan=True)
+    assert 0 < (emotion == -1).sum() < len(catalog)
+    assert np.array_equal(np.isnan(valence), emotion == -1)
+    assert emotion.flags.writeable  # copies: Arrow's memory is let go
+
+
+def test_of_no_label_no_target_is_read(dataset: Path) -> None:
+    assert open_catalog(dataset, "train", []).targets == {}
+    assert set(open_catalog(dataset, "train", [], labels=["arousal"]).targets) == {"arousal"}
+
+
+def test_a_label_of_which_nothing_is_stated_is_all_none(dataset: Path, tmp_path: Path) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    for name in ("emotion", "arousal"):
+        edit_catalog(copy, "train", partial(set_column, name=name, values=[None] * 62))
+    targets = open_catalog(copy, "train", [], labels=["emotion", "arousal"]).targets
+    assert targets["emotion"].tolist() == [-1] * 62
+    assert np.isnan(targets["arousal"]).all()
+
+
+def test_a_class_that_is_not_declared_is_refused_by_name_and_one_that_nobody_has_is_not(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """A name in Arrow's dictionary alone, of rows that are gone, is nobody's."""
+    copy = copy_of(dataset, tmp_path / "copy")
+    column = pa.DictionaryArray.from_arrays(pa.array([None, 1, *[0] * 60], pa.int32()), ["fear", "anger", "boredom"])
+
+    def change(table: pa.Table) -> pa.Table:
+        return table.set_column(table.schema.get_field_index("emotion"), "emotion", column)
+
+    edit_catalog(copy, "train", change)
+    found = open_catalog(copy, "train", [], labels=["emotion"]).targets["emotion"]
+    assert found[:3].tolist() == [-1, EMOTIONS.index("anger"), EMOTIONS.index("fear")]
+    edit_catalog(copy, "train", partial(set_column, name="emotion", values=["fear", "boredom", *["anger"] * 60]))
+    with pytest.raises(InputError, match=r"the emotion 'boredom', which is none of anger, disgust, .*verify"):
+        open_catalog(copy, "train", [], labels=["emotion"])
+    assert len(open_catalog(copy, "train", [])) == 62  # who does not ask is not told
+
+
+def test_an_unknown_label_is_refused_with_those_that_there_are(dataset: Path) -> None:
+    with pytest.raises(InputError, match="no label 'mood', only emotion, arousal, valence"):
+        open_catalog(dataset, "train", [], labels=["emotion", "mood"])
+
+
+def set_column(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    kind = table.schema.field(name).type
+    column = pa.array(values, pa.string()).dictionary_encode() if kind == NAME else pa.array(values, kind)
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), column.cast(kind))
 
 
 def refusal(dataset: Path, split: str = "train", members: tuple[str, ...] = MEMBERS) -> str:
@@ -210,7 +275,8 @@ def test_members_outside_their_shards_are_refused_before_memory_is_lent_for_them
         ("video", pa.string()),
         ("filmstrip_size", pa.float64()),
         ("start", pa.list_(pa.float64())),
-        ("emotion", pa.int64()),
+        ("emotion", pa.string()),
+        ("valence", pa.float64()),
     ],
 )
 def test_columns_of_other_types_are_refused_by_name(

@@ -42,11 +42,12 @@ def test_in_a_store_and_in_a_folder_it_is_the_same(dataset: Path, tmp_path: Path
     assert remote.origin is not None
     assert remote.origin.url == remote.name == dataset.as_uri()
     for split in ("train", "test"):
-        one, other = local.catalog(split, MEMBERS), remote.catalog(split, MEMBERS)
+        one, other = local.catalog(split, MEMBERS, ["emotion"]), remote.catalog(split, MEMBERS, ["emotion"])
         assert one.folder == dataset / split != other.folder
         assert len(one) == len(other)
-        for name in ("shard", "speaker", "video", "utterance", "start", "emotion"):
+        for name in ("shard", "speaker", "video", "utterance", "start"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
+        assert np.array_equal(one.targets["emotion"], other.targets["emotion"])
         for name in MEMBERS:
             assert np.array_equal(one.members[name].offset, other.members[name].offset)
     assert not list(remote.folder.rglob("*.tar"))
@@ -58,6 +59,9 @@ def test_a_catalog_is_read_once(dataset: Path, tmp_path: Path) -> None:
         assert opened.catalog("train", MEMBERS) is opened.catalog("train", tuple(MEMBERS))
         assert set(opened.catalog("train").members) == set()
         assert opened.catalog("train", MEMBERS).manifest is opened.manifest
+        labelled = opened.catalog("train", ["audio"], ["emotion"])
+        assert (set(labelled.members), set(labelled.targets)) == ({"audio"}, {"emotion"})
+        assert opened.catalog("train", ["audio"]).targets == {}
 
 
 def test_what_it_does_not_have_is_told_by_its_name(dataset: Path, tmp_path: Path) -> None:
@@ -69,6 +73,8 @@ def test_what_it_does_not_have_is_told_by_its_name(dataset: Path, tmp_path: Path
                 asked("moon")
         with pytest.raises(InputError, match="its clips have no 'smell', only"):
             opened.catalog("train", ["smell"])
+        with pytest.raises(InputError, match="its clips have no label 'mood', only emotion, arousal, valence"):
+            opened.catalog("train", labels=["mood"])
 
 
 def test_one_that_is_exchanged_has_to_be_opened_again(dataset: Path, tmp_path: Path) -> None:

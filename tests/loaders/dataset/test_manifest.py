@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loaders import ClipLoader, Dataset
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import (
     MANIFEST,
     VERSION,
@@ -23,6 +25,7 @@ from loaders.dataset.manifest import (
     write_manifest,
 )
 from loaders.errors import InputError
+from tests.datasets import LABELS
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 counts = st.integers(0, 1 << 50)
@@ -32,7 +35,14 @@ plain = st.none() | st.booleans() | st.integers() | numbers | st.text(max_size=8
 moments = st.none() | st.lists(numbers, max_size=4).map(tuple)
 
 clip_formats = st.builds(
-    ClipFormat, seconds=numbers, fps=numbers, frames=counts, size=counts, sample_rate=counts, samples=counts
+    ClipFormat,
+    seconds=numbers,
+    fps=numbers,
+    frames=counts,
+    size=counts,
+    sample_rate=counts,
+    samples=counts,
+    addressable=st.booleans(),
 )
 members = st.builds(
     Member,
@@ -41,6 +51,10 @@ members = st.builds(
     dtype=names,
     shape=st.lists(counts, max_size=4).map(tuple),
     required=st.booleans(),
+    variable=st.booleans(),
+)
+labels = st.builds(Label, name=names, classes=st.lists(names, max_size=4).map(tuple)) | st.builds(
+    Label, name=names, low=numbers, high=numbers
 )
 shards = st.builds(
     Shard, name=names.map(lambda name: f"{name}.tar"), clips=counts, bytes=counts, sha256=digests, index_sha256=digests
@@ -52,6 +66,8 @@ changes = st.fixed_dictionaries(
         "corpus": st.text(max_size=8),
         "clip": clip_formats,
         "members": st.lists(members, max_size=3).map(tuple),
+        "labels": st.lists(labels, max_size=3).map(tuple),
+        "documents": st.dictionaries(names, digests, max_size=3),
         "gaze_mean": moments,
         "gaze_std": moments,
         "rejected": st.dictionaries(names, counts, max_size=3),
@@ -112,15 +128,17 @@ def test_a_newer_version_is_refused_with_the_mend(dataset: Path) -> None:
     assert "upgrade" in refusal(json.dumps({**body, "version": VERSION + 1}))
 
 
-def test_whose_names_videos_have_is_said_only_where_it_counts(dataset: Path, namesakes: Path) -> None:
-    """A description without a word of it, as all were once, is read as it was; what else it lacks is still missed."""
-    body = {path: json.loads((path / MANIFEST).read_text(encoding="utf-8")) for path in (dataset, namesakes)}
-    assert (body[dataset]["version"], "video_names" in body[dataset]) == (1, False)
-    assert (body[namesakes]["version"], body[namesakes]["video_names"]) == (2, "speaker")
+@pytest.mark.parametrize("version", [1, 0])
+def test_an_older_version_is_refused_with_the_mend(dataset: Path, version: int) -> None:
+    """Before anything else of it is looked at: it may have other fields."""
+    body = json.loads((dataset / MANIFEST).read_text(encoding="utf-8"))
+    assert refusal(json.dumps({**body, "version": version})).endswith("no longer reads: build the dataset again")
+    assert "build the dataset again" in refusal(json.dumps({"format": "filmstrip", "version": version}))
+
+
+def test_whose_names_videos_have_is_said(dataset: Path, namesakes: Path) -> None:
     assert read_manifest(dataset).video_names == "corpus"
     assert read_manifest(namesakes).video_names == "speaker"
-    refusal(json.dumps({**body[dataset], "video_names": "speaker"}))
-    refusal(json.dumps({name: value for name, value in body[namesakes].items() if name != "video_names"}))
 
 
 def test_names_of_videos_that_are_nobodys_are_refused(dataset: Path, tmp_path: Path) -> None:
@@ -143,6 +161,11 @@ def test_a_shard_outside_the_dataset_is_refused(dataset: Path, name: str) -> Non
 def test_a_split_outside_the_dataset_is_refused(dataset: Path, name: str) -> None:
     manifest = read_manifest(dataset)
     refusal(to_json(replace(manifest, splits={name: manifest.splits["train"]})))
+
+
+@pytest.mark.parametrize("name", ["..", "../README.md", "/README.md", "a/b", ""])
+def test_a_document_outside_the_dataset_is_refused(dataset: Path, name: str) -> None:
+    refusal(to_json(replace(read_manifest(dataset), documents={name: "0" * 64})))
 
 
 def test_a_written_description_lies_under_its_name_and_nothing_else_does(dataset: Path, tmp_path: Path) -> None:
@@ -177,6 +200,12 @@ def test_members_are_found_by_name(dataset: Path) -> None:
     assert found is not None
     assert found.suffix == "filmstrip.jpg"
     assert manifest.member("smell") is None
+
+
+def test_labels_are_found_by_name(dataset: Path) -> None:
+    manifest = read_manifest(dataset)
+    assert tuple(manifest.label(label.name) for label in LABELS) == LABELS == manifest.labels
+    assert manifest.label("mood") is None
 
 
 def test_a_split_must_be_there_and_hold_a_clip(dataset: Path) -> None:
@@ -219,3 +248,51 @@ def test_members_that_are_not_of_the_clips_format_are_refused(
     write_manifest(tmp_path, replace(manifest, members=members))
     with pytest.raises(InputError, match="'filmstrip'"):
         read_manifest(tmp_path)
+
+
+NPY = {"name": "more", "extension": "npy", "dtype": "float32", "shape": (4, 2), "required": False}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dtype": "object"},
+        {"shape": (0, 2)},
+        {"shape": (1 << 20, 1 << 20)},
+        {"name": "gaze"},  # a second of that name
+        {"name": "audio", "extension": "wav", "shape": (32_000,)},
+    ],
+)
+def test_a_member_that_no_dataset_has_is_refused_at_the_opening(
+    dataset: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """Under a digest of its own; that it is the loader's opening, too."""
+    manifest = read_manifest(dataset)
+    write_manifest(tmp_path, replace(manifest, members=(*manifest.members, Member(**{**NPY, **changes}))))
+    for opened in (read_manifest, Dataset.open, ClipLoader):
+        with pytest.raises(InputError, match=f"the member '{changes.get('name', 'more')}' is declared") as refused:
+            opened(tmp_path)
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        Label(name="speaker", classes=("a", "b")),  # a column that there is
+        Label(name="gaze_size", low=0.0, high=1.0),
+        Label(name="emotion", low=0.0, high=1.0),  # a second of that name
+        Label(name="two words", classes=("a", "b")),
+        Label(name="mood", classes=()),
+        Label(name="mood", classes=("a", "a")),
+        Label(name="mood", classes=("a", "b"), low=0.0, high=1.0),
+        Label(name="mood", low=1.0, high=0.0),
+        Label(name="mood", low=0.0),
+        Label(name="mood", low=0.0, high=float("inf")),
+    ],
+)
+def test_a_label_that_no_dataset_has_is_refused_by_name(dataset: Path, tmp_path: Path, label: Label) -> None:
+    manifest = read_manifest(dataset)
+    write_manifest(tmp_path, replace(manifest, labels=(*manifest.labels, label)))
+    with pytest.raises(InputError, match=f"label .*{label.name!r}") as refused:
+        read_manifest(tmp_path)
+    assert "\n" not in str(refused.value)

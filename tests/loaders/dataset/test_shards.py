@@ -17,7 +17,7 @@ from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import Contents, make_dataset
 from tests.limits import at_most_open_files, open_files
 
-MEMBERS = {"filmstrip": "filmstrip.jpg", "audio": "audio.wav", "gaze": "gaze.npy", "clip": "clip.msgpack"}
+MEMBERS = {"filmstrip": "filmstrip.jpg", "audio": "audio.wav", "gaze": "gaze.npy", "clip": "clip.msg"}
 
 
 def shards_of(dataset: Path, split: str = "train") -> Shards:

@@ -1,5 +1,7 @@
 """Why an example cannot be decoded, as the decoder in use has it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from loaders.decode.planes import Pixels
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.waveform import encode_waveform
 from sharding.settings import BuildSettings
+from tests.encoded import encoded_of
 from tests.planes import needs_libturbojpeg
 
 CLIP = BuildSettings(size=32).clip
@@ -27,13 +30,18 @@ def test_examples_are_judged_one_by_one_by_picture_and_sound(decoder: Decoder, f
     samples = draw.integers(-9000, 9000, size=CLIP.samples, dtype=np.int16)
     strip = encode_filmstrip(pictures, quality=90, subsampling="4:2:0")
     sound = encode_waveform(samples, sample_rate=CLIP.sample_rate, audio_format="wav")
-    strips = array_of(strip), array_of(strip[: strip.index(b"\xff\xda") + 14])
+    clip = replace(CLIP, addressable=False)  # a strip that is cut short is found when it is cut, not when it is decoded
+    strips = [array_of(strip)], [array_of(strip[: strip.index(b"\xff\xda") + 14])]
     sounds = array_of(sound), array_of(sound[:20]), None
     settings = PipelineSettings(max_batch=8, threads=2, device=torch.device("cpu"), decoder=decoder)
-    with faults(CLIP, frames, settings) as fault:
+    with faults(clip, frames, settings) as fault:
         for first_frame in (0, 16 - frames) * 2:
             for strip_number, sound_number in np.ndindex(2, 3):
-                why = fault(strips[strip_number], sounds[sound_number], first_frame)
+                sound_file = sounds[sound_number]
+                given = [] if sound_file is None else [sound_file]
+                chosen = [range(first_frame, first_frame + frames)]
+                example = encoded_of(clip, [array_of(strip)], given, chosen)
+                why = fault(replace(example, pictures=[strips[strip_number]]))
                 assert (why is None) == (strip_number == 0 and sound_number != 1)
                 assert why is None or (why and "\n" not in why)
 
@@ -44,4 +52,4 @@ def test_a_filmstrip_of_other_chroma_is_at_fault_for_planes_alone(pixels: Pixels
     strip = encode_filmstrip(np.zeros((16, 32, 32, 3), np.uint8), quality=90, subsampling="4:4:4")
     settings = PipelineSettings(max_batch=8, threads=2, device=torch.device("cpu"), decoder="turbo", pixels=pixels)
     with faults(CLIP, 16, settings) as fault:
-        assert (fault(array_of(strip), None, 0) is not None) == is_at_fault
+        assert (fault(encoded_of(CLIP, [array_of(strip)])) is not None) == is_at_fault

@@ -3,7 +3,7 @@
 import io
 import wave
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.dataset.manifest import ClipFormat
 from loaders.dataset.shards import Shards
+from loaders.decode.cut import frames_apart
 from loaders.decode.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch, window_samples
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.waveform import encode_waveform
 from sharding.settings import BuildSettings
 from tests.datasets import CONTENTS, make_dataset
+from tests.encoded import by_pillow, encoded_of
 
 CPU = PipelineSettings(max_batch=6, threads=2, device=torch.device("cpu"))
 Bytes = NDArray[np.uint8]
@@ -37,17 +38,21 @@ class Clips:
         self.frames = [self._frames(data) for data in self.filmstrips]
 
     def _frames(self, jpeg: Bytes) -> Bytes:
-        picture = np.asarray(Image.open(io.BytesIO(jpeg.tobytes())).convert("RGB"))
-        return picture.reshape(self.clip.frames, self.clip.size, self.clip.size, 3)
+        return by_pillow(jpeg).reshape(self.clip.frames, self.clip.size, self.clip.size, 3)
 
     def waveform(self, row: int) -> NDArray[np.float32]:
         with wave.open(io.BytesIO(self.audio[row].tobytes())) as file:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return samples.astype(np.float32) / np.float32(32768)
 
-    def encoded(self, rows: list[int], first_frames: list[int] | None = None) -> Encoded:
-        first = np.zeros(len(rows), np.int64) if first_frames is None else np.array(first_frames)
-        return Encoded([self.filmstrips[row] for row in rows], [self.audio[row] for row in rows], first)
+    def encoded(self, rows: list[int], chosen: Sequence[Sequence[int]] | None = None, *, apart: bool = True) -> Encoded:
+        strips, sounds = [self.filmstrips[row] for row in rows], [self.audio[row] for row in rows]
+        return encoded_of(self.clip, strips, sounds, chosen, apart=apart)
+
+    def cut(self, row: int, chosen: Sequence[int]) -> Bytes:
+        """Frames as a plain decoder sees them that gets each by itself."""
+        files = frames_apart(self.filmstrips[row], self.clip.frames, self.clip.size, chosen)
+        return np.stack([by_pillow(file) for file in files])
 
 
 def _bytes(data: Bytes | None) -> Bytes:
@@ -75,7 +80,7 @@ def decoded(
                 outputs = pipeline.run()
             except StopIteration:
                 return
-            yield to_torch(*outputs, clip, frames, settings.device)
+            yield to_torch(*outputs, clip, frames, settings.device, audio=settings.audio)
     finally:
         pipeline.close()
 
@@ -94,18 +99,37 @@ def test_whole_clips_are_to_the_bit_what_other_decoders_make_of_them(clips: Clip
             assert np.array_equal(audio[index].numpy(), clips.waveform(row))
 
 
+def windows(frames: int) -> list[range]:
+    return [range(first, first + frames) for first in range(16 - frames + 1)]
+
+
+@pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("frames", [1, 5, 8, 15])
-def test_a_window_is_a_slice_of_the_whole_clip(clips: Clips, frames: int) -> None:
-    """To the bit as well: every frame has its own rows of blocks, and the decoder looks at those beside the window."""
-    firsts = list(range(16 - frames + 1))
-    rows = [first % 5 for first in firsts]
-    batches = [clips.encoded(rows[at : at + 6], firsts[at : at + 6]) for at in range(0, len(rows), 6)]
-    outputs = list(decoded(clips.clip, frames, batches))
+def test_a_window_is_decoded_frame_by_frame_however_it_was_cut(clips: Clips, frames: int, apart: bool) -> None:
+    every = windows(frames)
+    rows = [window[0] % 5 for window in every]
+    some = [slice(at, at + 6) for at in range(0, len(rows), 6)]
+    outputs = list(decoded(clips.clip, frames, [clips.encoded(rows[s], every[s], apart=apart) for s in some]))
     video, audio = (torch.cat(part) for part in zip(*outputs, strict=True))
-    for index, (row, first) in enumerate(zip(rows, firsts, strict=True)):
-        assert np.array_equal(video[index].numpy(), clips.frames[row][first : first + frames])
-        start = first * 2000  # samples under a frame: 16,000 a second, 8 frames a second
+    for index, (row, window) in enumerate(zip(rows, every, strict=True)):
+        assert np.array_equal(video[index].numpy(), clips.cut(row, window))
+        assert np.array_equal(video[index, :, 1:-1].numpy(), clips.frames[row][window, 1:-1])
+        start = window[0] * 2000  # samples under a frame: 16,000 a second, 8 frames a second
         assert np.array_equal(audio[index].numpy(), clips.waveform(row)[start : start + frames * 2000])
+
+
+@pytest.mark.parametrize("audio", [True, False])
+def test_of_clips_that_do_not_come_apart_frames_are_taken_when_all_are_decoded(clips: Clips, audio: bool) -> None:
+    chosen = [[0, 3, 4, 15], [1, 2, 3, 4], [9, 10, 12, 14]]
+    clip = replace(clips.clip, addressable=False)
+    strips, sounds = [clips.filmstrips[row] for row in (4, 0, 7)], [clips.audio[row] for row in (4, 0, 7)]
+    batch = encoded_of(clip, strips, sounds, chosen)
+    assert [len(files) for files in batch.pictures] == [1, 1, 1]
+    settings = replace(CPU, audio=audio, samples=32_000)
+    [(video, sound)] = decoded(clip, 4, [batch], settings)
+    for index, row in enumerate([4, 0, 7]):
+        assert np.array_equal(video[index].numpy(), clips.frames[row][chosen[index]])
+    assert sound.shape == (3, 32_000 if audio else 0)
 
 
 @pytest.mark.parametrize("settings", [{"subsampling": "4:4:4", "audio_format": "flac"}, {"size": 224, "quality": 60}])
@@ -116,10 +140,10 @@ def test_every_format_that_a_build_can_write_is_decoded(settings: dict[str, obje
     catalog = open_catalog(tmp_path / "dataset", "train", ["filmstrip", "audio"])
     clips = Clips(catalog)
     [(video, audio)] = decoded(clips.clip, 15, [clips.encoded([0, 1])])
-    [(part, sound)] = decoded(clips.clip, 7, [clips.encoded([0, 1], [8, 3])])
+    [(part, sound)] = decoded(clips.clip, 7, [clips.encoded([0, 1], [range(8, 15), range(3, 10)])])
     for index, first in enumerate([8, 3]):
         assert np.array_equal(video[index].numpy(), clips.frames[index])
-        assert np.array_equal(part[index].numpy(), clips.frames[index][first : first + 7])
+        assert np.array_equal(part[index].numpy(), clips.cut(index, range(first, first + 7)))
         assert np.array_equal(sound[index].numpy(), audio[index].numpy()[first * 1600 : (first + 7) * 1600])
 
 
@@ -146,7 +170,7 @@ def test_what_is_fed_may_be_dropped_at_once(clips: Clips) -> None:
 
     def fresh() -> Iterator[Encoded]:
         for row in range(40):
-            yield Encoded([fragile(clips.filmstrips[row])] * 4, [fragile(clips.audio[row])] * 4, np.zeros(4, np.int64))
+            yield encoded_of(clips.clip, [fragile(clips.filmstrips[row])] * 4, [fragile(clips.audio[row])] * 4)
 
     batches = fresh()
     pipeline = DecodePipeline(clips.clip, 16, replace(CPU, in_flight=4, threads=1), lambda: next(batches))
@@ -165,7 +189,7 @@ def test_batches_may_differ_in_size(clips: Clips) -> None:
 
 @pytest.mark.parametrize(("threads", "in_flight"), [(1, 1), (2, 4), (4, 2)])
 def test_what_is_decoded_does_not_depend_on_how(clips: Clips, threads: int, in_flight: int) -> None:
-    batches = [clips.encoded([row, row + 1], [2, 3]) for row in range(10)]
+    batches = [clips.encoded([row, row + 1], [range(2, 6), range(3, 7)]) for row in range(10)]
     here = decoded(clips.clip, 4, batches, replace(CPU, threads=threads, in_flight=in_flight))
     for one, other in zip(here, decoded(clips.clip, 4, batches), strict=True):
         assert torch.equal(one[0], other[0])
@@ -181,7 +205,8 @@ def test_audio_that_is_short_is_followed_by_silence_and_what_is_long_is_cut(clip
     ]
     first = np.array([0, 8, 15, 4])
     for frames, starts in ((16, np.zeros(4, np.int64)), (1, first)):
-        [(_, audio)] = decoded(clips.clip, frames, [Encoded([jpeg] * 4, files, starts)])
+        chosen = [range(start, start + frames) for start in starts.tolist()]
+        [(_, audio)] = decoded(clips.clip, frames, [encoded_of(clips.clip, [jpeg] * 4, files, chosen)])
         assert audio.shape == (4, frames * 2000)
         for row, length, start in zip(audio.numpy(), lengths, starts * 2000, strict=True):
             sounding = np.arange(frames * 2000) + start < length
@@ -200,7 +225,7 @@ def test_what_cannot_be_decoded_raises(clips: Clips, broken: str) -> None:
         picture = np.frombuffer(other, np.uint8)
     else:
         audio = np.zeros(5000, np.uint8)
-    batch = Encoded([clips.filmstrips[0], picture], [audio, audio], np.zeros(2, np.int64))
+    batch = encoded_of(clips.clip, [clips.filmstrips[0], picture], [audio, audio])
     with pytest.raises(RuntimeError):
         list(decoded(clips.clip, 16, [batch]))
 

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 
 from loaders import ClipLoader, InputError
 from loaders.decode.pipeline import Decoder, Encoded, PipelineSettings, _graph
-from loaders.decode.placement import Placement, Trial, as_before, check_placement, choose, faster, on_cpu, settled
+from loaders.decode.placement import (
+    Demand,
+    Placement,
+    Trial,
+    as_before,
+    check_placement,
+    choose,
+    first_choice,
+    on_cpu,
+    settled,
+    turned,
+)
 from loaders.loader import _device
 from loaders.reader import Reader
 from tests.batches import digests
@@ -41,10 +52,12 @@ def measuring(rates: dict[Decoder, Iterable[float | Exception]]) -> tuple[Callab
 
 
 @given(cpu=RATES, gpu=RATES)
-def test_the_faster_one_decodes_and_the_reason_says_both_rates(cpu: float, gpu: float) -> None:
-    choice = faster(cpu=cpu, gpu=gpu)
-    assert {"cpu": cpu, "gpu": gpu}[choice.decoder] == max(cpu, gpu)
-    assert choice.decoder == "cpu" or gpu > cpu
+def test_the_cpu_decodes_first_and_a_faster_gpu_is_at_hand_and_the_reason_says_both_rates(
+    cpu: float, gpu: float
+) -> None:
+    choice = first_choice(cpu=cpu, gpu=gpu)
+    assert choice.decoder == "cpu"
+    assert choice.instead == ("gpu" if gpu > cpu else None)
     assert (choice.cpu, choice.gpu) == (cpu, gpu)
     assert f"{cpu:.0f}" in choice.reason
     assert f"{gpu:.0f}" in choice.reason
@@ -53,8 +66,40 @@ def test_the_faster_one_decodes_and_the_reason_says_both_rates(cpu: float, gpu: 
 @given(cpu=st.lists(RATES, min_size=3, max_size=3), gpu=st.lists(RATES, min_size=3, max_size=3))
 def test_auto_takes_turns_and_goes_by_the_medians(cpu: list[float], gpu: list[float]) -> None:
     measure, asked = measuring({"cpu": cpu, "gpu": gpu})
-    assert choose("auto", measure, rounds=3) == faster(cpu=sorted(cpu)[1], gpu=sorted(gpu)[1])
+    assert choose("auto", measure, rounds=3) == first_choice(cpu=sorted(cpu)[1], gpu=sorted(gpu)[1])
     assert asked == ["gpu", "cpu"] * 3
+
+
+def shares(seconds: float, waits: float, starves: float, batches: int = 1000) -> list[float]:
+    """What `Demand` tells of batches that each take so many seconds, of which so many are waited for."""
+    demand = Demand()
+    told = (demand.told(n * seconds, n * waits, n * starves) for n in range(batches))
+    return [share for share in told if share is not None]
+
+
+@given(seconds=st.floats(0.001, 10), share=st.floats(0, 1), starving=st.floats(0, 1))
+def test_waits_for_what_decodes_are_told_and_others_are_not(seconds: float, share: float, starving: float) -> None:
+    found = shares(seconds, share * seconds, starving * seconds, batches=5000)
+    if share < 0.019 or starving > 0.51:
+        assert found == []
+    elif share > 0.021 and starving < 0.49 and 5000 * seconds > 10:
+        assert found
+        assert found == pytest.approx([share] * len(found), rel=1e-3)
+
+
+def test_what_only_the_first_steps_take_is_no_reason() -> None:
+    """A network's first steps take long, and batches are at hand for the next."""
+    demand = Demand()
+    assert demand.told(0, 5.0, 0) is None  # what was waited for the first batch is not counted
+    assert [demand.told(20 + n, 5.0, 0) for n in range(40)] == [None] * 40
+
+
+def test_what_takes_over_says_why_and_nothing_takes_over_from_it() -> None:
+    choice = turned(first_choice(cpu=100, gpu=300), 0.25)
+    assert (choice.decoder, choice.instead, choice.cpu, choice.gpu) == ("gpu", None, 100, 300)
+    assert "the CPU did not keep up: batches were waited for 25% of the time" in choice.reason
+    with pytest.raises(ValueError, match="take over"):
+        turned(choice, 0.25)
 
 
 def test_a_gpu_that_is_asked_for_is_tried_once_and_taken_however_slow() -> None:
@@ -125,9 +170,9 @@ def test_placements_that_cannot_be_are_refused(dataset: Path) -> None:
 @pytest.fixture(scope="module")
 def encoded(dataset: Path) -> Any:
     """Clip format and two batches of different sizes, as a reader hands them over; their sound needs no decoder."""
-    with ClipLoader(dataset, "test", batch_size=10) as loader:
+    with ClipLoader(dataset, "test", batch_size=10, frames=4) as loader:
         batches = [loader._reader.read(0, step).encoded for step in (0, 3)]
-        assert [len(batch.filmstrips) for batch in batches] == [10, 8]
+        assert [len(batch) for batch in batches] == [10, 8]
         return loader._clip, batches
 
 
@@ -159,7 +204,8 @@ def test_a_trial_of_a_gpu_that_is_not_there_fails_and_the_cpu_takes_over(
 
 def test_a_trial_of_broken_clips_fails_on_the_cpu_too(encoded: Any) -> None:
     clip, _ = encoded
-    broken = Encoded([np.zeros(500, np.uint8)], [np.zeros(500, np.uint8)], np.zeros(1, np.int64))
+    damaged = np.zeros(500, np.uint8)
+    broken = Encoded([[damaged]], [damaged], np.zeros((1, 4), np.int16), np.zeros(1, np.int64))
     settings = PipelineSettings(max_batch=10, threads=1, device=CPU)
     with pytest.raises(RuntimeError):
         choose("gpu", Trial(clip, 4, settings, [broken]))
@@ -273,9 +319,9 @@ def test_one_graph_serves_every_placement(decoder: Decoder, frames: int, encoded
     """DALI describes a graph without a GPU, and only builds it with one: what it describes ends on the right device."""
     clip, _ = encoded
     settings = {"batch_size": 4, "num_threads": 1, "prefetch_queue_depth": 2, "exec_dynamic": True}
-    graph = _graph(clip, frames, lambda: (), decoder, True, True, 0.5, device_id=0, **settings)
+    graph = _graph(clip, frames, lambda: (), decoder, True, True, 0.5, 8_000, device_id=0, **settings)
     video, audio = graph._graph_out
     assert (video.device, audio.device) == ("gpu", "gpu")
     assert video.source._op.device == {"cpu": "cpu", "gpu": "mixed"}[decoder]
-    on_cpu = _graph(clip, frames, lambda: (), "cpu", False, True, 0.5, device_id=None, **settings)
+    on_cpu = _graph(clip, frames, lambda: (), "cpu", False, True, 0.5, 8_000, device_id=None, **settings)
     assert {node.device for node in on_cpu._graph_out} == {"cpu"}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders import ClipLoader
-from loaders.dataset.manifest import ClipFormat, Manifest, read_manifest
+from loaders.dataset.manifest import Manifest, read_manifest
 from loaders.decode import planes
 from loaders.decode.pipeline import Encoded, PipelineSettings, to_torch
 from loaders.decode.planes import PlaneDecoder, check_pixels
@@ -20,9 +20,11 @@ from loaders.errors import InputError
 from models.frontend.planes import planes_of
 from sharding.media.filmstrip import Subsampling, decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import encode_waveform
+from sharding.settings import BuildSettings
+from tests.encoded import encoded_of
 from tests.planes import doubled, needs_libturbojpeg, rgb_of
 
-CLIP = ClipFormat(seconds=2.0, fps=8.0, frames=16, size=32, sample_rate=16_000, samples=32_000)
+CLIP = BuildSettings(size=32).clip
 CPU = PipelineSettings(max_batch=6, threads=5, device=torch.device("cpu"), pixels="yuv420")
 
 
@@ -35,13 +37,11 @@ def strip(seed: int, size: int = 32, subsampling: Subsampling = "4:2:0") -> NDAr
 
 def encoded(seed: int, clips: int) -> Encoded:
     sound = encode_waveform(np.arange(seed, seed + 32_000, dtype=np.int16), sample_rate=16_000, audio_format="wav")
-    return Encoded(
-        [strip(100 * seed + k) for k in range(clips)], [np.frombuffer(sound, np.uint8)] * clips, np.zeros(clips, int)
-    )
+    return encoded_of(CLIP, [strip(100 * seed + k) for k in range(clips)], [np.frombuffer(sound, np.uint8)] * clips)
 
 
 def decoded(batches: list[Encoded], settings: PipelineSettings) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    decoder = TurboDecoder(CLIP, settings, iter(batches).__next__)
+    decoder = TurboDecoder(CLIP, 16, settings, iter(batches).__next__)
     try:
         for _ in batches:
             yield to_torch(*decoder.run(), CLIP, 16, settings.device, pixels=settings.pixels)
@@ -55,9 +55,9 @@ def test_rgb_is_made_of_these_planes_and_the_sound_stays_the_same() -> None:
     as_rgb = decoded(batches, replace(CPU, pixels="rgb"))
     for batch, (video, audio), (_, sound) in zip(batches, decoded(batches, CPU), as_rgb, strict=True):
         assert torch.equal(audio, sound)
-        assert video.shape == (len(batch.filmstrips), 16, 48, 32)
+        assert video.shape == (len(batch), 16, 48, 32)
         assert video.dtype == torch.uint8
-        for frames, jpeg in zip(video, batch.filmstrips, strict=True):
+        for frames, [jpeg] in zip(video, batch.pictures, strict=True):
             # libjpeg doubles chroma over the whole filmstrip: of its frames, it is one picture again.
             luma, blue, red = (plane.flatten(0, 1).numpy() for plane in planes_of(frames))
             pixels = decode_filmstrip(jpeg.tobytes(), 16).reshape(16 * 32, 32, 3)
@@ -113,7 +113,6 @@ def test_an_empty_batch_of_planes_has_their_shape(dataset: Path) -> None:
     [
         ({"pixels": "yuv"}, "pixels is 'yuv': use rgb or yuv420"),
         ({"cpu_decoder": "dali"}, "cpu_decoder is 'dali', which decodes RGB: use auto, or pixels rgb"),
-        ({"frames": 3}, "whole clips with WAV on a CPU, but frames is 3 of 16: use pixels rgb"),
     ],
 )
 def test_a_loader_that_cannot_have_planes_says_why(dataset: Path, options: dict[str, object], what: str) -> None:

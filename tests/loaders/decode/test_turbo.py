@@ -1,4 +1,4 @@
-"""Whole clips through `loaders.decode.turbo`: to the bit what `loaders.decode.pipeline` makes of them."""
+"""Clips through `loaders.decode.turbo`: to the bit what `loaders.decode.pipeline` makes of them."""
 
 import gc
 from collections.abc import Iterator
@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from loaders.dataset.manifest import ClipFormat
 from loaders.decode.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch
 from loaders.decode.turbo import TurboDecoder
 from loaders.decode.wav import decode_wav_into
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import encode_waveform
+from sharding.settings import BuildSettings
+from tests.encoded import encoded_of
 
-CLIP = ClipFormat(seconds=2.0, fps=8.0, frames=16, size=32, sample_rate=16_000, samples=32_000)
+CLIP = BuildSettings(size=32).clip
 CPU = PipelineSettings(max_batch=6, threads=2, device=torch.device("cpu"))
 
 
@@ -31,7 +32,7 @@ def encoded(seed: int, clips: int) -> Encoded:
         strips.append(np.frombuffer(encode_filmstrip(frames, quality=90, subsampling="4:2:0"), np.uint8))
         samples = draw.integers(-32768, 32767, draw.integers(1, 40_000), np.int16, endpoint=True)
         sounds.append(np.frombuffer(encode_waveform(samples, sample_rate=16_000, audio_format="wav"), np.uint8))
-    return Encoded(strips, sounds, np.zeros(clips, np.int64))
+    return encoded_of(CLIP, strips, sounds)
 
 
 def decoded(
@@ -53,19 +54,19 @@ def decoded(
 def test_both_decoders_yield_the_same_bytes(threads: int, in_flight: int, audio: bool) -> None:
     batches = [encoded(number, clips) for number, clips in enumerate([6, 1, 3, 6, 2, 5])]
     settings = replace(CPU, threads=threads, in_flight=in_flight, audio=audio)
-    here = decoded(TurboDecoder(CLIP, settings, iter(batches).__next__), settings)
+    here = decoded(TurboDecoder(CLIP, 16, settings, iter(batches).__next__), settings)
     dali = decoded(DecodePipeline(CLIP, 16, settings, iter(batches).__next__), settings)
     for batch, one, other in zip(batches, here, dali, strict=True):
-        assert one[0].shape == (len(batch.filmstrips), 16, 32, 32, 3)
-        assert one[1].shape == (len(batch.filmstrips), 32_000 if audio else 0)
+        assert one[0].shape == (len(batch), 16, 32, 32, 3)
+        assert one[1].shape == (len(batch), 32_000 if audio else 0)
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
 
 
 def test_memory_is_used_again_when_nothing_refers_to_it_and_not_before() -> None:
     batches = [encoded(number, 3) for number in range(12)]
-    pictures = [[decode_filmstrip(strip.tobytes(), 16) for strip in batch.filmstrips] for batch in batches]
-    decoder = TurboDecoder(CLIP, replace(CPU, in_flight=1), iter(batches).__next__)
+    pictures = [[decode_filmstrip(strip.tobytes(), 16) for [strip] in batch.pictures] for batch in batches]
+    decoder = TurboDecoder(CLIP, 16, replace(CPU, in_flight=1), iter(batches).__next__)
     held: dict[int, torch.Tensor] = {}
     places = set()
     for step in range(12):
@@ -98,7 +99,7 @@ def test_a_wav_file_becomes_its_samples_whatever_chunks_stand_before_them(
 
 def _damaged(what: str) -> Encoded:
     batch = encoded(0, 2)
-    picture: NDArray[np.uint8] = batch.filmstrips[1]
+    picture: NDArray[np.uint8] = batch.pictures[1][0]
     audio: NDArray[np.uint8] = batch.audio[1]
     if what == "no picture":
         picture = np.zeros(5000, np.uint8)
@@ -115,10 +116,10 @@ def _damaged(what: str) -> Encoded:
     else:
         samples = np.zeros(32_000, np.int16)
         audio = np.frombuffer(encode_waveform(samples, sample_rate=8_000, audio_format="wav"), np.uint8)
-    return Encoded([batch.filmstrips[0], picture], [batch.audio[0], audio], batch.first_frame)
+    return replace(batch, pictures=[batch.pictures[0], (picture,)], audio=[batch.audio[0], audio])
 
 
 @pytest.mark.parametrize("what", ["no picture", "cut", "smaller", "larger", "no audio", "cut audio", "another rate"])
 def test_what_cannot_be_decoded_raises(what: str) -> None:
     with pytest.raises(RuntimeError):
-        list(decoded(TurboDecoder(CLIP, CPU, iter([_damaged(what)]).__next__), CPU))
+        list(decoded(TurboDecoder(CLIP, 16, CPU, iter([_damaged(what)]).__next__), CPU))

@@ -16,7 +16,7 @@ from loaders.sampling.mixture import DatasetSize, MixedOrder
 from loaders.sampling.pairs import KINDS
 
 FRAMES = 16
-FIELDS = ("clip", "audio_clip", "match", "first_frame", "seed")
+FIELDS = ("clip", "audio_clip", "match", "frames", "seed")
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +101,12 @@ def test_without_negatives_every_clip_has_its_own_audio(catalog: Catalog) -> Non
 
 @pytest.mark.parametrize("frames", [1, 5, FRAMES - 1, FRAMES])
 def test_windows_begin_anywhere_in_training_and_in_the_middle_otherwise(catalog: Catalog, frames: int) -> None:
-    drawn = [sampler(catalog, frames=frames).examples(epoch, positions_of(catalog)).first_frame for epoch in range(20)]
+    drawn = [sampler(catalog, frames=frames).examples(epoch, positions_of(catalog)).frames[:, 0] for epoch in range(20)]
     counts = np.bincount(np.concatenate(drawn))
     assert len(counts) == FRAMES - frames + 1
     assert counts.min() > 0.5 * counts.mean()
     fixed = sampler(catalog, frames=frames, training=False).examples(7, positions_of(catalog))
-    assert set(fixed.first_frame.tolist()) == {(FRAMES - frames) // 2}
+    assert set(fixed.frames[:, 0].tolist()) == {(FRAMES - frames) // 2}
 
 
 def test_evaluation_is_in_catalog_order_and_the_same_in_every_epoch(catalog: Catalog) -> None:
@@ -120,7 +120,7 @@ def test_a_substitute_has_the_same_answer_window_and_seed_and_another_clip(catal
     source = sampler(catalog, training=training)
     first, *substitutes = [source.examples(2, positions_of(catalog), attempt) for attempt in range(4)]
     for substitute in substitutes:
-        for name in ("match", "first_frame", "seed"):
+        for name in ("match", "frames", "seed"):
             assert getattr(substitute, name).tolist() == getattr(first, name).tolist()
         same_clip, audio = substitute.clip == substitute.audio_clip, substitute.audio_clip
         assert same_clip.tolist() == substitute.match.tolist()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sharding.media.filmstrip import ROWS_OF_A_BLOCK, decode_filmstrip, encode_filmstrip
+from sharding.media.filmstrip import ROWS_OF_A_BLOCK, Subsampling, decode_filmstrip, encode_filmstrip
 
 
 def smooth(frames: int, size: int, seed: int = 0) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
@@ -44,6 +44,23 @@ def test_it_is_one_baseline_jpeg_of_stacked_frames() -> None:
     with Image.open(io.BytesIO(data)) as picture:
         assert (picture.format, picture.size) == ("JPEG", (32, 16 * 32))
         assert not picture.info.get("progressive")
+
+
+@pytest.mark.parametrize(("subsampling", "size"), [("4:2:0", 224), ("4:4:4", 224), ("4:2:0", 16), ("4:4:4", 48)])
+def test_a_restart_marker_a_frame_costs_next_to_nothing(subsampling: Subsampling, size: int) -> None:
+    frames = smooth(16, size)
+    plain = encode_filmstrip(frames, quality=90, subsampling=subsampling, restart_markers=False)
+    marked = encode_filmstrip(frames, quality=90, subsampling=subsampling)
+    assert len(marked) - len(plain) <= max(100, 0.005 * len(plain))
+    assert np.array_equal(decode_filmstrip(marked, 16), decode_filmstrip(plain, 16))
+    scan = marked.partition(b"\xff\xda")[2]
+    assert sum(scan.count(bytes((0xFF, 0xD0 + number))) for number in range(8)) == 15
+
+
+def test_frames_that_no_marker_can_be_between_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"24 pixels high.*multiple of 16"):
+        encode_filmstrip(smooth(2, 24), quality=90, subsampling="4:2:0")
+    encode_filmstrip(smooth(2, 24), quality=90, subsampling="4:4:4")
 
 
 def test_the_same_frames_give_the_same_bytes() -> None:

@@ -1,0 +1,198 @@
+r"""Clips a second of which only some frames are decoded, beside whole clips, with restart markers and without.
+
+    python benchmarks/windows.py --data DATA --unmarked UNMARKED --json benchmarks/results/windows.json
+
+``data`` is built with restart markers, ``unmarked`` of the same source with ``--no-restart-markers``. Both are repeated
+until there are enough clips, and lie in the page cache. A side is a loader of its own, made for each turn; the sides
+take turns, frames alone and with sound.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import tyro
+
+from benchmarks.peers.prepare import copies_of, read_originals, repeat_dataset
+from benchmarks.reading import settle
+from benchmarks.record import (
+    Figures,
+    Record,
+    machine,
+    median_ratio,
+    show_ratios,
+    show_rounds,
+    take_turns,
+    write_record,
+)
+from loaders import Batch, ClipLoader
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import ClipFormat
+from loaders.errors import InputError, reported
+
+FIGURES = ("clips_a_second", "processor_us_a_clip")
+WHOLE, UNMARKED = "whole", "whole, without markers"
+KINDS = {"frames alone": False, "with sound": True}  #: whether there is sound
+_AHEAD = 8  # batches before a turn is timed: as many as are read and decoded ahead, and more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is measured."""
+
+    data: Path
+    """A built dataset with restart markers."""
+    unmarked: Path
+    """The same clips without."""
+    split: str = "train"
+    """The part of them that is repeated."""
+    clips: int = 2000
+    """Clips of a turn, and copies at least."""
+    batch_size: int = 32
+    """Clips a batch."""
+    device: str = "cpu"
+    """Where batches lie: cpu or cuda."""
+    placement: Literal["auto", "gpu", "cpu"] = "auto"
+    """What decodes for a GPU."""
+    threads: int | None = None
+    """Threads that decode; by default the cores."""
+    reading_threads: int | None = None
+    """Threads that read, check and cut; by default as the loader has it."""
+    rounds: int = 5
+    """Turns of every side."""
+    folder: Path | None = None
+    """Where the copies are made, and removed again; by default the system's folder for temporary files."""
+    json: Path | None = None
+    """Where the record is written."""
+
+
+def main() -> None:
+    """The command line."""
+    settings = tyro.cli(Settings, description=__doc__)
+    with reported():
+        before = machine()
+        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="windows-") as folder:
+            record = measure(settings, Path(folder))
+        show_rounds("windows", record.rounds, FIGURES)
+        show_ratios(record.ratios)
+        if settings.json is not None:
+            write_record(settings.json, record, before)
+
+
+def sides_of(clip: ClipFormat) -> dict[str, tuple[bool, dict[str, Any]]]:
+    """Side → whether its clips have markers, and the loader's options.
+
+    Raises:
+        InputError: clips have too few frames.
+    """
+    frames, half, quarter = clip.frames, clip.frames // 2, clip.frames // 4
+    if quarter < 1 or frames % 4:
+        raise InputError(f"clips have {frames} frames: use datasets with a multiple of 4")
+    return {
+        UNMARKED: (False, {}),
+        WHOLE: (True, {}),
+        f"{half} of {frames}": (True, {"frames": half}),
+        f"{half} of {frames}, stride 2": (True, {"frames": half, "stride": 2}),
+        f"{half} of {frames}, random": (True, {"frames": half, "sample": "random"}),
+        f"{half} of {frames}, without markers": (False, {"frames": half}),
+        f"{quarter} of {frames}": (True, {"frames": quarter}),
+    }
+
+
+def measure(settings: Settings, folder: Path) -> Record:
+    """Make the copies in ``folder`` and measure.
+
+    Raises:
+        InputError: the datasets are not the same clips with markers and without.
+    """
+    datasets = {True: Dataset.open(settings.data), False: Dataset.open(settings.unmarked)}
+    clips = {marked: dataset.manifest.clip for marked, dataset in datasets.items()}
+    for marked, path in ((True, settings.data), (False, settings.unmarked)):
+        if clips[marked].addressable != marked:
+            wanted = "--restart-markers" if marked else "--no-restart-markers"
+            raise InputError(f"{path}: its clips are {clips[marked]}: give a dataset built with {wanted}")
+    places, sizes = {}, {}
+    for marked, dataset in datasets.items():
+        originals = read_originals(dataset, settings.split)
+        place = folder / ("marked" if marked else "unmarked")
+        repeat_dataset(originals, copies_of(len(originals), settings.clips), dataset.manifest, place)
+        catalog = Dataset.open(place).catalog("train", ["filmstrip"])
+        settle(catalog, scattered=False)
+        places[marked], sizes[marked] = place, int(catalog.members["filmstrip"].size.sum()) / len(catalog)
+        keys = catalog.table(["key"])["key"].to_pylist()
+        if (
+            marked is False
+            and keys != Dataset.open(places[True]).catalog("train", []).table(["key"])["key"].to_pylist()
+        ):
+            raise InputError(f"{settings.unmarked}: not the clips of {settings.data}: build both of one source")
+    ways = sides_of(clips[True])
+    sides = {
+        f"{name}, {kind}": partial(turn, settings, places[marked], {**options, "audio": audio})
+        for kind, audio in KINDS.items()
+        for name, (marked, options) in ways.items()
+    }
+    rounds = take_turns(sides, settings.rounds)
+    ratios = {}
+    for kind in KINDS:
+        pairs = [(WHOLE, UNMARKED), *((name, WHOLE) for name in ways if name not in (WHOLE, UNMARKED))]
+        for one, other in pairs:
+            name = f"{one} / {other}, {kind}"
+            ratios[name] = median_ratio(rounds, FIGURES[0], f"{one}, {kind}", f"{other}, {kind}")
+    facts = {
+        "bytes a filmstrip, without markers": sizes[False],
+        "bytes a filmstrip, with": sizes[True],
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    described = {**asdict(settings), "data": settings.data.name, "unmarked": settings.unmarked.name}
+    return Record(benchmark="windows", settings=described, rounds=rounds, ratios=ratios, facts=facts)
+
+
+def turn(settings: Settings, dataset: Path, options: dict[str, Any]) -> Figures:
+    """A loader's clips a second once its queues are full, and the process' time a clip."""
+    with ClipLoader(
+        dataset,
+        "train",
+        batch_size=settings.batch_size,
+        device=settings.device,
+        placement=settings.placement,
+        threads=settings.threads,
+        reading_threads=settings.reading_threads,
+        **options,
+    ) as loader:
+        batches = _endless(loader)
+        for _ in range(_AHEAD):
+            batch = next(batches)
+        clips = 0
+        _settled(loader)
+        start, processor = time.perf_counter(), time.process_time()
+        while clips < settings.clips:
+            batch = next(batches)
+            clips += len(batch)
+        del batch
+        _settled(loader)
+        seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    return {"clips_a_second": clips / seconds, "processor_us_a_clip": 1e6 * processor / clips}
+
+
+def _endless(loader: ClipLoader) -> Iterator[Batch]:
+    while True:
+        yield from loader
+
+
+def _settled(loader: ClipLoader) -> None:
+    if loader.device.type == "cuda":
+        torch.cuda.synchronize(loader.device)
+
+
+if __name__ == "__main__":
+    main()

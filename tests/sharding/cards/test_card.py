@@ -1,0 +1,131 @@
+"""A dataset card says what dataset.json says, is read by YAML, and claims nothing that nobody has stated."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loaders.dataset.about import About
+from loaders.dataset.labels import Label
+from loaders.dataset.manifest import Manifest, Member, read_manifest
+from sharding.cards.card import card
+
+
+@pytest.fixture(scope="module")
+def manifest(dataset: Path) -> Manifest:
+    return read_manifest(dataset)
+
+
+def head(manifest: Manifest) -> dict[str, Any]:
+    text = card(manifest)
+    assert text.startswith("---\n")
+    parsed: dict[str, Any] = yaml.safe_load(text.split("---\n")[1])
+    return parsed
+
+
+def with_clips(manifest: Manifest, clips: int) -> Manifest:
+    splits = {name: replace(split, clips=0) for name, split in manifest.splits.items()}
+    return replace(manifest, splits=splits | {"train": replace(manifest.splits["train"], clips=clips)})
+
+
+def test_it_counts_what_is_there(manifest: Manifest) -> None:
+    text = card(manifest)
+    for name, split in manifest.splits.items():
+        assert f"| {name} | {split.clips} | {split.speakers} | {split.videos} | {len(split.shards)} |" in text
+    for member in manifest.members:
+        assert f"`<key>.{member.suffix}`" in text
+    for label in manifest.labels:
+        assert f"| `{label.name}` | " in text
+    assert ", ".join(manifest.labels[0].classes or ()) in text
+    assert card(manifest) == text
+
+
+def test_every_split_has_its_tars(manifest: Manifest) -> None:
+    files = head(manifest)["configs"][0]["data_files"]
+    assert files == [{"split": name, "path": f"{name}/*.tar"} for name in manifest.splits]
+
+
+def test_splits_that_the_hub_cannot_call_so_are_renamed_and_none_is_lost(manifest: Manifest) -> None:
+    split = manifest.splits["train"]
+    odd = replace(manifest, splits={"dev-1": split, "dev 1": split, "a[b]": split, "none": replace(split, shards=())})
+    files = head(odd)["configs"][0]["data_files"]
+    assert [entry["split"] for entry in files] == ["dev_1", "dev_1_2", "a_b_"]
+    assert [entry["path"] for entry in files] == ["dev-1/*.tar", "dev 1/*.tar", "a[[]b]/*.tar"]
+
+
+@pytest.mark.parametrize(
+    ("clips", "category"),
+    [(2, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10_000, "10K<n<100K"), (5 * 10**6, "1M<n<10M"), (10**12, "n>1T")],
+)
+def test_sizes_are_the_hubs(manifest: Manifest, clips: int, category: str) -> None:
+    assert head(with_clips(manifest, clips))["size_categories"] == [category]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (None, {}),
+        ("CC-BY-4.0", {"license": "cc-by-4.0"}),
+        ("OMG-Research-1.0", {"license": "other", "license_name": "omg-research-1.0"}),
+        ("https://x.org/terms", {"license": "other", "license_link": "https://x.org/terms"}),
+    ],
+)
+def test_a_licence_is_the_hubs_or_named_or_nothing(manifest: Manifest, given: str | None, told: dict[str, str]) -> None:
+    stated = replace(manifest, about=About(license=given))
+    assert {name: text for name, text in head(stated).items() if name.startswith("license")} == told
+    assert ("## Licence" in card(stated)) == (given is not None)
+    if given is not None:
+        assert given in card(stated)
+
+
+def test_what_is_stated_is_told_whatever_is_in_it(manifest: Manifest) -> None:
+    about = About(
+        title='Talk: "heads" | #1',
+        description="Two\n\nparagraphs.",
+        citation="@misc{x, note={```}}",
+        url="https://x.org/y",
+    )
+    stated = replace(manifest, about=about)
+    assert head(stated)["pretty_name"] == about.title
+    text = card(stated)
+    assert f"# {about.title}\n\n{about.description}\n\n" in text
+    assert f"````\n{about.citation}\n````" in text
+    assert "<https://x.org/y>" in text
+    plain = card(manifest)
+    assert not any(word in plain for word in ("## Licence", "## Citation", "## Source"))
+
+
+def test_features_are_of_the_members_and_labels(manifest: Manifest) -> None:
+    tokens = Member(name="tokens", extension="npy", dtype="int32", shape=(64, 2), required=False, variable=True)
+    more = replace(
+        manifest,
+        members=(*manifest.members, tokens),
+        labels=(Label(name="mood", classes=("good", "bad")), Label(name="age", low=0, high=120)),
+    )
+    features = {feature.pop("name"): feature for feature in head(more)["dataset_info"]["features"]}
+    assert features["filmstrip.jpg"] == {"dtype": "image"}
+    assert features["audio.wav"] == {"dtype": "binary"}
+    assert features["tokens.npy"] == {"list": {"list": "int32"}}
+    described = {entry["name"]: entry["dtype"] for entry in features["clip.msg"]["struct"]}
+    assert described["mood"] == "string"
+    assert described["age"] == "float32"
+    assert described["source_xxh3"] == "uint64"
+    assert "at most 64 × 2" in card(more)
+
+
+def test_tasks_are_of_what_is_labelled(manifest: Manifest) -> None:
+    assert head(manifest)["task_categories"] == ["video-classification", "audio-classification"]
+    assert head(replace(manifest, labels=manifest.labels[1:]))["task_categories"] == ["feature-extraction"]
+
+
+@pytest.mark.parametrize(
+    ("lacking", "options"), [({"audio"}, "audio=False, negatives=None"), ({"filmstrip"}, "video=False, negatives=None")]
+)
+def test_clips_that_lack_something_are_loaded_without_it(manifest: Manifest, lacking: set[str], options: str) -> None:
+    members = tuple(replace(member, required=member.name not in lacking) for member in manifest.members)
+    assert options in card(replace(manifest, members=members))
+    assert "ClipLoader" not in card(
+        replace(manifest, members=tuple(replace(member, required=False) for member in manifest.members))
+    )
