@@ -153,8 +153,8 @@ class ClipLoader(IterableDataset[Batch]):
             negatives: what the half of the examples that do not match take their audio from, see
                 `loaders.sampling.pairs`; None gives every clip its own audio.
             video: False leaves the frames out: filmstrips are neither read nor decoded, batches hold (B, 0) in their
-                place. The sound is still that of the pairs; with targets or members, which are of the clips that would be
-                seen, negatives have to be None.
+                place. The sound is still that of the pairs; with targets or members, which are of the clips that are
+                not seen, negatives have to be None.
             audio: False leaves the sound out: batches hold (B, 0) in its place. Clips that lack what is asked for are
                 refused.
             members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
@@ -228,8 +228,8 @@ class ClipLoader(IterableDataset[Batch]):
                 raise InputError("video and audio are both False: ask for one of them")
             if negatives is not None and (targets or members):
                 raise InputError(
-                    "video is False, and the sound of negatives is not that of the clips whose targets and members were "
-                    "asked for: give negatives=None"
+                    "video is False, and the sound of negatives is not of the clips whose targets or members are asked "
+                    "for: give negatives=None"
                 )
             decoding = {"placement": placement, "cpu_decoder": cpu_decoder, "pixels": pixels}
             _require_default(hw_decoder_load=hw_decoder_load, **decoding)

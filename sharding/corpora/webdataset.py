@@ -116,7 +116,7 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
     if rejected:
         notes.append(f"{where}: {len(rejected)} samples have no video, the first {rejected[0].path}")
     if unread:
-        notes.append(f"{where}: not looked at: {by_suffix(unread)}")
+        notes.append(f"{where}: not looked at (--member takes .npy): {by_suffix(unread)}")
     notes += [f"{where}: {count} {what} were passed by" for what, count in sorted(passed.items())]
     return replace(found, rejected=tuple(rejected), notes=tuple(notes), absent=frozenset())
 

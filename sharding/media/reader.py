@@ -91,7 +91,8 @@ class Media:
     changes: (N,) whether frame k is of a picture that looks different, in any pixel of the source, from frame k − 1's.
     audio: (round(N / fps · sample_rate),) int16, mono; sample 0 sounds as frame 0 appears.
     source_fps: pictures a second in the source, on average.
-    source_starts: (pictures,) when each picture of the source appeared, in seconds after the first, as decoded.
+    source_starts: (pictures,) when each picture of the source appeared, in seconds after the first, as decoded; of a
+        part, those of the part.
     source_seconds: how long the source's video lasts; where that is far more than `seconds`, its sound ended first.
     width, height: of the source's first picture, upright, in pixels.
     """
@@ -499,7 +500,10 @@ class _Film:
     def looked_at(self) -> Iterator[tuple[float, float, tuple[VideoFrame, Fraction]]]:
         """`pictures`, each with the width of its pixels over their height; notes when each picture starts."""
         for start, stop, picture in self.pictures():
-            self.starts.append(start)
+            if self.part is not None and start <= self.start and self.starts:
+                self.starts[-1] = start  # those before were decoded on the way to the part, and are none of it
+            else:
+                self.starts.append(start)
             # What the container says of all pictures holds until the decoder meets pixels of another shape, at a key
             # picture; those that still come out of the decoder before it are of the old shape.
             if picture.key_frame and self.decoder is not None:

@@ -113,7 +113,7 @@ def test_samples_without_a_video_are_rejected_by_name(tmp_path: Path) -> None:
     assert [(r.reason, r.path) for r in corpus.rejected] == [("no_video", f"{tmp_path}/0.tar/b")]
     assert any("1 samples have no video, the first" in note for note in corpus.notes)
     assert any("1 hidden files were passed by" in note for note in corpus.notes)
-    assert any("not looked at: 1 .jpg" in note for note in corpus.notes)
+    assert any("not looked at (--member takes .npy): 1 .jpg" in note for note in corpus.notes)
     pack(tmp_path / "1.tar", {"b": {"jpg": b""}})
     with pytest.raises(InputError, match=r"no sample has a video, but 1 \.jpg"):
         read(tmp_path / "1.tar")

@@ -67,6 +67,12 @@ def test_a_part_without_an_end_lasts_to_the_films(whole: Utterance) -> None:
         encoded(replace(whole, start=60.0))
 
 
+def test_pictures_before_a_part_are_none_of_it(whole: Utterance) -> None:
+    """They are decoded, for decoding can start at few of them; a table of gaze is held against those of the part."""
+    media = read_media(whole.video_path, fps=5, size=16, start=2.02, stop=4.02)
+    assert media.source_starts == pytest.approx([0, *(np.arange(1, 51) * 0.04 - 0.02)], abs=1e-6)
+
+
 def test_sound_within_the_film_is_that_of_the_part(whole: Utterance) -> None:
     inside = replace(whole, audio_path=None)
     there = read_media(whole.video_path, fps=5, size=16).audio[32000:48000].astype(int)
@@ -79,7 +85,7 @@ def test_gaze_of_a_part_whose_frame_rate_varies_is_not_guessed(whole: Utterance,
     times = [0.0, 0.1, 0.2, 0.3, 1.6, 1.7, 1.8, 3.1, 3.2, 3.3, 4.6, 5.5]
     film = write_film(tmp_path / "varying.mp4", 6.0, times=times, sound=tone(6.0))
     (clip, *_) = encoded(replace(whole, video_path=film, audio_path=None, start=0.1, end=4.0)).clips
-    assert (clip.gaze, clip.problems.get("gaze")) == (None, "gaze_unplaced")
+    assert (clip.gaze, clip.gaze_problem) == (None, "gaze_unplaced")
 
 
 def test_parts_have_fingerprints_of_their_own_and_the_whole_its_files(whole: Utterance) -> None:
