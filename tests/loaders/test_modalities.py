@@ -42,7 +42,8 @@ def lacking(
 
 
 def loader_of(dataset: Path, split: str = "train", **changes: Any) -> ClipLoader:
-    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, "targets": ["emotion"], **changes})
+    targets = ["emotion"] if changes.get("negatives", "paired") is None else []
+    return ClipLoader(dataset, split, **{"batch_size": 8, "seed": 3, "threads": 1, "targets": targets, **changes})
 
 
 def silenced(batches: Iterator[Batch]) -> list[str]:
