@@ -535,8 +535,8 @@ def test_wrong_input_is_refused_in_one_line(
     on_gpu = ("--placement", "gpu", "--output", tmp_path / "run")
     assert "placement is 'gpu'" in refused("--stage", "pretrain", "--data", dataset, *on_gpu)
     assert str(nothing) in refused("--stage", "evaluate", "--checkpoint", nothing, "--data", dataset)
-    planes = ("--pixels", "yuv420", "--window", "3", "--output", tmp_path / "run", *SMALL)
-    assert "whole clips" in refused("--stage", "pretrain", "--data", dataset, *planes)
+    planes = ("--pixels", "yuv420", "--cpu-decoder", "dali", "--output", tmp_path / "run", *SMALL)
+    assert "which decodes RGB" in refused("--stage", "pretrain", "--data", dataset, *planes)
     assert "\\x1b" not in ascii(refused("--stage", "evaluate", "--checkpoint", "a\x1b[2Jb", "--data", dataset))
     unlabelled = tmp_path / "unlabelled"
     make_dataset(unlabelled, replace(CONTENTS, unlabelled=1.0))
