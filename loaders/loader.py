@@ -290,7 +290,6 @@ class ClipLoader(IterableDataset[Batch]):
             members=members,
             targets=targets,
             page_locked=on_gpu,
-            apart=not on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
         )
         self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
@@ -441,7 +440,6 @@ class ClipLoader(IterableDataset[Batch]):
         """
         if self._choice is not None:
             self._settings = replace(self._settings, decoder=self._choice.decoder)
-            self._reader.cut_apart(self._choice.decoder != "gpu")
             return self._reader
         ahead: dict[tuple[int, int], Loaded] = {}
         place = self._epoch, self._step
@@ -459,7 +457,6 @@ class ClipLoader(IterableDataset[Batch]):
             ahead |= mended
             self._choice = self._tried(ahead.values())
         self._settings = replace(self._settings, decoder=self._choice.decoder)
-        self._reader.cut_apart(self._choice.decoder != "gpu")
         return _ReadAhead(self._reader, ahead)
 
     def _tried(self, steps: Iterable[Loaded]) -> Choice:
@@ -796,7 +793,7 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
     """Datasets of one batch must have clips of one shape."""
     first = datasets[0].manifest.clip
     for other in datasets[1:]:
-        # Frames that come apart and frames that do not can be mixed: all are then taken of clips decoded whole.
+        # Frames that can be cut apart and frames that cannot may be mixed: all are then taken of clips decoded whole.
         if replace(other.manifest.clip, addressable=first.addressable) != first:
             raise InputError(
                 f"{other}: its clips are {other.manifest.clip}, those of {datasets[0]} {first}: build them alike"

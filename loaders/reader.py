@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,7 +90,7 @@ class Drawn:
     members: dict[str, tuple[NDArray[np.int64], Places]]  #: which examples have the member, and where
     seconds: float  #: spent on it so far
     read_seconds: float = 0.0  #: of these, on reading and checking
-    pictures: list[tuple[NDArray[np.uint8], ...]] = field(default_factory=list)
+    strips: list[NDArray[np.uint8]] = field(default_factory=list)  #: cut, see `loaders.decode.cut`
     sounds: list[NDArray[np.uint8]] = field(default_factory=list)
     rows: WavRows | None = None
     arrays: dict[str, Arrays] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class _Picture:
     """What an example takes of the clip that is seen."""
 
     filmstrip: NDArray[np.uint8]
-    pictures: tuple[NDArray[np.uint8], ...]  #: what is decoded of it
+    cut: NDArray[np.uint8]  #: what is decoded of it
     arrays: Mapping[str, NDArray[Any]]  #: of the members that it has
 
 
@@ -141,7 +141,6 @@ class Reader:
         members: Sequence[str] = (),
         targets: Sequence[str] = (),
         page_locked: bool = False,
-        apart: bool = True,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """
@@ -157,7 +156,6 @@ class Reader:
             members: arrays that are read beside gaze; all datasets that have one declare it alike.
             targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
-            apart: whether frames are cut into files of their own where not all are wanted, see `loaders.decode.cut`.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
         """
         self._with_video, self._with_audio = video, audio
@@ -174,7 +172,7 @@ class Reader:
         ]
         self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
         self._clip = clip_of([catalog.manifest for catalog in catalogs])
-        self._cutter = Cutter(self._clip, sampler.frames.count, apart)
+        self._cutter = Cutter(self._clip, sampler.frames.count)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
@@ -187,10 +185,6 @@ class Reader:
         self.bytes = 0  #: bytes of members read and checked
         self.seconds = 0.0  #: seconds spent drawing, reading and checking, by all threads together
         self.check_seconds = 0.0  #: of these, reading and checking
-
-    def cut_apart(self, apart: bool) -> None:
-        """From now on cut frames into files of their own, or into filmstrips."""
-        self._cutter = replace(self._cutter, apart=apart)
 
     def read(self, epoch: int, step: int) -> Loaded:
         """The examples of a step with their bytes; errors as those of `load` and `finish`."""
@@ -234,10 +228,8 @@ class Reader:
 
     def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
-        if drawn.filmstrips is None:
-            drawn.pictures = [()] * len(drawn.positions)
-        else:
-            self._load_pictures(drawn, drawn.filmstrips)
+        if drawn.filmstrips is not None:
+            self._load_strips(drawn, drawn.filmstrips)
         if drawn.audio is not None and self.wav_rows:
             drawn.rows = self._row_memory(len(drawn.positions))
             memory = drawn.rows.bytes.reshape(-1).data
@@ -250,16 +242,17 @@ class Reader:
         drawn.seconds += drawn.read_seconds
         return drawn
 
-    def _load_pictures(self, drawn: Drawn, filmstrips: Places) -> None:
+    def _load_strips(self, drawn: Drawn, filmstrips: Places) -> None:
         strips = self._read_places(drawn, filmstrips)
-        for index, (strip, chosen) in enumerate(zip(strips, drawn.examples.frames, strict=True)):
-            files: tuple[NDArray[np.uint8], ...] = ()
-            if self._strips.fault(strip) is None and index not in drawn.bad:
-                with suppress(NotAddressableError):
-                    files = self._cutter.cut(strip, chosen)
-            drawn.pictures.append(files)
-            if not files:
+        for index, strip in enumerate(strips):
+            if index in drawn.bad or self._strips.fault(strip) is not None:
                 drawn.bad.add(index)
+            elif self._cutter.cuts:
+                try:
+                    strips[index] = self._cutter.cut(strip, drawn.examples.frames[index])
+                except NotAddressableError:
+                    drawn.bad.add(index)
+        drawn.strips = strips
 
     def finish(self, drawn: Drawn) -> Loaded:
         """Replace what is bad, and count. One thread at a time, in the order of the steps.
@@ -273,7 +266,8 @@ class Reader:
         sizes = [0] * count if drawn.filmstrips is None else list(drawn.filmstrips.size)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
-            drawn.pictures[index], sizes[index] = picture.pictures, picture.filmstrip.size
+            if drawn.filmstrips is not None:
+                drawn.strips[index], sizes[index] = picture.cut, picture.filmstrip.size
             if drawn.rows is not None and sound is not None:
                 drawn.rows.put(index, sound)
             elif sound is not None:
@@ -287,7 +281,7 @@ class Reader:
         self.check_seconds += drawn.read_seconds
         self.seconds += drawn.seconds + time.perf_counter() - began
         start = first_sample(self._sampler.frames.heard_from(examples.frames), self._clip)
-        encoded = Encoded(drawn.pictures, drawn.sounds, examples.frames, start, drawn.rows)
+        encoded = Encoded(drawn.strips, drawn.sounds, examples.frames, start, drawn.rows)
         targets = self._targets_of(examples.clip)
         return Loaded(drawn.epoch, drawn.step, examples, encoded, drawn.arrays, targets)
 
@@ -309,11 +303,12 @@ class Reader:
             InputError: a substitute's shard is missing or has another length than declared.
         """
         examples, rows = loaded.examples, loaded.encoded.rows
-        pictures, sounds = list(loaded.encoded.pictures), list(loaded.encoded.audio)
+        strips, sounds = list(loaded.encoded.filmstrips), list(loaded.encoded.audio)
         # Sound that comes as rows needs no decoder.
         errors = {}
-        for index, files in enumerate(pictures):
-            error = self._undecodable(examples, index, files, sounds[index] if sounds else None, fault)
+        for index in range(len(examples)):
+            strip, sound = strips[index] if strips else None, sounds[index] if sounds else None
+            error = self._undecodable(examples, index, strip, sound, fault)
             if error is not None:
                 errors[index] = error
         if not errors:
@@ -324,14 +319,15 @@ class Reader:
             with self._one_at_a_time:
                 self._report(error)
             examples, picture, sound = self._replaced(loaded.epoch, positions, examples, index, fault)
-            pictures[index] = picture.pictures
+            if strips:
+                strips[index] = picture.cut
             if rows is not None and sound is not None:
                 rows.put(index, sound)
             elif sound is not None:
                 sounds[index] = sound
             for name, arrays in members.items():
                 arrays.put(index, picture.arrays.get(name))
-        encoded = replace(loaded.encoded, pictures=pictures, audio=sounds, frames=examples.frames)
+        encoded = replace(loaded.encoded, filmstrips=strips, audio=sounds, frames=examples.frames)
         targets = self._targets_of(examples.clip)
         return Loaded(loaded.epoch, loaded.step, examples, encoded, members, targets)
 
@@ -358,7 +354,8 @@ class Reader:
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                     if fault is not None:
                         file = None if self.wav_rows else sound
-                        problem = self._undecodable(examples, index, picture.pictures, file, fault)
+                        strip = picture.cut if self._with_video else None
+                        problem = self._undecodable(examples, index, strip, file, fault)
                         if problem is not None:
                             raise problem
                 except _BadClipError as error:
@@ -528,16 +525,17 @@ class Reader:
                 except ValueError as error:
                     raise _BadClipError(clip, f"its {name} is {error}") from error
         if not self._with_video:
-            return _Picture(np.empty(0, np.uint8), (), arrays)
+            nothing = np.empty(0, np.uint8)
+            return _Picture(nothing, nothing, arrays)
         strip = self._required(FILMSTRIP, clip)
         fault = self._strips.fault(strip)
         if fault is not None:
             raise _BadClipError(clip, f"its filmstrip is {fault}")
         try:
-            files = self._cutter.cut(strip, frames)
+            cut = self._cutter.cut(strip, frames)
         except NotAddressableError as error:
             raise _BadClipError(clip, f"its filmstrip is {error}") from error
-        return _Picture(strip, files, arrays)
+        return _Picture(strip, cut, arrays)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)
@@ -556,18 +554,18 @@ class Reader:
         self,
         examples: Examples,
         index: int,
-        files: Sequence[NDArray[np.uint8]],
+        strip: NDArray[np.uint8] | None,
         audio: NDArray[np.uint8] | None,
         fault: Fault,
     ) -> _BadClipError | None:
         """Which clip of an example is at fault, the one seen or the one heard, and why; None where neither."""
         frames = examples.frames[index : index + 1]
         start = first_sample(self._sampler.frames.heard_from(frames), self._clip)
-        silent = Encoded([files], [], frames, start)
+        silent = Encoded([] if strip is None else [strip], [], frames, start)
         why = fault(silent if audio is None else replace(silent, audio=[audio]))
         if why is None:
             return None
-        of_picture = why if audio is None else fault(silent)
+        of_picture = why if audio is None else None if strip is None else fault(silent)
         if of_picture is not None:
             return _BadClipError(int(examples.clip[index]), f"its filmstrip cannot be decoded ({of_picture})")
         return _BadClipError(int(examples.audio_clip[index]), f"its audio cannot be decoded ({why})")

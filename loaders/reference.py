@@ -6,12 +6,11 @@ each strip decoded whole; audio from `wave`, or PyAV where it is compressed.
 
 On a CPU whole clips do not differ from the loader's, not by a bit: DALI, libjpeg-turbo alone and Pillow decode alike.
 Where not all frames are taken, the first and the last row of pixels of each may: halved chroma is interpolated over the
-edges between frames that are decoded together, here with all of a clip's, there with none (`loaders.decode.cut`). With
-whole chroma, and of datasets without restart markers, nothing differs either.
+edges between frames that are decoded together, here with all of a clip's, there with those that are taken
+(`loaders.decode.cut`). With whole chroma, and of datasets without restart markers, nothing differs either.
 
 nvJPEG on a GPU rounds in its own way: channels differ by at most 3 levels, as where luma and a chroma sample are each a
-level off, which blue shows 1.77-fold; and by 1 in the mean. Of some frames these bounds are of all rows but the first
-and the last, which show the frames that a filmstrip was cut to.
+level off, which blue shows 1.77-fold; and by 1 in the mean.
 """
 
 import io

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
-from loaders.decode.cut import frames_apart, strip_of
 from tests.encoded import by_pillow
 from tests.frames import frame_faults
 
@@ -26,14 +25,6 @@ def decoded(strips: list[NDArray[np.uint8]]) -> torch.Tensor:
     return torch.from_numpy(np.stack([by_pillow(strip).reshape(16, 32, 32, 3) for strip in strips]))
 
 
-def cut(strips: list[NDArray[np.uint8]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every other frame of each, (B, T, H, W, 3): each decoded by itself, and all of them as one filmstrip."""
-    chosen = range(0, 16, 2)
-    apart = [[by_pillow(file) for file in frames_apart(strip, 16, 32, chosen)] for strip in strips]
-    together = [by_pillow(strip_of(strip, 16, 32, chosen)).reshape(8, 32, 32, 3) for strip in strips]
-    return torch.from_numpy(np.array(apart)), torch.from_numpy(np.array(together))
-
-
 def rounded_otherwise(frames: torch.Tensor) -> torch.Tensor:
     """A level off here and there, as from another inverse transform."""
     off = torch.from_numpy(np.random.default_rng(0).choice([-1, 0, 0, 1], size=frames.shape))
@@ -43,20 +34,10 @@ def rounded_otherwise(frames: torch.Tensor) -> torch.Tensor:
 def test_decoders_that_round_otherwise_agree(strips: list[NDArray[np.uint8]]) -> None:
     frames = decoded(strips)
     for other in (frames.clone(), rounded_otherwise(frames)):
-        assert frame_faults(frames, other) == frame_faults(frames, other, edges_apart=True) == []
+        assert frame_faults(frames, other) == []
 
 
-def test_frames_that_were_decoded_beside_others_agree_only_where_that_is_known(
-    strips: list[NDArray[np.uint8]],
-) -> None:
-    apart, together = cut(strips)
-    assert (apart.int() - together.int()).abs().max() > 3  # they do differ
-    assert frame_faults(apart, together, edges_apart=True) == []
-    assert frame_faults(apart, together) != []
-
-
-@pytest.mark.parametrize("edges_apart", [False, True])
-def test_frames_of_another_place_order_or_clip_do_not(strips: list[NDArray[np.uint8]], edges_apart: bool) -> None:
+def test_frames_of_another_place_order_or_clip_do_not(strips: list[NDArray[np.uint8]]) -> None:
     frames = decoded(strips)
     for other in (
         frames.flip(-1),  # BGR
@@ -65,5 +46,5 @@ def test_frames_of_another_place_order_or_clip_do_not(strips: list[NDArray[np.ui
         frames.roll(1, 0),  # the clip before
         (frames.int() + 4).clamp(0, 255).to(torch.uint8),  # brighter
     ):
-        assert frame_faults(frames, other, edges_apart=edges_apart) != []
-    assert frame_faults(frames, frames[:, :-1], edges_apart=edges_apart) != []
+        assert frame_faults(frames, other) != []
+    assert frame_faults(frames, frames[:, :-1]) != []

@@ -1,14 +1,14 @@
 """Frames cut out of a filmstrip that is still encoded.
 
 The strip of an addressable dataset has a restart marker between any two frames (ITU-T T.81 (1992), annexes B and E):
-there the prediction of the DC coefficients begins anew, and the bits end at a byte. So any frames of it are a JPEG by
-themselves: the header with another height, and their scans. No byte is decoded for that. What is entropy-coded holds no
-marker, for a byte FF is followed by 00 there: to find the markers is to search for two bytes.
+there the prediction of the DC coefficients begins anew, and the bits end at a byte. So any frames of it are a filmstrip
+by themselves: the header with another height, their scans, and the markers numbered anew. No byte is decoded for that.
+What is entropy-coded holds no marker, for a byte FF is followed by 00 there: to find the markers is to search for two
+bytes.
 
-In a filmstrip of some frames the markers stay, numbered anew. A file of a single frame needs none, and is decoded
-faster: libjpeg-turbo decodes images with restart intervals by a slower path. Where chroma is halved, decoders
-interpolate it over the edges of frames that are decoded together: a frame cut out differs there in its first and its
-last row of pixels, by what its neighbours no longer add; nowhere else, and not at all where chroma is whole.
+Where chroma is halved, decoders interpolate it over the edges between frames that are decoded together: a frame beside
+another than its neighbour in the clip differs there in its first or its last row of pixels; nowhere else, and not at
+all where chroma is whole.
 """
 
 from collections.abc import Sequence
@@ -38,40 +38,29 @@ class _Strip:
 
     file: memoryview
     height: int  #: where the header states it, in two bytes
-    interval: slice  #: the segment that says how long a restart interval is
     scans: list[slice]  #: of each frame, without markers
 
-    def header(self, height: int, *, interval: bool) -> bytearray:
+    def header(self, height: int) -> bytearray:
         """What comes before the scans, for a picture of another height."""
         head = bytearray(self.file[: self.scans[0].start])
         head[self.height : self.height + 2] = height.to_bytes(2, "big")
-        if not interval:
-            del head[self.interval]
         return head
 
 
-def frames_apart(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArray[np.integer]) -> list[Bytes]:
-    """Chosen frames of a filmstrip, each as a JPEG file of its own, without restart intervals.
+def strip_of(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArray[np.integer]) -> Bytes:
+    """Chosen frames of a filmstrip as a filmstrip, addressable as well.
 
     Args:
         strip: (bytes,), the file.
         frames: how many it has.
         size: height and width of a frame in pixels.
-        chosen: numbers of frames.
+        chosen: numbers of frames, one at least.
 
     Raises:
         NotAddressableError: its frames are not restart intervals of their own.
     """
     parts = _parts(strip, frames, size)
-    head = parts.header(size, interval=False)
-    files = (b"".join((head, parts.file[parts.scans[number]], _END_OF_IMAGE)) for number in chosen)
-    return [np.frombuffer(file, np.uint8) for file in files]
-
-
-def strip_of(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArray[np.integer]) -> Bytes:
-    """Chosen frames of a filmstrip as one filmstrip, addressable as well. Arguments and errors as of `frames_apart`."""
-    parts = _parts(strip, frames, size)
-    pieces: list[bytes | bytearray | memoryview] = [parts.header(size * len(chosen), interval=True)]
+    pieces: list[bytes | bytearray | memoryview] = [parts.header(size * len(chosen))]
     for place, number in enumerate(chosen):
         if place:
             pieces.append(bytes((0xFF, _RESTART + (place - 1) % _RESTARTS)))
@@ -82,7 +71,7 @@ def strip_of(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArr
 def _parts(strip: Bytes, frames: int, size: int) -> _Strip:
     strip = np.ascontiguousarray(strip)
     file = strip.data.cast("B")
-    height = interval = None
+    height, has_interval = None, False
     at = 2
     for _ in range(_SEGMENTS):
         if at + 4 > len(file) or file[at] != 0xFF:
@@ -91,11 +80,11 @@ def _parts(strip: Bytes, frames: int, size: int) -> _Strip:
         if marker == _START_OF_FRAME:
             height = at + 5
         elif marker == _RESTART_INTERVAL:
-            interval = slice(at, end)
+            has_interval = True
         at = end
         if marker == _START_OF_SCAN:
             break
-    if height is None or interval is None:
+    if height is None or not has_interval:
         raise NotAddressableError("a JPEG without a restart interval a frame")
     last = len(file) - 2
     if at >= last or file[last:] != _END_OF_IMAGE:
@@ -108,7 +97,7 @@ def _parts(strip: Bytes, frames: int, size: int) -> _Strip:
         raise NotAddressableError(f"a JPEG whose restart markers are not those between {frames} frames")
     between = after.tolist()
     scans = zip([at, *(place + 1 for place in between)], [*(place - 1 for place in between), last], strict=True)
-    return _Strip(file, height, interval, [slice(start, end) for start, end in scans])
+    return _Strip(file, height, [slice(start, end) for start, end in scans])
 
 
 @cache
@@ -129,24 +118,16 @@ class Cutter:
 
     clip: ClipFormat  #: of the filmstrips
     frames: int  #: of an example
-    apart: bool  #: whether each frame is to be a file of its own
 
-    def cut(self, strip: Bytes, chosen: NDArray[np.integer]) -> tuple[Bytes, ...]:
-        """The files of chosen frames: one a frame, or one filmstrip; the strip itself where they are all there are.
+    @property
+    def cuts(self) -> bool:
+        """Whether there is something to cut: not where all frames are wanted, nor where they cannot be told apart."""
+        return self.frames < self.clip.frames and self.clip.addressable
 
-        Nor are they cut where the dataset is not addressable: then a decoder takes them of what it has decoded.
+    def cut(self, strip: Bytes, chosen: NDArray[np.integer]) -> Bytes:
+        """The filmstrip of chosen frames; the strip itself where nothing is cut.
 
         Raises:
             NotAddressableError: the strip's frames are not restart intervals of their own.
         """
-        clip = self.clip
-        if self.frames == clip.frames or not clip.addressable:
-            return (strip,)
-        if self.apart:
-            return (*frames_apart(strip, clip.frames, clip.size, chosen.tolist()),)
-        return (strip_of(strip, clip.frames, clip.size, chosen.tolist()),)
-
-
-def apart(files: Sequence[Bytes], frames: int, size: int) -> Sequence[Bytes]:
-    """An example's files, a frame each, also where they were cut as one filmstrip of so many ``frames``."""
-    return files if len(files) == frames else frames_apart(files[0], frames, size, range(frames))
+        return strip_of(strip, self.clip.frames, self.clip.size, chosen.tolist()) if self.cuts else strip

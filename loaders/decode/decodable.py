@@ -48,7 +48,7 @@ def _by_turbo(clip: ClipFormat, frames: int, settings: PipelineSettings) -> Faul
 
     def fault(example: Encoded) -> str | None:
         try:
-            decoder.decode_into(example.pictures[0], example.frames[0], out)
+            decoder.decode_into(example.filmstrips[0], example.frames[0], out)
             for audio in example.audio:
                 decode_wav_into(audio, wave, clip.sample_rate)
         except RuntimeError as error:

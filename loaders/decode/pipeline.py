@@ -2,9 +2,9 @@
 
 The graph decodes and nothing else. Filmstrips are decoded by nvJPEG on a GPU or by libjpeg-turbo on a CPU, through the
 same operator; audio is always decoded on the CPU. What was decoded on the CPU and is wanted on a GPU, DALI copies there
-itself, from page-locked memory and beside whatever else the GPU does. Where not all frames are wanted, those wanted are
-files of their own for the CPU and a shorter filmstrip for the GPU (`loaders.decode.cut`); of datasets whose frames do
-not come apart, filmstrips are decoded whole, and the frames taken of them.
+itself, from page-locked memory and beside whatever else the GPU does. Where not all frames are wanted, filmstrips of
+those that are have been cut before (`loaders.decode.cut`); of datasets whose frames cannot be cut apart, filmstrips are
+decoded whole, and the frames taken of them.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from nvidia.dali import fn, pipeline_def, tensors, types
 from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset.manifest import ClipFormat
-from loaders.decode.cut import NotAddressableError, apart
+from loaders.decode.cut import Cutter
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.planes import Pixels, frame_shape
 from loaders.decode.wav import WavRows
@@ -49,16 +49,16 @@ class PipelineSettings:
 class Encoded:
     """A batch of encoded members, in example order."""
 
-    #: An example's files: its filmstrip; or of an addressable dataset, where not all frames are wanted, one of those
-    #: that are, or a file for each of them. See `loaders.decode.cut`.
-    pictures: Sequence[Sequence[NDArray[np.uint8]]]
+    #: Of all of a clip's frames; of an addressable dataset of those that are wanted alone; none where there is nothing
+    #: to see.
+    filmstrips: Sequence[NDArray[np.uint8]]
     audio: Sequence[NDArray[np.uint8]]  #: files, none where there is no sound or it comes as rows
     frames: NDArray[np.int16]  #: (B, T), which frames of the clips are wanted
     start: NDArray[np.int64]  #: (B,), the sample at which each example's sound begins
     rows: WavRows | None = None  #: sound that needs no decoder
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.start)
 
 
 #: Of a single example: why it cannot be decoded, None where it can.
@@ -82,10 +82,8 @@ class DecodePipeline:
         self._frames = frames
         self._source = source
         self._audio = settings.audio
-        self._cut = frames < clip.frames and clip.addressable
-        self._apart = self._cut and settings.decoder != "gpu"
-        rows = (1 if self._apart else frames) if self._cut else clip.frames
-        self._size = SizeCheck(clip.size, clip.size * rows)
+        self._is_cut = Cutter(clip, frames).cuts
+        self._size = SizeCheck(clip.size, clip.size * (frames if self._is_cut else clip.frames))
         self._fault: str | None = None
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         on_gpu = settings.device.type == "cuda"
@@ -128,26 +126,18 @@ class DecodePipeline:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        pictures = batch.pictures
-        try:
-            if self._apart:
-                pictures = [apart(files, self._frames, self._clip.size) for files in pictures]
-        except NotAddressableError as error:
-            self._fault = f"a filmstrip of a batch is {error}"
-            raise StopIteration from error
-        for number, files in enumerate(pictures):
-            for file in files:
-                fault = self._size.fault(file)
-                if fault is not None:  # DALI would reserve memory for whatever it claims
-                    self._fault = f"filmstrip {number} of a batch is {fault}"
-                    raise StopIteration  # DALI lets nothing else out of here
+        for number, filmstrip in enumerate(batch.filmstrips):
+            fault = self._size.fault(filmstrip)
+            if fault is not None:  # DALI would reserve memory for whatever it claims
+                self._fault = f"filmstrip {number} of a batch is {fault}"
+                raise StopIteration  # DALI lets nothing else out of here
         # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
-        inputs = [*zip(*pictures, strict=True), *([batch.audio] if self._audio else [])]
-        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_input] for of_input in inputs)
+        files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
+        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)
         if self._frames < self._clip.frames:
             if self._audio:
                 fed = (*fed, list(batch.start.astype(np.int32)[:, None]))
-            if not self._cut:
+            if not self._is_cut:
                 fed = (*fed, list(np.ascontiguousarray(batch.frames, np.int32)))
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
@@ -212,27 +202,21 @@ def _graph(
     samples: int,
 ) -> tuple[Any, ...]:
     windowed = frames < clip.frames
-    apart, whole = windowed and clip.addressable and decoder != "gpu", windowed and not clip.addressable
-    files = frames if apart else 1
-    types_in = [types.UINT8] * (files + with_audio) + [types.INT32] * (windowed * with_audio + whole)
+    is_whole = windowed and not clip.addressable  # and then frames are taken of it
+    types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * with_audio + is_whole)
     fed = deque(fn.external_source(feed, num_outputs=len(types_in), dtype=types_in, no_copy=True))
     # With jpeg_fancy_upsampling nvJPEG interpolates chroma as libjpeg-turbo does, which heeds no such argument: 14,006
     # instead of 14,470 clips/s on an H100, and a level of difference instead of thirty.
-    pictures = [
-        fn.decoders.image(
-            fed.popleft(),
-            device="mixed" if decoder == "gpu" else "cpu",
-            output_type=types.RGB,
-            hw_decoder_load=hw_decoder_load,
-            jpeg_fancy_upsampling=True,
-        )
-        for _ in range(files)
-    ]
-    # An input a frame, for all inputs of a graph have as many samples, and there is one of sound to a clip.
-    video: Any = fn.cat(*pictures, axis=0) if apart else pictures[0]
+    video = fn.decoders.image(
+        fed.popleft(),
+        device="mixed" if decoder == "gpu" else "cpu",
+        output_type=types.RGB,
+        hw_decoder_load=hw_decoder_load,
+        jpeg_fancy_upsampling=True,
+    )
     audio = fed.popleft() if with_audio else None
     start: Any = fed.popleft() if windowed and with_audio else 0
-    if whole:
+    if is_whole:
         video = fn.reshape(video, shape=[clip.frames, clip.size, clip.size, 3], layout="FHWC")
         video = fn.sequence_rearrange(video, new_order=fed.popleft())
     if on_gpu:

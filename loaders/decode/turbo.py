@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from loaders.dataset.manifest import AUDIO, ClipFormat, Manifest
-from loaders.decode.cut import apart
+from loaders.decode.cut import Cutter
 from loaders.decode.pipeline import Encoded, PipelineSettings, samples_of
 from loaders.decode.planes import Pixels, PlaneDecoder, frame_shape
 from loaders.decode.wav import decode_wav_into, waveforms_into
@@ -111,7 +111,7 @@ class TurboDecoder:
         futures = []
         for first in range(0, len(frames), _CLIPS_A_TASK):
             some = slice(first, first + _CLIPS_A_TASK)
-            pictures = zip(batch.pictures[some], batch.frames[some], frames[some], strict=True)
+            pictures = zip(batch.filmstrips[some], batch.frames[some], frames[some], strict=True)
             if rows is not None and waveform is not None:
                 sound = rows.samples[some], batch.start[some], waveform[some]
                 futures.append(self._threads.submit(_decode_and_convert, into, pictures, *sound))
@@ -121,8 +121,8 @@ class TurboDecoder:
         return _Flying(frames, waveform, futures)
 
 
-_Into = Callable[[Sequence[NDArray[np.uint8]], NDArray[np.int16], NDArray[np.uint8]], None]
-_Pictures = Iterable[tuple[Sequence[NDArray[np.uint8]], NDArray[np.int16], NDArray[np.uint8]]]
+_Into = Callable[[NDArray[np.uint8], NDArray[np.int16], NDArray[np.uint8]], None]
+_Pictures = Iterable[tuple[NDArray[np.uint8], NDArray[np.int16], NDArray[np.uint8]]]
 
 
 def _decode(
@@ -131,8 +131,8 @@ def _decode(
     sounds: Iterable[tuple[NDArray[np.uint8], np.int64, NDArray[np.float32]]],
     sample_rate: int,
 ) -> None:
-    for files, chosen, out in pictures:
-        into(files, chosen, out)
+    for filmstrip, chosen, out in pictures:
+        into(filmstrip, chosen, out)
     for data, start, wave in sounds:
         decode_wav_into(data, wave, sample_rate, int(start))
 
@@ -144,16 +144,16 @@ def _decode_and_convert(
     start: NDArray[np.int64],
     waves: NDArray[np.float32],
 ) -> None:
-    for files, chosen, out in pictures:
-        into(files, chosen, out)
+    for filmstrip, chosen, out in pictures:
+        into(filmstrip, chosen, out)
     waveforms_into(samples, start, waves)
 
 
 class FrameDecoder:
     """Decodes an example's frames. Any number of threads may use it.
 
-    Where a dataset's frames do not come apart, a thread decodes filmstrips whole, into the same memory every time, and
-    copies from there what is wanted.
+    Where a dataset's frames cannot be cut apart, a thread decodes filmstrips whole, into the same memory every time,
+    and copies from there what is wanted.
     """
 
     def __init__(self, clip: ClipFormat, frames: int, pixels: Pixels) -> None:
@@ -168,32 +168,26 @@ class FrameDecoder:
         """
         self._clip, self._frames = clip, frames
         self._shape = frame_shape(clip.size, pixels)
-        self._cut = frames < clip.frames and clip.addressable
-        of_a_file = 1 if self._cut else clip.frames
-        self._file_into = decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(of_a_file, clip.size).decode_into
+        self._takes = frames < clip.frames and not Cutter(clip, frames).cuts
+        decoded = clip.frames if self._takes else frames
+        self._file_into = decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(decoded, clip.size).decode_into
         self._own = threading.local()
 
-    def decode_into(
-        self, files: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int16], out: NDArray[np.uint8]
-    ) -> None:
-        """Decode an example's files into ``out``, (T·H, W, 3) or (T·3·H/2, W) uint8.
+    def decode_into(self, filmstrip: NDArray[np.uint8], chosen: NDArray[np.int16], out: NDArray[np.uint8]) -> None:
+        """Decode an example's filmstrip into ``out``, (T·H, W, 3) or (T·3·H/2, W) uint8.
 
         Args:
-            files: as `loaders.decode.pipeline.Encoded` has them.
+            filmstrip: as `loaders.decode.pipeline.Encoded` has it.
             chosen: (T,), which frames of the clip they are.
 
         Raises:
-            RuntimeError: one is damaged, or of another size.
+            RuntimeError: it is damaged, or of another size.
         """
-        if self._frames == self._clip.frames:
-            self._file_into(files[0], out)
-        elif self._cut:
-            rows = self._shape[0]
-            for number, file in enumerate(apart(files, self._frames, self._clip.size)):
-                self._file_into(file, out[number * rows : (number + 1) * rows])
+        if not self._takes:
+            self._file_into(filmstrip, out)
         else:
             whole = self._whole()
-            self._file_into(files[0], whole)
+            self._file_into(filmstrip, whole)
             frames = whole.reshape(self._clip.frames, *self._shape)
             np.take(frames, chosen, axis=0, out=out.reshape(self._frames, *self._shape), mode="clip")
 

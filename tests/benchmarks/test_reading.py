@@ -53,8 +53,8 @@ def test_the_simple_way_reads_what_the_loader_reads(dataset: Path) -> None:
         waveforms_into(encoded.rows.samples, np.zeros(8, np.int64), expected)
         assert np.array_equal(waves, expected)
         for index in range(8):
-            assert np.array_equal(members[index], encoded.pictures[index][0])
-            assert np.array_equal(both[2 * index], encoded.pictures[index][0])
+            assert np.array_equal(members[index], encoded.filmstrips[index])
+            assert np.array_equal(both[2 * index], encoded.filmstrips[index])
             assert np.array_equal(both[2 * index + 1][44:].view(np.int16), encoded.rows.samples[index])
 
 

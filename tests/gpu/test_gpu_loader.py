@@ -58,13 +58,13 @@ def freshly_taken(dataset: Path, count: int, split: str = "train", **changes: An
     return batches
 
 
-def assert_alike(ours: list[Batch], theirs: list[Batch], *, exact: bool, edges_apart: bool = False) -> None:
+def assert_alike(ours: list[Batch], theirs: list[Batch], *, exact: bool) -> None:
     """Everything to the bit, but for frames where two decoders are compared."""
     for one, other in zip(ours, theirs, strict=True):
         for (name, mine), (_, yours) in zip(tensors(one.to("cpu")), tensors(other.to("cpu")), strict=True):
             assert (mine.dtype, mine.shape) == (yours.dtype, yours.shape), name
             if name == "video" and not exact:
-                assert not mine.numel() or frame_faults(mine, yours, edges_apart=edges_apart) == []
+                assert not mine.numel() or frame_faults(mine, yours) == []
             else:
                 assert torch.equal(mine, yours), name
 
@@ -81,9 +81,7 @@ def test_batches_are_the_cpus(name: str, frames: int, placement: str, request: p
     dataset = request.getfixturevalue(name)
     expected = taken(dataset, 9, frames=frames, device="cpu")
     found = taken(dataset, 9, frames=frames, placement=placement)
-    # A GPU decodes the frames as one filmstrip, a CPU each by itself.
-    apart = frames < 16 and name != "full_colour"
-    assert_alike(found, expected, exact=placement == "cpu", edges_apart=apart)
+    assert_alike(found, expected, exact=placement == "cpu")
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -95,7 +93,7 @@ def test_batches_are_the_cpus(name: str, frames: int, placement: str, request: p
 def test_so_they_are_whichever_frames_are_taken(full_size: Path, choice: dict[str, Any], placement: str) -> None:
     expected = taken(full_size, 4, **choice, device="cpu")
     found = taken(full_size, 4, **choice, placement=placement)
-    assert_alike(found, expected, exact=placement == "cpu", edges_apart=True)
+    assert_alike(found, expected, exact=placement == "cpu")
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -56,7 +56,7 @@ def sounds_of(encoded: Encoded) -> list[NDArray[np.uint8]]:
 
 
 def _strips(encoded: Encoded) -> list[NDArray[np.uint8]]:
-    return [strip for [strip] in encoded.pictures]
+    return [*encoded.filmstrips]
 
 
 def columns(steps: list[Loaded]) -> list[list[int]]:
@@ -73,7 +73,7 @@ def test_the_bytes_are_those_of_the_clips_that_were_drawn(dataset: Path) -> None
         assert len(loaded.examples) == len(loaded.encoded) == len(sounds_of(loaded.encoded)) == BATCH
         for index in range(BATCH):
             clip, audio_clip = int(loaded.examples.clip[index]), int(loaded.examples.audio_clip[index])
-            assert np.array_equal(loaded.encoded.pictures[index][0], _read(shards, "filmstrip", clip))
+            assert np.array_equal(loaded.encoded.filmstrips[index], _read(shards, "filmstrip", clip))
             assert np.array_equal(sounds_of(loaded.encoded)[index], _read(shards, "audio", audio_clip))
             assert loaded.arrays["gaze"].mask[index] == (catalog.members["gaze"].size[clip] > 0)
         assert np.array_equal(loaded.encoded.frames, loaded.examples.frames)

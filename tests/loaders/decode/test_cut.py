@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from loaders.decode.cut import Cutter, NotAddressableError, frames_apart, strip_of
+from loaders.decode.cut import Cutter, NotAddressableError, strip_of
 from loaders.decode.jpeg_header import read_header
 from loaders.decode.pipeline import DecodePipeline, PipelineSettings
 from loaders.decode.planes import PlaneDecoder
 from loaders.decode.turbo import TurboDecoder
 from sharding.media.filmstrip import Subsampling, encode_filmstrip
 from sharding.settings import BuildSettings
-from tests.encoded import by_pillow, encoded_of
+from tests.encoded import by_pillow, encoded_of, frames_apart
 from tests.planes import needs_libturbojpeg
 
 SIZE = 32
@@ -73,7 +73,6 @@ def test_cut_frames_are_those_of_the_whole_but_for_the_rows_that_touched_others(
 
 
 def test_rows_that_touched_other_frames_do_differ_where_chroma_is_halved() -> None:
-    """Which is why loaders decode them apart on either decoder: else it would depend on the decoder."""
     data = strip(3)
     whole = by_turbo(data).reshape(3, SIZE, SIZE, 3)
     middle = by_turbo(frames_apart(data, 3, SIZE, [1])[0])
@@ -117,10 +116,8 @@ def test_a_filmstrip_cut_out_of_one_is_one_with_markers_in_turn(
     assert [file.tobytes() for file in twice] == [file.tobytes() for file in once]
 
 
-def test_a_frame_by_itself_has_no_restart_interval_and_the_files_are_no_longer_than_what_they_hold() -> None:
+def test_files_are_no_longer_than_what_they_hold() -> None:
     data = strip(16)
-    for file in frames_apart(data, 16, SIZE, range(16)):
-        assert b"\xff\xdd" not in file.tobytes().partition(b"\xff\xda")[0]
     cut = strip_of(data, 16, SIZE, range(8))
     assert 0.4 * data.size < cut.size < 0.6 * data.size
 
@@ -168,9 +165,8 @@ def _without(data: Bytes, pattern: bytes, length: int) -> Bytes:
     ],
 )
 def test_what_does_not_come_apart_as_declared_is_said(data: Bytes, what: str) -> None:
-    for cut in (frames_apart, strip_of):
-        with pytest.raises(NotAddressableError, match=what):
-            cut(data, 4, SIZE, [1, 2])
+    with pytest.raises(NotAddressableError, match=what):
+        strip_of(data, 4, SIZE, [1, 2])
 
 
 @given(st.binary(max_size=200), st.integers(0, 700))
@@ -185,13 +181,12 @@ def test_whatever_bytes_there_are_nothing_else_is_raised(noise: bytes, at: int) 
 
 
 @pytest.mark.parametrize("subsampling", SUBSAMPLINGS)
-@pytest.mark.parametrize("apart", [True, False])
-def test_dali_and_libjpeg_turbo_take_them_to_the_same_bytes(subsampling: Subsampling, apart: bool) -> None:
+def test_dali_and_libjpeg_turbo_take_them_to_the_same_bytes(subsampling: Subsampling) -> None:
     clip = BuildSettings(size=SIZE).clip
     strips = [strip(16, subsampling, seed) for seed in range(3)]
     chosen = [[0, 5, 6, 15], [1, 2, 3, 4], [9, 11, 13, 15]]
     settings = PipelineSettings(max_batch=3, threads=2, device=torch.device("cpu"), audio=False)
-    batch = encoded_of(clip, strips, [], chosen, apart=apart)
+    batch = encoded_of(clip, strips, [], chosen)
     pipelines: list[Any] = [kind(clip, 4, settings, iter([batch]).__next__) for kind in (TurboDecoder, DecodePipeline)]
     try:
         one, other = (np.asarray(pipeline.run()[0]).reshape(3, 4, SIZE, SIZE, 3) for pipeline in pipelines)
@@ -199,15 +194,14 @@ def test_dali_and_libjpeg_turbo_take_them_to_the_same_bytes(subsampling: Subsamp
         for pipeline in pipelines:
             pipeline.close()
     for row, data in enumerate(strips):
-        files = frames_apart(data, 16, SIZE, chosen[row])
-        assert np.array_equal(one[row], np.stack([by_turbo(file) for file in files]))
+        expected = by_turbo(strip_of(data, 16, SIZE, chosen[row]))
+        assert np.array_equal(one[row], expected.reshape(4, SIZE, SIZE, 3))
     assert np.array_equal(one, other)
 
 
 def test_what_is_cut_is_decided_once_for_all() -> None:
     clip = BuildSettings(size=SIZE).clip
     data, chosen = strip(16), np.array([3, 4])
-    assert Cutter(clip, 16, True).cut(data, np.arange(16)) == (data,)
-    assert Cutter(replace(clip, addressable=False), 2, True).cut(data, chosen) == (data,)
-    assert len(Cutter(clip, 2, True).cut(data, chosen)) == 2
-    assert len(Cutter(clip, 2, False).cut(data, chosen)) == 1
+    assert Cutter(clip, 16).cut(data, np.arange(16)) is data
+    assert Cutter(replace(clip, addressable=False), 2).cut(data, chosen) is data
+    assert Cutter(clip, 2).cut(data, chosen).tobytes() == strip_of(data, 16, SIZE, [3, 4]).tobytes()

@@ -31,7 +31,7 @@ def test_examples_are_judged_one_by_one_by_picture_and_sound(decoder: Decoder, f
     strip = encode_filmstrip(pictures, quality=90, subsampling="4:2:0")
     sound = encode_waveform(samples, sample_rate=CLIP.sample_rate, audio_format="wav")
     clip = replace(CLIP, addressable=False)  # a strip that is cut short is found when it is cut, not when it is decoded
-    strips = [array_of(strip)], [array_of(strip[: strip.index(b"\xff\xda") + 14])]
+    strips = array_of(strip), array_of(strip[: strip.index(b"\xff\xda") + 14])
     sounds = array_of(sound), array_of(sound[:20]), None
     settings = PipelineSettings(max_batch=8, threads=2, device=torch.device("cpu"), decoder=decoder)
     with faults(clip, frames, settings) as fault:
@@ -41,7 +41,7 @@ def test_examples_are_judged_one_by_one_by_picture_and_sound(decoder: Decoder, f
                 given = [] if sound_file is None else [sound_file]
                 chosen = [range(first_frame, first_frame + frames)]
                 example = encoded_of(clip, [array_of(strip)], given, chosen)
-                why = fault(replace(example, pictures=[strips[strip_number]]))
+                why = fault(replace(example, filmstrips=[strips[strip_number]]))
                 assert (why is None) == (strip_number == 0 and sound_number != 1)
                 assert why is None or (why and "\n" not in why)
 

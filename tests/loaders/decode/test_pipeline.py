@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from loaders.dataset.catalog import Catalog, open_catalog
 from loaders.dataset.manifest import ClipFormat
 from loaders.dataset.shards import Shards
-from loaders.decode.cut import frames_apart
+from loaders.decode.cut import strip_of
 from loaders.decode.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch, window_samples
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.waveform import encode_waveform
@@ -45,14 +45,14 @@ class Clips:
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return samples.astype(np.float32) / np.float32(32768)
 
-    def encoded(self, rows: list[int], chosen: Sequence[Sequence[int]] | None = None, *, apart: bool = True) -> Encoded:
+    def encoded(self, rows: list[int], chosen: Sequence[Sequence[int]] | None = None) -> Encoded:
         strips, sounds = [self.filmstrips[row] for row in rows], [self.audio[row] for row in rows]
-        return encoded_of(self.clip, strips, sounds, chosen, apart=apart)
+        return encoded_of(self.clip, strips, sounds, chosen)
 
     def cut(self, row: int, chosen: Sequence[int]) -> Bytes:
-        """Frames as a plain decoder sees them that gets each by itself."""
-        files = frames_apart(self.filmstrips[row], self.clip.frames, self.clip.size, chosen)
-        return np.stack([by_pillow(file) for file in files])
+        """Frames as a plain decoder sees them that gets them as a filmstrip."""
+        cut = by_pillow(strip_of(self.filmstrips[row], self.clip.frames, self.clip.size, chosen))
+        return cut.reshape(len(chosen), self.clip.size, self.clip.size, 3)
 
 
 def _bytes(data: Bytes | None) -> Bytes:
@@ -103,17 +103,18 @@ def windows(frames: int) -> list[range]:
     return [range(first, first + frames) for first in range(16 - frames + 1)]
 
 
-@pytest.mark.parametrize("apart", [True, False])
 @pytest.mark.parametrize("frames", [1, 5, 8, 15])
-def test_a_window_is_decoded_frame_by_frame_however_it_was_cut(clips: Clips, frames: int, apart: bool) -> None:
+def test_a_window_is_what_is_cut_of_the_clip(clips: Clips, frames: int) -> None:
     every = windows(frames)
     rows = [window[0] % 5 for window in every]
     some = [slice(at, at + 6) for at in range(0, len(rows), 6)]
-    outputs = list(decoded(clips.clip, frames, [clips.encoded(rows[s], every[s], apart=apart) for s in some]))
+    outputs = list(decoded(clips.clip, frames, [clips.encoded(rows[s], every[s]) for s in some]))
     video, audio = (torch.cat(part) for part in zip(*outputs, strict=True))
     for index, (row, window) in enumerate(zip(rows, every, strict=True)):
         assert np.array_equal(video[index].numpy(), clips.cut(row, window))
-        assert np.array_equal(video[index, :, 1:-1].numpy(), clips.frames[row][window, 1:-1])
+        # What differs from whole clips are the window's own edges.
+        rows_of = [part.reshape(-1, 32, 3)[1:-1] for part in (video[index].numpy(), clips.frames[row][window])]
+        assert np.array_equal(*rows_of)
         start = window[0] * 2000  # samples under a frame: 16,000 a second, 8 frames a second
         assert np.array_equal(audio[index].numpy(), clips.waveform(row)[start : start + frames * 2000])
 
@@ -124,7 +125,7 @@ def test_of_clips_that_do_not_come_apart_frames_are_taken_when_all_are_decoded(c
     clip = replace(clips.clip, addressable=False)
     strips, sounds = [clips.filmstrips[row] for row in (4, 0, 7)], [clips.audio[row] for row in (4, 0, 7)]
     batch = encoded_of(clip, strips, sounds, chosen)
-    assert [len(files) for files in batch.pictures] == [1, 1, 1]
+    assert all(one is other for one, other in zip(batch.filmstrips, strips, strict=True))
     settings = replace(CPU, audio=audio, samples=32_000)
     [(video, sound)] = decoded(clip, 4, [batch], settings)
     for index, row in enumerate([4, 0, 7]):

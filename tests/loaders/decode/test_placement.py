@@ -205,7 +205,7 @@ def test_a_trial_of_a_gpu_that_is_not_there_fails_and_the_cpu_takes_over(
 def test_a_trial_of_broken_clips_fails_on_the_cpu_too(encoded: Any) -> None:
     clip, _ = encoded
     damaged = np.zeros(500, np.uint8)
-    broken = Encoded([[damaged]], [damaged], np.zeros((1, 4), np.int16), np.zeros(1, np.int64))
+    broken = Encoded([damaged], [damaged], np.zeros((1, 4), np.int16), np.zeros(1, np.int64))
     settings = PipelineSettings(max_batch=10, threads=1, device=CPU)
     with pytest.raises(RuntimeError):
         choose("gpu", Trial(clip, 4, settings, [broken]))

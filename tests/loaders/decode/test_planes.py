@@ -57,7 +57,7 @@ def test_rgb_is_made_of_these_planes_and_the_sound_stays_the_same() -> None:
         assert torch.equal(audio, sound)
         assert video.shape == (len(batch), 16, 48, 32)
         assert video.dtype == torch.uint8
-        for frames, [jpeg] in zip(video, batch.pictures, strict=True):
+        for frames, jpeg in zip(video, batch.filmstrips, strict=True):
             # libjpeg doubles chroma over the whole filmstrip: of its frames, it is one picture again.
             luma, blue, red = (plane.flatten(0, 1).numpy() for plane in planes_of(frames))
             pixels = decode_filmstrip(jpeg.tobytes(), 16).reshape(16 * 32, 32, 3)

@@ -65,7 +65,7 @@ def test_both_decoders_yield_the_same_bytes(threads: int, in_flight: int, audio:
 
 def test_memory_is_used_again_when_nothing_refers_to_it_and_not_before() -> None:
     batches = [encoded(number, 3) for number in range(12)]
-    pictures = [[decode_filmstrip(strip.tobytes(), 16) for [strip] in batch.pictures] for batch in batches]
+    pictures = [[decode_filmstrip(strip.tobytes(), 16) for strip in batch.filmstrips] for batch in batches]
     decoder = TurboDecoder(CLIP, 16, replace(CPU, in_flight=1), iter(batches).__next__)
     held: dict[int, torch.Tensor] = {}
     places = set()
@@ -99,7 +99,7 @@ def test_a_wav_file_becomes_its_samples_whatever_chunks_stand_before_them(
 
 def _damaged(what: str) -> Encoded:
     batch = encoded(0, 2)
-    picture: NDArray[np.uint8] = batch.pictures[1][0]
+    picture: NDArray[np.uint8] = batch.filmstrips[1]
     audio: NDArray[np.uint8] = batch.audio[1]
     if what == "no picture":
         picture = np.zeros(5000, np.uint8)
@@ -116,7 +116,7 @@ def _damaged(what: str) -> Encoded:
     else:
         samples = np.zeros(32_000, np.int16)
         audio = np.frombuffer(encode_waveform(samples, sample_rate=8_000, audio_format="wav"), np.uint8)
-    return replace(batch, pictures=[batch.pictures[0], (picture,)], audio=[batch.audio[0], audio])
+    return replace(batch, filmstrips=[batch.filmstrips[0], picture], audio=[batch.audio[0], audio])
 
 
 @pytest.mark.parametrize("what", ["no picture", "cut", "smaller", "larger", "no audio", "cut audio", "another rate"])
