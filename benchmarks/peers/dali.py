@@ -28,7 +28,7 @@ def batches(task: Task) -> Iterator[Served]:
         read: Any = fn.readers.webdataset(
             paths=[str(path) for path in tars],
             index_paths=[str(path.with_suffix(".idx")) for path in tars],
-            ext=["filmstrip.jpg", "audio.wav", "clip.msgpack"],
+            ext=["filmstrip.jpg", "audio.wav", "clip.msg"],
             random_shuffle=True,
             initial_fill=4 * task.batch_size,
             missing_component_behavior="error",
@@ -63,7 +63,7 @@ def keys_in_order(task: Task) -> dict[bytes, str]:
         with tarfile.open(path) as tar:
             for entry in tar:
                 key, suffix = entry.name.split(".", 1)
-                if suffix == "clip.msgpack":
+                if suffix == "clip.msg":
                     found[tar.extractfile(entry).read().rstrip(b"\0")] = key  # type: ignore[union-attr]
     return found
 
