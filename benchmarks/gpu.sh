@@ -131,7 +131,7 @@ else
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
     loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
-    windows=(--device cuda --placement gpu --clips 4000 --batch-size 128 --reading-threads 4 --rounds 2)
+    windows=(--device cuda --placement gpu --clips 4000 --batch-size 128 --reading-threads 4 --rounds 1)
     close=5 copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
     program=(--preset full --batch-size 64 --max-steps 250)
     launch=(--mixed_precision bf16)
@@ -152,7 +152,7 @@ stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 stage windows 90 "$python" benchmarks/windows.py --data "$data" "${windows[@]}" --json "$results/windows_gpu.json"
 stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k 'not compiled'
-stage tests-alone 60 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
+stage tests-alone 75 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
 libraries=$work/ffmpeg
 if [[ -n $list ]] || ! chosen peers || {

@@ -143,7 +143,7 @@ def test_a_network_answers_on_the_gpu_as_on_the_cpu(name: str) -> None:
     def answer(device: torch.device) -> torch.Tensor:
         with torch.no_grad():
             output = network(*(tensor.to(device) for tensor in inputs))
-        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.logits_joint
+        logits: torch.Tensor = output if isinstance(output, torch.Tensor) else output.from_joint["emotion"]
         return logits.cpu()
 
     expected = answer(torch.device("cpu"))
