@@ -25,6 +25,7 @@ Bytes = NDArray[np.uint8]
 _START_OF_FRAME, _START_OF_SCAN, _RESTART_INTERVAL = 0xC0, 0xDA, 0xDD  # baseline, Huffman-coded
 _RESTART, _RESTARTS = 0xD0, 8  # the first of the markers, which are numbered cyclically
 _END_OF_IMAGE = b"\xff\xd9"
+_MARKER = 2  # bytes
 _SEGMENTS = 64  # of a header that are looked through at most: a filmstrip has about ten
 
 
@@ -40,12 +41,6 @@ class _Strip:
     height: int  #: where the header states it, in two bytes
     scans: list[slice]  #: of each frame, without markers
 
-    def header(self, height: int) -> bytearray:
-        """What comes before the scans, for a picture of another height."""
-        head = bytearray(self.file[: self.scans[0].start])
-        head[self.height : self.height + 2] = height.to_bytes(2, "big")
-        return head
-
 
 def strip_of(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArray[np.integer]) -> Bytes:
     """Chosen frames of a filmstrip as a filmstrip, addressable as well.
@@ -60,12 +55,23 @@ def strip_of(strip: Bytes, frames: int, size: int, chosen: Sequence[int] | NDArr
         NotAddressableError: its frames are not restart intervals of their own.
     """
     parts = _parts(strip, frames, size)
-    pieces: list[bytes | bytearray | memoryview] = [parts.header(size * len(chosen))]
+    begin = parts.scans[0].start
+    scans = sum(parts.scans[number].stop - parts.scans[number].start for number in chosen)
+    out = np.empty(begin + scans + _MARKER * len(chosen), np.uint8)
+    to = out.data.cast("B")
+    to[:begin] = parts.file[:begin]
+    to[parts.height : parts.height + 2] = (size * len(chosen)).to_bytes(2, "big")
+    at = begin
     for place, number in enumerate(chosen):
         if place:
-            pieces.append(bytes((0xFF, _RESTART + (place - 1) % _RESTARTS)))
-        pieces.append(parts.file[parts.scans[number]])
-    return np.frombuffer(b"".join((*pieces, _END_OF_IMAGE)), np.uint8)
+            to[at : at + _MARKER] = bytes((0xFF, _RESTART + (place - 1) % _RESTARTS))
+            at += _MARKER
+        scan = parts.scans[number]
+        end = at + scan.stop - scan.start
+        to[at:end] = parts.file[scan]
+        at = end
+    to[at:] = _END_OF_IMAGE
+    return out
 
 
 def _parts(strip: Bytes, frames: int, size: int) -> _Strip:
