@@ -54,7 +54,7 @@ def opened(path: Path, sha256: str | None = None) -> Iterator[pa.NativeFile]:
                 _remember(before, sha256)
         with pa.OSFile(f"/proc/self/fd/{file.fileno()}", "rb") as native:
             yield native
-        if sha256 is not None and _identity(file) != before:
+        if sha256 is not None and _identity(file, before) != before:
             raise ChangedFileError(f"{path}: was written to while it was read: {_MEND}")
 
 
@@ -92,9 +92,13 @@ def _sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _identity(file: BinaryIO) -> Identity:
+def _identity(file: BinaryIO, before: Identity | None = None) -> Identity:
+    """Of a file; ``before`` is what it was, where it was open since."""
     status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    changed = status.st_ctime_ns
+    if before is not None and status.st_nlink == 0:
+        changed = before[4]  # that another file has taken its place is told there, and is no change of its bytes
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed
 
 
 def _remember(identity: Identity, sha256: str) -> None:

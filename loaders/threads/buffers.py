@@ -10,7 +10,7 @@ import mmap
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ T = TypeVar("T", bound=np.generic)
 _LINE = 64  # bytes
 _HUGE = 4 << 20  # bytes
 _WHILE = 16  # loans: a buffer that lay idle through as many is not needed
+
+
+class _Loan(weakref.ref[NDArray[Any]]):
+    """What is lent, and the memory that it lies in.
+
+    What it calls when the loan ends is no function of Python's, for an interrupt (Ctrl-C) that comes while such a one
+    runs in a reference's stead is printed and lost, and the program goes on.
+    """
+
+    __slots__ = ("buffer",)
+    buffer: NDArray[np.uint8]
 
 
 class Buffers(Generic[T]):
@@ -34,7 +45,8 @@ class Buffers(Generic[T]):
         """
         self._row, self._dtype, self._offset = row, np.dtype(dtype), offset
         self._row_bytes = math.prod(row) * self._dtype.itemsize
-        self._free: deque[NDArray[np.uint8]] = deque()  # the one used last at the right
+        self._lent: dict[int, _Loan] = {}  # by identity: a reference that nobody holds calls nothing
+        self._free: deque[_Loan] = deque()  # whose end has come, the latest at the right
         self._loans = 0  # since the idle ones were counted from
         self._idle = 0  # the fewest that were free at once in these
 
@@ -43,7 +55,7 @@ class Buffers(Generic[T]):
         needed = rows * self._row_bytes
         self._trim()
         try:
-            buffer = self._free.pop()
+            buffer = self._taken_back(self._free.pop())
         except IndexError:
             buffer = np.empty(0, np.uint8)
         if len(buffer) < needed:
@@ -52,8 +64,15 @@ class Buffers(Generic[T]):
         # that only the borrower knows ends with the last of them. (A view of `buffer` would be taken for one of its
         # owner's, and end early.)
         lent = np.frombuffer(buffer.data, self._dtype, math.prod((rows, *self._row)))
-        weakref.finalize(lent, self._free.append, buffer).atexit = False
+        loan = _Loan(lent, self._free.append)
+        loan.buffer = buffer
+        self._lent[id(loan)] = loan
         return lent.reshape(rows, *self._row)
+
+    def _taken_back(self, loan: _Loan) -> NDArray[np.uint8]:
+        """The memory of a loan that has ended."""
+        del self._lent[id(loan)]
+        return loan.buffer
 
     def _trim(self) -> None:
         """Let go of those that were free all the time."""
@@ -62,7 +81,7 @@ class Buffers(Generic[T]):
         if self._loans >= _WHILE:
             with suppress(IndexError):  # another thread borrows meanwhile
                 for _ in range(self._idle - 1):  # but one, for a step that takes longer than others
-                    self._free.popleft()
+                    self._taken_back(self._free.popleft())
             self._loans, self._idle = 0, len(self._free)
 
     def _allocate(self, length: int) -> NDArray[np.uint8]:

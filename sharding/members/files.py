@@ -70,7 +70,7 @@ class ArrayFile:
             lengths[0] = lengths[0].removeprefix("<=").strip()
         if not all(re.fullmatch(r"[1-9]\d{0,9}", length) for length in lengths):
             raise InputError(
-                f"--member {text}: [{shape}] is no shape: use whole numbers, the first with <= where rows vary in number"
+                f"--member {text}: [{shape}] is no shape: use whole numbers, the first with <= where rows vary"
             )
         per_second = None
         if rate is not None:

@@ -72,3 +72,14 @@ def test_a_file_that_is_written_to_meanwhile_is_refused(path: Path) -> None:
 
     with pytest.raises(ChangedFileError, match="written to"):
         read_while_it_changes()
+
+
+def test_a_file_whose_place_another_takes_meanwhile_is_read_to_its_end(path: Path) -> None:
+    """As where two processes fetch one table, each by a file of its own that is renamed: the later one's takes over."""
+    declared, copy = sha256(path), path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    with opened(path, declared) as file:
+        file.read(4)
+        time.sleep(0.02)
+        copy.replace(path)
+        assert pq.read_table(file).to_pydict() == {"a": [1, 2, 3], "b": [4, 5, 6]}

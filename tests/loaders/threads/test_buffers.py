@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,19 @@ def test_memory_comes_back_when_the_last_part_of_it_is_dropped() -> None:
     del part
     gc.collect()
     assert buffers.lend(1100).ctypes.data == first  # a little more than before still has room
+
+
+def test_no_function_of_pythons_runs_when_it_comes_back() -> None:
+    """In one an interrupt would be lost: what a reference's end calls can raise nothing."""
+    buffers, called = Buffers((), np.uint8), list[str]()
+    lent = buffers.lend(1000)
+    sys.setprofile(lambda frame, event, _: called.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        del lent
+    finally:
+        sys.setprofile(None)
+    assert called == []
+    assert len(buffers._free) == 1
 
 
 @given(st.integers(0, 63), st.integers(1, 5000))
