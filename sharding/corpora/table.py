@@ -153,7 +153,7 @@ def _located(
             # Without a match the pattern itself is what is missing.
             found, left_out = matched
             videos = [entry.path for entry in found] or ([] if left_out else [places.path(text)])
-            rejected.update({out.entry.path: _rejection(out) for out in left_out})
+            rejected.update({out.entry.path: out.rejection() for out in left_out})
         located += [
             Located(
                 record=record,
@@ -166,18 +166,6 @@ def _located(
             for video in videos
         ]
     return located, list(rejected.values()), blank
-
-
-def _rejection(out: LeftOut) -> Rejection:
-    return Rejection(
-        split="",
-        speaker="",
-        video="",
-        utterance="",
-        path=readable(out.entry.path),
-        reason=out.reason,
-        detail=out.detail,
-    )
 
 
 def _stem(path: Path) -> Path:

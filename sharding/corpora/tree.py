@@ -16,7 +16,7 @@ from loaders.storage.urls import url_of
 from sharding.sources.copies import listed
 from sharding.sources.read_errors import SourceError, failures_named, is_of_one_file
 from sharding.sources.regular import not_regular
-from sharding.utterance import readable
+from sharding.utterance import Rejection, readable
 
 SYSTEM_NAMES = frozenset(
     name.casefold()
@@ -52,6 +52,18 @@ class LeftOut:
     is_folder: bool
     reason: str
     detail: str
+
+    def rejection(self) -> Rejection:
+        """What a corpus says of it where it is no single utterance's."""
+        return Rejection(
+            split="",
+            speaker="",
+            video="",
+            utterance="",
+            path=readable(self.entry.path),
+            reason=self.reason,
+            detail=self.detail,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

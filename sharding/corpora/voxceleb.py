@@ -257,7 +257,7 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
         if unused
         else []
     )
-    rejected = [*map(_left_out, films.left_out), *(_rejection(out, sources) for out in texts.left_out)]
+    rejected = [*(out.rejection() for out in films.left_out), *(_rejection(out, sources) for out in texts.left_out)]
     return usable, [*rejected, *refused], notes
 
 
@@ -322,20 +322,7 @@ def _utterance(names: UtteranceName, path: Path, sources: VoxcelebSources) -> Ut
 def _rejection(out: LeftOut, sources: VoxcelebSources) -> Rejection:
     if not out.is_folder and len(out.entry.names) >= 3:
         return Rejection.of(_utterance(_last_three(out.entry), out.entry.path, sources), out.reason, out.detail)
-    return _left_out(out)
-
-
-def _left_out(out: LeftOut) -> Rejection:
-    """A folder, or a file that is no single utterance's."""
-    return Rejection(
-        split="",
-        speaker="",
-        video="",
-        utterance="",
-        path=readable(out.entry.path),
-        reason=out.reason,
-        detail=out.detail,
-    )
+    return out.rejection()
 
 
 def _by_list(utterances: Sequence[Utterance], iden_split: Path) -> tuple[list[Utterance], list[Rejection], str]:
