@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -196,8 +197,8 @@ def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
 
 
 def save_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write what a run scored."""
-    _write(folder / RESULTS, results)
+    """Write what a run scored: null for a score of nothing, which is NaN until then and which JSON has not."""
+    _write(folder / RESULTS, _with_nulls(results))
 
 
 def _read_network(folder: Path, stage: str, *, of_pairs: bool) -> dict[str, Any]:
@@ -237,5 +238,13 @@ def _model_bytes(folder: Path) -> bytes:
         raise InputError(f"{folder / MODEL}: {error.strerror}: make it readable") from error
 
 
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _with_nulls(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -147,7 +148,8 @@ def _score_of(scores: Mapping[str, Any], modality: str) -> tuple[str, str]:
         micro, macro = _percent(of_modality["micro_f1"]), _percent(of_modality["macro_f1"])
         return f"micro-F1 {micro} %, macro-F1 {macro} %", f"{_percent(scores['majority'])} % majority"
     ccc, pearson, rmse = (of_modality[name] for name in ("ccc", "pearson", "rmse"))
-    return f"CCC {ccc:.3f}, r {pearson:.3f}, RMSE {rmse:.3g}", f"RMSE {scores['mean']['rmse']:.3g} mean"
+    score = f"CCC {_told(ccc, '.3f')}, r {_told(pearson, '.3f')}, RMSE {_told(rmse, '.3g')}"
+    return score, f"RMSE {_told(scores['mean']['rmse'], '.3g')} mean"
 
 
 def plain(text: str) -> Text:
@@ -155,5 +157,10 @@ def plain(text: str) -> Text:
     return Text(printable(text))
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _percent(share: float | None) -> str:
+    return _told(None if share is None else 100 * share, ".1f")
+
+
+def _told(value: float | None, form: str) -> str:
+    """A number; a dash for one of nothing, which results.json has as null."""
+    return "–" if value is None or math.isnan(value) else format(value, form)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 from pathlib import Path
 
@@ -34,6 +35,7 @@ from models.training.runs import (
     save_model,
     save_results,
 )
+from models.training.scores import results_table
 from tests.datasets import LABELS
 from tests.presets import SMALLEST
 
@@ -225,6 +227,27 @@ def test_broken_results_are_refused(text: str | bytes, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match="not what a run scored"):
         read_results(tmp_path)
+
+
+def test_a_score_of_nothing_is_null_in_json_and_a_dash_in_the_table(tmp_path: Path) -> None:
+    of_class = {"micro_f1": math.nan, "macro_f1": 0.5, "f1_by_class": {"a": math.nan}, "confusion": [[0]]}
+    of_number = {"ccc": 0.0, "pearson": math.nan, "rmse": math.nan}
+    mood = {"split": "test", "utterances": 0, "classes": ["a"], "majority": math.nan}
+    valence = {"split": "test", "utterances": 0, "mean": {"value": 0.0, "ccc": math.nan, "rmse": math.nan}}
+    targets = {
+        "mood": {**mood, **dict.fromkeys(MODALITIES, of_class)},
+        "valence": {**valence, **dict.fromkeys(MODALITIES, of_number)},
+    }
+    save_results(tmp_path, {"targets": targets})
+    json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    read = read_results(tmp_path)
+    assert read["targets"]["mood"]["audio"]["f1_by_class"] == {"a": None}
+    cells = [
+        [str(cell) for column in results_table(of, title="").columns for cell in column.cells]
+        for of in (read, {"targets": targets})
+    ]
+    assert cells[0] == cells[1]
+    assert {"micro-F1 – %, macro-F1 50.0 %", "– % majority", "CCC 0.000, r –, RMSE –", "RMSE – mean"} <= {*cells[0]}
 
 
 def test_results_are_read_back_and_nothing_else_is_left(
