@@ -55,7 +55,8 @@ class Catalog:
     start: NDArray[np.float64]
     members: Mapping[str, Extent]
     targets: Mapping[str, NDArray[Any]]
-    """Of each label asked for: int16, places in `Label.classes`, -1 where nothing is stated; or float32, NaN there."""
+    """Of each label asked for: places in `Label.classes`, -1 where nothing is stated, in int16, or in int32 where there
+    are more; or float32, NaN there."""
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -217,8 +218,9 @@ class _Columns:
         known = column.unify_dictionaries().combine_chunks()
         names = known.dictionary.to_pylist()
         # The last stands for null, which has no place in the dictionary.
-        codes = np.array([*(places.get(name, -2) for name in names), -1], np.int16)
-        found: NDArray[np.int16] = codes[pc.fill_null(known.indices, len(names)).to_numpy()]
+        kind = np.int16 if len(places) <= 1 << 15 else np.int32
+        codes = np.array([*(places.get(name, -2) for name in names), -1], kind)
+        found: NDArray[np.integer[Any]] = codes[pc.fill_null(known.indices, len(names)).to_numpy()]
         if (found == -2).any():
             unknown = sorted({names[i] for i in np.unique(known.indices.drop_null().to_numpy()) if codes[i] == -2})
             raise InputError(

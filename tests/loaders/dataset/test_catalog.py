@@ -100,6 +100,20 @@ def test_the_table_has_the_columns_of_the_schema(dataset: Path) -> None:
 # -- labels
 
 
+@pytest.mark.parametrize("more", [1 << 15, 1 << 16])
+def test_a_label_may_have_more_classes_than_16_bits_count(dataset: Path, tmp_path: Path, more: int) -> None:
+    copy = copy_of(dataset, tmp_path / "copy")
+    manifest = read_manifest(copy)
+    others = tuple(f"class {number}" for number in range(more))
+    labels = tuple(
+        replace(label, classes=(*others, *EMOTIONS)) if label.name == "emotion" else label for label in manifest.labels
+    )
+    write_manifest(copy, replace(manifest, labels=labels))
+    few = open_catalog(dataset, "train", [], labels=["emotion"]).targets["emotion"]
+    many = open_catalog(copy, "train", [], labels=["emotion"]).targets["emotion"]
+    assert many.tolist() == [code if code < 0 else code + more for code in few.tolist()]
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_targets_are_what_the_table_says_by_the_order_of_the_classes(dataset: Path, split: str) -> None:
     catalog = open_catalog(dataset, split, [], labels=["valence", "emotion"])
