@@ -204,6 +204,8 @@ class ClipLoader(IterableDataset[Batch]):
         _require_targets_alike(datasets, targets)
         self._clip = clip_of(manifests)
         if frames is None:
+            if sample != "window":
+                raise InputError(f"sample is {sample!r}, and frames are all of a clip's: say how many frames")
             frames = self._clip.frames
         self._place_given = rank is not None or world_size is not None
         rank, world_size = _rank_and_world(rank, world_size)

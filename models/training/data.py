@@ -121,7 +121,7 @@ def _loader(
         batch_size=data.batch_size,
         # Of a window the front end takes evenly spaced frames itself: they span its sound.
         frames=frames if data.window is None else data.window,
-        sample="even" if data.window is None else "window",
+        sample="window" if data.window is not None or frames is None else "even",
         seed=data.seed,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,

@@ -935,6 +935,8 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"frames": 5, "stride": 2, "sample": "even"}, "sample 'even', which has none"),
         ({"frames": 16, "stride": 2}, "span 31"),
         ({"frames": 5, "sample": "odd"}, "use window, random or even"),
+        ({"sample": "random"}, "say how many frames"),
+        ({"sample": "even"}, "say how many frames"),
         ({"frames": 5, "sample": "random", "training": False}, "which is for training"),
     ],
 )
