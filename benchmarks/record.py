@@ -83,8 +83,10 @@ def take_turns(
         side → its figures, a round each, in order.
 
     Raises:
-        InputError: a side could not be measured that must be.
+        InputError: a side could not be measured that must be, or there are no rounds.
     """
+    if rounds < 1:
+        raise InputError(f"--rounds is {rounds}: use 1 or more")
     found: dict[str, list[Figures]] = {name: [] for name in sides}
     with progress("measuring", rounds * len(sides), "measurements", console=console) as bar:
         for number in range(rounds):

@@ -69,3 +69,9 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
     assert again.median("a", "x") == 2.0
     assert [p.name for p in path.parent.iterdir()] == ["some.json"]
     assert set(json.loads(path.read_text())) >= {"machine", "versions", "settings", "rounds", "ratios"}
+
+
+@pytest.mark.parametrize("rounds", [0, -1])
+def test_no_rounds_are_refused_before_medians_of_nothing_are_taken(rounds: int) -> None:
+    with pytest.raises(InputError, match=f"--rounds is {rounds}: use 1 or more"):
+        take_turns({"one": lambda: {"figure": 1.0}}, rounds)
