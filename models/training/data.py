@@ -114,7 +114,12 @@ def _loader(
     given = min(dataset.manifest.clip.frames for dataset in datasets) if data.window is None else data.window
     if frames is not None and frames > given:
         what = "clips have" if data.window is None else "--window is"
-        raise InputError(f"the network takes {frames} frames, and {what} {given}: use --frames {given} or fewer")
+        mend = f"use --frames {given} or fewer"
+        if data.window is not None:
+            mend = f"use --window {frames} or more"
+        elif not isinstance(data, TrainingDataConfig):  # evaluation has no --frames: the run's network is what it is
+            mend = "give a dataset of clips with as many"
+        raise InputError(f"the network takes {frames} frames, and {what} {given}: {mend}")
     return ClipLoader(
         dict(zip(datasets, weights, strict=True)),
         split,

@@ -100,7 +100,7 @@ def test_only_the_frames_that_the_network_takes_are_decoded_and_they_are_those_i
 
 def test_a_network_that_takes_more_frames_than_there_are_is_refused(dataset: Path) -> None:
     opened, accelerator = [Dataset.open(dataset)], Accelerator(cpu=True)
-    for window, frames, what in ((None, 17, "clips have 16: use --frames 16"), (5, 6, "--window is 5: use --frames 5")):
+    for window, frames, what in ((None, 17, "clips have 16: give a dataset"), (5, 6, "--window is 5: use --window 6")):
         data = DataConfig(data=(str(dataset),), window=window)
         with pytest.raises(InputError, match=f"takes {frames} frames, and {what}"):
             scoring_loader(opened, data, LoaderConfig(), accelerator, "test", paired=True, frames=frames)
