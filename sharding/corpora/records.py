@@ -127,6 +127,8 @@ class RecordReader:
 
     def _column(self, name: str, told: Mapping[str, str]) -> str:
         column = told.get(name, name)
+        if not column and name in (*self._options.labels, *self._options.numbers):
+            raise InputError(f"--columns {name}=: passes by the column of the label {name}: leave out one of the two")
         if column and column not in self._header:
             have = ", ".join(sorted(self._header)) or "none"
             raise InputError(
@@ -177,7 +179,8 @@ class RecordReader:
             InputError: it is no text.
         """
         column = self.roles.get(role)
-        return None if column is None else self._text(record, column)
+        # Only a file's name may stand for bytes that are no UTF-8, as Python has them.
+        return None if column is None else self._text(record, column, "strict" if role in NAMING else "surrogateescape")
 
     def corpus(self, located: Sequence[Located], name: str) -> Corpus:
         """The utterances of the records, with labels and notes.
@@ -239,7 +242,7 @@ class RecordReader:
         record = located.record
         video = self.text(record, "video_id") or located.name
         start, end = self._seconds(record)
-        part = "" if start is None and end is None else f"@{start or 0.0:g}"
+        part = "" if start is None and end is None else f"@{start or 0.0:.9g}"  # hours, to the millisecond
         names = UtteranceName(
             self.text(record, "speaker") or video,
             video,
@@ -315,7 +318,7 @@ class RecordReader:
             raise InputError(f"{self._where}: {problem}: mend --classes or --ranges")
         return label
 
-    def _text(self, record: Record, column: str) -> str | None:
+    def _text(self, record: Record, column: str, escapes: str = "strict") -> str | None:
         value = record.fields.get(column)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
@@ -325,7 +328,14 @@ class RecordReader:
             value = int(value)
         if not isinstance(value, str | int | float):
             raise self._wrong(record, column, f"is {_shown(value)}, neither text nor a number")
-        return str(value).strip() or None
+        text = str(value).strip()
+        try:
+            text.encode("utf-8", escapes)
+        except UnicodeEncodeError:
+            raise self._wrong(record, column, f"is {_shown(value)}, which is no Unicode text: mend it") from None
+        if "\0" in text:
+            raise self._wrong(record, column, f"is {_shown(value)}, with a zero byte: mend it")
+        return text or None
 
     def _number(self, record: Record, column: str) -> float | None:
         value = record.fields.get(column)

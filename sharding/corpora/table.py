@@ -142,7 +142,10 @@ def _located(
             continue
         beside = {role: reader.text(record, role) for role in ("audio", "gaze")}
         audio, gaze = (None if value is None else places.path(value) for value in beside.values())
-        matched = places.matched(text)
+        try:
+            matched = places.matched(text)
+        except re.error as error:
+            raise InputError(f"{where}, {record.place}: {text!r} is no pattern of paths: {error}: mend it") from error
         if matched is None:
             videos = [places.path(text)]
         else:
@@ -209,6 +212,9 @@ class _Places:
 
         ``*`` and ``?`` stand for any of a name, ``**`` for any folders, ``[ab]`` for a letter. What is hidden, or no
         video by its suffix, no pattern matches.
+
+        Raises:
+            re.error: a part between brackets is none, as [z-a].
         """
         path = self.path(text)
         is_remote = url_of(path) is not None

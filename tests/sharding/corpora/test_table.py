@@ -1,6 +1,7 @@
 """Any corpus by a table: what its columns say, what they may not say, and the files that its cells name."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ def test_columns_of_other_names_and_columns_that_are_passed_by(tmp_path: Path) -
         ({"start": 2, "end": 1.5}, {}, r"line 3: end is 1\.5: use seconds after the start, 2"),
         ({"split": "../x"}, {}, r"line 3: split is '\.\./x': use a word"),
         ({"split": None}, {}, r"line 3: split is empty: use a word"),
+        ({"video": "a/[z-a]*.mp4"}, {}, r"line 3: 'a/\[z-a\]\*\.mp4' is no pattern of paths"),
         ({"video": "a/1.mp4"}, {}, r"line 3: is the utterance s/a/1/1 of line 2 too: a column video_id or utterance"),
     ],
 )
@@ -149,6 +151,7 @@ def test_what_cannot_be_is_an_error_that_names_the_place(
         ({"columns": ("speaker=who",)}, "no column 'who' for speaker"),
         ({"columns": ("nobody=felt",)}, "--columns nobody=felt: use NAME=…, with one of these names: video, "),
         ({"columns": ("speaker",)}, "--columns speaker: use NAME="),
+        ({"labels": ("felt",), "columns": ("felt=",)}, "--columns felt=: passes by the column of the label felt"),
         ({"classes": ("felt=a",)}, "--classes felt=a: use NAME=…, with one of these names: none is given"),
         ({"labels": ("felt",), "classes": ("felt=sad,glad,sad",)}, "'felt' of the classes 'sad', 'glad', 'sad'"),
         ({"numbers": ("level",), "ranges": ("level=1",)}, "--ranges level=1: use LOW,HIGH"),
@@ -178,6 +181,9 @@ def test_options_that_are_none_are_refused(tmp_path: Path, options: dict[str, An
         ("list.jsonl", b'{"video": "a"}\n{\n', "line 2: no JSON"),
         ("list.jsonl", b"[1]\n", "line 1: no object"),
         ("list.jsonl", b'{"video": ["a"]}\n', r"line 1: video is \['a'\], neither text nor a number"),
+        ("list.jsonl", rb'{"video": "a\u0000"}', "line 1: video is .*, with a zero byte"),
+        ("list.jsonl", rb'{"video": "\ud800.mp4"}', "line 1: video is .*, which is no Unicode text"),
+        ("list.jsonl", rb'{"video": "a", "speaker": "\udcff"}', "line 1: speaker is .*, which is no Unicode text"),
         ("list.parquet", b"no table", "cannot be read as a table"),
     ],
 )
@@ -244,6 +250,16 @@ def test_parts_of_one_film_are_utterances_of_their_own(tmp_path: Path) -> None:
         ("long@4.5", 4.5, None),
     ]
     assert {u.video for u in corpus.utterances} == {"long"}
+    rows = [{"video": "long.mp4", "start": start} for start in (5000.001, 5000.002)]
+    assert [u.utterance for u in read(write(tmp_path, rows)).utterances] == ["long@5000.001", "long@5000.002"]
+
+
+def test_a_file_whose_name_is_no_unicode_is_named_as_python_writes_it(tmp_path: Path) -> None:
+    video = tmp_path / os.fsdecode(b"\xff.mp4")
+    video.touch()
+    (tmp_path / "list.jsonl").write_text(json.dumps({"video": video.name}))
+    (one,) = read(tmp_path / "list.jsonl").utterances
+    assert (one.video_path, one.video) == (video, r"\xff")
 
 
 def test_a_pattern_is_every_video_that_it_matches(tmp_path: Path) -> None:
