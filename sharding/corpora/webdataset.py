@@ -5,7 +5,9 @@ or with a part of its own ``answer.json``, ``left.mp4``. So img2dataset and vide
 videos are read where they lie in the tar, see `sharding.sources.packed`.
 """
 
+import glob
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,11 +90,13 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
     rejected: list[Rejection] = []
     passed: Counter[str] = Counter()
     unread: Counter[str] = Counter()
+    used: set[str] = set()
     with ThreadPoolExecutor(_THREADS) as pool:
         listings = pool.map(partial(list_tar, wants_content=_describes), paths)
         for path, listing in zip(paths, listings, strict=True):
             for sample in _samples(path, listing, passed):
                 files = _media(sources, sample)
+                used.update(files)
                 unread.update(
                     f".{suffix}"
                     for suffix, file in sample.files.items()
@@ -110,6 +114,11 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
         raise InputError(
             f"{where}: no sample has a video, but {by_suffix(unread) or 'nothing'}: is it the right source?"
         )
+    for kind, told in (("audio", sources.audio_suffix), ("gaze", sources.gaze_suffix)):
+        if told is not None and kind not in used:
+            raise InputError(
+                f"{where}: no sample has a {told}: leave out --{kind}-suffix, or give what follows the key"
+            )
     reader = RecordReader(sources, where, [name for name in header if name not in (KEY, SHARD)], (), (KEY, SHARD))
     found = reader.corpus(located, "webdataset")
     notes = [f"{where}: {len(paths)} tars, {len(located) + len(rejected)} samples", *found.notes]
@@ -127,12 +136,13 @@ def _expanded(source: str) -> Iterator[Path]:
         path = local_path(text, "") if text.startswith("file:/") else Path(text)
         is_remote = url_of(path) is not None
         where = f"--source {readable(path)}"
-        if path.name.lower().endswith(".tar"):
-            found = [path] if not re.search(r"[*?\[]", str(path)) else _matched(path, is_remote)
-        elif re.search(r"[*?\[]", str(path)):
+        is_here = not is_remote and os.path.lexists(path)  # whatever its name looks like
+        if not is_here and re.search(r"[*?\[]", str(path)):
             found = _matched(path, is_remote)
+        elif path.name.lower().endswith(".tar"):
+            found = [path]
         elif is_folder(path):
-            found = _matched(path / "*.tar", is_remote)
+            found = _matched(Path(glob.escape(str(path)) if is_here else path, "*.tar"), is_remote)
         else:
             found = [path]  # which is no tar, says who opens it
         if not found:
@@ -210,7 +220,7 @@ def _only(sample: _Sample, told: str | None, suffixes: Sequence[str], option: st
 
 def _fields(sample: _Sample) -> dict[str, object]:
     """What is said of a sample, by column."""
-    fields: dict[str, object] = {KEY: sample.key, SHARD: sample.tar.stem}
+    fields: dict[str, object] = {}
     for suffix, file in sample.files.items():
         if file.content is None:
             continue
@@ -228,7 +238,7 @@ def _fields(sample: _Sample) -> dict[str, object]:
         elif part:
             said = {f"{part}.{name}": value for name, value in said.items()}
         fields.update(said)
-    return fields
+    return {**fields, KEY: sample.key, SHARD: sample.tar.stem}
 
 
 def _media(sources: WebdatasetSources, sample: _Sample) -> dict[str, str]:

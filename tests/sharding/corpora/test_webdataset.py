@@ -96,6 +96,25 @@ def test_braces_globs_and_folders_name_the_same_tars(tmp_path: Path) -> None:
         read(tmp_path / "shards/*.tar", tmp_path / "shards/009.tar")
 
 
+def test_a_tar_that_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
+    pack(tmp_path / "of [1]/a[0].tar", {"k": {"mp4": FILM}})
+    for source in ("of [1]/a[0].tar", "of [1]"):
+        assert [u.video for u in read(tmp_path / source).utterances] == ["k"], source
+
+
+def test_key_and_shard_are_where_a_sample_lies_whatever_its_description_says(tmp_path: Path) -> None:
+    pack(tmp_path / "0.tar", {"k": {"mp4": FILM, "json": {"__key__": "other", "__shard__": "other"}}})
+    (one,) = read(tmp_path / "0.tar", columns=("video_id=__shard__", "utterance=__key__")).utterances
+    assert one.name == ("0", "0", "k")
+
+
+@pytest.mark.parametrize("kind", ["audio", "gaze"])
+def test_a_suffix_that_no_sample_has_is_refused(tmp_path: Path, kind: str) -> None:
+    pack(tmp_path / "0.tar", {"a": {"mp4": FILM}, "b": {"mp4": FILM}})
+    with pytest.raises(InputError, match=f"no sample has a my.part: leave out --{kind}-suffix"):
+        read(tmp_path / "0.tar", **{f"{kind}_suffix": "my.part"})
+
+
 def test_parts_with_dots_as_energon_has_them(tmp_path: Path) -> None:
     said = {"answer.json": {"emotion": "joy"}, "context.txt": b"why", "score.json": 4}
     pack(tmp_path / "0.tar", {"s/0001": {"left.mp4": FILM, "right.mp4": FILM, **said}})
