@@ -59,9 +59,12 @@ def _asked_for(settings: BuildSettings) -> dict[str, Registered | ArrayFile]:
         one = functions[text] if text in functions else ArrayFile.parse(text)
         if not _NAME.fullmatch(one.name):
             raise InputError(f"--member {text}: {one.name!r} is no name: use letters, digits and _, at most 24")
-        if one.name in (FILMSTRIP, AUDIO, GAZE, "clip") or (isinstance(one, ArrayFile) and one.name in functions):
+        # WebDataset and DuckDB take Tok and tok for one.
+        if one.name.lower() in (FILMSTRIP, AUDIO, GAZE, "clip") or (
+            isinstance(one, ArrayFile) and one.name in functions
+        ):
             raise InputError(f"--member {text}: {one.name!r} is a member of another kind: use another name")
-        if one.name in found:
+        if one.name.lower() in map(str.lower, found):
             raise InputError(f"--member {text}: {one.name!r} is asked for twice: leave one out")
         found[one.name] = one
     return found

@@ -106,6 +106,7 @@ def test_a_file_is_declared_as_it_is_said(
             "t=.t.npy:float64[100000,1000]",
             f"{'t' * 25}=.t.npy:int8[1]",
         ),
+        *("Audio=.t.npy:int32[3]", "CLIP=.t.npy:int32[3]"),
         *("audio=.t.npy:int32[3]", "clip=.t.npy:int32[3]", "gaze=.t.npy:int32[3]", "gaze_frames=.t.npy:int32[3]"),
     ],
 )
@@ -120,6 +121,9 @@ def test_no_member_is_asked_for_twice() -> None:
         members_of(BuildSettings(member=("t=.t.npy:int32[3]", "gaze_frames", "t=.u.npy:int32[3]")))
     with pytest.raises(InputError, match="'gaze_frames' is asked for twice"):
         members_of(BuildSettings(member=("gaze_frames", "gaze_frames")))
+    with pytest.raises(InputError, match="'T' is asked for twice"):  # plain tools do not tell them apart
+        members_of(BuildSettings(member=("t=.t.npy:int32[3]", "T=.u.npy:int32[3]")))
+
 
 
 # What a clip gets ----------------------------------------------------------------------------------------------------
