@@ -113,6 +113,7 @@ class BuildSettings:
         _require(
             self.gaze_fps == 25.0 or "gaze_frames" in self.member, "--gaze-fps", self.gaze_fps, "--member gaze_frames"
         )
+        _require(self.min_loudness <= 0, "--min-loudness", self.min_loudness, "at most 0, full scale")
         unlike = len(set(self.allow_missing)) == len(self.allow_missing)
         _require(unlike, "--allow-missing", " ".join(self.allow_missing), "each at most once")
         _require(1 <= self.shard_mb <= 4000, "--shard-mb", self.shard_mb, "1 to 4000")

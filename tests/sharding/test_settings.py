@@ -48,6 +48,8 @@ def test_a_modality_that_may_be_missing_is_not_required() -> None:
         ({"fps": 120, "clip_seconds": 60}, "JPEG"),
         ({"quality": 96}, "--quality"),
         ({"max_seconds": 1}, "--max-seconds"),
+        ({"min_loudness": 0.1}, "--min-loudness is 0.1: use at most 0"),  # nothing is so loud
+        ({"min_loudness": float("nan")}, "--min-loudness is nan"),
         ({"gaze_fps": 0}, "--gaze-fps"),
         ({"gaze_fps": 30}, "--gaze-fps is 30: use --member gaze_frames"),  # without, it has no effect
         ({"allow_missing": ("audio", "audio")}, "--allow-missing"),
