@@ -30,7 +30,7 @@ from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
-from sharding.packing.labels import joined, require_possible
+from sharding.packing.labels import joined, require_declared, require_possible
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
@@ -212,6 +212,7 @@ class _Builder:
                 existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
             if existing is not None and not (fresh.utterances or fresh.rejected):
                 require_stated(existing.manifest.about, self.about, output.name)
+                require_declared(existing.manifest.labels, fresh.labels, output.name, AGAIN)
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None

@@ -35,6 +35,22 @@ def joined(known: Sequence[Label], more: Sequence[Label], dataset: str, mend: st
     return tuple(_joined(*pair) for pair in zip(known, more, strict=True))
 
 
+def require_declared(known: Sequence[Label], more: Sequence[Label], dataset: str, mend: str) -> None:
+    """Raise InputError, as `joined` does, and where ``more`` has classes or numbers that ``known`` does not declare.
+
+    This is for a dataset that stays as it is: there, to state them has no effect.
+    """
+    for label, with_more in zip(known, joined(known, more, dataset, mend), strict=True):
+        if with_more != label:
+            raise InputError(f"{dataset}: has {_range_told(label)}, not {_range_told(with_more)}: {mend}")
+
+
+def _range_told(label: Label) -> str:
+    if label.classes is None:
+        return f"{label.name} from {label.low:g} to {label.high:g}"
+    return f"{label.name} of the classes {', '.join(label.classes)}"
+
+
 def _told(labels: Sequence[Label]) -> str:
     return ", ".join(f"{label.name} ({'number' if label.classes is None else 'class'})" for label in labels) or "none"
 

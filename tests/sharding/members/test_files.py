@@ -125,7 +125,6 @@ def test_no_member_is_asked_for_twice() -> None:
         members_of(BuildSettings(member=("t=.t.npy:int32[3]", "T=.u.npy:int32[3]")))
 
 
-
 # What a clip gets ----------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,7 @@
 """Labels that a dataset can have, and what becomes of them where it is extended."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from sharding.members.declared import members_of
-from sharding.packing.labels import joined, require_possible
+from sharding.packing.labels import joined, require_declared, require_possible
 from sharding.settings import BuildSettings
 
 MOOD = Label(name="mood", classes=("sad", "glad"))
@@ -46,6 +48,14 @@ def test_a_range_holds_both(known: list[float], more: list[float]) -> None:
 def test_other_labels_are_refused_by_name(now: tuple[Label, ...], told: str) -> None:
     with pytest.raises(InputError, match=rf"^data: was built with the labels .*{told}"):
         joined((MOOD, LEVEL), now, "data", "build again")
+
+
+def test_a_dataset_that_stays_as_it_is_declares_all_that_may_be_stated() -> None:
+    require_declared((MOOD, LEVEL), (replace(MOOD, classes=("glad",)), replace(LEVEL, low=0.5)), "data", "build again")
+    with pytest.raises(InputError, match=r"^data: has mood of .* sad, glad, not mood of .* sad, glad, numb: b"):
+        require_declared((MOOD, LEVEL), (replace(MOOD, classes=("numb", "sad")), LEVEL), "data", "build again")
+    with pytest.raises(InputError, match=r"^data: has level from 0 to 1, not level from -1 to 1: build again"):
+        require_declared((MOOD, LEVEL), (MOOD, replace(LEVEL, low=-1.0)), "data", "build again")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from loaders.errors import InputError
+from sharding.corpora.table import TableSources, read_table
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.packing.building import build
 from sharding.settings import BuildSettings
@@ -29,3 +30,23 @@ def test_what_is_left_out_now_or_was_is_a_difference(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             build(asked, output, SETTINGS, 1)
         assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_classes_and_ranges_that_a_finished_dataset_does_not_declare_are_refused(tmp_path: Path) -> None:
+    write_film(tmp_path / "1.mp4", 0.6, fps=8)
+    (tmp_path / "list.csv").write_text("video,felt,level\n1.mp4,sad,1\n")
+    options = TableSources(table=tmp_path / "list.csv", labels=("felt",), numbers=("level",))
+    build(read_table(options), tmp_path / "out", SETTINGS, 1)
+    before = (tmp_path / "out/dataset.json").read_bytes()
+    for extend in (False, True):
+        build(read_table(options), tmp_path / "out", SETTINGS, 1, extend=extend)  # nothing to do
+        for more, told in (
+            (
+                replace(options, classes=("felt=sad,glad",)),
+                "felt of the classes sad, not felt of the classes sad, glad",
+            ),
+            (replace(options, ranges=("level=0,5",)), "level from 1 to 1, not level from 0 to 5"),
+        ):
+            with pytest.raises(InputError, match=told):
+                build(read_table(more), tmp_path / "out", SETTINGS, 1, extend=extend)
+    assert (tmp_path / "out/dataset.json").read_bytes() == before
