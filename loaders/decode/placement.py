@@ -7,10 +7,9 @@ and on the clips; "auto" tries both on the first batches of the user's own clips
 But nvJPEG converts colours by the multiprocessors that the network wants, and waits for them: on an H100 it decoded
 twelve times what a full-size step takes, and cost the step 8 % and waits, where sixteen cores cost it 1.5 % and none
 (docs/gpu.md). So with "auto" the CPU decodes, be the GPU faster or not, until it does not keep up: where batches are
-waited for (`Demand`), a faster GPU takes over, once and for all. Where runs are to be repeated to the bit, name the
-placement. The order, the pairs and
-the windows do not depend on it, nor does the loader's fingerprint; frames differ by how the two round, see
-`loaders.reference`.
+waited for (`Demand`), a faster GPU takes over, once and for all; a run that is resumed keeps to what decoded before.
+Where runs are to be repeated to the bit, name the placement. The order, the pairs and the windows do not depend on it,
+nor does the loader's fingerprint; frames differ by how the two round, see `loaders.reference`.
 
 A GPU that cannot decode is no reason to stop, but none to be silent either: the CPU decodes instead, and the log and
 `LoaderStats` say why.
