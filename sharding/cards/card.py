@@ -181,8 +181,7 @@ def _programs(manifest: Manifest) -> Iterator[str]:
     """How to load it, for the members that it has."""
     names = _hub_names(name for name, split in manifest.splits.items() if split.shards)
     split = "train" if "train" in names else next(iter(names))
-    stems = [shard.name.removesuffix(".tar") for shard in manifest.splits[split].shards]
-    tars = f"{stems[0]}.tar" if len(stems) == 1 else f"{{{stems[0]}..{stems[-1]}}}.tar"
+    tars = _pattern([shard.name.removesuffix(".tar") for shard in manifest.splits[split].shards]) + ".tar"
     yield _python(
         f"""
         import webdataset
@@ -214,6 +213,17 @@ def _programs(manifest: Manifest) -> Iterator[str]:
                 print({", ".join(f"batch.{field}.shape" for field in fields)})
         """
         )
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """Names, most of them numbers that follow on from each other, in the braces of a shell: a repair leaves gaps."""
+    runs: list[tuple[str, str]] = []
+    for name in names:
+        last = runs[-1][1] if runs else ""
+        follows = last.isdecimal() and name == f"{int(last) + 1:0{len(last)}}"
+        runs.append((runs.pop()[0] if follows else name, name))
+    parts = [first if first == last else f"{{{first}..{last}}}" for first, last in runs]
+    return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
 
 
 def _is_of_every_clip(name: str, manifest: Manifest) -> bool:

@@ -11,6 +11,7 @@ from loaders.dataset.labels import Label
 from loaders.dataset.manifest import Manifest, Member
 
 MADE_BY = "filmstrip"
+_NAMED_CLASSES = 100  # a line of them can still be read
 
 COLUMNS_MEAN: Mapping[str, str] = {
     "key": "The clip's name: of its files in the tar, before the first dot.",
@@ -117,9 +118,10 @@ def column_means(name: str, manifest: Manifest) -> str:
 
 
 def says_label(label: Label) -> str:
-    """What values it has."""
+    """What values it has; of very many classes the first."""
     if label.classes is not None:
-        return ", ".join(label.classes)
+        more = len(label.classes) - _NAMED_CLASSES
+        return ", ".join(label.classes[:_NAMED_CLASSES]) + (f" and {more} more, see dataset.json" if more > 0 else "")
     return f"{label.low:g} to {label.high:g}"
 
 

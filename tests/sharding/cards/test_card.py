@@ -1,11 +1,13 @@
 """A dataset card says what dataset.json says, is read by YAML, and claims nothing that nobody has stated."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from webdataset.shardlists import expand_urls
 
 from loaders.dataset.about import About
 from loaders.dataset.labels import Label
@@ -45,6 +47,25 @@ def test_it_counts_what_is_there(manifest: Manifest) -> None:
 def test_every_split_has_its_tars(manifest: Manifest) -> None:
     files = head(manifest)["configs"][0]["data_files"]
     assert files == [{"split": name, "path": f"{name}/*.tar"} for name in manifest.splits]
+
+
+@pytest.mark.parametrize("numbers", [(0,), (3,), (0, 1, 2), (0, 2, 3), (1, 2, 5, 9, 10), (999_998, 999_999, 1_000_000)])
+def test_its_program_for_webdataset_names_the_tars_that_are_there_and_no_others(
+    manifest: Manifest, numbers: tuple[int, ...]
+) -> None:
+    """A repair takes some out."""
+    split = manifest.splits["train"]
+    shards = tuple(replace(split.shards[0], name=f"{number:06d}.tar") for number in numbers)
+    text = card(replace(manifest, splits={"train": replace(split, shards=shards)}))
+    (urls,) = re.findall(r'WebDataset\("([^"]*)"', text)
+    assert expand_urls(urls) == [f"DATASET/train/{shard.name}" for shard in shards]
+
+
+def test_of_very_many_classes_some_are_named_and_the_others_counted(manifest: Manifest) -> None:
+    label = Label(name="word", classes=tuple(f"w{number}" for number in range(5000)))
+    text = card(replace(manifest, labels=(label,)))
+    assert "| `word` | w0, w1, " in text
+    assert "w99 and 4900 more, see dataset.json |" in text
 
 
 def test_splits_that_the_hub_cannot_call_so_are_renamed_and_none_is_lost(manifest: Manifest) -> None:
