@@ -25,6 +25,10 @@ class About:
             text = getattr(self, field.name)
             if text is not None and not text.strip():
                 return f"--{field.name} is empty"
+            if text is not None and not _is_unicode(text):
+                return f"--{field.name} is {text!r}, which is no UTF-8"
+        if self.title is not None and len(self.title.splitlines()) > 1:
+            return f"--title is {self.title!r}, of more than one line"
         if self.url is not None and not is_url(self.url):
             return f"--url is {self.url!r}, which is no http or https address"
         if self.license is not None and not is_url(self.license) and re.search(r"\s", self.license):
@@ -34,6 +38,11 @@ class About:
     def replaced_by(self, other: "About") -> "About":
         """This, with what the other states in its place."""
         return About(**{f.name: getattr(other, f.name) or getattr(self, f.name) for f in fields(self)})
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: what a command line holds beside UTF-8, Python tells in lone surrogates."""
+    return re.search("[\ud800-\udfff]", text) is None
 
 
 def is_url(text: str) -> bool:

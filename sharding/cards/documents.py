@@ -6,7 +6,7 @@ from pathlib import Path
 
 from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError
-from loaders.storage.atomic import write_atomically
+from loaders.storage.atomic import sha256_of, write_atomically
 from sharding.cards.card import CARD, card
 from sharding.cards.croissant import CROISSANT, croissant
 from sharding.cards.told import MADE_BY
@@ -28,13 +28,18 @@ def write_documents(folder: Path, manifest: Manifest) -> dict[str, str]:
         `Manifest.documents`.
 
     Raises:
-        InputError: a file of such a name is there that no build has made.
+        InputError: a file of such a name is there that no build has made, or that was changed since.
     """
     texts = {name: text(manifest).encode() for name, text in DOCUMENTS.items()}
-    for name in texts:
+    for name, text in texts.items():
         path = folder / name
-        if name not in manifest.documents and path.exists() and not is_ours(path):
+        declared = manifest.documents.get(name)
+        if declared is None and path.exists() and not is_ours(path):
             raise InputError(f"{path}: no build has made it, and the dataset's own would replace it: move it elsewhere")
+        known = (declared, hashlib.sha256(text).hexdigest())  # the latter is there where this was killed before
+        if declared is not None and path.exists() and sha256_of(path) not in known:
+            what = "was changed since it was written, and would be written again"
+            raise InputError(path, what, "move it elsewhere, or let sharding/verify.py --repair do so")
     for name, text in texts.items():
         write_atomically(folder / name, text)
     return {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}

@@ -149,6 +149,8 @@ def test_what_would_have_no_effect_is_refused_by_name(corpus: Corpus, tmp_path: 
         (About(url="x.org"), "--url is 'x.org', which is no"),
         (About(license="do what you want"), "--license is"),
         (About(title=" "), "--title is empty"),
+        (About(title="Heads\nand tails"), "--title is .* of more than one line"),
+        (About(citation="M\udcff (2026)"), "--citation is .*, which is no UTF-8"),
     ],
 )
 def test_what_is_no_statement_of_its_kind_is_refused(corpus: Corpus, copy: Path, about: About, what: str) -> None:
@@ -194,6 +196,26 @@ def test_a_file_that_no_build_has_made_is_not_written_over(copy: Path) -> None:
     with pytest.raises(InputError, match="no build has made it"):
         write_documents(copy, manifest)
     assert (copy / "README.md").read_text() == "# My own words\n"
+
+
+def test_a_document_that_was_changed_since_is_not_written_over(copy: Path) -> None:
+    before = (copy / "dataset.json").read_bytes()
+    with (copy / "README.md").open("a") as card:
+        card.write("My own words\n")
+    with pytest.raises(InputError, match=r"README\.md: was changed since .*--repair"):
+        state(copy, ABOUT)
+    assert (copy / "README.md").read_text().endswith("My own words\n")
+    assert (copy / "dataset.json").read_bytes() == before
+    repair(verify(copy))
+    assert state(copy, ABOUT).about == ABOUT
+    assert not verify(copy).faults
+
+
+def test_what_was_killed_before_it_was_declared_is_said_again(copy: Path) -> None:
+    manifest = replace(read_manifest(copy), about=ABOUT)
+    write_documents(copy, manifest)
+    assert state(copy, ABOUT) == replace(manifest, documents=read_manifest(copy).documents)
+    assert not verify(copy).faults
 
 
 def test_a_build_that_is_undone_takes_its_documents_along_and_no_others(dataset: Path, tmp_path: Path) -> None:
