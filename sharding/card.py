@@ -35,8 +35,8 @@ def state(dataset: Path, about: About) -> Manifest:
         raise InputError(f"{problem}: state it, or leave the option away")
     if about == About():
         raise InputError("nothing is to be said: give --title, --description, --license, --citation or --url")
-    if url_of(dataset) is not None:
-        raise InputError(f"{dataset}: is in a store: change a copy in a folder, and upload what changes there")
+    if (url := url_of(dataset)) is not None:
+        raise InputError(f"{url}: is in a store: change a copy in a folder, and upload what changes there")
     manifest = read_manifest(dataset)
     if may_be_builds(dataset / WORK_FOLDER):
         raise InputError(f"{dataset / WORK_FOLDER}: a build is at work here: run it to its end first")

@@ -65,6 +65,7 @@ from sharding.sources.store import Store
 _REBUILD = "build the dataset again"
 _BETWEEN = "\0"
 _NAMED = 4  # files of another tool's
+_SAMPLE = 64  # clips
 _SMALL = 64e6  # bytes: below, starting processes takes longer than reading
 
 
@@ -72,7 +73,7 @@ def verify(
     dataset: Path,
     *,
     decode: bool = False,
-    sample: int = 64,
+    sample: int = _SAMPLE,
     workers: int = 1,
     progress: Callable[[ShardReport], None] = lambda report: None,
     begun: Callable[[Manifest], None] = lambda manifest: None,
@@ -464,8 +465,8 @@ class Arguments:
     """The dataset's folder, or its URL."""
     decode: bool = False
     """Decode every clip, not only a sample."""
-    sample: int = 64
-    """Clips to decode otherwise."""
+    sample: int | None = None
+    """Clips to decode otherwise; 64 where nothing is said."""
     workers: int = field(default_factory=default_workers)
     """Processes that read shards."""
     repair: bool = False
@@ -483,8 +484,12 @@ def main() -> None:
     with reported(), stopped_in_order("run it again"):
         if arguments.workers < 1:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")
-        if arguments.sample < 0:
-            raise InputError(f"--sample is {arguments.sample}: use 0 or more")
+        if arguments.sample is not None:
+            if arguments.decode or arguments.shortcut:
+                option = "--decode" if arguments.decode else "--shortcut"
+                raise InputError(f"--sample has no effect with {option}: leave one of them away")
+            if arguments.sample < 0:
+                raise InputError(f"--sample is {arguments.sample}: use 0 or more")
         url = url_of(arguments.dataset)
         if url is not None and (arguments.shortcut or arguments.repair):
             raise InputError(f"{url}: --shortcut and --repair take a folder: copy the dataset to one")
@@ -505,7 +510,7 @@ def _verify_and_tell(arguments: Arguments) -> bool:
         report = verify(
             arguments.dataset,
             decode=arguments.decode,
-            sample=arguments.sample,
+            sample=_SAMPLE if arguments.sample is None else arguments.sample,
             workers=arguments.workers,
             progress=lambda shard: bar.advance(shard.bytes),
             begun=lambda manifest: bar.expect(_bytes(manifest)),

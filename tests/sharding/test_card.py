@@ -185,6 +185,8 @@ def test_the_command_writes_and_refuses_in_a_line(copy: Path) -> None:
     done = run("--license", "MIT", "--url", "https://x.org/y")
     assert done.returncode == 0, done.stderr
     assert read_manifest(copy).about == About(license="MIT", url="https://x.org/y")
+    with pytest.raises(InputError, match=r"^s3://bucket/vox: is in a store"):
+        state(Path("s3://bucket/vox"), About(license="MIT"))
     refused = run("--url", "nowhere")
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1

@@ -653,7 +653,13 @@ def test_exit_status_and_report(
     assert "train/000000.idx" in out
     assert "made again" in out
     assert run(str(copy), capture=capsys, monkeypatch=monkeypatch)[0] == 0
-    for wrong in (["--sample", "-1"], ["--workers", "0"], ["--shortcut", "--repair"]):
+    for wrong in (
+        ["--sample", "-1"],
+        ["--workers", "0"],
+        ["--shortcut", "--repair"],
+        ["--shortcut", "--sample", "5"],
+        ["--decode", "--sample", "5"],
+    ):
         code, out = run(str(copy), *wrong, capture=capsys, monkeypatch=monkeypatch)
         assert code == 2
         assert out.startswith("error: --")
