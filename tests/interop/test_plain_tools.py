@@ -218,7 +218,11 @@ def test_energon_prepares_and_loads_it(
 @needs("duckdb")
 @needs("polars")
 def test_tables_count_the_classes_in_a_line(
-    run: Callable[..., str], program: Callable[[str], ModuleType], clips: Path, expected: Mapping[str, Clip]
+    run: Callable[..., str],
+    program: Callable[[str], ModuleType],
+    clips: Path,
+    expected: Mapping[str, Clip],
+    tmp_path: Path,
 ) -> None:
     counts = Counter(clip.description["emotion"] for clip in expected.values())
     assert len(counts) > 3
@@ -226,6 +230,10 @@ def test_tables_count_the_classes_in_a_line(
     for count in (program("tables").with_duckdb, program("tables").with_polars):
         assert dict(count(str(catalog), "emotion")) == counts
     assert run("tables", catalog, "emotion").count("anger") == 2
+    reserved = tmp_path / CATALOG  # a label may be called by a word of SQL's
+    pq.write_table(pq.read_table(catalog, columns=["emotion"]).rename_columns(["order"]), reserved)
+    for count in (program("tables").with_duckdb, program("tables").with_polars):
+        assert dict(count(str(reserved), "order")) == counts
 
 
 @pytest.fixture
