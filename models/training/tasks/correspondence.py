@@ -19,6 +19,7 @@ from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
 from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
+from models.training.predictions import PAIRS
 from models.training.scores import score_match
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, front_end_of, sizes_of
@@ -30,6 +31,7 @@ class Correspondence:
 
     stage: str = PretrainConfig.stage
     paired = True
+    answers = PAIRS
     predict = staticmethod(predict_match)
 
     def __init__(self, config: CorrespondenceNetworkConfig | None = None, *, rounds: int = 1) -> None:
@@ -82,6 +84,14 @@ class Correspondence:
         right = (logits.argmax(1) == batch.match).float().mean()
         return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 
-    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
+    def score(
+        self,
+        accelerator: Accelerator,
+        front_end: FrontEnd,
+        network: Any,
+        loader: ClipLoader,
+        *,
+        keep: Path | None = None,
+    ) -> dict[str, Any]:
         """Accuracy on pairs."""
-        return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds)}
+        return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds, keep=keep)}

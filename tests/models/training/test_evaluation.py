@@ -19,7 +19,7 @@ from models.training.evaluation import (
     TargetPredictions,
     by_utterance,
     join_predictions,
-    match_confusion,
+    match_predictions,
     target_predictions,
 )
 from tests.datasets import LABELS
@@ -116,5 +116,5 @@ def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
         assert_same(in_order(join_predictions(parts)), in_order(whole), atol=1e-5)
 
     with ClipLoader(dataset, "test", batch_size=7) as loader:
-        counts = match_confusion(front_end, pairing, loader, CPU)
+        counts = match_predictions(front_end, pairing, loader, CPU)
     assert counts.sum() == len(whole.clip)
