@@ -29,6 +29,7 @@ from models.training.measures import Floats, Measure
 from models.training.student import t_quantile
 
 CONFIDENCE = 0.95
+_NOTHING = 1e-24  #: variance below which it is rounding alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,7 @@ def _ends(measure: Measure, left: _Left) -> tuple[float, float]:
 
 def _of_share(share: float, variance: float, units: int, t: float) -> tuple[float, float]:
     """Wilson's. Where nothing scatters, each of the units is one trial."""
-    return wilson(share, share * (1 - share) / variance if variance > 0 else units, t)
+    return wilson(share, share * (1 - share) / variance if variance > _NOTHING else units, t)
 
 
 def _of_shares(left: _Left, t: float) -> tuple[float, float]:
@@ -226,7 +227,7 @@ def _of_shares(left: _Left, t: float) -> tuple[float, float]:
     shares, covariance, support = left.whole[there], left.covariance()[np.ix_(there, there)], left.support[there]
     variances = covariance.diagonal()
     ends = np.array([_of_share(*each, t) for each in zip(shares, variances, support, strict=True)])
-    errors = np.sqrt(np.where(variances > 0, variances, 1))
+    errors = np.sqrt(np.where(variances > _NOTHING, variances, 1))
     correlation = covariance / np.outer(errors, errors)
     np.fill_diagonal(correlation, 1)
     below, above = (
