@@ -124,8 +124,11 @@ def differences_table(compared: Sequence[Compared]) -> Table:
         )
     if compared:
         found = compared[0].difference
-        over = "speakers and seeds" if max(found.seeds) > 1 else "speakers: it says nothing of other seeds"
-        table.caption = f"{found.seeds[0]} and {found.seeds[1]} runs, {found.units} speakers; intervals over {over}"
+        table.caption = f"{found.seeds[0]} against {found.seeds[1]}, {found.units} speakers\n" + (
+            "intervals over speakers and seeds"
+            if min(found.seeds) > 1
+            else "intervals over speakers; of a side of one run they say nothing about other seeds"
+        )
     return table
 
 

@@ -36,6 +36,7 @@ from models.training.config import (
 )
 from models.training.data import datasets_of, training_loader
 from models.training.labels import to_json
+from models.training.predictions import read_pairs, read_predictions
 from models.training.runlock import locked
 from models.training.runs import load_targets
 from models.training.scores import score_targets
@@ -118,7 +119,9 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
     run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
-    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset, launcher=LAUNCHED)
+    found, answers = tmp_path / "found.json", tmp_path / "answers.parquet"
+    asked = ("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
+    table = run(*asked, "--json", found, "--predictions", answers, launcher=LAUNCHED)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
@@ -127,9 +130,14 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     emotion = results["targets"]["emotion"]
     assert sum(map(sum, emotion["audio"]["confusion"])) == emotion["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+    # What is found again is what the run kept.
+    assert json.loads(found.read_text()).keys() == results.keys()
+    again, kept = (read_predictions(path)["emotion"] for path in (answers, tuned / "predictions.parquet"))
+    assert again.keys == kept.keys
+    assert len(read_pairs(pretrained / "pairs.parquet").keys) == results["pretraining"]["pairs"]
     with ClipLoader(dataset, "test", batch_size=8, negatives=None, targets=("emotion",)) as loader:
-        again = score_targets(Accelerator(), *load_targets(tuned), loader)
-    assert f"micro-F1 {100 * again['emotion']['joint']['micro_f1']:.1f} %" in table
+        scored = score_targets(Accelerator(), *load_targets(tuned), loader)
+    assert f"micro-F1 {100 * scored['emotion']['joint']['micro_f1']:.1f} % (" in table
 
 
 def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -181,6 +189,7 @@ def test_a_class_and_a_number_are_learnt_together(
     assert said["valence"].audio.shape == (8,)
     curves = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert {"train/emotion/joint", "train/valence/audio", "train/triplet"} < set(curves.Tags()["scalars"])
+    assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     again = called(monkeypatch, capfd, "--stage", "evaluate", "--checkpoint", folder, "--data", dataset)
     assert [line for line in again.splitlines() if " from " in line] == [
         line for line in table.splitlines() if " from " in line
@@ -495,6 +504,17 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     finally:
         AcceleratorState._reset_state(True)
     assert found == [None, torch.bfloat16]
+
+
+def test_what_evaluation_would_write_over_is_refused_before_it_scores(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    evaluation = ("--stage", "evaluate", "--checkpoint", pretrained, "--data", dataset)
+    (tmp_path / "there").touch()
+    for option in ("--json", "--predictions"):
+        assert f"{option} {tmp_path / 'there'}: is there already" in refused(*evaluation, option, tmp_path / "there")
+        assert "there is no folder" in refused(*evaluation, option, tmp_path / "none" / "file")
+    assert (tmp_path / "there").read_bytes() == b""
 
 
 @needs_libturbojpeg

@@ -242,4 +242,4 @@ def _percent(share: float | None) -> str:
 
 def _told(value: float | None, form: str) -> str:
     """A number; a dash for one of nothing, which results.json has as null."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
+    return "–" if value is None or not math.isfinite(value) else format(value, form)
