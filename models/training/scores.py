@@ -217,7 +217,10 @@ def _cells(scores: Mapping[str, Any], modality: str) -> tuple[list[str], list[st
             for says, name in shares
             if name in found or name != "uar"
         ]
-        return lines, [f"{_percent(scores['majority'])} % majority", "", ""][: len(lines)]
+        recalls = found.get("recall_by_class", {}).values()
+        stated = sum(recall is not None and math.isfinite(recall) for recall in recalls) or len(scores["classes"])
+        to_beat = [f"{_percent(scores['majority'])} % majority", "", f"{_percent(1 / stated)} % chance"]
+        return lines, to_beat[: len(lines)]
     numbers = [("CCC", "ccc", ".3f"), ("r", "pearson", ".3f"), ("RMSE", "rmse", ".3g")]
     lines = [
         f"{says} {_told(found[name], form)}{_interval(known.get(name), partial(_told, form=form))}"

@@ -165,6 +165,7 @@ def test_the_table_has_every_score_with_its_interval_and_fits_80_columns() -> No
         "macro-F1 25.0 % (20.0 – 30.0)",
         "UAR 30.0 % (– – –)",
         "33.3 % majority",
+        "33.3 % chance",
         "emotion: 9 utterances, 4 speakers of validation",
         "CCC -0.500 (-0.610 – -0.400)",
         "r 0.550 (0.100 – 0.900)",
