@@ -2,9 +2,11 @@
 together."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,6 +27,15 @@ from models.training.agreement import agreement
 
 DRAW = np.random.default_rng(0)
 SPEAKERS = np.repeat(np.arange(20), 6)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """These products are tiny, and pytest-xdist fills the cores with processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def clouds(classes: int, apart: float, count: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,15 @@ from tests.datasets import CONTENTS, LABELS
 from tests.presets import SMALLEST
 
 DRAW = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These products are tiny, and pytest-xdist fills the cores with processes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])
