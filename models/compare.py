@@ -44,7 +44,7 @@ class Compare:
 class Compared:
     """One score of both sides."""
 
-    target: str  #: or "match", of pairs
+    target: str  #: or of pairs, the kind of their negatives
     modality: str
     score: str  #: as in results.json
     difference: Difference
@@ -112,7 +112,11 @@ def differences_table(compared: Sequence[Compared]) -> Table:
         found, scale = each.difference, 100.0 if each.score in _SHARES else 1.0
         form = ".1f" if each.score in _SHARES else ".3f" if each.score != "rmse" else ".3g"
         says = {**_SHARES, **_NUMBERS}[each.score]
-        what = f"{says}, {each.target} from {each.modality}" if each.modality in MODALITIES else f"pairs, {says}"
+        what = (
+            f"{says}, {each.target} from {each.modality}"
+            if each.modality in MODALITIES
+            else f"{says}, pairs, {each.target}"
+        )
         # Of errors that differ little two figures say all.
         signed = f"+{form}" if each.score != "rmse" else "+.2g"
         low, high = (format(scale * end, signed) for end in (found.low, found.high))
@@ -136,14 +140,14 @@ def _answers(path: Path) -> Mapping[str, Answers]:
     """What a run, or a file, has: by target, or of pairs."""
     if path.is_dir():
         if not (path / PREDICTIONS).is_file() and (path / PAIRS).is_file():
-            return {"match": read_pairs(path / PAIRS)}
+            return read_pairs(path / PAIRS)
         return read_predictions(path / PREDICTIONS)
     try:
         return read_predictions(path)
     except InputError:
         if not path.is_file():
             raise
-        return {"match": read_pairs(path)}
+        return read_pairs(path)
 
 
 def _measures(answers: Answers) -> Mapping[str, Measure]:

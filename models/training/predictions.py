@@ -4,8 +4,8 @@
 are of one), ``split``, ``speaker``, ``video``, ``utterance``, ``target``; ``stated_class`` or ``stated_number``, null
 where nothing is stated; and for each modality, as ``audio_``, ``class`` and ``probabilities`` (in the order of the
 classes, which the file's metadata has), or ``number``. ``pairs.parquet`` has a row for each pair of each round:
-``round``, ``split``, ``match``, ``probability`` (of a match), and for picture and sound, as ``video_``, ``dataset``,
-``speaker`` and ``clip`` (its key).
+``negatives`` (their kind), ``round``, ``split``, ``match``, ``probability`` (of a match), and for picture and sound, as
+``video_``, ``dataset``, ``speaker`` and ``clip`` (its key).
 """
 
 from __future__ import annotations
@@ -83,17 +83,30 @@ def write_predictions(
     _write(path, table.replace_schema_metadata(metadata))
 
 
-def write_pairs(path: Path, rounds: Sequence[MatchPredictions], catalogs: Sequence[Catalog]) -> None:
-    """Write ``pairs.parquet``, whole or not at all: of each round what was answered; see `write_predictions`."""
-    count = [len(one.match) for one in rounds]
-    columns: dict[str, Any] = {"round": pa.array(np.repeat(np.arange(len(rounds)), count), pa.int32())}
+def write_pairs(path: Path, answers: Mapping[str, Sequence[MatchPredictions]], catalogs: Sequence[Catalog]) -> None:
+    """Write ``pairs.parquet``, whole or not at all.
+
+    Args:
+        path: of the file.
+        answers: of each round, by the kind of negatives.
+        catalogs: of the datasets.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rounds = [(kind, number, one) for kind, several in answers.items() for number, one in enumerate(several)]
+    count = [len(one.match) for _, _, one in rounds]
+    columns: dict[str, Any] = {
+        "negatives": pa.array(np.repeat([kind for kind, _, _ in rounds], count).tolist(), pa.string()),
+        "round": pa.array(np.repeat([number for _, number, _ in rounds], count), pa.int32()),
+    }
     for side in _SIDES:
-        clip = np.concatenate([one.clip if side == "video" else one.audio_clip for one in rounds])
+        clip = np.concatenate([one.clip if side == "video" else one.audio_clip for _, _, one in rounds])
         of = _rows(catalogs, clip, ["speaker", "key"])
         columns["split"] = of["split"]
         columns |= {f"{side}_{name}": of[{"clip": "key"}.get(name, name)] for name in ("dataset", "speaker", "clip")}
-    columns["match"] = pa.array(np.concatenate([one.match for one in rounds]).astype(bool))
-    columns["probability"] = pa.array(np.concatenate([one.probability for one in rounds]), pa.float32())
+    columns["match"] = pa.array(np.concatenate([one.match for _, _, one in rounds]).astype(bool))
+    columns["probability"] = pa.array(np.concatenate([one.probability for _, _, one in rounds]), pa.float32())
     _write(path, pa.table(columns))
 
 
@@ -127,17 +140,25 @@ def read_predictions(path: Path) -> dict[str, Answers]:
     return found
 
 
-def read_pairs(path: Path) -> Answers:
-    """The answers of ``pairs.parquet``. Raises InputError: there is no such file, or it is not one."""
-    table = _read(path, (*_PAIR, "match", "probability"))
-    speakers = [_keys(table, (f"{side}_dataset", f"{side}_speaker")) for side in _SIDES]
-    return Answers(
-        classes=None,
-        keys=_keys(table, _PAIR),
-        units=_numbers([*speakers[0], *speakers[1]]).reshape(2, -1).T,
-        stated=table["match"].to_numpy().astype(np.int64),
-        by={"match": table["probability"].to_numpy()},
-    )
+def read_pairs(path: Path) -> dict[str, Answers]:
+    """The answers of ``pairs.parquet`` by the kind of negatives.
+
+    Raises:
+        InputError: there is no such file, or it is not one.
+    """
+    table = _read(path, ("negatives", *_PAIR, "match", "probability"))
+    found: dict[str, Answers] = {}
+    for kind in dict.fromkeys(table["negatives"].to_pylist()):
+        rows = table.filter(pc.equal(table["negatives"].cast(pa.string()), kind))
+        speakers = [_keys(rows, (f"{side}_dataset", f"{side}_speaker")) for side in _SIDES]
+        found[kind] = Answers(
+            classes=None,
+            keys=_keys(rows, _PAIR),
+            units=_numbers([*speakers[0], *speakers[1]]).reshape(2, -1).T,
+            stated=rows["match"].to_numpy().astype(np.int64),
+            by={"match": rows["probability"].to_numpy()},
+        )
+    return found
 
 
 def aligned(several: Mapping[str, Answers]) -> list[Answers]:

@@ -28,6 +28,7 @@ from models.training.agreement import agreement
 from models.training.calibration import calibration_error
 from models.training.evaluation import (
     MODALITIES,
+    MatchPredictions,
     TargetPredictions,
     by_utterance,
     join_matches,
@@ -38,33 +39,29 @@ from models.training.evaluation import (
 from models.training.intervals import interval
 from models.training.measures import Measure, of_classes, of_numbers, of_pairs
 from models.training.metrics import accuracy, class_scores, confusion, macro_f1, majority_share, mean_recall, micro_f1
-from models.training.predictions import write_pairs, write_predictions
+from models.training.predictions import write_predictions
 
 
-def score_match(
-    accelerator: Accelerator,
-    front_end: FrontEnd,
-    network: L3Net | AVENet,
-    loader: ClipLoader,
-    *,
-    rounds: int,
-    keep: Path | None = None,
-) -> dict[str, Any]:
-    """Accuracy on the pairs of ``rounds`` epochs, over all ranks; ``keep`` is the file for what was answered."""
+def answer_pairs(
+    accelerator: Accelerator, front_end: FrontEnd, network: L3Net | AVENet, loader: ClipLoader, *, rounds: int
+) -> list[MatchPredictions]:
+    """What is answered about the pairs of the loader's next ``rounds`` epochs, each over all ranks."""
     front_end.to(accelerator.device)
     network.to(accelerator.device)
     parts = [match_predictions(front_end, network, loader, accelerator.device) for _ in range(rounds)]
-    found = [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
-    if keep is not None and accelerator.is_main_process:
-        write_pairs(keep, found, loader.catalogs)
-    pairs, speaker = join_matches(found), speakers(loader.catalogs)
+    return [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
+
+
+def score_pairs(rounds: Sequence[MatchPredictions], catalogs: Sequence[Catalog]) -> dict[str, Any]:
+    """Accuracy on the pairs of several rounds, one at least, of these datasets."""
+    pairs, speaker = join_matches(rounds), speakers(catalogs)
     units = np.stack([speaker[pairs.clip], speaker[pairs.audio_clip]], axis=1)
     sure = interval(of_pairs(), pairs.probability, pairs.match, units)
     match = torch.from_numpy(pairs.match)
     counts = confusion((torch.from_numpy(pairs.probability) > 0.5).long(), match, 2)
     value = accuracy(counts)
     return {
-        "split": loader.catalogs[0].split,
+        "split": catalogs[0].split,
         "speakers": sure.units,
         "pairs": len(pairs.match),
         "accuracy": value,
@@ -192,11 +189,13 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     for column in ("score (95 % over speakers)", "to beat"):
         table.add_column(column, no_wrap=True)
     on = []
-    if "pretraining" in results:
-        pairs = results["pretraining"]
+    several = results.get("pretraining_by_negatives", {})
+    for pairs in several.values() or ([results["pretraining"]] if "pretraining" in results else []):
         interval = _interval((pairs["accuracy_low"], pairs["accuracy_high"]), _percent)
-        table.add_row("pre-training accuracy", f"{_percent(pairs['accuracy'])} %{interval}", "50.0 % chance")
-        on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}")
+        what = f"pre-training accuracy, {pairs['negatives']}" if several else "pre-training accuracy"
+        table.add_row(plain(what), f"{_percent(pairs['accuracy'])} %{interval}", "50.0 % chance")
+        against = f", negatives {pairs['negatives']}" if "negatives" in pairs else ""  # runs of before do not say
+        on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}{against}")
     for name, scores in results.get("targets", {}).items():
         for modality in MODALITIES:
             table.add_row(plain(f"{name} from {modality}"), *("\n".join(cells) for cells in _cells(scores, modality)))

@@ -95,9 +95,9 @@ def test_pairs_are_compared(catalog: Catalog, tmp_path: Path, printed: Printed) 
             clip=clips, audio_clip=(clips + 5 * (1 - match)) % len(clips), match=match, probability=probability
         )
         (tmp_path / name).mkdir()
-        write_pairs(tmp_path / name / PAIRS, [answered], [catalog])
+        write_pairs(tmp_path / name / PAIRS, {"other_video": [answered]}, [catalog])
     table = printed(tmp_path / "one", tmp_path / "other")
-    assert "pairs, accuracy" in table
+    assert "accuracy, pairs, other_video" in table
     assert printed(tmp_path / "one" / PAIRS, tmp_path / "other" / PAIRS) == table
     with pytest.raises(SystemExit):
         printed(run(tmp_path / "tuned", catalog, 0.5, 0), tmp_path / "one")

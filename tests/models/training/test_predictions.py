@@ -72,8 +72,10 @@ def test_pairs_are_read_as_they_were_written(catalog: Catalog, tmp_path: Path) -
         )
         for number in range(2)
     ]
-    write_pairs(tmp_path / "pairs.parquet", rounds, [catalog])
-    found = read_pairs(tmp_path / "pairs.parquet")
+    write_pairs(tmp_path / "pairs.parquet", {"shifted": rounds[:1], "other_video": rounds}, [catalog])
+    several = read_pairs(tmp_path / "pairs.parquet")
+    assert [len(answers.keys) for answers in several.values()] == [3, 6]
+    found = several["other_video"]
     np.testing.assert_array_equal(found.stated, [1, 0, 1] * 2)
     np.testing.assert_array_equal(found.by["match"], np.concatenate([one.probability for one in rounds]))
     keys, speakers = catalog.table(["key"])["key"].to_pylist(), catalog.table(["speaker"])["speaker"].to_pylist()
@@ -119,7 +121,7 @@ def test_what_is_no_answers_is_refused(catalog: Catalog, tmp_path: Path) -> None
         with pytest.raises(InputError, match="no column"):
             read(path)
     write_predictions(path, drawn(1, [0, 1]), LABELS[:2], [catalog])
-    with pytest.raises(InputError, match="no column round"):
+    with pytest.raises(InputError, match="no column negatives"):
         read_pairs(path)
     pq.write_table(pq.read_table(path).replace_schema_metadata({}), path)
     with pytest.raises(InputError, match="not the answers of a run"):

@@ -22,7 +22,8 @@ from models.training.evaluation import MODALITIES
 from models.training.intervals import interval
 from models.training.measures import of_classes, of_numbers, of_pairs
 from models.training.predictions import read_pairs, read_predictions
-from models.training.scores import results_table, score_match, score_targets, utterances
+from models.training.scores import results_table, score_targets, utterances
+from models.training.tasks.correspondence import Correspondence
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, make_dataset
 from tests.presets import SMALLEST
 
@@ -107,9 +108,10 @@ def test_pairs_of_every_round_are_counted_and_kept(both: list[Path], tmp_path: P
     torch.manual_seed(0)
     dataset, kept = both[0], tmp_path / "pairs.parquet"
     with ClipLoader(dataset, "test", batch_size=4) as loader:
+        task = Correspondence(rounds=3)
         network = correspondence_net(SMALLEST, "l3")
-        scores = score_match(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader, rounds=3, keep=kept)
-    answers = read_pairs(kept)
+        scores = task.score(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader, keep=kept)["pretraining"]
+    (answers,) = read_pairs(kept).values()
     assert len(set(answers.keys)) == len(answers.keys) == scores["pairs"]
     right = (answers.by["match"] > 0.5) == answers.stated
     assert right.mean() == pytest.approx(scores["accuracy"])
@@ -174,6 +176,13 @@ def test_the_table_has_every_score_with_its_interval_and_fits_80_columns() -> No
         "valence: 8 utterances, 4 speakers of validation",
     ):
         assert text in shown
+    assert "negatives" not in shown  # as runs of before, which do not say
+    several = {kind: pairs | {"negatives": kind} for kind in ("other_video", "same_speaker")}
+    scored = {"pretraining": several["other_video"], "pretraining_by_negatives": several}
+    screen.print(results_table(scored, title="pairs"))
+    told = screen.file.getvalue()
+    assert max(map(len, told.splitlines())) <= 80
+    assert all(f"2 speakers of test, negatives {kind}" in told for kind in several)
     for target in ("emotion", "valence"):
         assert all(f"{target} from {modality} " in shown for modality in MODALITIES)
     assert max(map(len, shown.splitlines())) <= 80
