@@ -5,7 +5,9 @@
         checkpoints/00000500/   all that resuming takes, see `models.training.checkpoint`
         model.safetensors       the trained network, with the front end's gaze statistics and numbers' moments
         results.json            what it scored
-        tensorboard/            curves
+        metrics.jsonl           curves, a line every --log-every steps, see `models.training.journal`
+        curves.png              the same as a picture, when it has ended
+        tensorboard/            the same again, with --tracker tensorboard
 
 ``train.py`` writes it; `load_targets` and `load_correspondence` read the trained network back. Every file and every
 checkpoint appears when it is whole; one training at a time works there (`models.training.runlock`). Nothing in a run is
