@@ -274,8 +274,7 @@ def _shape(tensor: Tensor | None) -> list[int] | None:
 def _of_what(inputs: Inputs, seconds: float) -> str:
     frames, bands = _shape(inputs.video) or [], _shape(inputs.audio) or []
     return (
-        f"operations for one clip: {frames[1]} frames of {frames[2]}×{frames[3]}, {seconds:g} s of sound in "
-        f"{bands[1]}×{bands[2]} log-mels"
+        f"for one clip: {frames[1]} frames of {frames[2]}×{frames[3]}, {seconds:g} s of sound as {bands[1]}×{bands[2]}"
     )
 
 

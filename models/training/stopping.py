@@ -74,21 +74,28 @@ class Stopping:
             signal.signal(number, handler)
         self._before = {}
 
-    def batches(self, loader: ClipLoader) -> Iterator[Batch]:
-        """What is left of the loader's epoch, up to where the ranks agree to stop. Each batch is one step's.
+    def batches(self, loader: ClipLoader, a_step: int = 1) -> Iterator[Batch]:
+        """The loader's batches, epoch after epoch, up to where the ranks agree to stop.
 
-        Every rank asks for as many.
+        Args:
+            loader: of this rank; every rank asks for as many batches.
+            a_step: batches that a step takes. All of them are awaited before the first is given away, for a step that
+                has begun cannot be taken back.
         """
         source = iter(loader)
         while True:
             self._place = {"epoch": loader.epoch, "step": loader.step}
-            batch = self._awaited(source)
+            taken: list[Batch] = []
+            while len(taken) < a_step and self._number is None:
+                batch = self._awaited(source)
+                if batch is None:
+                    source = iter(loader)
+                else:
+                    taken.append(batch)
             if self.agree():
                 return
             self._place = {}
-            if batch is None:
-                return
-            yield batch
+            yield from taken
 
     def agree(self) -> bool:
         """Whether any rank was told to stop. Called by every rank, between two steps."""

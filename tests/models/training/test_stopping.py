@@ -186,21 +186,40 @@ class Counting:
     """A loader that counts a batch before it hands it out, and is interrupted in between."""
 
     epoch, step = 0, 3
+    interrupted: str
 
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "step": self.step, "of": 9}
 
     def __iter__(self) -> Iterator[str]:
-        for _ in range(2):
+        epoch = self.epoch
+        while self.epoch == epoch:
             self.step += 1
-            if self.step == 5:
+            name = f"{self.epoch}.{self.step}"
+            if name == self.interrupted:
                 signal.raise_signal(signal.SIGTERM)
-            yield "batch"
+            if self.step == 6:
+                self.epoch, self.step = self.epoch + 1, 0
+            yield name
 
 
-def test_a_batch_that_came_when_it_was_too_late_is_not_counted() -> None:
+@pytest.mark.parametrize(
+    ("interrupted", "a_step", "taken", "epoch", "step"),
+    [
+        ("0.5", 1, ["0.4"], 0, 4),
+        ("0.6", 1, ["0.4", "0.5"], 0, 5),
+        ("1.2", 1, ["0.4", "0.5", "0.6", "1.1"], 1, 1),
+        ("1.3", 2, ["0.4", "0.5", "0.6", "1.1"], 1, 1),
+        ("1.1", 2, ["0.4", "0.5"], 0, 5),
+    ],
+)
+def test_a_batch_that_came_when_it_was_too_late_is_not_counted(
+    interrupted: str, a_step: int, taken: list[str], epoch: int, step: int
+) -> None:
+    """Nor those before it that a step of several batches had to have, also from the epoch before."""
     loader: Any = Counting()
+    loader.interrupted = interrupted
     with stopping.Stopping(Mock(num_processes=1)) as stops:
-        assert list(stops.batches(loader)) == ["batch"]
+        assert list(stops.batches(loader, a_step)) == taken
         assert stops.agreed
-        assert stops.state_of(loader) == {"epoch": 0, "step": 4, "of": 9}
+        assert stops.state_of(loader) == {"epoch": epoch, "step": step, "of": 9}
