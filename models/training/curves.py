@@ -26,6 +26,7 @@ class Curves:
         self._accelerator = accelerator
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
+        self._last = torch.zeros(())
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Count the scalars of a step."""
@@ -36,8 +37,8 @@ class Curves:
 
     @property
     def loss(self) -> Tensor:
-        """Its mean since the last line: not finite where one of the steps' was not. 0 right after a line."""
-        return self._sums["loss"] / self._steps if self._steps else torch.zeros(())
+        """Its mean since the last line, or up to it right after it: not finite where one of the steps' was not."""
+        return self._sums["loss"] / self._steps if self._steps else self._last
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted since the last line, for a checkpoint between two lines."""
@@ -52,6 +53,7 @@ class Curves:
     def log(self, step: int, rate: float, loader: ClipLoader, journal: Journal | None) -> dict[str, float]:
         """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it."""
         line = {name: float(value) / self._steps for name, value in self._sums.items()}
+        self._last = self.loss
         self._sums, self._steps = {}, 0
         stats = loader.stats()
         of_loader = {f"loader/{name}": v for name, v in asdict(stats).items() if not isinstance(v, str)}

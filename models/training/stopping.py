@@ -135,13 +135,14 @@ class Stopping:
     def _awaited(self, source: Iterator[Batch]) -> Batch | None:
         """The next batch; None where the epoch has ended, or a signal came."""
         try:
-            self._waiting = True
-            # Looked at after it is known that we wait: a signal in between is seen by one of the two.
-            return None if self._number is not None else next(source, None)
-        except _NoMoreWaitError:
+            try:
+                self._waiting = True
+                # Looked at after it is known that we wait: a signal in between is seen by one of the two.
+                return None if self._number is not None else next(source, None)
+            finally:
+                self._waiting = False
+        except _NoMoreWaitError:  # also of a signal that came at the very end of the wait
             return None
-        finally:
-            self._waiting = False
 
     def _heed(self, number: int, frame: FrameType | None) -> None:
         """A signal's handler."""
