@@ -12,13 +12,17 @@ from torch import nn
 
 from loaders import ClipLoader
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.training import runs
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
+    PairScoringConfig,
     PretrainConfig,
     RunConfig,
+    ScoringConfig,
     StageConfig,
     check_targets,
 )
@@ -27,6 +31,7 @@ from models.training.data import datasets_of, names, scoring_loader, training_lo
 from models.training.execution import place_front_end
 from models.training.journal import read_metrics
 from models.training.loop import fit
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.picture import PICTURE, draw_curves
 from models.training.precision import require_precision, tell_precision
@@ -48,12 +53,27 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
     loader = training_loader(
-        datasets, data, config.loader, accelerator, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        frames=doing.frames,
+        paired=doing.paired,
+        negatives=training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO,
+        targets=asked,
     )
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
     unseen = scoring_loader(
-        datasets, data, config.loader, accelerator, split, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        split,
+        frames=doing.frames,
+        paired=doing.paired,
+        negatives=_to_score_on(config.scoring),
+        targets=asked,
     )
     doing.require(unseen, names(data))
     set_seed(data.seed)
@@ -89,6 +109,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             split,
             frames=front_end.config.frames,
             paired=doing.paired,
+            negatives=_to_score_on(config.scoring),
             targets=asked,
         ) as unseen,
         accelerator.autocast(),
@@ -111,6 +132,13 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
         refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
+
+
+def _to_score_on(scoring: ScoringConfig) -> Negatives:
+    """The negatives of pairs that are scored."""
+    if not isinstance(scoring, PairScoringConfig):
+        return OTHER_VIDEO
+    return scoring_negatives(scoring.evaluation_negatives, scoring.evaluation_rounds)
 
 
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:
