@@ -22,6 +22,7 @@ from models.systems.presets import PresetName
 from models.training.execution import Tf32
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse, spelt
+from models.training.trackers import TrackerName
 
 Precision = Literal["no", "fp16", "bf16"]
 
@@ -219,7 +220,7 @@ class PrecisionConfig:
     """In what precision it is computed."""
 
     mixed_precision: Precision | None = None
-    """None: as accelerate launch was told."""
+    """None: training as accelerate launch was told, evaluation as the run was trained."""
     tf32: Tf32 = "convolutions"
     """On a GPU, which float32 products may be rounded to TF32."""
 
@@ -238,6 +239,10 @@ class RunConfig:
     """Steps from one checkpoint to the next; the last two are kept."""
     log_every: int = 20
     """Steps from one line of the curves to the next."""
+    tracker: tuple[TrackerName, ...] = ("tensorboard",)
+    """What the curves are sent to, beside the run's metrics.jsonl; none at all where no name follows."""
+    picture: bool = True
+    """Draw curves.png in the run when it ends; needs matplotlib (the extra plots)."""
     compile: bool = False
     """Have torch compile the towers: minutes at the start, for shorter steps."""
 
