@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 
+import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
@@ -38,7 +39,9 @@ class Curves:
 
     def log(self, step: int, rate: float, loader: ClipLoader) -> dict[str, float]:
         """Write a line and begin the next; returns it."""
-        line = {name: float(value) / self._steps for name, value in self._sums.items()}
+        sums = torch.stack([value.double() for value in self._sums.values()])
+        means = self._accelerator.reduce(sums, reduction="mean") / self._steps  # of all ranks
+        line = dict(zip(self._sums, means.tolist(), strict=True))
         self._sums, self._steps = {}, 0
         stats = loader.stats()
         of_loader = {f"loader/{name}": v for name, v in asdict(stats).items() if not isinstance(v, str)}

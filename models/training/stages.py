@@ -13,6 +13,7 @@ from torch import nn
 from loaders import ClipLoader
 from loaders.errors import InputError
 from models.training import runs
+from models.training.advance import require_no_accumulation
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
@@ -100,6 +101,10 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
             f"accelerate was told to use {accelerator.distributed_type.value}: each process has the whole network "
             "here, use plain data-parallel training"
         )
+    if not isinstance(config, EvaluateConfig):
+        require_no_accumulation(accelerator)
+    if accelerator.num_processes == 1:
+        refuse(given, ["sync_batch_norm"], "with one process")
     if accelerator.device.type == "cuda":
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
