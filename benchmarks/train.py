@@ -46,9 +46,9 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
+from models.training.advance import Advance
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
 from models.training.execution import Tf32, place_front_end, set_tf32, towers
-from models.training.advance import Advance
 from models.training.loop import put_in_place
 from models.training.tasks.correspondence import Correspondence
 

@@ -44,7 +44,7 @@ def gather_rows(tensors: Sequence[Tensor]) -> list[Tensor]:
         flat = [tensors[place].to(kind).reshape(len(tensors[place]), -1) for place in places]
         packed = torch.cat(flat, dim=1)
         gathered: Tensor = _Gather.apply(packed)  # type: ignore[no-untyped-call]
-        parts = gathered.split([part.shape[1] for part in flat], dim=1)
+        parts = torch.split(gathered, [part.shape[1] for part in flat], dim=1)
         for place, part in zip(places, parts, strict=True):
             found[place] = part.reshape(len(part), *tensors[place].shape[1:])
     return [found[place] for place in range(len(tensors))]
@@ -56,7 +56,7 @@ class _Gather(torch.autograd.Function):
         rows = rows.contiguous()
         ctx.count = len(rows)
         gathered = rows.new_empty((ranks() * len(rows), *rows.shape[1:]))
-        dist.all_gather_into_tensor(gathered, rows)
+        dist.all_gather(list(gathered.chunk(ranks())), rows)
         return gathered
 
     @staticmethod

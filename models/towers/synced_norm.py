@@ -13,8 +13,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_OF_TORCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 def synchronise(network: nn.Module, device: torch.device) -> None:
     """Have a network's batch norms take mean and variance over all ranks, in place; weights stay the same objects.
@@ -24,11 +22,17 @@ def synchronise(network: nn.Module, device: torch.device) -> None:
         device: where it is trained.
     """
     for name, child in network.named_children():
-        if type(child) in _OF_TORCH:
-            synced = nn.SyncBatchNorm.convert_sync_batchnorm(child) if device.type == "cuda" else SyncedBatchNorm(child)
-            setattr(network, name, synced)
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(network, name, _synced(child, device))
         else:
             synchronise(child, device)
+
+
+def _synced(norm: nn.modules.batchnorm._BatchNorm, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        of_torch: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+        return of_torch
+    return SyncedBatchNorm(norm)
 
 
 class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
@@ -63,7 +67,8 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
             y = (wide - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
             if self.affine:
                 y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+            normalised: Tensor = y.to(x.dtype)
+        return normalised
 
     def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
         """Move the running statistics, the unbiased variance in them."""
@@ -75,18 +80,17 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         self.running_var.lerp_(variance * (count / (count - 1)), step)
 
 
-@torch.compiler.disable  # what other processes say cannot be compiled into a graph
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
     """Mean and biased variance, (C,) each, of a channel over all ranks, and how many values they are of."""
     rows = x.transpose(0, 1).flatten(1)  # (C, values)
     variance, mean = torch.var_mean(rows, dim=1, correction=0)
     own = torch.stack([mean.new_full(mean.shape, rows.shape[1]), mean, variance])
     counts, means, variances = _OfRanks.apply(own).unbind(1)  # type: ignore[no-untyped-call]
-    total = counts.sum(0)
+    total = counts.detach().sum(0)
     count = float(total[0])
     if count < 2:
         raise ValueError(f"a batch norm in training needs more than one value a channel (got {tuple(x.shape)}).")
-    share = counts / total
+    share = counts.detach() / total
     # Chan, Golub and LeVeque (1979): sums of squares of all values would cancel where the mean is far from 0.
     joint = (share * means).sum(0)
     return joint, (share * (variances + (means - joint).square())).sum(0), count
@@ -98,12 +102,12 @@ class _OfRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
         gathered = own.new_empty((dist.get_world_size(), *own.shape))
-        dist.all_gather_into_tensor(gathered, own.contiguous())
+        dist.all_gather(list(gathered), own.contiguous())
         return gathered
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous()
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[dist.get_rank()]

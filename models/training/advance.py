@@ -81,8 +81,7 @@ class Advance:
     def _norm(self, network: nn.Module) -> Tensor:
         """The gradient's norm, of which no more than the most is left."""
         if self._clip:
-            cut = self._accelerator.clip_grad_norm_(network.parameters(), self._clip)
-            assert cut is not None  # DeepSpeed's alone
+            cut: Tensor = self._accelerator.clip_grad_norm_(network.parameters(), self._clip)
             return cut
         self._accelerator.unscale_gradients()
         gradients = [each.grad for each in network.parameters() if each.grad is not None]

@@ -155,9 +155,9 @@ class OptimizerConfig:
     """The most that the norm of a step's gradient may be; a longer one is scaled down to it. 0: as it is."""
     accumulate: int = 1
     """Batches a step, whose gradient is the mean of theirs. Steps, rates and checkpoints count steps."""
-    sync_batch_norm: bool | None = None
-    """Of several processes: whether batch norms take mean and variance over all of them, as one process with the whole
-    batch would, and as is the default, or each over its own clips."""
+    sync_batch_norm: Literal["auto", "yes", "no"] = "auto"
+    """Whether batch norms take mean and variance over all processes, as one with the whole batch would, or each over
+    its own clips; auto: over all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

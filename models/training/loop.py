@@ -53,7 +53,7 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     """
     output, schedule = config.run.output, config.schedule
     network, front_end = model.network, model.front_end
-    if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm is not False:
+    if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
         synchronise(network, accelerator.device)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))
@@ -71,6 +71,10 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
         say(accelerator, f"{output}: no run there yet, from the beginning")
     accumulate = config.optimizer.accumulate
     total = done + (schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step) // accumulate
+    if total < 1 < accumulate:
+        raise InputError(
+            f"--accumulate is {accumulate}, more batches than all epochs have: give fewer, or more --epochs"
+        )
     if schedule.max_steps is not None:
         total = min(total, schedule.max_steps)
     if done > total:
