@@ -132,11 +132,11 @@ class TripletConfig:
 
     alpha: float = 0.1
     """Weight of the triplet loss, which is of the first target that has classes."""
-    margin: float | None = None
-    """Margin of the triplet loss; without it the plain difference, as published."""
-    triplet_reduction: Literal["sum", "mean"] = "sum"
+    margin: float | None = 0.2
+    """Margin of the triplet loss; None: the plain difference of distances, as published, which has no least value."""
+    triplet_reduction: Literal["sum", "mean"] = "mean"
     """The triplet loss summed over a batch, as published, or its mean."""
-    normalise: bool = False
+    normalise: bool = True
     """Whether the triplet loss takes embeddings scaled to length 1, or as they are, as published."""
     same_instance: bool = False
     """Whether a clip's own other modality is one of its positives between modalities; in the thesis only other clips of
@@ -151,7 +151,7 @@ class OptimizerConfig:
     """Adam's, at the start."""
     weight_decay: float = 1e-5
     """Adam's."""
-    clip_gradients: float = 0.0
+    clip_gradients: float = 10.0
     """The most that the norm of a step's gradient may be; a longer one is scaled down to it. 0: as it is."""
     accumulate: int = 1
     """Batches a step, whose gradient is the mean of theirs. Steps, rates and checkpoints count steps."""
