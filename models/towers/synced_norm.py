@@ -62,7 +62,7 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float()
             mean, variance, count = _moments(wide)
-            self._track(mean.detach(), variance.detach(), count)
+            self._track(mean.detach(), (variance * (count / (count - 1))).detach())
             shape = (1, -1, *(1,) * (x.dim() - 2))
             y = (wide - mean.view(shape)) * torch.rsqrt(variance + self.eps).view(shape)
             if self.affine:
@@ -70,30 +70,29 @@ class SyncedBatchNorm(nn.modules.batchnorm._BatchNorm):
             normalised: Tensor = y.to(x.dtype)
         return normalised
 
-    def _track(self, mean: Tensor, variance: Tensor, count: float) -> None:
-        """Move the running statistics, the unbiased variance in them."""
+    def _track(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics; ``variance`` is unbiased."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
         step = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, step)
-        self.running_var.lerp_(variance * (count / (count - 1)), step)
+        self.running_var.lerp_(variance, step)
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Mean and biased variance, (C,) each, of a channel over all ranks, and how many values they are of."""
+def _moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and biased variance of a channel over all ranks, and how many values they are of, (C,) each."""
     rows = x.transpose(0, 1).flatten(1)  # (C, values)
+    if rows.shape[1] * dist.get_world_size() < 2:
+        raise ValueError(f"a batch norm in training needs more than one value a channel (got {tuple(x.shape)}).")
     variance, mean = torch.var_mean(rows, dim=1, correction=0)
     own = torch.stack([mean.new_full(mean.shape, rows.shape[1]), mean, variance])
     counts, means, variances = _OfRanks.apply(own).unbind(1)  # type: ignore[no-untyped-call]
     total = counts.detach().sum(0)
-    count = float(total[0])
-    if count < 2:
-        raise ValueError(f"a batch norm in training needs more than one value a channel (got {tuple(x.shape)}).")
     share = counts.detach() / total
     # Chan, Golub and LeVeque (1979): sums of squares of all values would cancel where the mean is far from 0.
     joint = (share * means).sum(0)
-    return joint, (share * (variances + (means - joint).square())).sum(0), count
+    return joint, (share * (variances + (means - joint).square())).sum(0), total
 
 
 class _OfRanks(torch.autograd.Function):

@@ -151,7 +151,7 @@ class OptimizerConfig:
     """Adam's, at the start."""
     weight_decay: float = 1e-5
     """Adam's."""
-    clip_gradients: float = 10.0
+    clip_gradients: float = 20.0
     """The most that the norm of a step's gradient may be; a longer one is scaled down to it. 0: as it is."""
     accumulate: int = 1
     """Batches a step, whose gradient is the mean of theirs. Steps, rates and checkpoints count steps."""

@@ -58,6 +58,16 @@ def test_of_one_rank_it_is_torchs_own(momentum: float | None) -> None:
         torch.testing.assert_close(after[name], value)
 
 
+def test_on_a_gpu_it_is_torchs_own_with_the_same_weights() -> None:
+    net = network(0.1)
+    before = list(net.named_parameters())
+    synchronise(net, torch.device("cuda"))
+    assert sum(isinstance(each, nn.SyncBatchNorm) for each in net.modules()) == 3
+    after = list(net.named_parameters())
+    assert [name for name, _ in after] == [name for name, _ in before]
+    assert all(one is other for (_, one), (_, other) in zip(before, after, strict=True))
+
+
 @pytest.mark.usefixtures("alone")
 def test_statistics_are_float32_whatever_the_map() -> None:
     norm = SyncedBatchNorm(nn.BatchNorm2d(2))
