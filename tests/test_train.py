@@ -324,7 +324,8 @@ def test_two_processes_train_what_one_does(
     assert {"train/loss", "train/gradient_norm"} < one.keys()
     for name, values in one.items():
         assert len(values) == 4
-        assert two[name] == pytest.approx(values, abs=1e-4, rel=1e-4), name
+        rel = 1e-3 if name == "train/gradient_norm" else 1e-4
+        assert two[name] == pytest.approx(values, abs=1e-4, rel=rel), name
     assert len({round(value, 3) for value in one["train/loss"]}) == 4
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
