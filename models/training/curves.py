@@ -51,8 +51,13 @@ class Curves:
         self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
 
     def log(self, step: int, rate: float, loader: ClipLoader, journal: Journal | None) -> dict[str, float]:
-        """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it."""
-        line = {name: float(value) / self._steps for name, value in self._sums.items()}
+        """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it.
+
+        Called by every rank: a line has means over all of them.
+        """
+        sums = torch.stack([value.double() for value in self._sums.values()])
+        means = self._accelerator.reduce(sums, reduction="mean") / self._steps
+        line = dict(zip(self._sums, means.tolist(), strict=True))
         self._last = self.loss
         self._sums, self._steps = {}, 0
         stats = loader.stats()

@@ -15,10 +15,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from loaders import Batch, ClipLoader
+from loaders import ClipLoader
 from loaders.errors import InputError
-from models.frontend.front_end import FrontEnd
+from models.towers.synced_norm import synchronise
 from models.training import options, runs
+from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
@@ -26,7 +27,7 @@ from models.training.execution import adam, compile_towers, place, place_front_e
 from models.training.journal import Journal
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
-from models.training.tasks.task import Model, Step, Task
+from models.training.tasks.task import Model, Task
 from models.training.trackers import start_trackers
 
 #: Settings of a run that the order of its clips depends on.
@@ -47,22 +48,6 @@ def put_in_place(
     return adam(network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def advance(
-    accelerator: Accelerator,
-    optimizer: torch.optim.Optimizer,
-    step: Callable[[Batch, nn.Module, FrontEnd], Step],
-    batch: Batch,
-    network: nn.Module,
-    front_end: FrontEnd,
-) -> Step:
-    """Take one step of training."""
-    optimizer.zero_grad()
-    taken = step(batch, network, front_end)
-    accelerator.backward(taken.loss)
-    optimizer.step()
-    return taken
-
-
 def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Model, loader: ClipLoader) -> None:
     """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
 
@@ -73,6 +58,8 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     """
     output, schedule = config.run.output, config.schedule
     network, front_end = model.network, model.front_end
+    if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
+        synchronise(network, accelerator.device)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
@@ -88,7 +75,12 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     elif config.run.resume:
         options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
         say(accelerator, f"{output}: no run there yet, from the beginning")
-    total = done + schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step
+    accumulate = config.optimizer.accumulate
+    total = done + (schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step) // accumulate
+    if total < 1 < accumulate:
+        raise InputError(
+            f"--accumulate is {accumulate}, more batches than all epochs have: give fewer, or more --epochs"
+        )
     if schedule.max_steps is not None:
         total = min(total, schedule.max_steps)
     if done > total:
@@ -99,6 +91,7 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     # What a killed process has written after its last checkpoint is written again.
     start_trackers(accelerator, config.run.tracker, output, flat(config), step=done if begun else None)
     prepared.train()
+    advance = Advance(accelerator, optimizer, task.step, accumulate=accumulate, clip=config.optimizer.clip_gradients)
     saved = done  # the step of the last checkpoint
     with (
         Stopping(accelerator) as stopping,
@@ -117,13 +110,15 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
             write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where, state)
 
         while done < total and not stopping.agreed:
-            for batch in stopping.batches(loader):
+            for batch in stopping.batches(loader, accumulate):
                 rate = schedule.learning_rate(
-                    config.optimizer.learning_rate, done, steps_an_epoch=len(loader), total=total
+                    config.optimizer.learning_rate, done, steps_an_epoch=len(loader) / accumulate, total=total
                 )
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                taken = advance(accelerator, optimizer, task.step, batch, prepared, front_end)
+                taken = advance(batch, prepared, front_end)
+                if taken is None:  # of a step that takes several batches, not the last
+                    continue
                 done += 1
                 curves.add({"loss": taken.loss, **taken.logged})
                 at_a_line = done % config.run.log_every == 0 or done == total

@@ -16,6 +16,7 @@ from loaders.errors import InputError
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.negatives import Negatives
 from models.training import runs
+from models.training.advance import require_no_accumulation
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
@@ -139,6 +140,10 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
             "here, use plain data-parallel training"
         )
     require_precision(accelerator)
+    if not isinstance(config, EvaluateConfig):
+        require_no_accumulation(accelerator)
+    if accelerator.num_processes == 1:
+        refuse(given, ["sync_batch_norm"], "with one process")
     if accelerator.device.type == "cuda":
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
