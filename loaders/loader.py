@@ -163,8 +163,8 @@ class ClipLoader(IterableDataset[Batch]):
                 `Batch.masks`.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
-            speakers: one side of the split's speakers, see `loaders.sampling.speakers`: clips and their negatives are of
-                these alone. None: all.
+            speakers: one side of the split's speakers, see `loaders.sampling.speakers`: clips and their negatives are
+                of these alone. None: all.
             threads: of the CPU decoders; default: the cores this process may use.
             reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which
                 decodes more slowly than one thread reads, and 2 for a GPU.

@@ -1,7 +1,7 @@
 """A share of a split's speakers apart from all the others, such as to validate on while training on the rest.
 
-On which side a speaker is depends on a seed and on the speaker's name alone: on no other speaker, dataset, rank or epoch.
-So it stays where it is when a dataset is extended, and when a run is resumed.
+On which side a speaker is depends on a seed and on the speaker's name alone: on no other speaker, dataset, rank or
+epoch. So it stays where it is when a dataset is extended, and when a run is resumed.
 """
 
 from collections.abc import Sequence
@@ -45,10 +45,7 @@ class SpeakerShare:
         column = catalog.table(["speaker"])["speaker"].unify_dictionaries().combine_chunks()
         names = pa.array(column.dictionary).to_pylist()
         held = self.holds_out(names)[catalog.speaker] if len(catalog) else np.zeros(0, np.bool_)
-        if self.held_out:
-            here = held
-        else:
-            here = ~np.isin(catalog.video, np.unique(catalog.video[held]))
+        here = held if self.held_out else ~np.isin(catalog.video, np.unique(catalog.video[held]))
         if not here.any():
             raise InputError(
                 f"{catalog.folder}: a share of {self.fraction} with the seed {self.seed} holds out "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,17 @@ from models.training import options, runs
 from models.training.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
-from models.training.execution import adam, compile_towers, place, place_front_end
+from models.training.execution import adam, compile_towers, place, place_front_end, set_learning_rate
+from models.training.freezing import freeze, train_all_but
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.tasks.task import Model, Step, Task
+from models.training.validation import SELECTED, Validation
 
 #: Settings of a run that the order of its clips depends on.
-_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window")
+_ORDER = (
+    *("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window"),
+    "validation_fraction",
+)
 #: Options that change rounding at most.
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32")
 #: What the network's description holds.
@@ -40,7 +45,12 @@ def put_in_place(
     place(network, device)
     if compiled:
         compile_towers(network, device)
-    return adam(network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    return adam(
+        network,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        tower_learning_rate=config.tower_learning_rate,
+    )
 
 
 def advance(
@@ -59,15 +69,25 @@ def advance(
     return taken
 
 
-def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Model, loader: ClipLoader) -> None:
+def fit(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    task: Task,
+    model: Model,
+    loader: ClipLoader,
+    validation: Validation | None = None,
+) -> None:
     """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
+
+    With a validation, what is saved and what the network has in the end are the best weights by it.
 
     Raises:
         InputError: a run that was begun there was trained with something else, has gone on for longer, or has no
-            checkpoint that can be read; or the loss is no longer finite.
+            checkpoint that can be read; the loss is no longer finite; or what is asked for cannot be validated.
     """
     output, schedule = config.run.output, config.schedule
     network, front_end = model.network, model.front_end
+    freeze(model.frozen)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
@@ -78,7 +98,7 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     accelerator.wait_for_everyone()  # all have looked
     if begun:
         changed = changes(output, runs.read_run(output), described, config.run.change)
-        done = _resume(output, accelerator, network, optimizer, loader, changed)
+        done = _resume(output, accelerator, network, optimizer, loader, changed, validation)
     elif config.run.resume:
         options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
         say(accelerator, f"{output}: no run there yet, from the beginning")
@@ -89,39 +109,52 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
         raise InputError(
             f"{output}: {done} steps and {loader.epoch} epochs are behind the run: give more --epochs and --max-steps"
         )
+    if validation is not None and validation.every > total:
+        raise InputError(f"--validate-every is {validation.every}, and the run has {total} steps: validate more often")
     runs.describe_run(output, described, accelerator, changed, done)
     # What a killed process has written after its last checkpoint is written again.
     purge = {"tensorboard": {"purge_step": done + 1}} if begun else {}
     accelerator.init_trackers("tensorboard", init_kwargs=purge)
-    prepared.train()
+    train_all_but(prepared, model.frozen)
+    if validation is not None and not validation.begun:
+        validation.begin(done, model)
     curves = Curves(accelerator)
+    stopped = validation is not None and validation.stopped  # it was resumed after its end
     with loader, progress(accelerator, task.stage, done, total) as show:
-        while done < total:
+        while done < total and not stopped:
             for batch in loader:
                 rate = schedule.learning_rate(
                     config.optimizer.learning_rate, done, steps_an_epoch=len(loader), total=total
                 )
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_learning_rate(optimizer, rate)
                 taken = advance(accelerator, optimizer, task.step, batch, prepared, front_end)
                 done += 1
                 curves.add({"loss": taken.loss, **taken.logged})
                 at_a_line = done % config.run.log_every == 0 or done == total
                 at_a_checkpoint = done % config.run.checkpoint_every == 0 or done == total
-                if at_a_line or at_a_checkpoint:
-                    # The weights are asked where they are kept, the loss at every line.
-                    names = not_finite(network, optimizer) if at_a_checkpoint else []
+                to_validate = validation is not None and validation.due(done)
+                if at_a_line or at_a_checkpoint or to_validate:
+                    # The weights are asked where they may be kept, the loss at every line.
+                    names = not_finite(network, optimizer) if at_a_checkpoint or to_validate else []
                     _require_finite(output, accelerator, curves.loss, names, done)
                 if at_a_line:
                     show(done, curves.log(done, rate, loader))
-                if at_a_checkpoint:
-                    where = loader.state_dict()
-                    write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where)
-                if done >= total:
+                if validation is not None and to_validate:
+                    show(done, validation.validate(done, model))
+                    stopped = validation.stopped
+                if at_a_checkpoint or stopped:
+                    states = loader.state_dict(), *_of_validation(validation)
+                    write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, *states)
+                if done >= total or stopped:
                     break
         if accelerator.is_main_process:
             say_what_bounds(loader)
     accelerator.wait_for_everyone()
+    if validation is not None:
+        say(accelerator, validation.told(done))
+        validation.choose(network)
+        if accelerator.is_main_process:
+            runs.note_in_run(output, {SELECTED: validation.selected(done)})
     if accelerator.is_main_process:
         runs.save_model(output, front_end, network)
 
@@ -152,6 +185,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     loader: ClipLoader,
     changed: Sequence[Change],
+    validation: Validation | None,
 ) -> int:
     """Bring everything to where the last whole checkpoint has it; returns the steps behind that."""
     checkpoint = newest_checkpoint(output / runs.CHECKPOINTS, accelerator, partial(warn, accelerator))
@@ -164,8 +198,16 @@ def _resume(
     if not checkpoint.same_rank:
         say(accelerator, "another number of processes: this one's random states begin anew")
     _place(loader, checkpoint, changed, partial(say, accelerator))
+    found = checkpoint.state.get("validation")
+    if found is not None and (validation is None or not validation.load_state_dict(found, checkpoint.best)):
+        say(accelerator, "what was validated until now does not count: it was something else")
     say(accelerator, f"resuming from {output / runs.CHECKPOINTS / f'{checkpoint.step:08d}'}")
     return checkpoint.step
+
+
+def _of_validation(validation: Validation | None) -> tuple[dict[str, Any] | None, Mapping[str, Tensor]]:
+    """What a checkpoint has of it: its state, and the best weights."""
+    return (None, {}) if validation is None else (validation.state_dict(), validation.weights)
 
 
 def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change], tell: Callable[[str], None]) -> None:

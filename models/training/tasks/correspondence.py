@@ -82,6 +82,10 @@ class Correspondence:
         right = (logits.argmax(1) == batch.match).float().mean()
         return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """See `Task.choices`."""
+        return {"accuracy": results["pretraining"]["accuracy"]}
+
     def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
         """Accuracy on pairs."""
         return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds)}

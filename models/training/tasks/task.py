@@ -40,6 +40,7 @@ class Model:
     front_end: FrontEnd
     network: nn.Module
     description: dict[str, Any]
+    frozen: tuple[nn.Module, ...] = ()  #: of the network, what training leaves as it is
 
 
 class Task(Protocol):
@@ -97,6 +98,14 @@ class Task(Protocol):
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """What is minimised on a batch."""
+        ...
+
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """The scores by which weights can be chosen, by name: high ones are good, the first is the default.
+
+        Args:
+            results: that `score` returned.
+        """
         ...
 
     def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:

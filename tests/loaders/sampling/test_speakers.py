@@ -32,7 +32,7 @@ def test_the_sides_are_apart_and_whole(dataset: Path) -> None:
     whole = Dataset.open(dataset).catalog("train", ["audio"], ["emotion"])
     sides = [share(held_out=held_out).part(whole) for held_out in (True, False)]
     keys = [side.table(["key"])["key"].to_pylist() for side in sides]
-    assert sorted(sum(keys, [])) == sorted(whole.table(["key"])["key"].to_pylist())
+    assert sorted(keys[0] + keys[1]) == sorted(whole.table(["key"])["key"].to_pylist())
     assert not set(sides[0].table(["speaker"])["speaker"].to_pylist()) & set(
         sides[1].table(["speaker"])["speaker"].to_pylist()
     )
@@ -77,9 +77,9 @@ def test_a_loader_of_one_side_draws_clips_and_sounds_of_its_speakers_alone(datas
     assert seen[1]
     assert not seen[0] & seen[1]
     # Another share's state is refused, that of the whole split from before there were shares is not.
-    with ClipLoader(dataset, batch_size=4, speakers=share(0.7), training=True) as other:
-        with pytest.raises(InputError, match="speakers was"):
-            other.load_state_dict(state)
+    other = ClipLoader(dataset, batch_size=4, speakers=share(0.7), training=True)
+    with other, pytest.raises(InputError, match="speakers was"):
+        other.load_state_dict(state)
     with ClipLoader(dataset, batch_size=4) as loader:
         before = loader.state_dict()
         del before["fingerprint"]["speakers"]
