@@ -445,8 +445,6 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
             refuse(given, OF_INIT, "with --init, whose run decides it")
         else:
             refuse(given, ["freeze_stages"], "without --init: fresh towers have learnt nothing")
-        if config.network.freeze_stages == "all":
-            refuse(given, ["tower_learning_rate"], "with --freeze-stages all")
         if config.triplet.alpha == 0:
             refuse(given, ["margin", "triplet_reduction"], "with --alpha 0")
 

@@ -34,6 +34,13 @@ def stages_to_freeze(
     return tuple(stage for of_tower in stages for stage in of_tower[:count])
 
 
+def require_free_towers(network: nn.Module, frozen: Iterable[nn.Module]) -> None:
+    """Raise InputError where every tower is frozen, for a learning rate of the towers would have no effect."""
+    still = {id(parameter) for part in frozen for parameter in part.parameters()}
+    if all(id(parameter) in still for tower in towers(network) for parameter in tower.parameters()):
+        raise InputError("--tower-learning-rate has no effect with towers that are all frozen: leave it away")
+
+
 def freeze(parts: Iterable[nn.Module]) -> None:
     """Compute no gradients for them any more. Without one an optimiser leaves a parameter alone."""
     for part in parts:

@@ -25,6 +25,7 @@ from models.training.config import (
 from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader, validation_loader
 from models.training.execution import place_front_end
+from models.training.freezing import require_free_towers
 from models.training.loop import fit
 from models.training.options import refuse
 from models.training.scores import results_table
@@ -57,6 +58,8 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
+    if config.optimizer.tower_learning_rate is not None:
+        require_free_towers(model.network, model.frozen)
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         validation = None if third is None else Validation(validating, doing, third, accelerator)

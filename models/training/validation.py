@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from loaders import ClipLoader
 from loaders.errors import InputError
 from models.training.config import ValidationConfig
+from models.training.curves import say
 from models.training.tasks.task import Model, Task
 
 #: Of results.json and run.json: what was validated on, and what was chosen by it, by stage.
@@ -85,6 +86,7 @@ class Validation:
         Raises:
             InputError: there is no score of the name that weights are to be chosen by, or none on these clips.
         """
+        say(self._accelerator, f"validating every {self.every} steps on {self._what()}")
         score = self._chosen(self._scores(model, step))
         if not math.isfinite(score):
             raise InputError(f"{self.by} is {score} on {self._what()}: validate on more, or choose another --select-by")
