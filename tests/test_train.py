@@ -277,7 +277,7 @@ def test_two_processes_train_and_score_every_clip_once(dataset: Path, tmp_path: 
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
     halves = [value if value != "8" else "4" for value in SMALL]
     folder = tmp_path / "pair"
-    validated = ("--validate-every", "2", "--validation-fraction", "0.3")
+    validated = ("--validate-every", "2", "--validation-fraction", "0.2")
     training = ("--stage", "pretrain", "--data", dataset, "--output", folder, *validated)
     run(*training, *halves, "--max-steps", "3", launcher=launcher)
     results = json.loads((folder / "results.json").read_text())

@@ -62,6 +62,8 @@ class Validation:
         self.every = config.validate_every
         self._config, self._task, self._loader, self._accelerator = config, task, loader, accelerator
         self._start = loader.state_dict()
+        # What decides the scores: in order, clips and pairs are the same in batches of any size.
+        self._clips = {name: value for name, value in self._start["fingerprint"].items() if name != "global_batch"}
         self._by: str | None = None  # the name of the score, after the first validation
         self.standing = Standing()
         self._best: dict[str, Tensor] = {}
@@ -111,7 +113,7 @@ class Validation:
     def state_dict(self) -> dict[str, Any]:
         """As JSON takes it; the best weights are `weights`."""
         asked = self._config.select_by
-        return {"by": self._by, "asked": asked, "clips": self._start["fingerprint"], **asdict(self.standing)}
+        return {"by": self._by, "asked": asked, "clips": self._clips, **asdict(self.standing)}
 
     @property
     def weights(self) -> Mapping[str, Tensor]:

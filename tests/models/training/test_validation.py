@@ -348,6 +348,7 @@ def test_a_third_split_is_validated_on_and_what_was_validated_counts_only_for_it
     )
     line = ("--stage", "pretrain", "--data", tmp_path / "data", *SMALL, *STEPS, "--validate-every", "1")
     run = trained(tmp_path / "run", *line, "--validation-split", "validation", "--max-steps", "2")
+    assert json.loads((run / "run.json").read_text())["settings"]["validation_split"] == "validation"
     results = json.loads((run / "results.json").read_text())
     assert results["pretraining"]["split"] == "test"
     assert results[SELECTED]["pretrain"]["split"] == "validation"
