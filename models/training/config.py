@@ -21,6 +21,7 @@ from models.objectives.class_weights import ClassWeighting
 from models.objectives.targets import NumberLoss
 from models.systems.presets import PresetName
 from models.training.execution import Tf32
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse, spelt
 
 Precision = Literal["no", "fp16", "bf16"]
@@ -118,6 +119,16 @@ class TargetNetworkConfig(NetworkConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairsConfig:
+    """What does not belong together."""
+
+    negatives: tuple[str, ...] = ("other_video",)
+    """What half of the pairs take their sound from, as [EPOCH:]KIND[=WEIGHT], with several kinds by their weights, from
+    epoch 0 on or that of the schedule: other_video, other_speaker, same_speaker (in another video), shifted (the same
+    video at another time)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetsConfig:
     """What is predicted, and how far off it is."""
 
@@ -199,6 +210,8 @@ class PairScoringConfig(ScoringConfig):
 
     evaluation_rounds: int = 1
     """Of pairs: how often the split is scored, each time with other pairs."""
+    evaluation_negatives: tuple[str, ...] = ("other_video",)
+    """Of pairs: the kinds of negatives to score on, see --negatives; each by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +229,9 @@ class ValidationConfig:
     patience: int | None = None
     """End the training after so many validations in a row without a better one; by default it goes to its end."""
     select_by: str | None = None
-    """The score of a validation that is to be high: by default the accuracy on pairs, or the mean of all targets and
-    modalities, micro-F1 of classes and CCC of numbers. A name that there is not is answered with those that there are.
-    """
+    """The score of a validation that is to be high: by default the accuracy on pairs with the first of
+    --evaluation-negatives, or the mean of all targets and modalities, micro-F1 of classes and CCC of numbers. A name
+    that there is not is answered with those that there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +284,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
+    pairs: Annotated[PairsConfig, _flat] = field(default_factory=PairsConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
 
@@ -301,7 +315,7 @@ class EvaluateConfig:
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
-OF_PAIRS = ("evaluation_rounds", "seed")
+OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "width", "frame_size", "frames")
 #: What is of the triplet loss.
@@ -411,6 +425,15 @@ def check(config: StageConfig, given: Collection[str] = ()) -> None:
     _check_data(config.data)
     if isinstance(config, TrainingConfig):
         _check_validation(config.validation)
+    if isinstance(config.scoring, PairScoringConfig):
+        scoring_negatives(config.scoring.evaluation_negatives, config.scoring.evaluation_rounds)
+    if isinstance(config, PretrainConfig):
+        last = max(training_negatives(config.pairs.negatives))
+        if last >= config.schedule.epochs:
+            raise InputError(
+                f"--negatives: what holds from epoch {last} on has no effect with --epochs {config.schedule.epochs}, "
+                "the first of which is 0: leave it away, or give more epochs"
+            )
     if not isinstance(config, EvaluateConfig) and not 0 <= config.network.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {config.network.gaze_dropout}: use a share from 0 to 1")
 

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from loaders import ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from loaders.sampling.speakers import SpeakerShare
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig, ValidationConfig
 
@@ -74,13 +76,14 @@ def training_loader(
     validation: ValidationConfig = NO_VALIDATION,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets; without the speakers to validate on.
 
-    ``paired``: half of them with another video's audio, otherwise with their own. ``frames``: how many the front end
-    takes of a clip; without a window only these are decoded, None: all.
+    ``paired``: half of them with audio as ``negatives`` say, otherwise all with their own. ``frames``: how many the
+    front end takes of a clip; without a window only these are decoded, None: all.
     """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
@@ -91,7 +94,7 @@ def training_loader(
         TRAIN,
         weights,
         training=True,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
         node_groups=data.node_groups,
@@ -108,6 +111,7 @@ def validation_loader(
     evaluation_split: str | None,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
 ) -> ClipLoader:
@@ -124,7 +128,7 @@ def validation_loader(
         validation_split(datasets, validation, evaluation_split),
         (1.0,) * len(datasets),
         training=False,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
         speakers=_share(validation, data, held_out=True),
@@ -145,6 +149,7 @@ def scoring_loader(
     split: str | None,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
 ) -> ClipLoader:
@@ -164,7 +169,7 @@ def scoring_loader(
         split,
         (1.0,) * len(datasets),
         training=False,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
     )
@@ -179,7 +184,7 @@ def _loader(
     weights: tuple[float, ...],
     *,
     training: bool,
-    paired: bool,
+    negatives: Negatives | None,
     targets: Sequence[str],
     frames: int | None,
     node_groups: int = 1,
@@ -210,7 +215,7 @@ def _loader(
         pixels=loader.pixels,
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
-        negatives={"other_video": 1.0} if paired else None,
+        negatives=negatives,
         targets=targets,
         speakers=speakers,
         threads=loader.loader_threads,

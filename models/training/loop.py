@@ -30,6 +30,7 @@ from models.training.validation import SELECTED, Validation
 #: Settings of a run that the order of its clips depends on.
 _ORDER = (
     *("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window"),
+    "negatives",
     "validation_fraction",
 )
 #: Options that change rounding at most.
@@ -240,6 +241,8 @@ def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: Clip
         "mixed_precision": precision,
         "world_size": accelerator.num_processes,
     }
+    if "negatives" in decides:
+        decides["negatives"] = order["negatives"]  # in one spelling
     rounds = {
         "folders": list(config.data.data),
         "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,

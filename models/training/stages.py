@@ -12,13 +12,17 @@ from torch import nn
 
 from loaders import ClipLoader
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.training import runs
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
+    PairScoringConfig,
     PretrainConfig,
     RunConfig,
+    ScoringConfig,
     StageConfig,
     check_targets,
 )
@@ -27,6 +31,7 @@ from models.training.data import datasets_of, names, scoring_loader, training_lo
 from models.training.execution import place_front_end
 from models.training.freezing import require_free_towers
 from models.training.loop import fit
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.scores import results_table
 from models.training.tasks.registry import task_of, task_of_run
@@ -46,15 +51,19 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     if isinstance(config, FinetuneConfig):
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
+    scored = _to_score_on(config.scoring)
     of_batches: dict[str, Any] = {"frames": doing.frames, "paired": doing.paired, "targets": asked}
-    loader = training_loader(datasets, data, config.loader, accelerator, validating, **of_batches)
+    drawn = training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO
+    loader = training_loader(datasets, data, config.loader, accelerator, validating, negatives=drawn, **of_batches)
     doing.require(loader, names(data))
     third: ClipLoader | None = None
     if validating.validate_every is not None:
-        third = validation_loader(datasets, data, config.loader, accelerator, validating, split, **of_batches)
+        third = validation_loader(
+            datasets, data, config.loader, accelerator, validating, split, negatives=scored, **of_batches
+        )
         doing.require(third, names(data))
     # What cannot be scored is refused before it is trained.
-    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, **of_batches)
+    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, negatives=scored, **of_batches)
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
@@ -95,6 +104,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             split,
             frames=front_end.config.frames,
             paired=doing.paired,
+            negatives=_to_score_on(config.scoring),
             targets=asked,
         ) as unseen,
         accelerator.autocast(),
@@ -115,6 +125,13 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
         refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
+
+
+def _to_score_on(scoring: ScoringConfig) -> Negatives:
+    """The negatives of pairs that are scored."""
+    if not isinstance(scoring, PairScoringConfig):
+        return OTHER_VIDEO
+    return scoring_negatives(scoring.evaluation_negatives, scoring.evaluation_rounds)
 
 
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:

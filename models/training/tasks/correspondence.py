@@ -19,6 +19,7 @@ from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
 from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
+from models.training.negatives import told
 from models.training.scores import score_match
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, front_end_of, sizes_of
@@ -84,8 +85,19 @@ class Correspondence:
 
     def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
         """See `Task.choices`."""
-        return {"accuracy": results["pretraining"]["accuracy"]}
+        by_kind = results.get("pretraining_by_negatives", {})
+        named = {f"accuracy.{kind}": scores["accuracy"] for kind, scores in by_kind.items()}
+        return {"accuracy": results["pretraining"]["accuracy"], **named}
 
     def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
-        """Accuracy on pairs."""
-        return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds)}
+        """Accuracy on pairs: under ``pretraining`` on the first of the loader's negatives, or on all, by kind, under
+        ``pretraining_by_negatives`` where there are several.
+        """
+        scores: dict[str, Any] = {}
+        for epoch, shares in (loader.negatives or {}).items():
+            # The pairs of an epoch, whatever was scored before.
+            loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "step": 0})
+            of_pairs = score_match(accelerator, front_end, network, loader, rounds=self._rounds)
+            scores[told(shares)] = {**of_pairs, "negatives": told(shares)}
+        results = {"pretraining": next(iter(scores.values()))}
+        return results if len(scores) == 1 else {**results, "pretraining_by_negatives": scores}
