@@ -87,6 +87,12 @@ class Correspondence:
         right = (logits.argmax(1) == match).float().mean()
         return Step(correspondence_loss(logits, match), {"accuracy": right})
 
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """See `Task.choices`."""
+        by_kind = results.get("pretraining_by_negatives", {})
+        named = {f"accuracy.{kind}": scores["accuracy"] for kind, scores in by_kind.items()}
+        return {"accuracy": results["pretraining"]["accuracy"], **named}
+
     def score(
         self,
         accelerator: Accelerator,
@@ -95,6 +101,7 @@ class Correspondence:
         loader: ClipLoader,
         *,
         keep: Path | None = None,
+        intervals: bool = True,
     ) -> dict[str, Any]:
         """Accuracy on pairs: under ``pretraining`` on the first of the loader's negatives, or on all, by kind, under
         ``pretraining_by_negatives`` where there are several.
@@ -106,7 +113,10 @@ class Correspondence:
             loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "step": 0})
             rounds = answer_pairs(accelerator, front_end, network, loader, rounds=self._rounds)
             answers[told(shares)] = rounds
-            scores[told(shares)] = {**score_pairs(rounds, loader.catalogs), "negatives": told(shares)}
+            scores[told(shares)] = {
+                **score_pairs(rounds, loader.catalogs, intervals=intervals),
+                "negatives": told(shares),
+            }
         if keep is not None and accelerator.is_main_process:
             write_pairs(keep, answers, loader.catalogs)
         results = {"pretraining": next(iter(scores.values()))}
