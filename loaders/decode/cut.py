@@ -74,14 +74,12 @@ def _cut(strip: Bytes, header: _Header, frames: int, size: int, chosen: Sequence
     marks = _markers(strip, begin, last)
     if bytes([file[mark + 1] for mark in marks]) != _restarts(frames - 1):
         raise NotAddressableError(f"a JPEG whose restart markers are not those between {frames} frames")
-    starts = [begin, *(mark + _MARKER for mark in marks)]
-    marks.append(last)
+    bounds = [begin - _MARKER, *marks, last]  # a frame's scan lies between two of them, behind the marker at the first
     pieces: list[bytes | memoryview] = [header.of(size * len(chosen))]
     for place, number in enumerate(chosen):
-        if place:
-            pieces.append(_RESTART_MARKERS[(place - 1) % _RESTARTS])
-        pieces.append(file[starts[number] : marks[number]])
-    pieces.append(_END_OF_IMAGE)
+        pieces.append(file[bounds[number] + _MARKER : bounds[number + 1]])
+        pieces.append(_RESTART_MARKERS[place % _RESTARTS])
+    pieces[-1] = _END_OF_IMAGE
     return np.frombuffer(bytearray().join(pieces), np.uint8)
 
 
