@@ -31,10 +31,10 @@ from benchmarks.thesis.running import is_done, time_left
 from models.training.evaluation import MODALITIES
 
 SMALL = "--width 4 --frame-size 16"
-BRIEF = "--batch-size 8 --max-steps 2 --checkpoint-every 1"
+BRIEF = "--batch-size 8 --max-steps 2 --checkpoint-every 1 --no-picture --tracker"
 OPTIONS = (
     *("--recipe", "demo", "--seeds", "2"),
-    f"--pretrain-options={SMALL} {BRIEF} --window 4 --evaluation-rounds 2 --warmup-steps 0",
+    f"--pretrain-options={SMALL} --window 4 --evaluation-rounds 2 --warmup-steps 0 {BRIEF}",
     f"--finetune-options={BRIEF}",
     f"--scratch-options={SMALL}",
 )
@@ -232,7 +232,7 @@ def test_both_arms_are_trained_alike(name: str) -> None:
         train.parse(work.arguments)
     tuned, scratch = (yaml.safe_load(recipe.file(arm).read_text()) for arm in ("finetune", "scratch"))
     # Length, batches and loss are the same; a rate may be each arm's own.
-    for option in ("max_steps", "epochs", "batch_size", "schedule", "alpha", "margin", "triplet_reduction"):
+    for option in ("max_steps", "epochs", "batch_size", "schedule", "alpha", "margin", "triplet_reduction", "normalise"):
         assert tuned.get(option) == scratch.get(option), option
 
 

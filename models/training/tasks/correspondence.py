@@ -15,6 +15,7 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd
 from models.objectives.correspondence import correspondence_loss
+from models.objectives.global_batch import gather_rows
 from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
 from models.training import runs
@@ -82,9 +83,9 @@ class Correspondence:
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """Cross entropy of the match."""
         inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        logits = network(inputs.video, inputs.audio, inputs.gaze)
-        right = (logits.argmax(1) == batch.match).float().mean()
-        return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
+        logits, match = gather_rows([network(inputs.video, inputs.audio, inputs.gaze), batch.match])
+        right = (logits.argmax(1) == match).float().mean()
+        return Step(correspondence_loss(logits, match), {"accuracy": right})
 
     def score(
         self,

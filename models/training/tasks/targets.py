@@ -17,7 +17,7 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd
-from models.objectives.targets import TargetLossConfig, target_loss
+from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
 from models.predict import predict_targets
 from models.systems.presets import ModelConfig, model_config_from_json, preset_to_json, target_net
 from models.systems.targets import TargetNet
@@ -60,6 +60,8 @@ class Targets:
             alpha=triplet.alpha,
             margin=triplet.margin,
             reduction=triplet.triplet_reduction,
+            normalise=triplet.normalise,
+            same_instance=triplet.same_instance,
             number=self._targets.number_loss,
             weights=self._targets.target_weights,
         )
@@ -134,7 +136,8 @@ class Targets:
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """The thesis' loss for any labels, see `models.objectives.targets.target_loss`."""
         inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        loss = target_loss(network(inputs.video, inputs.audio, inputs.gaze), batch.targets, self._losses)
+        output = network(inputs.video, inputs.audio, inputs.gaze)
+        loss = target_loss(*of_all_ranks(output, batch.targets), self._losses)
         logged = {} if loss.triplet is None else {"triplet": loss.triplet}
         for modality, losses in (("audio", loss.audio), ("visual", loss.visual), ("joint", loss.joint)):
             several = len(losses) > 1
