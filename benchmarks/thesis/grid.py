@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import train
 from benchmarks.thesis.recipes import Arm, Recipe
-from models.training.config import PretrainConfig
+from models.training.config import PretrainConfig, StageConfig
 from models.training.predictions import PAIRS
 
 Network = Literal["l3", "ave"]
@@ -109,9 +110,15 @@ class Grid:
         )
 
 
+@cache
+def asked(arguments: tuple[str, ...]) -> StageConfig:
+    """The settings that train.py takes from its arguments. Raises what `train.parse` does."""
+    return train.parse(arguments)[0]
+
+
 def _scored_as(pretraining: Work) -> Iterator[str]:
     """Options of train.py --stage evaluate with which pairs are scored as at the end of a pre-training."""
-    config, _ = train.parse(pretraining.arguments)
+    config = asked(pretraining.arguments)
     if not isinstance(config, PretrainConfig):
         raise TypeError(f"{pretraining.name}: no pre-training")
     scoring = config.scoring

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import train
-from benchmarks.thesis.grid import Work
+from benchmarks.thesis.grid import Work, asked
 from benchmarks.thesis.recipes import ROOT
 from loaders.errors import InputError
 from loaders.storage.atomic import write_atomically
@@ -52,8 +51,7 @@ def is_done(work: Work) -> bool:
     if not (work.output / RESULTS).is_file():
         return False
     run = read_run(work.output)
-    asked, _ = train.parse(work.arguments)
-    before, now = _decisive(run.get(CONFIG, {})), _decisive(as_json(as_data(asked)))
+    before, now = _decisive(run.get(CONFIG, {})), _decisive(as_json(as_data(asked(work.arguments))))
     differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if differing:
         told = ", ".join(f"{name} was {before.get(name)} and is {now.get(name)}" for name in differing)
@@ -79,7 +77,7 @@ def do(works: Sequence[Work], folder: Path, launch: Sequence[str], say: Callable
         InputError: one was done otherwise, or fails.
     """
     for work in works:
-        train.parse(work.arguments)  # what is no option is refused now, and not after hours
+        asked(work.arguments)  # what is no option is refused now, and not after hours
     for number, work in enumerate(works, 1):
         place = f"[{number}/{len(works)}] {work.name}"
         if is_done(work):

@@ -28,6 +28,7 @@ from benchmarks.thesis.grid import NETWORKS, Grid, Work
 from benchmarks.thesis.published import EMOTION, PAIRS, PRIOR
 from benchmarks.thesis.recipes import DEMO, RECIPES, ROOT
 from benchmarks.thesis.running import is_done, time_left
+from models.training import stages
 from models.training.evaluation import MODALITIES
 
 SMALL = "--width 4 --frame-size 16"
@@ -54,6 +55,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         torch.set_num_threads(1)
         place = command.index(str(ROOT / "train.py"))
         with monkeypatch.context() as patched:
+            patched.setattr(stages, "draw_confusions", lambda *_: True)  # which takes longer than all else
             patched.setattr(sys, "argv", list(command[place:]))
             try:
                 train.main()
@@ -232,7 +234,16 @@ def test_both_arms_are_trained_alike(name: str) -> None:
         train.parse(work.arguments)
     tuned, scratch = (yaml.safe_load(recipe.file(arm).read_text()) for arm in ("finetune", "scratch"))
     # Length, batches and loss are the same; a rate may be each arm's own.
-    for option in ("max_steps", "epochs", "batch_size", "schedule", "alpha", "margin", "triplet_reduction", "normalise"):
+    for option in (
+        "max_steps",
+        "epochs",
+        "batch_size",
+        "schedule",
+        "alpha",
+        "margin",
+        "triplet_reduction",
+        "normalise",
+    ):
         assert tuned.get(option) == scratch.get(option), option
 
 
