@@ -167,4 +167,6 @@ def _mean(found: Difference, each: Sequence[float]) -> Mean:
 
 
 def _apart(found: Difference) -> Apart:
-    return Apart(value=100 * found.value, low=100 * found.low, high=100 * found.high)
+    """No difference of shares is beyond ±100, where few seeds that disagree would have it."""
+    low, high = (100 * float(np.clip(end, -1, 1)) for end in (found.low, found.high))
+    return Apart(value=100 * found.value, low=low, high=high)

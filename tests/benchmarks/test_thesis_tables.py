@@ -126,7 +126,7 @@ def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
             assert facts["emotion"]["scratch"][modality]["value"] == pytest.approx(fresh)
             apart = facts["emotion"]["apart"][network][modality]
             assert apart["value"] == pytest.approx(ours - fresh, abs=1e-9)
-            assert apart["low"] <= apart["value"] <= apart["high"]
+            assert -100 <= apart["low"] <= apart["value"] <= apart["high"] <= 100
             assert f"{ours - fresh:+.1f} ({apart['low']:+.1f} … {apart['high']:+.1f})" in text
     answers = pq.read_table(folder / "from-scratch-0" / "predictions.parquet").to_pylist()
     stated = [row["stated_class"] for row in answers]
