@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from benchmarks.thesis.grid import Work, asked
 from benchmarks.thesis.recipes import ROOT
@@ -149,12 +151,13 @@ def _ended_with(process: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            # A launcher that is told to end does not tell its own process.
+            of_launcher = psutil.Process(process.pid).children(recursive=True)
+            for one in (*of_launcher, process):
+                with suppress(psutil.NoSuchProcess):
+                    one.terminate()
+            psutil.wait_procs(of_launcher, timeout=60)
+            process.wait()
         signal.signal(signal.SIGTERM, before)
 
 
