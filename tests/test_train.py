@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from loaders import ClipLoader
 from loaders.errors import TRY_AGAIN
+from loaders.sampling.negatives import shares_at
 from models.predict import predict_targets
 from models.training import stages
 from models.training.checkpoint import checkpoints
@@ -36,6 +37,7 @@ from models.training.config import (
 )
 from models.training.data import datasets_of, training_loader
 from models.training.labels import to_json
+from models.training.predictions import read_pairs, read_predictions
 from models.training.runlock import locked
 from models.training.runs import load_targets
 from models.training.scores import score_targets
@@ -118,7 +120,9 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
     run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
-    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset, launcher=LAUNCHED)
+    found, answers = tmp_path / "found.json", tmp_path / "answers.parquet"
+    asked = ("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
+    table = run(*asked, "--json", found, "--predictions", answers, launcher=LAUNCHED)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
@@ -127,9 +131,16 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     emotion = results["targets"]["emotion"]
     assert sum(map(sum, emotion["audio"]["confusion"])) == emotion["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+    # What is found again is what the run kept.
+    assert json.loads(found.read_text()).keys() == results.keys()
+    again, kept = (read_predictions(path)["emotion"] for path in (answers, tuned / "predictions.parquet"))
+    assert again.keys == kept.keys
+    assert (
+        sum(len(of.keys) for of in read_pairs(pretrained / "pairs.parquet").values()) == results["pretraining"]["pairs"]
+    )
     with ClipLoader(dataset, "test", batch_size=8, negatives=None, targets=("emotion",)) as loader:
-        again = score_targets(Accelerator(), *load_targets(tuned), loader)
-    assert f"micro-F1 {100 * again['emotion']['joint']['micro_f1']:.1f} %" in table
+        scored = score_targets(Accelerator(), *load_targets(tuned), loader)
+    assert f"micro-F1 {100 * scored['emotion']['joint']['micro_f1']:.1f} % (" in table
 
 
 def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -145,6 +156,55 @@ def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *
         torch.set_num_threads(threads)
         AcceleratorState._reset_state(True)
     return capfd.readouterr().out
+
+
+def test_pairs_are_scored_on_each_kind_of_negatives_by_itself(
+    dataset: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+) -> None:
+    assert json.loads((pretrained / "results.json").read_text())["pretraining"]["negatives"] == "other_video"
+    asked: list[tuple[dict[str, float], int]] = []
+    answer = correspondence.answer_pairs
+
+    def seen(accelerator: Accelerator, front_end: Any, network: Any, loader: ClipLoader, **rounds: int) -> Any:
+        assert loader.negatives is not None
+        asked.append((dict(shares_at(loader.negatives, loader.epoch)), loader.step))
+        return answer(accelerator, front_end, network, loader, **rounds)
+
+    monkeypatch.setattr(correspondence, "answer_pairs", seen)
+    training = ("--stage", "pretrain", "--data", dataset, *SMALL, "--max-steps", "1")
+    several = ("--evaluation-negatives", "same_speaker", "other_video", "--evaluation-rounds", "2")
+    out = called(monkeypatch, capfd, *training, "--output", tmp_path / "run", *several)
+    assert asked == [({"same_speaker": 1.0}, 0), ({"other_video": 1.0}, 0)]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    by_kind = results["pretraining_by_negatives"]
+    assert list(by_kind) == ["same_speaker", "other_video"]
+    assert results["pretraining"] == by_kind["same_speaker"]
+    assert all(re.search(rf"pre-training accuracy, {kind}\b", out) for kind in by_kind)
+    # As by the evaluation of the finished run.
+    assert all(
+        row
+        in called(
+            monkeypatch,
+            capfd,
+            *(*("--stage", "evaluate", "--data", dataset, "--checkpoint", tmp_path / "run"), *several),
+        )
+        for row in [line for line in out.splitlines() if "accuracy, " in line]
+    )
+    lonely = tmp_path / "lonely"
+    make_dataset(lonely, replace(CONTENTS, videos=1, utterances=1, clips=1))
+    of_lonely = ("--stage", "pretrain", "--data", lonely, *SMALL, "--output", tmp_path / "none")
+    assert "3 of 3 clips have no candidate of kind same_speaker" in refused(
+        *of_lonely, "--batch-size", "2", "--evaluation-negatives", "same_speaker"
+    )
+    assert "5 of 5 clips have no candidate of kind shifted" in refused(
+        *of_lonely, "--batch-size", "2", "--negatives", "other_video", "1:shifted"
+    )
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("loss", ["ccc", "mse"])
@@ -181,6 +241,7 @@ def test_a_class_and_a_number_are_learnt_together(
     assert said["valence"].audio.shape == (8,)
     curves = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert {"train/emotion/joint", "train/valence/audio", "train/triplet"} < set(curves.Tags()["scalars"])
+    assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     again = called(monkeypatch, capfd, "--stage", "evaluate", "--checkpoint", folder, "--data", dataset)
     assert [line for line in again.splitlines() if " from " in line] == [
         line for line in table.splitlines() if " from " in line
@@ -258,6 +319,8 @@ def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretraine
 def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, dataset: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ("--model", model, *SMALL, "--max-steps", "10", "--checkpoint-every", "3", "--learning-rate", "1e-3")
+    # From the eighth step on, after the kill, with other negatives.
+    steps += ("--negatives", "other_video", "1:other_video=0.5", "1:same_speaker=0.5")
     run("--stage", "pretrain", "--data", dataset, "--output", whole, *steps)
     process = start("--stage", "pretrain", "--data", dataset, "--output", killed, *steps)
     deadline = time.monotonic() + 120
@@ -410,6 +473,10 @@ def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_mea
     assert "--change width" in refused(*again, "--max-steps", "8", "--change", "width")
     assert "sizes.video.width was 4 and is 8" in refused(*again, "--max-steps", "8", "--width", "8")
     assert "8 steps and 1 epochs are behind the run" in refused(*again, "--max-steps", "5")
+    assert described["settings"]["negatives"] == {"other_video": 1.0}
+    said = refused(*again, "--max-steps", "8", "--negatives", "other_video=1.0", "2:same_speaker")
+    assert 'negatives was {"other_video": 1.0} and is {"0": {"other_video": 1.0}, "2": {"same_speaker": 1.0}}' in said
+    assert said.endswith("mean it with --change negatives")
     assert json.loads((folder / "run.json").read_text()) == described
     other = tmp_path / "other"
     make_dataset(other, replace(CONTENTS, seed=CONTENTS.seed + 1))
@@ -480,13 +547,13 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     dataset: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[torch.dtype | None] = []
-    scored = correspondence.score_match
+    scored = correspondence.answer_pairs
 
-    def observed(*arguments: Any, **named: Any) -> dict[str, Any]:
+    def observed(*arguments: Any, **named: Any) -> Any:
         found.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         return scored(*arguments, **named)
 
-    monkeypatch.setattr(correspondence, "score_match", observed)
+    monkeypatch.setattr(correspondence, "answer_pairs", observed)
     try:
         for precision in ("no", "bf16"):
             AcceleratorState._reset_state(True)
@@ -495,6 +562,17 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     finally:
         AcceleratorState._reset_state(True)
     assert found == [None, torch.bfloat16]
+
+
+def test_what_evaluation_would_write_over_is_refused_before_it_scores(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    evaluation = ("--stage", "evaluate", "--checkpoint", pretrained, "--data", dataset)
+    (tmp_path / "there").touch()
+    for option in ("--json", "--predictions"):
+        assert f"{option} {tmp_path / 'there'}: is there already" in refused(*evaluation, option, tmp_path / "there")
+        assert "there is no folder" in refused(*evaluation, option, tmp_path / "none" / "file")
+    assert (tmp_path / "there").read_bytes() == b""
 
 
 @needs_libturbojpeg

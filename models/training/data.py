@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from loaders import ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
 
 TO_SCORE = ("test", "validation")  #: the splits to score on where none is named, the first that all datasets have
@@ -40,13 +42,14 @@ def training_loader(
     accelerator: Accelerator,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets.
 
-    ``paired``: half of them with another video's audio, otherwise with their own. ``frames``: how many the front end
-    takes of a clip; without a window only these are decoded, None: all.
+    ``paired``: half of them with audio as ``negatives`` say, otherwise all with their own. ``frames``: how many the
+    front end takes of a clip; without a window only these are decoded, None: all.
     """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
@@ -57,7 +60,7 @@ def training_loader(
         "train",
         weights,
         training=True,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
         node_groups=data.node_groups,
@@ -72,6 +75,7 @@ def scoring_loader(
     split: str | None,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
 ) -> ClipLoader:
@@ -91,7 +95,7 @@ def scoring_loader(
         split,
         (1.0,) * len(datasets),
         training=False,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
     )
@@ -106,7 +110,7 @@ def _loader(
     weights: tuple[float, ...],
     *,
     training: bool,
-    paired: bool,
+    negatives: Negatives | None,
     targets: Sequence[str],
     frames: int | None,
     node_groups: int = 1,
@@ -136,7 +140,7 @@ def _loader(
         pixels=loader.pixels,
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
-        negatives={"other_video": 1.0} if paired else None,
+        negatives=negatives,
         targets=targets,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,

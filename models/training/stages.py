@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -12,20 +13,26 @@ from torch import nn
 
 from loaders import ClipLoader
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.training import runs
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
+    PairScoringConfig,
     PretrainConfig,
     RunConfig,
+    ScoringConfig,
     StageConfig,
     check_targets,
 )
+from models.training.confusion_picture import CONFUSION, NO_MATPLOTLIB, draw_confusions
 from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
 from models.training.loop import fit
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.scores import results_table
 from models.training.tasks.registry import task_of, task_of_run
@@ -44,12 +51,27 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
     loader = training_loader(
-        datasets, data, config.loader, accelerator, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        frames=doing.frames,
+        paired=doing.paired,
+        negatives=training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO,
+        targets=asked,
     )
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
     unseen = scoring_loader(
-        datasets, data, config.loader, accelerator, split, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        split,
+        frames=doing.frames,
+        paired=doing.paired,
+        negatives=_to_score_on(config.scoring),
+        targets=asked,
     )
     doing.require(unseen, names(data))
     set_seed(data.seed)
@@ -58,9 +80,12 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
         with unseen:
-            results = doing.score(accelerator, model.front_end, model.network, unseen)
+            answers = config.run.output / doing.answers
+            results = doing.score(accelerator, model.front_end, model.network, unseen, keep=answers)
         if accelerator.is_main_process:
             runs.save_results(config.run.output, results)
+            if not draw_confusions(config.run.output / CONFUSION, results):
+                warn(accelerator, f"{CONFUSION} is not drawn: {NO_MATPLOTLIB}")
         _show(accelerator, results, title=str(config.run.output))
 
 
@@ -70,6 +95,8 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
         refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
+    _require_new(config.found.json, "--json")
+    _require_new(config.found.predictions, "--predictions")
     front_end, network = doing.load(config.checkpoint)
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     split = config.scoring.evaluation_split
@@ -84,12 +111,17 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             split,
             frames=front_end.config.frames,
             paired=doing.paired,
+            negatives=_to_score_on(config.scoring),
             targets=asked,
         ) as unseen,
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))
-        results = doing.score(accelerator, front_end, network, unseen)
+        with _written(config.found.predictions):
+            results = doing.score(accelerator, front_end, network, unseen, keep=config.found.predictions)
+    if config.found.json is not None and accelerator.is_main_process:
+        with _written(config.found.json):
+            runs.write_results(config.found.json, results)
     _show(accelerator, results, title=f"{config.checkpoint} on {names(data)}")
 
 
@@ -106,12 +138,40 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
         refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
 
 
+def _to_score_on(scoring: ScoringConfig) -> Negatives:
+    """The negatives of pairs that are scored."""
+    if not isinstance(scoring, PairScoringConfig):
+        return OTHER_VIDEO
+    return scoring_negatives(scoring.evaluation_negatives, scoring.evaluation_rounds)
+
+
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:
     """Say so where a gaze tower has nothing, or hardly anything, to learn from."""
     have = sum(int((c.members["gaze"].size > 0).sum()) for c in loader.catalogs if "gaze" in c.members)
     clips = sum(map(len, loader.catalogs))
     if getattr(network, "gaze", None) is not None and have < _LITTLE_GAZE * clips:
         warn(accelerator, f"{name}: {have} of {clips} clips have gaze: without it, --no-gaze leaves out its tower")
+
+
+def _require_new(path: Path | None, option: str) -> None:
+    """Raise InputError where a file cannot be made: before minutes of scoring."""
+    if path is None:
+        return
+    if path.exists():
+        raise InputError(f"{option} {path}: is there already: give another name, or remove it")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}: make it first")
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[None]:
+    """Within it, a file that cannot be written is an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if path is None or error.filename is None or Path(error.filename).parent != path.parent:
+            raise
+        raise InputError(f"{path}: {error.strerror}: give a name in a folder with room that can be written") from error
 
 
 @contextmanager
