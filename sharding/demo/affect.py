@@ -106,8 +106,8 @@ PLACE_SPREAD = 0.12
 
 NEUTRAL = EMOTIONS.index("neutral")
 #: How often a face stays blank, or a voice flat, whatever is felt: the other one then tells more.
-POKER_FACE = 0.05
-FLAT_VOICE = 0.05
+POKER_FACE = 0.03
+FLAT_VOICE = 0.03
 #: How much of the tables above an emotion shows beside what arousal and valence do.
 OWN_MARKS = 0.5
 
@@ -177,14 +177,14 @@ def _plus_own(with_it: tuple[float, ...], marks: tuple[tuple[float, ...], ...], 
 
 def flush_of(affect: Affect) -> float:
     """How red a face is, from -1 (pale) to 1."""
-    return float(np.clip(0.4 * affect.arousal, -1, 1))
+    return float(np.clip(0.8 * affect.arousal, -1, 1))
 
 
 def lean_of(affect: Affect) -> float:
     """By how much of the usual distance somebody leans towards the camera."""
-    return float(0.10 * np.clip(affect.arousal, -1.2, 1.2))
+    return float(0.16 * np.clip(affect.arousal, -1.2, 1.2))
 
 
 def bow_of(affect: Affect) -> float:
     """How much lower than usual the head is held, in frame sides."""
-    return float(-0.03 * np.clip(affect.valence + 0.3 * affect.arousal, -1.2, 1.2))
+    return float(-0.05 * np.clip(affect.valence + 0.3 * affect.arousal, -1.2, 1.2))
