@@ -24,7 +24,7 @@ CONTROL_RATE = 200
 
 #: How far voices are apart, as a share of what `Person`'s traits allow, and what share of a voice the looks tell. More
 #: of either, and who speaks would be all that a network learns of a pair: so quickly that it looks no further.
-_VOICES = 0.6
+_VOICES = 0.3
 _LOOKS = 0.3
 
 

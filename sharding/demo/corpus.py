@@ -69,7 +69,7 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 400
+    speakers: int = 500
     """Of the VoxCeleb part."""
     videos_per_speaker: int = 4
     """Of the VoxCeleb part: each has its own room, light and clothes, and its own mood."""
@@ -77,7 +77,7 @@ class DemoSettings:
     """Of the VoxCeleb part."""
     voxceleb_seconds: tuple[float, float] = (2.1, 2.6)
     """Shortest and longest utterance of the VoxCeleb part."""
-    omg_train: int = 75
+    omg_train: int = 50
     """Utterances of OMG's training split: few, as labels are dear."""
     omg_validation: int = 1000
     """Utterances of OMG's validation split: none of its speakers is in the training split."""
