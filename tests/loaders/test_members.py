@@ -95,6 +95,22 @@ def test_they_are_those_of_the_clip_that_is_seen(arrayed: Path, split: str, read
             assert batch.masks["rate"][index]
 
 
+@pytest.mark.parametrize("reading_threads", [1, 3])
+def test_those_of_the_audio_are_of_the_clip_that_is_heard(arrayed: Path, reading_threads: int) -> None:
+    """In pairs, of which half are of two clips; the others stay with the frames."""
+    settings: dict[str, Any] = {"members": ("marks", "rate"), "of_audio": ("rate",), "seed": 3, "batch_size": 8}
+    with loader_of(arrayed, reading_threads=reading_threads, **settings) as loader:
+        batches = list(loader)
+    assert any((batch.clip != batch.audio_clip).any() for batch in batches)
+    reference = reference_batches(arrayed, "train", rank=0, world_size=1, **settings)
+    for batch, expected in zip(batches, reference, strict=True):
+        assert batch.members["rate"].tolist() == (-batch.audio_clip).tolist()
+        there = [marks("train", row) is not None for row in batch.clip.tolist()]
+        assert batch.masks["marks"].tolist() == there
+        assert digests([batch]) == digests([expected])
+    assert "of_audio names 'tokens', which is none of the members" in refusal(arrayed, of_audio=["tokens"])
+
+
 def test_targets_are_what_the_catalog_states(arrayed: Path) -> None:
     table = open_catalog(arrayed, "train", []).table(["emotion", "arousal"]).to_pylist()
     with loader_of(arrayed, targets=["arousal", "emotion"]) as loader:
