@@ -13,7 +13,7 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.correspondence import correspondence_loss
 from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
@@ -77,8 +77,8 @@ class Correspondence:
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """Cross entropy of the match."""
-        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        logits = network(inputs.video, inputs.audio, inputs.gaze)
+        inputs = front_end(**given_by(batch), seed=batch.seed)
+        logits = network(**inputs)
         right = (logits.argmax(1) == batch.match).float().mean()
         return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 

@@ -16,7 +16,7 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.targets import TargetLossConfig, target_loss
 from models.predict import predict_targets
 from models.systems.presets import ModelConfig, model_config_from_json, preset_to_json, target_net
@@ -131,8 +131,8 @@ class Targets:
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """The thesis' loss for any labels, see `models.objectives.targets.target_loss`."""
-        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        loss = target_loss(network(inputs.video, inputs.audio, inputs.gaze), batch.targets, self._losses)
+        inputs = front_end(**given_by(batch), seed=batch.seed)
+        loss = target_loss(network(**inputs), batch.targets, self._losses)
         logged = {} if loss.triplet is None else {"triplet": loss.triplet}
         for modality, losses in (("audio", loss.audio), ("visual", loss.visual), ("joint", loss.joint)):
             several = len(losses) > 1
