@@ -85,12 +85,13 @@ def system_of(name: str) -> System:
 
 
 def with_towers(sizes: ModelConfig, names: Mapping[str, str]) -> ModelConfig:
-    """A preset with other towers in some places; one of the kind that the preset has there keeps its sizes."""
+    """A preset with other towers in some places: one of the kind that the preset has there keeps its sizes, another has
+    the preset's width there."""
     own: dict[str, TowerConfig] = {VIDEO: sizes.video, AUDIO: sizes.audio, GAZE: sizes.gaze}
     made: dict[str, TowerConfig] = {}
     for place, name in names.items():
         kind = settings_of(name)
-        made[place] = own[place] if place in own and type(own[place]) is kind else kind()
+        made[place] = own[place] if place in own and type(own[place]) is kind else _of_width(kind(), own.get(place))
     return replace(
         sizes,
         video=made.get(VIDEO, sizes.video),
@@ -98,6 +99,11 @@ def with_towers(sizes: ModelConfig, names: Mapping[str, str]) -> ModelConfig:
         gaze=made.get(GAZE, sizes.gaze),
         further={**sizes.further, **{place: config for place, config in made.items() if place not in OWN}},
     )
+
+
+def _of_width(config: TowerConfig, instead_of: TowerConfig | None) -> TowerConfig:
+    width = getattr(instead_of, "width", None)
+    return config if width is None else config.with_width(width) or config
 
 
 def sizes_of_system(sizes: ModelConfig, table: System, exchanged: Mapping[str, str]) -> ModelConfig:

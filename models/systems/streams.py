@@ -35,7 +35,7 @@ class Needs:
 
     streams: tuple[str, ...]  #: all of them, by name
     of_audio: tuple[str, ...]  #: those of the members that are of the sound
-    of_gaze: tuple[str, ...]  #: what the gaze tower takes
+    of_gaze: tuple[str, ...]  #: those that are of gaze
 
     @property
     def video(self) -> bool:
@@ -64,7 +64,7 @@ def needs_of(towers: Mapping[str, TakesStreams]) -> Needs:
         for name in streams_of(place, tower):
             found.setdefault(name, tower.modality)
     heard = tuple(name for name, modality in found.items() if modality == "audio" and name not in OWN)
-    gaze = streams_of(GAZE, towers[GAZE]) if GAZE in towers else ()
+    gaze = streams_of(GAZE, towers[GAZE]) if GAZE in towers else (GAZE,) if GAZE in found else ()
     return Needs(tuple(found), heard, gaze)
 
 

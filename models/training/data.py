@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from loaders import ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
+from models.systems.streams import PLAIN, Needs
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
 
 TO_SCORE = ("test", "validation")  #: the splits to score on where none is named, the first that all datasets have
@@ -42,11 +43,15 @@ def training_loader(
     paired: bool,
     targets: Sequence[str] = (),
     frames: int | None = None,
+    needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets.
 
     ``paired``: half of them with another video's audio, otherwise with their own. ``frames``: how many the front end
-    takes of a clip; without a window only these are decoded, None: all.
+    takes of a clip; without a window only these are decoded, None: all. ``needs``: what the network looks at.
+
+    Raises:
+        InputError: the clips of a dataset have not got it.
     """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
@@ -60,6 +65,7 @@ def training_loader(
         paired=paired,
         targets=targets,
         frames=frames,
+        needs=needs,
         node_groups=data.node_groups,
     )
 
@@ -74,6 +80,7 @@ def scoring_loader(
     paired: bool,
     targets: Sequence[str] = (),
     frames: int | None = None,
+    needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
 
@@ -94,6 +101,7 @@ def scoring_loader(
         paired=paired,
         targets=targets,
         frames=frames,
+        needs=needs,
     )
 
 
@@ -109,8 +117,10 @@ def _loader(
     paired: bool,
     targets: Sequence[str],
     frames: int | None,
+    needs: Needs,
     node_groups: int = 1,
 ) -> ClipLoader:
+    _require_members(datasets, needs)
     given = min(dataset.manifest.clip.frames for dataset in datasets) if data.window is None else data.window
     if frames is not None and frames > given:
         what = "clips have" if data.window is None else "--window is"
@@ -137,6 +147,10 @@ def _loader(
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
         negatives={"other_video": 1.0} if paired else None,
+        video=needs.video,
+        audio=needs.audio,
+        members=needs.members,
+        of_audio=needs.of_audio,
         targets=targets,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,
@@ -145,6 +159,15 @@ def _loader(
         cache=loader.cache,
         cache_bytes=round(loader.cache_gb * 1e9),
     )
+
+
+def _require_members(datasets: Sequence[Dataset], needs: Needs) -> None:
+    for dataset in datasets:
+        for name in needs.members:
+            if dataset.manifest.member(name) is None:
+                raise InputError(
+                    f"{dataset}: its clips have no {name}, which a tower takes: build it again with --member {name}"
+                )
 
 
 def _split_to_score(datasets: Sequence[Dataset]) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 
 from loaders import ClipLoader
 from loaders.errors import InputError
+from models.systems.streams import needs_of_network
 from models.training import runs
 from models.training.config import (
     OF_PAIRS,
@@ -44,12 +45,27 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
     loader = training_loader(
-        datasets, data, config.loader, accelerator, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        frames=doing.frames,
+        paired=doing.paired,
+        targets=asked,
+        needs=doing.needs,
     )
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
     unseen = scoring_loader(
-        datasets, data, config.loader, accelerator, split, frames=doing.frames, paired=doing.paired, targets=asked
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        split,
+        frames=doing.frames,
+        paired=doing.paired,
+        targets=asked,
+        needs=doing.needs,
     )
     doing.require(unseen, names(data))
     set_seed(data.seed)
@@ -85,6 +101,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             frames=front_end.config.frames,
             paired=doing.paired,
             targets=asked,
+            needs=needs_of_network(network),
         ) as unseen,
         accelerator.autocast(),
     ):
@@ -107,11 +124,15 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
 
 
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:
-    """Say so where a gaze tower has nothing, or hardly anything, to learn from."""
-    have = sum(int((c.members["gaze"].size > 0).sum()) for c in loader.catalogs if "gaze" in c.members)
-    clips = sum(map(len, loader.catalogs))
-    if getattr(network, "gaze", None) is not None and have < _LITTLE_GAZE * clips:
-        warn(accelerator, f"{name}: {have} of {clips} clips have gaze: without it, --no-gaze leaves out its tower")
+    """Say so where a gaze tower has nothing, or hardly anything, to learn from; another tower of a member likewise."""
+    needs, clips = needs_of_network(network), sum(map(len, loader.catalogs))
+    for stream in dict.fromkeys((*needs.of_gaze, *needs.members)):
+        have = sum(int((c.members[stream].size > 0).sum()) for c in loader.catalogs if stream in c.members)
+        if have < _LITTLE_GAZE * clips:
+            mend = (
+                "without it, --no-gaze leaves out its tower" if stream in needs.of_gaze else "its tower learns little"
+            )
+            warn(accelerator, f"{name}: {have} of {clips} clips have {stream}: {mend}")
 
 
 @contextmanager

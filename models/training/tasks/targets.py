@@ -19,13 +19,22 @@ from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.targets import TargetLossConfig, target_loss
 from models.predict import predict_targets
-from models.systems.presets import ModelConfig, model_config_from_json, preset_to_json, target_net
+from models.systems.presets import (
+    ModelConfig,
+    has_gaze_tower,
+    model_config_from_json,
+    needs,
+    preset_to_json,
+    target_net,
+)
+from models.systems.streams import Needs
 from models.systems.targets import TargetNet
+from models.towers.tower import built
 from models.training import labels, runs
 from models.training.config import FinetuneConfig, TargetNetworkConfig, TargetsConfig, TripletConfig
 from models.training.scores import score_targets
 from models.training.tasks.registry import stage
-from models.training.tasks.task import Model, Step, augmented, front_end_of, sizes_of
+from models.training.tasks.task import Model, Step, augmented, front_end_of, gaze_of, sizes_of
 
 
 @stage(FinetuneConfig)
@@ -78,9 +87,17 @@ class Targets:
     @property
     def frames(self) -> int:
         """See `Task.frames`; with --init, its run's."""
+        return self._sizes.front_end.frames
+
+    @property
+    def needs(self) -> Needs:
+        """See `Task.needs`; with --init, its run's, but for gaze."""
+        return needs(self._sizes, gaze=self._config.looks_at_gaze)
+
+    @property
+    def _sizes(self) -> ModelConfig:
         init = self._config.init
-        sizes = sizes_of(self._config) if init is None else model_config_from_json(runs.read_run(init)["sizes"])
-        return sizes.front_end.frames
+        return sizes_of(self._config) if init is None else model_config_from_json(runs.read_run(init)["sizes"])
 
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         """See `Task.load`."""
@@ -100,7 +117,7 @@ class Targets:
         origin: dict[str, Any] | None = None
         if config.init is None:
             sizes = sizes_of(config)
-            network = target_net(sizes, targets, gaze=config.gaze)
+            network = target_net(sizes, targets, gaze=gaze_of(config, sizes))
         else:
             sizes, network = _from_pretrained(config, config.init, targets)
             self._earlier = runs.read_results(config.init)
@@ -117,7 +134,7 @@ class Targets:
             labels.TARGETS: labels.to_json(targets),
             "init": origin,
         }
-        return Model(front_end_of(sizes, catalogs), network, described)
+        return Model(front_end_of(sizes, catalogs, self.needs.of_gaze), network, described)
 
     def require(self, loader: ClipLoader, name: str) -> None:
         """Some clip has to have each label."""
@@ -156,6 +173,6 @@ def _from_pretrained(
     sizes = model_config_from_json(runs.read_run(init)["sizes"])
     if not config.gaze:
         towers.gaze = None
-    fresh = sizes.gaze.tower() if config.gaze and towers.gaze is None else None
+    fresh = built(sizes.gaze) if has_gaze_tower(sizes, gaze=config.gaze) and towers.gaze is None else None
     network = TargetNet.from_correspondence(towers, targets, sizes.heads, gaze=fresh)
     return replace(sizes, front_end=augmented(sizes.front_end, config)), network

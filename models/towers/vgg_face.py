@@ -1,0 +1,110 @@
+"""A video tower that knows faces: VGG-16 for each frame, and a GRU over the frames (Parkhi et al., 2015; Abdou et al.,
+2022).
+
+VGG-16 up to its seventh layer is VGG-Face's, 4096 features a frame; the GRU's size is not published and a
+choice of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loaders.dataset.manifest import GAZE_STATISTICS
+from models.towers.registry import tower
+from models.towers.tower import Tower, TowerConfig
+
+#: Convolutions of each stage, and their channels as multiples of the first's.
+_STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
+_SIDE = 7  #: of what the fully connected layers take, in positions: of frames of 224
+#: What VGG-Face has taken away from red, green and blue, 0 … 255.
+_MEAN = (129.1863, 104.7624, 93.5940)
+_SPREAD = 64.0  #: about what they deviate from it: by so much, random weights of the first layer are smaller
+
+
+@tower("vgg-face-gru", place="video")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VggFaceConfig(TowerConfig):
+    """Sizes; those of VGG-16 are published, the embedding's is not."""
+
+    #: Channels of the first stage: 64 in VGG-16.
+    width: int = 64
+    #: Of a frame, what the two fully connected layers yield: 4096 in VGG-16.
+    features: int = 4096
+    #: Of the GRU, whose last state is the embedding.
+    embedding: int = 128
+    #: Gaze statistics that are joined with each frame's features before the GRU encodes both; 0: none (late fusion).
+    gaze: int = 0
+    #: How the front end has normalised frames in 0 … 1: `FrontEndConfig.video_mean` and `video_std`.
+    frame_mean: float = 0.45
+    frame_std: float = 0.225
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """See `Tower.streams`."""
+        return ("video", "gaze") if self.gaze else ("video",)
+
+    def tower(self) -> VggFaceTower:
+        """See `TowerConfig.tower`."""
+        return VggFaceTower(self)
+
+    def with_width(self, width: int) -> VggFaceConfig:
+        """All of it narrower in proportion, see `TowerConfig.with_width`."""
+        return replace(self, width=width, features=64 * width)
+
+    def with_gaze(self) -> VggFaceConfig:
+        """See `TowerConfig.with_gaze`."""
+        return replace(self, gaze=GAZE_STATISTICS)
+
+
+class VggFaceTower(Tower):
+    """(B, 3, T, height, width) frames, and gaze statistics (B, gaze) if it is to encode them → (B, embedding)."""
+
+    memory_format = torch.channels_last
+
+    def __init__(self, config: VggFaceConfig) -> None:
+        super().__init__()
+        channels = [3, *(config.width * multiple for count, multiple in _STAGES for _ in range(count))]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(channels)
+        )
+        self.fc6 = nn.Linear(channels[-1] * _SIDE * _SIDE, config.features)
+        self.fc7 = nn.Linear(config.features, config.features)
+        for layer in (*self.convolutions, self.fc6, self.fc7):  # of so many layers without norms, torch's own fade out
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.convolutions[0].get_parameter("weight").div_(_SPREAD)
+        self.gru = nn.GRU(config.features + config.gaze, config.embedding, batch_first=True)
+        self.embedding_dim = config.embedding
+        self._from = config.frame_mean, config.frame_std
+        self._takes_gaze = config.gaze > 0
+
+    def forward(self, video: Tensor, gaze: Tensor | None = None) -> Tensor:
+        """See the class."""
+        clips, _, frames, _, _ = video.shape
+        features = self.of_frames(video.transpose(1, 2).flatten(0, 1)).view(clips, frames, -1)
+        if self._takes_gaze:
+            if gaze is None:
+                raise ValueError("this tower encodes gaze with its frames, and was given none.")
+            features = torch.cat([features, gaze.to(features.dtype)[:, None].expand(-1, frames, -1)], 2)
+        _, last = self.gru(features)
+        embedding: Tensor = last[-1]
+        return embedding
+
+    def of_frames(self, frames: Tensor) -> Tensor:
+        """VGG-Face's features of frames as the front end yields them: (N, 3, height, width) → (N, features)."""
+        mean, std = self._from
+        x = (frames * std + mean) * 255 - torch.tensor(_MEAN, device=frames.device)[:, None, None]
+        x = x.contiguous(memory_format=torch.channels_last)
+        convolutions = iter(self.convolutions)
+        for count, _ in _STAGES:
+            for _ in range(count):
+                x = F.relu(next(convolutions)(x))
+            x = F.max_pool2d(x, [min(2, side) for side in x.shape[2:]], ceil_mode=True)
+        x = F.adaptive_avg_pool2d(x, _SIDE).flatten(1)  # of frames of 224 it is what it was
+        return F.relu(self.fc7(F.relu(self.fc6(x))))
