@@ -51,5 +51,5 @@ class Standardise(nn.Module):
         share = some * (1 / self.batches.clamp(min=1)).clamp(min=_SHARE)
         shift = mean - self.mean
         # Of a mixture: the moments' own spread, and that of their means.
-        self.variance += share * (variance - self.variance + (1 - share) * shift.square())
+        self.variance.copy_((1 - share) * self.variance + share * (variance + (1 - share) * shift.square()))
         self.mean += share * shift
