@@ -203,7 +203,9 @@ class ClipLoader(IterableDataset[Batch]):
         members, targets = _names("members", members), _names("targets", targets)
         of_audio = _names("of_audio", of_audio)
         if set(of_audio) - set(members):
-            raise InputError(f"of_audio names {min(set(of_audio) - set(members))!r}, which is none of the members: add it there")
+            raise InputError(
+                f"of_audio names {min(set(of_audio) - set(members))!r}, which is none of the members: add it there"
+            )
         for opened in datasets:
             _require_arrays(opened, members)
         _require_members_alike(datasets, (GAZE, *members))

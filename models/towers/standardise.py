@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 #: Share of a batch in the moments, after the first batches, which count alike: as batch norm has it.
 _SHARE = 0.1
-#: Of the deviation of a value that hardly varies, and as a share of its mean: what float32 rounds to may look like some.
+#: Least deviations: a number, and a share of the mean, by which float32 may round a value that does not vary.
 _FLOOR, _ROUNDED = 1e-9, 1e-5
 
 

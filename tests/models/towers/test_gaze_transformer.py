@@ -1,4 +1,4 @@
-"""The transformer looks at the rows where the tracker succeeded, at nothing else, and sees clips in a mirror as such."""
+"""The transformer looks at rows where the tracker succeeded, at nothing else, and sees clips in a mirror as such."""
 
 from __future__ import annotations
 
