@@ -7,16 +7,25 @@ choice of ours.
 
 from __future__ import annotations
 
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loaders.dataset.manifest import GAZE_STATISTICS
+from loaders.errors import InputError, first_line
 from models.towers.registry import tower
+from models.towers.torch7 import read_torch7
 from models.towers.tower import Tower, TowerConfig
+
+_log = logging.getLogger(__name__)
 
 #: Convolutions of each stage, and their channels as multiples of the first's.
 _STAGES = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))
@@ -108,3 +117,69 @@ class VggFaceTower(Tower):
             x = F.max_pool2d(x, [min(2, side) for side in x.shape[2:]], ceil_mode=True)
         x = F.adaptive_avg_pool2d(x, _SIDE).flatten(1)  # of frames of 224 it is what it was
         return F.relu(self.fc7(F.relu(self.fc6(x))))
+
+    def layers(self) -> list[nn.Conv2d | nn.Linear]:
+        """Those of VGG-Face that have weights, in their order: thirteen convolutions, two fully connected."""
+        return [layer for layer in (*self.convolutions, self.fc6, self.fc7) if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def begin_from(network: nn.Module, file: Path | None) -> None:
+    """Give the tower of a network VGG-Face's published weights; a warning where there are none to give.
+
+    Args:
+        network: one without such a tower is left alone.
+        file: of Torch 7 (``VGG_FACE.t7``, whose frames have blue first), or PyTorch's (``.pth``, red first): a mapping
+            of names to tensors, in the order of the layers, with weights and biases. What they have beyond the seventh
+            layer is left out.
+
+    Raises:
+        InputError: it cannot be read, or is of other layers.
+    """
+    for known in (module for module in network.modules() if isinstance(module, VggFaceTower)):
+        if file is None:
+            _log.warning("the weights of VGG-Face are random: it knows no faces; --vgg-face FILE gives published ones")
+            continue
+        is_torch7 = file.suffix == ".t7"
+        found = list(_of_torch7(read_torch7(file)) if is_torch7 else _of_pytorch(file))
+        layers = known.layers()
+        if len(found) < len(layers):
+            raise InputError(f"--vgg-face {file}: has {len(found)} layers with weights, VGG-Face has 16: give its file")
+        for number, (layer, (weight, bias)) in enumerate(zip(layers, found, strict=False), 1):
+            if weight.numel() != layer.weight.numel() or layer.bias is None or bias.shape != layer.bias.shape:
+                raise InputError(
+                    f"--vgg-face {file}: layer {number} has {weight.numel()} weights, and the tower's "
+                    f"{layer.weight.numel()}: VGG-Face's own sizes are those of --preset full"
+                )
+            weight = weight.reshape(layer.weight.shape).float()
+            if is_torch7 and number == 1:
+                weight = weight.flip(1)
+            with torch.no_grad():
+                layer.weight.copy_(weight)
+                layer.bias.copy_(bias.float())
+
+
+def _of_torch7(module: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    if not isinstance(module, dict):
+        return
+    if isinstance(module.get("modules"), dict):
+        for number in sorted(module["modules"]):
+            yield from _of_torch7(module["modules"][number])
+    elif module.get("weight") is not None and module.get("bias") is not None:
+        yield torch.from_numpy(module["weight"]), torch.from_numpy(module["bias"])
+
+
+def _of_pytorch(file: Path) -> Iterator[tuple[Tensor, Tensor]]:
+    try:
+        data = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(
+            f"--vgg-face {file}: {error.strerror or first_line(error)}: give a file that can be read"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"--vgg-face {file}: no weights of PyTorch ({first_line(error)})") from error
+    if not isinstance(data, Mapping):
+        raise InputError(f"--vgg-face {file}: holds no weights by name: give the file as it was published")
+    for name, weight in data.items():
+        bias = data.get(f"{name.removesuffix('weight')}bias") if str(name).endswith("weight") else None
+        if isinstance(weight, Tensor) and isinstance(bias, Tensor):
+            yield weight, bias

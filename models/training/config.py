@@ -105,6 +105,9 @@ class NetworkConfig:
     """What hears: a log-mel's, or one of what the dataset's clips have beside their sound."""
     gaze_tower: GazeTowerName | None = None
     """What takes gaze: its statistics, or the gaze signals frame by frame."""
+    vgg_face: Path | None = None
+    """File of VGG-Face's published weights, of Torch (.t7) or PyTorch (.pth); without it the tower vgg-face-gru begins
+    from random ones."""
     width: int | None = None
     """Channels of the first stage of the audio and video towers."""
     frame_size: int | None = None
@@ -124,6 +127,12 @@ class NetworkConfig:
         """Towers that are chosen by name, by their places."""
         chosen = {"video": self.video_tower, "audio": self.audio_tower, "gaze": self.gaze_tower}
         return {place: name for place, name in chosen.items() if name is not None}
+
+    @property
+    def knows_faces(self) -> bool:
+        """Whether its video tower is VGG-Face's."""
+        of_system = {} if self.system is None else system_of(self.system).towers
+        return {**of_system, **self.towers}.get("video") == "vgg-face-gru"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -301,7 +310,7 @@ StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
 OF_PAIRS = ("evaluation_rounds", "seed")
 #: What the run of --init decides.
-OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "width", "frame_size", "frames")
+OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
 OF_TRIPLETS = ("alpha", "margin", "triplet_reduction")
 #: What a later use of the same settings does not repeat.
@@ -427,6 +436,8 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
         return
     if not config.run.resume:
         refuse(given, ["change"], "without --resume")
+    if not config.network.knows_faces:
+        refuse(given, ["vgg_face"], "without a video tower vgg-face-gru")
     if config.network.system is not None:
         refuse(given, ["model", "gaze"], f"with --system {config.network.system}, which says it")
     if not config.network.looks_at_gaze:

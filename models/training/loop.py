@@ -31,7 +31,18 @@ _ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32")
 #: What the network's description holds.
 _DESCRIBED = (
-    *("preset", "system", "gaze", "video_tower", "audio_tower", "gaze_tower", "width", "frame_size", "frames"),
+    *(
+        "preset",
+        "system",
+        "gaze",
+        "video_tower",
+        "audio_tower",
+        "gaze_tower",
+        "vgg_face",
+        "width",
+        "frame_size",
+        "frames",
+    ),
     *("model", "init", "targets"),
 )
 

@@ -218,14 +218,15 @@ def test_arrays_of_a_clip_whose_picture_cannot_be_decoded_give_way_with_it(array
         return files | {"filmstrip": strip[: len(strip) // 2]} if (split, row) == ("test", 9) else files
 
     folder = rebuilt(arrayed, tmp_path / "cut", read_manifest(arrayed).members, change)
-    for decoder in ("dali", "turbo"):
-        with loader_of(folder, "test", max_bad_fraction=0.1, cpu_decoder=decoder, **EVERY) as loader:
+    for decoder, of_audio in (("dali", ()), ("turbo", ("rate",))):
+        settings = {"max_bad_fraction": 0.1, "cpu_decoder": decoder, "of_audio": of_audio, **EVERY}
+        with loader_of(folder, "test", **settings) as loader:
             batches = list(loader)
             assert loader.stats().bad_clips == 1
         for batch in batches:
             for index, row in enumerate(batch.clip.tolist()):
                 assert row != 9
-                assert batch.members["rate"][index] == -row
+                assert batch.members["rate"][index] == -(batch.audio_clip[index] if of_audio else row)
                 assert batch.masks["marks"][index] == (row % 3 != 0)
 
 

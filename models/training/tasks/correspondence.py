@@ -23,7 +23,7 @@ from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
 from models.training.scores import score_match
 from models.training.tasks.registry import stage
-from models.training.tasks.task import Model, Step, front_end_of, gaze_of, needs_of, sizes_of
+from models.training.tasks.task import Model, Step, begun, front_end_of, gaze_of, needs_of, sizes_of
 
 
 @stage(PretrainConfig)
@@ -79,6 +79,7 @@ class Correspondence:
         gaze = gaze_of(config, sizes)
         network = correspondence_net(sizes, name, gaze=gaze)
         described = {"stage": self.stage, "model": name, "gaze": gaze, "sizes": preset_to_json(sizes)}
+        described |= begun(network, config)
         return Model(front_end, network, described)
 
     def require(self, loader: ClipLoader, name: str) -> None:

@@ -34,7 +34,7 @@ from models.training import labels, runs
 from models.training.config import FinetuneConfig, TargetNetworkConfig, TargetsConfig, TripletConfig
 from models.training.scores import score_targets
 from models.training.tasks.registry import stage
-from models.training.tasks.task import Model, Step, augmented, front_end_of, gaze_of, sizes_of
+from models.training.tasks.task import Model, Step, augmented, begun, front_end_of, gaze_of, sizes_of
 
 
 @stage(FinetuneConfig)
@@ -115,9 +115,11 @@ class Targets:
         """See `Task.model`."""
         config = self._config
         origin: dict[str, Any] | None = None
+        published: dict[str, Any] = {}
         if config.init is None:
             sizes = sizes_of(config)
             network = target_net(sizes, targets, gaze=gaze_of(config, sizes))
+            published = begun(network, config)
         else:
             sizes, network = _from_pretrained(config, config.init, targets)
             self._earlier = runs.read_results(config.init)
@@ -133,6 +135,7 @@ class Targets:
             "sizes": preset_to_json(sizes),
             labels.TARGETS: labels.to_json(targets),
             "init": origin,
+            **published,
         }
         return Model(front_end_of(sizes, catalogs, self.needs.of_gaze), network, described)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -25,6 +26,7 @@ from models.systems.presets import ModelConfig, has_gaze_tower, preset
 from models.systems.presets import needs as needs_of_sizes
 from models.systems.registry import sizes_of_system, system_of, with_towers
 from models.systems.streams import Needs
+from models.towers.vgg_face import begin_from
 from models.training.config import NetworkConfig
 
 
@@ -144,6 +146,12 @@ def needs_of(config: NetworkConfig) -> Needs:
 def gaze_of(config: NetworkConfig, sizes: ModelConfig) -> bool:
     """Whether a network of these settings has a tower for gaze."""
     return has_gaze_tower(sizes, gaze=config.looks_at_gaze)
+
+
+def begun(network: nn.Module, config: NetworkConfig) -> dict[str, Any]:
+    """Give a fresh network the published weights that it is to begin from; returns what run.json says of them."""
+    begin_from(network, config.vgg_face)
+    return {} if config.vgg_face is None else {"vgg_face": sha256(config.vgg_face.read_bytes()).hexdigest()}
 
 
 def front_end_of(sizes: ModelConfig, catalogs: Sequence[Catalog], gaze_streams: Sequence[str] = ("gaze",)) -> FrontEnd:

@@ -390,7 +390,7 @@ def test_withheld_gaze_is_neutral_and_depends_on_the_seed_alone() -> None:
 
 
 def test_members_leave_as_they_are_with_whose_frames_were_mirrored() -> None:
-    """In single precision, zeros where there is none, without a copy of what the video was changed by but its mirror."""
+    """In single precision, zeros where there is none, and not normalised."""
     front_end = FrontEnd(dataclasses.replace(CONFIG, augmentation=Augmentation()))
     values = torch.arange(24, dtype=torch.int32).view(4, 3, 2)
     rows = torch.tensor([[True, True, True], [True, False, False], [False] * 3, [True, True, False]])
