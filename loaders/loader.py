@@ -51,6 +51,7 @@ from loaders.reader import Drawn, Loaded, Reader
 from loaders.sampling.examples import Sampler
 from loaders.sampling.frames import frame_choice
 from loaders.sampling.mixture import DatasetSize, MixedOrder
+from loaders.sampling.negatives import Negatives, as_data, schedule_of
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
 from loaders.stats import LoaderStats
@@ -105,7 +106,7 @@ class ClipLoader(IterableDataset[Batch]):
         rank: int | None = None,
         world_size: int | None = None,
         training: bool | None = None,
-        negatives: Mapping[str, float] | None = OTHER_VIDEO,
+        negatives: Negatives | None = OTHER_VIDEO,
         video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
@@ -151,8 +152,9 @@ class ClipLoader(IterableDataset[Batch]):
             training: shuffled, with random windows, and without the remainder that does not fill a global batch;
                 otherwise in catalog order with the middle window, every clip exactly once over all ranks. Default:
                 whether the split is "train".
-            negatives: what the half of the examples that do not match take their audio from, see
-                `loaders.sampling.pairs`; None gives every clip its own audio.
+            negatives: what the half of the examples that do not match take their audio from: kinds with their weights,
+                see `loaders.sampling.pairs`; or a schedule, such as ``{0: {"other_video": 1}, 4: {"shifted": 1}}``,
+                by the epochs from which on they hold. None gives every clip its own audio.
             video: False leaves the frames out: filmstrips are neither read nor decoded, batches hold (B, 0) in their
                 place. The sound is still that of the pairs; with targets or members, which are of the clips that are
                 not seen, negatives have to be None.
@@ -268,6 +270,7 @@ class ClipLoader(IterableDataset[Batch]):
             )
         self._steps = order.steps
         self._examples = order.clips
+        self._negatives = None if negatives is None else schedule_of(negatives)
         sampler = Sampler(
             self._catalogs,
             seed=seed,
@@ -342,7 +345,7 @@ class ClipLoader(IterableDataset[Batch]):
             node_groups=node_groups,
             shard_window=shard_window,
             draws=DRAWS,
-            negatives=None if negatives is None else dict(sorted(negatives.items())),
+            negatives=None if self._negatives is None else as_data(self._negatives),
         )
         self._epoch, self._step = 0, 0
         self._resumed = False  # whether a state was loaded, and no loop began after it
@@ -513,6 +516,11 @@ class ClipLoader(IterableDataset[Batch]):
     def catalogs(self) -> tuple[Catalog, ...]:
         """The split's clips, a catalog a dataset; a batch's ``clip`` and ``audio_clip`` count through them."""
         return self._catalogs
+
+    @property
+    def negatives(self) -> Mapping[int, Mapping[str, float]] | None:
+        """The weights of the kinds of negatives by the epoch from which on they hold; None: nothing is paired."""
+        return self._negatives
 
     def locate(self, clip: int) -> tuple[int, int]:
         """The dataset that a batch's ``clip`` or ``audio_clip`` is of, and its row in that one's catalog."""

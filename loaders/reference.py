@@ -16,7 +16,7 @@ level off, which blue shows 1.77-fold; and by 1 in the mean.
 import io
 import math
 import wave
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from loaders.dataset.manifest import GAZE, GAZE_STATISTICS, ClipFormat, Manifest
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.frames import FrameChoice, Sample
+from loaders.sampling.negatives import Negatives
 from loaders.sampling.order import rank_positions, steps_per_epoch
 
 
@@ -50,7 +51,7 @@ def reference_batches(
     rank: int = 0,
     world_size: int = 1,
     training: bool | None = None,
-    negatives: Mapping[str, float] | None = OTHER_VIDEO,
+    negatives: Negatives | None = OTHER_VIDEO,
     members: Sequence[str] = (),
     of_audio: Sequence[str] = (),
     targets: Sequence[str] = (),

@@ -44,8 +44,8 @@ from loaders.errors import InputError, first_line, reported
 from loaders.progress import Bar, progress
 from loaders.sampling import randomness
 from loaders.sampling.examples import Sampler
+from loaders.sampling.negatives import KINDS
 from loaders.sampling.order import permute
-from loaders.sampling.pairs import KINDS
 from loaders.storage.urls import local_path
 from sharding.engines.stopping import stopped_in_order
 from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train
 from loaders import ClipLoader
 from loaders.errors import TRY_AGAIN
+from loaders.sampling.negatives import shares_at
 from models.predict import predict_targets
 from models.training import stages
 from models.training.checkpoint import checkpoints
@@ -147,6 +148,55 @@ def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *
     return capfd.readouterr().out
 
 
+def test_pairs_are_scored_on_each_kind_of_negatives_by_itself(
+    dataset: Path,
+    pretrained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+) -> None:
+    assert json.loads((pretrained / "results.json").read_text())["pretraining"]["negatives"] == "other_video"
+    asked: list[tuple[dict[str, float], int]] = []
+    score = correspondence.score_match
+
+    def seen(accelerator: Accelerator, front_end: Any, network: Any, loader: ClipLoader, **rounds: int) -> Any:
+        assert loader.negatives is not None
+        asked.append((dict(shares_at(loader.negatives, loader.epoch)), loader.step))
+        return score(accelerator, front_end, network, loader, **rounds)
+
+    monkeypatch.setattr(correspondence, "score_match", seen)
+    training = ("--stage", "pretrain", "--data", dataset, *SMALL, "--max-steps", "1")
+    several = ("--evaluation-negatives", "same_speaker", "other_video", "--evaluation-rounds", "2")
+    out = called(monkeypatch, capfd, *training, "--output", tmp_path / "run", *several)
+    assert asked == [({"same_speaker": 1.0}, 0), ({"other_video": 1.0}, 0)]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    by_kind = results["pretraining_by_negatives"]
+    assert list(by_kind) == ["same_speaker", "other_video"]
+    assert results["pretraining"] == by_kind["same_speaker"]
+    assert all(re.search(rf"pre-training accuracy, {kind}\b", out) for kind in by_kind)
+    # As by the evaluation of the finished run.
+    assert all(
+        row
+        in called(
+            monkeypatch,
+            capfd,
+            *(*("--stage", "evaluate", "--data", dataset, "--checkpoint", tmp_path / "run"), *several),
+        )
+        for row in [line for line in out.splitlines() if "accuracy, " in line]
+    )
+    lonely = tmp_path / "lonely"
+    make_dataset(lonely, replace(CONTENTS, videos=1, utterances=1, clips=1))
+    of_lonely = ("--stage", "pretrain", "--data", lonely, *SMALL, "--output", tmp_path / "none")
+    assert "3 of 3 clips have no candidate of kind same_speaker" in refused(
+        *of_lonely, "--batch-size", "2", "--evaluation-negatives", "same_speaker"
+    )
+    assert "5 of 5 clips have no candidate of kind shifted" in refused(
+        *of_lonely, "--batch-size", "2", "--negatives", "other_video", "1:shifted"
+    )
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("loss", ["ccc", "mse"])
 def test_a_class_and_a_number_are_learnt_together(
     loss: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -258,6 +308,8 @@ def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretraine
 def test_a_killed_run_resumed_ends_as_one_that_was_not(model: str, dataset: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ("--model", model, *SMALL, "--max-steps", "10", "--checkpoint-every", "3", "--learning-rate", "1e-3")
+    # From the eighth step on, after the kill, with other negatives.
+    steps += ("--negatives", "other_video", "1:other_video=0.5", "1:same_speaker=0.5")
     run("--stage", "pretrain", "--data", dataset, "--output", whole, *steps)
     process = start("--stage", "pretrain", "--data", dataset, "--output", killed, *steps)
     deadline = time.monotonic() + 120
@@ -410,6 +462,10 @@ def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_mea
     assert "--change width" in refused(*again, "--max-steps", "8", "--change", "width")
     assert "sizes.video.width was 4 and is 8" in refused(*again, "--max-steps", "8", "--width", "8")
     assert "8 steps and 1 epochs are behind the run" in refused(*again, "--max-steps", "5")
+    assert described["settings"]["negatives"] == {"other_video": 1.0}
+    said = refused(*again, "--max-steps", "8", "--negatives", "other_video=1.0", "2:same_speaker")
+    assert 'negatives was {"other_video": 1.0} and is {"0": {"other_video": 1.0}, "2": {"same_speaker": 1.0}}' in said
+    assert said.endswith("mean it with --change negatives")
     assert json.loads((folder / "run.json").read_text()) == described
     other = tmp_path / "other"
     make_dataset(other, replace(CONTENTS, seed=CONTENTS.seed + 1))

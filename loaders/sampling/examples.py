@@ -4,18 +4,23 @@ An example is a clip's frames and gaze, some clip's audio, and whether the two m
 a byte is read, so any batch can be made again, on any machine, from three numbers.
 """
 
+import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
+from loaders.errors import InputError
 from loaders.sampling import randomness
 from loaders.sampling.frames import FrameChoice, Sample
 from loaders.sampling.mixture import DatasetSize, MixedOrder, WindowSlice
+from loaders.sampling.negatives import KINDS, Negatives
 from loaders.sampling.pairs import Clips, Nearby, Pairs
+
+_log = logging.getLogger(__name__)
 
 _NEARBY = 64  # windows whose candidates are kept: those of a few node groups and datasets, and the next ones
 
@@ -61,7 +66,7 @@ class Sampler:
         frames: int,
         stride: int = 1,
         sample: Sample = "window",
-        negatives: Mapping[str, float] | None,
+        negatives: Negatives | None,
         order: MixedOrder | None = None,
     ) -> None:
         """
@@ -71,9 +76,9 @@ class Sampler:
             training: shuffled, with random windows of frames; otherwise in catalog order with the middle window.
             frames: of an example, at most the clips' own.
             stride, sample: which ones, see `loaders.sampling.frames`.
-            negatives: kinds of negatives with their weights, see `loaders.sampling.pairs`; None pairs nothing: every
-                clip comes with its own audio. A negative is always of the clip's own dataset: its sound would tell
-                otherwise.
+            negatives: kinds of negatives with their weights, or a schedule of them by epoch, see
+                `loaders.sampling.negatives`; None pairs nothing: every clip comes with its own audio. A negative is
+                always of the clip's own dataset: its sound would tell otherwise.
             order: which clip stands where; by default every clip at one position of each epoch.
 
         Raises:
@@ -97,6 +102,7 @@ class Sampler:
                     catalog.speaker, catalog.video, catalog.utterance, catalog.start, catalog.manifest.clip.seconds
                 )
                 self._pairs.append(Pairs(clips, negatives, seed))
+            _require_offered(self._pairs, sum(lengths))
 
     def examples(self, epoch: int, positions: NDArray[np.int64], attempt: int = 0) -> Examples:
         """The examples at positions of an epoch.
@@ -144,3 +150,22 @@ class Sampler:
         else:
             self._nearby.move_to_end(window_slice.key)
         return nearby
+
+
+def _require_offered(pairs: Sequence[Pairs], clips: int) -> None:
+    """Raise InputError where a kind is asked for that no clip offers; say so where some do not."""
+    for kind in pairs[0].offered:
+        offered = sum(of_dataset.offered[kind] for of_dataset in pairs)
+        if offered == 0:
+            raise InputError(
+                f"negatives: none of {clips} clips has a candidate of kind {kind} ({KINDS[kind]}), so its weight has "
+                "no effect: leave it out, or give data that offers it"
+            )
+        if offered < clips:
+            _log.warning(
+                "negatives: %d of %d clips have no candidate of kind %s (%s): they take the other kinds instead",
+                clips - offered,
+                clips,
+                kind,
+                KINDS[kind],
+            )

@@ -7,10 +7,13 @@ The sounds of an epoch's negatives are dealt out (`loaders.sampling.dealing`), s
 negative as in a match: by itself it tells nothing. Within a video ("shifted") that is so anyway, and sounds are drawn
 one by one: with the clips sorted so that what is excluded is one run of the sorted list, a number below "how many are
 left" is drawn, and stepped over that run. Either takes constant time, and no draw is rejected.
+
+Which kinds there are may change from epoch to epoch (`loaders.sampling.negatives`): an epoch's draws are those that its
+own shares alone would give, whatever came before.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +24,12 @@ from loaders.dataset.numbering import numbered_in_order
 from loaders.errors import InputError
 from loaders.sampling import randomness
 from loaders.sampling.dealing import Dealing, index_type
+from loaders.sampling.negatives import KINDS, Negatives, Shares, schedule_of, shares_at
 
 _log = logging.getLogger(__name__)
 
 DRAWS = 2  #: version of what is drawn: raised when the same (seed, epoch, position) gives other pairs
 EVEN = 0.52  #: share of pairs that a sound's video alone may tell without a warning
-
-KINDS = {
-    "other_video": "the audio of another video, whoever speaks",
-    "other_speaker": "the audio of another speaker",
-    "same_speaker": "the same speaker's audio in another video",
-    "shifted": "the same video's audio at another time, at least a clip away",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,44 +152,56 @@ class Nearby:
         return audio, found
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """How the kind of each clip's negative is chosen, for some shares."""
+
+    kinds: list[int]  #: those with a weight, by their numbers in `Pairs`
+    cumulative: NDArray[np.float64]  #: (kinds − 1, n): below which draw each one or an earlier one is chosen
+
+
 class Pairs:
     """The pairing of one set of clips: a pure function of (seed, epoch, position) and a clip."""
 
-    def __init__(self, clips: Clips, negatives: Mapping[str, float], seed: int) -> None:
+    def __init__(self, clips: Clips, negatives: Negatives, seed: int) -> None:
         """
         Args:
             clips: what may be paired.
             negatives: the share of each kind among the negatives, kinds as in `KINDS`; scaled to a sum of 1. A clip for
-                which one kind has no candidate takes the others, in their proportions.
+                which one kind has no candidate takes the others, in their proportions. Or a schedule of such shares,
+                see `loaders.sampling.negatives`.
             seed: of the run.
 
         Raises:
             InputError: an unknown kind, weights that are no weights, or clips that no given kind can serve.
         """
-        for kind, weight in negatives.items():
-            if kind not in KINDS:
-                raise InputError(f"negatives: unknown kind {kind!r}: use {', '.join(KINDS)}")
-            if not (np.isfinite(weight) and weight >= 0):
-                raise InputError(f"negatives: {kind} has weight {weight}: use a number of 0 or more")
         self._seed = seed
         self._clips = clips
-        self._kinds = kinds = [kind for kind, weight in negatives.items() if weight > 0]
-        if not kinds:
-            raise InputError("negatives: no kind has a weight above 0: use for example other_video=1")
-        self._runs = [_candidates(kind, clips) for kind in kinds]
+        self._schedule = schedule_of(negatives)
+        weighted = [kind for shares in self._schedule.values() for kind, weight in shares.items() if weight > 0]
+        self._kinds = list(dict.fromkeys(weighted))
+        self._runs = [_candidates(kind, clips) for kind in self._kinds]
         offered = np.stack([runs.offered() for runs in self._runs])
-        unserved = np.flatnonzero(~offered.any(axis=0))
+        #: How many of the clips each kind has a candidate for.
+        self.offered = {kind: int(of_kind.sum()) for kind, of_kind in zip(self._kinds, offered, strict=True)}
+        self._choices = {epoch: self._choice(shares, offered) for epoch, shares in self._schedule.items()}
+        self._warn()
+
+    def _choice(self, shares: Shares, offered: NDArray[np.bool_]) -> _Choice:
+        numbers = [self._kinds.index(kind) for kind, weight in shares.items() if weight > 0]
+        kinds = [self._kinds[number] for number in numbers]
+        unserved = np.flatnonzero(~offered[numbers].any(axis=0))
         if len(unserved):
             raise InputError(
-                f"negatives: {len(unserved)} of {len(clips)} clips have no candidate of kind {' or '.join(kinds)} "
-                f"({'; '.join(KINDS[kind] for kind in kinds)}): add another kind, or data that offers it"
+                f"negatives: {len(unserved)} of {len(self._clips)} clips have no candidate of kind "
+                f"{' or '.join(kinds)} ({'; '.join(KINDS[kind] for kind in kinds)}): add another kind, or data that "
+                "offers it"
             )
         # The last kind takes what is left, exactly: no draw can pass a kind without weight. One kind alone takes all.
-        self._cumulative = np.empty((0, len(clips)))
-        if len(kinds) > 1:
-            cumulative = np.cumsum(np.array([[negatives[kind]] for kind in kinds]) * offered, axis=0)
-            self._cumulative = cumulative[:-1] / cumulative[-1]
-        self._warn()
+        if len(kinds) == 1:
+            return _Choice(numbers, np.empty((0, len(self._clips))))
+        cumulative = np.cumsum(np.array([[shares[kind]] for kind in kinds]) * offered[numbers], axis=0)
+        return _Choice(numbers, cumulative[:-1] / cumulative[-1])
 
     def _warn(self) -> None:
         """Say where sounds cannot be dealt out evenly."""
@@ -241,10 +250,12 @@ class Pairs:
         negative = np.flatnonzero(~match)
         own, where = clips[negative], positions[negative]
         which = randomness.uniform(randomness.key(self._seed, epoch, "kind", attempt), where)
-        kind = (which >= self._cumulative[:, own]).sum(axis=0)
-        for number, runs in enumerate(self._runs):
+        choice = shares_at(self._choices, epoch)
+        kind = (which >= choice.cumulative[:, own]).sum(axis=0)
+        for place, number in enumerate(choice.kinds):
+            runs = self._runs[number]
             stream = randomness.key(self._seed, epoch, "negative", self._kinds[number], attempt)
-            chosen = np.flatnonzero(kind == number)
+            chosen = np.flatnonzero(kind == place)
             if nearby is not None:
                 audio[negative[chosen]], found = nearby.draw(number, own[chosen], stream, where[chosen])
                 chosen = chosen[~found]

@@ -22,6 +22,7 @@ from models.systems.presets import PresetName
 from models.systems.registry import system_of, systems
 from models.towers.registry import names_for
 from models.training.execution import Tf32
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse, spelt
 
 Precision = Literal["no", "fp16", "bf16"]
@@ -152,6 +153,16 @@ class TargetNetworkConfig(NetworkConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PairsConfig:
+    """What does not belong together."""
+
+    negatives: tuple[str, ...] = ("other_video",)
+    """What half of the pairs take their sound from, as [EPOCH:]KIND[=WEIGHT], with several kinds by their weights, from
+    epoch 0 on or that of the schedule: other_video, other_speaker, same_speaker (in another video), shifted (the same
+    video at another time)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetsConfig:
     """What is predicted, and how far off it is."""
 
@@ -227,6 +238,8 @@ class PairScoringConfig(ScoringConfig):
 
     evaluation_rounds: int = 1
     """Of pairs: how often the split is scored, each time with other pairs."""
+    evaluation_negatives: tuple[str, ...] = ("other_video",)
+    """Of pairs: the kinds of negatives to score on, see --negatives; each by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +291,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
+    pairs: Annotated[PairsConfig, _flat] = field(default_factory=PairsConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
 
@@ -308,7 +322,7 @@ class EvaluateConfig:
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
-OF_PAIRS = ("evaluation_rounds", "seed")
+OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
@@ -411,6 +425,15 @@ def check(config: StageConfig, given: Collection[str] = ()) -> None:
     if config.data.seed >= 1 << 32:
         raise InputError(f"--seed is {config.data.seed}: use 0 to {(1 << 32) - 1}")
     _check_data(config.data)
+    if isinstance(config.scoring, PairScoringConfig):
+        scoring_negatives(config.scoring.evaluation_negatives, config.scoring.evaluation_rounds)
+    if isinstance(config, PretrainConfig):
+        last = max(training_negatives(config.pairs.negatives))
+        if last >= config.schedule.epochs:
+            raise InputError(
+                f"--negatives: what holds from epoch {last} on has no effect with --epochs {config.schedule.epochs}, "
+                "the first of which is 0: leave it away, or give more epochs"
+            )
     if not isinstance(config, EvaluateConfig) and not 0 <= config.network.gaze_dropout <= 1:
         raise InputError(f"--gaze-dropout is {config.network.gaze_dropout}: use a share from 0 to 1")
 

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from loaders import ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.systems.streams import PLAIN, Needs
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
 
@@ -41,14 +43,15 @@ def training_loader(
     accelerator: Accelerator,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
     needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets.
 
-    ``paired``: half of them with another video's audio, otherwise with their own. ``frames``: how many the front end
-    takes of a clip; without a window only these are decoded, None: all. ``needs``: what the network looks at.
+    ``paired``: half of them with audio as ``negatives`` say, otherwise all with their own. ``frames``: how many the
+    front end takes of a clip; without a window only these are decoded, None: all. ``needs``: what the network looks at.
 
     Raises:
         InputError: the clips of a dataset have not got it.
@@ -62,7 +65,7 @@ def training_loader(
         "train",
         weights,
         training=True,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
         needs=needs,
@@ -78,6 +81,7 @@ def scoring_loader(
     split: str | None,
     *,
     paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
     needs: Needs = PLAIN,
@@ -98,7 +102,7 @@ def scoring_loader(
         split,
         (1.0,) * len(datasets),
         training=False,
-        paired=paired,
+        negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
         needs=needs,
@@ -114,7 +118,7 @@ def _loader(
     weights: tuple[float, ...],
     *,
     training: bool,
-    paired: bool,
+    negatives: Negatives | None,
     targets: Sequence[str],
     frames: int | None,
     needs: Needs,
@@ -146,11 +150,11 @@ def _loader(
         pixels=loader.pixels,
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
-        negatives={"other_video": 1.0} if paired else None,
         video=needs.video,
         audio=needs.audio,
         members=needs.members,
         of_audio=needs.of_audio,
+        negatives=negatives,
         targets=targets,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,

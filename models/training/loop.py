@@ -26,7 +26,7 @@ from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_j
 from models.training.tasks.task import Model, Step, Task
 
 #: Settings of a run that the order of its clips depends on.
-_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window")
+_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window", "negatives")
 #: Options that change rounding at most.
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32")
 #: What the network's description holds.
@@ -212,6 +212,8 @@ def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: Clip
         "mixed_precision": precision,
         "world_size": accelerator.num_processes,
     }
+    if "negatives" in decides:
+        decides["negatives"] = order["negatives"]  # in one spelling
     rounds = {
         "folders": list(config.data.data),
         "device": torch.cuda.get_device_name(accelerator.device) if on_gpu else accelerator.device.type,

@@ -127,11 +127,13 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     for column in ("score", "to beat"):
         table.add_column(column, no_wrap=True)
     on = []
-    if "pretraining" in results:
-        pairs = results["pretraining"]
+    several = results.get("pretraining_by_negatives", {})
+    for pairs in several.values() or ([results["pretraining"]] if "pretraining" in results else []):
         interval = f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}"
-        table.add_row("pre-training accuracy", f"{_percent(pairs['accuracy'])} % ({interval})", "50.0 % chance")
-        on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}")
+        what = f"pre-training accuracy, {pairs['negatives']}" if several else "pre-training accuracy"
+        table.add_row(plain(what), f"{_percent(pairs['accuracy'])} % ({interval})", "50.0 % chance")
+        against = f", negatives {pairs['negatives']}" if "negatives" in pairs else ""  # runs of before do not say
+        on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}{against}")
     for name, scores in results.get("targets", {}).items():
         for modality in MODALITIES:
             score, to_beat = _score_of(scores, modality)

@@ -12,14 +12,18 @@ from torch import nn
 
 from loaders import ClipLoader
 from loaders.errors import InputError
+from loaders.loader import OTHER_VIDEO
+from loaders.sampling.negatives import Negatives
 from models.systems.streams import needs_of_network
 from models.training import runs
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
+    PairScoringConfig,
     PretrainConfig,
     RunConfig,
+    ScoringConfig,
     StageConfig,
     check_targets,
 )
@@ -27,6 +31,7 @@ from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
 from models.training.loop import fit
+from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.scores import results_table
 from models.training.tasks.registry import task_of, task_of_run
@@ -51,8 +56,9 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         accelerator,
         frames=doing.frames,
         paired=doing.paired,
-        targets=asked,
         needs=doing.needs,
+        negatives=training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO,
+        targets=asked,
     )
     doing.require(loader, names(data))
     # What cannot be scored is refused before it is trained.
@@ -64,8 +70,9 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         split,
         frames=doing.frames,
         paired=doing.paired,
-        targets=asked,
         needs=doing.needs,
+        negatives=_to_score_on(config.scoring),
+        targets=asked,
     )
     doing.require(unseen, names(data))
     set_seed(data.seed)
@@ -100,6 +107,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             split,
             frames=front_end.config.frames,
             paired=doing.paired,
+            negatives=_to_score_on(config.scoring),
             targets=asked,
             needs=needs_of_network(network),
         ) as unseen,
@@ -121,6 +129,13 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
         refuse(given, ["tf32", "hw_decoder_load"], "on a CPU")
+
+
+def _to_score_on(scoring: ScoringConfig) -> Negatives:
+    """The negatives of pairs that are scored."""
+    if not isinstance(scoring, PairScoringConfig):
+        return OTHER_VIDEO
+    return scoring_negatives(scoring.evaluation_negatives, scoring.evaluation_rounds)
 
 
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:

@@ -19,7 +19,13 @@ from tests.batches import tensors
 
 ROOT = Path(__file__).parents[2]
 GLOBAL_BATCH, STEPS_AN_EPOCH = 8, 7
-SETTINGS: dict[str, Any] = {"seed": 3, "threads": 1, "frames": 4, "prefetch": 2}
+SETTINGS: dict[str, Any] = {
+    "seed": 3,
+    "threads": 1,
+    "frames": 4,
+    "prefetch": 2,
+    "negatives": {0: {"other_video": 1.0}, 1: {"same_speaker": 0.7, "shifted": 0.3}},
+}
 
 
 class Ranks:

@@ -21,6 +21,7 @@ from models.systems.registry import system_of
 from models.systems.streams import Needs
 from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
+from models.training.negatives import told
 from models.training.scores import score_match
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, begun, front_end_of, gaze_of, needs_of, sizes_of
@@ -93,5 +94,14 @@ class Correspondence:
         return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 
     def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
-        """Accuracy on pairs."""
-        return {"pretraining": score_match(accelerator, front_end, network, loader, rounds=self._rounds)}
+        """Accuracy on pairs: under ``pretraining`` on the first of the loader's negatives, or on all, by kind, under
+        ``pretraining_by_negatives`` where there are several.
+        """
+        scores: dict[str, Any] = {}
+        for epoch, shares in (loader.negatives or {}).items():
+            # The pairs of an epoch, whatever was scored before.
+            loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "step": 0})
+            of_pairs = score_match(accelerator, front_end, network, loader, rounds=self._rounds)
+            scores[told(shares)] = {**of_pairs, "negatives": told(shares)}
+        results = {"pretraining": next(iter(scores.values()))}
+        return results if len(scores) == 1 else {**results, "pretraining_by_negatives": scores}

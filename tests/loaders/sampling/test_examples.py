@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog, open_catalog
+from loaders.errors import InputError
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import DatasetSize, MixedOrder
-from loaders.sampling.pairs import KINDS
+from loaders.sampling.negatives import KINDS
+from tests.datasets import Contents, make_dataset
 
 FRAMES = 16
 FIELDS = ("clip", "audio_clip", "match", "frames", "seed")
@@ -145,3 +147,21 @@ def test_augmentation_seeds_do_not_repeat(catalog: Catalog) -> None:
     seeds = np.concatenate([sampler(catalog).examples(epoch, positions_of(catalog)).seed for epoch in range(50)])
     assert seeds.dtype == np.int64
     assert len(np.unique(seeds)) == len(seeds)
+
+
+def test_a_kind_that_no_clip_offers_is_refused_and_one_that_few_offer_is_counted(
+    catalog: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    contents = Contents(speakers={"train": 9}, shards={"train": 1}, videos=1, utterances=1, clips=1)
+    make_dataset(tmp_path / "one-clip-a-speaker", contents)
+    lonely = open_catalog(tmp_path / "one-clip-a-speaker", "train", [])
+    mixed = {"other_video": 0.5, "same_speaker": 0.5}
+    for negatives in (mixed, {0: {"other_video": 1.0}, 3: mixed}):
+        with pytest.raises(InputError, match="none of 9 clips has a candidate of kind same_speaker"):
+            sampler(lonely, negatives=negatives)
+    # Of two datasets one may offer it: then it is said how many clips take the others.
+    order = MixedOrder(
+        [DatasetSize(each.shard_clips) for each in (catalog, lonely)], seed=5, shuffle=True, global_batch=1
+    )
+    Sampler([catalog, lonely], seed=5, training=True, frames=11, negatives=mixed, order=order)
+    assert f"9 of {len(catalog) + 9} clips have no candidate of kind same_speaker" in caplog.text

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from loaders.errors import InputError
 from loaders.sampling.dealing import Dealing
-from loaders.sampling.pairs import KINDS, Clips, Pairs, matches
+from loaders.sampling.negatives import KINDS
+from loaders.sampling.pairs import Clips, Pairs, matches
 
 Allowed = Callable[[Clips, NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]
 
@@ -297,6 +298,21 @@ def test_a_clip_that_a_kind_cannot_serve_takes_the_others_in_their_proportions()
     assert (clips.speaker[audio] != 0).all()
     frames, audio = negatives_of(pairs, np.ones(20_000, np.int64), np.arange(20_000))
     assert (kind_of(clips, frames, audio) == "shifted").mean() == pytest.approx(0.3, abs=0.02)
+
+
+@given(st.integers(0, 9), st.integers(0, 3))
+def test_an_epoch_of_a_schedule_has_the_pairs_that_its_own_shares_give(epoch: int, attempt: int) -> None:
+    clips = corpus(4, 3, 2, 3)
+    stages = {
+        0: {"other_video": 1.0},
+        2: {"shifted": 1.0, "same_speaker": 2.0, "other_speaker": 0.0},
+        5: {"other_speaker": 0.5, "same_speaker": 0.25, "other_video": 0.25},
+    }
+    positions = np.arange(len(clips))
+    scheduled = Pairs(clips, stages, seed=3).draw(epoch, positions, positions, attempt)
+    alone = Pairs(clips, stages[max(first for first in stages if first <= epoch)], seed=3)
+    for one, other in zip(scheduled, alone.draw(epoch, positions, positions, attempt), strict=True):
+        assert one.tolist() == other.tolist()
 
 
 def test_a_kind_of_weight_nought_need_not_be_on_offer() -> None:

@@ -121,6 +121,13 @@ def test_the_table_has_a_row_for_each_score_and_fits_80_columns() -> None:
         "valence: 8 utterances of validation",
     ):
         assert text in shown
+    assert "negatives" not in shown  # as runs of before, which do not say
+    several = {kind: pairs | {"negatives": kind} for kind in ("other_video", "same_speaker")}
+    scored = {"pretraining": several["other_video"], "pretraining_by_negatives": several}
+    screen.print(results_table(scored, title="pairs"))
+    told = screen.file.getvalue()
+    assert max(map(len, told.splitlines())) <= 80
+    assert all(f"2 speakers of test, negatives {kind}" in told for kind in several)
     for target in ("emotion", "valence"):
         assert all(f"{target} from {modality} " in shown for modality in MODALITIES)
     assert max(map(len, shown.splitlines())) <= 80
