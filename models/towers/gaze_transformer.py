@@ -100,9 +100,8 @@ def _in_a_mirror(signals: Tensor, mirrored: Tensor | None) -> Tensor:
     """(B, rows, signals), with the other sign of what is horizontal where the clip's frames were mirrored."""
     if mirrored is None:
         return signals
-    horizontal = torch.zeros(signals.shape[2], dtype=torch.bool, device=signals.device)
-    for column in _HORIZONTAL:
-        horizontal[column] = True
+    columns = torch.arange(signals.shape[2], device=signals.device)
+    horizontal = (columns == _HORIZONTAL[0]) | (columns == _HORIZONTAL[1])
     return torch.where(mirrored[:, None, None] & horizontal, -signals, signals)
 
 

@@ -74,6 +74,7 @@ class VggFaceTower(Tower):
     """(B, 3, T, height, width) frames, and gaze statistics (B, gaze) if it is to encode them → (B, embedding)."""
 
     memory_format = torch.channels_last
+    mean: Tensor
 
     def __init__(self, config: VggFaceConfig) -> None:
         super().__init__()
@@ -88,6 +89,8 @@ class VggFaceTower(Tower):
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.convolutions[0].get_parameter("weight").div_(_SPREAD)
+        # A constant, but a buffer: made anew on a GPU, it would cost a copy that the host waits for.
+        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
         self.gru = nn.GRU(config.features + config.gaze, config.embedding, batch_first=True)
         self.embedding_dim = config.embedding
         self._from = config.frame_mean, config.frame_std
@@ -108,7 +111,7 @@ class VggFaceTower(Tower):
     def of_frames(self, frames: Tensor) -> Tensor:
         """VGG-Face's features of frames as the front end yields them: (N, 3, height, width) → (N, features)."""
         mean, std = self._from
-        x = (frames * std + mean) * 255 - torch.tensor(_MEAN, device=frames.device)[:, None, None]
+        x = (frames * std + mean) * 255 - self.mean
         x = x.contiguous(memory_format=torch.channels_last)
         convolutions = iter(self.convolutions)
         for count, _ in _STAGES:
