@@ -125,6 +125,9 @@ def _loader(
     node_groups: int = 1,
 ) -> ClipLoader:
     _require_members(datasets, needs)
+    # Pairs are of pictures and sound: what is loaded without pictures is not said to be of the clip that is seen.
+    if not needs.video and (negatives is not None or not needs.audio):
+        raise InputError(f"no tower of the network takes frames, only {', '.join(needs.streams)}: give one that does")
     given = min(dataset.manifest.clip.frames for dataset in datasets) if data.window is None else data.window
     if frames is not None and frames > given:
         what = "clips have" if data.window is None else "--window is"
