@@ -84,6 +84,7 @@ HOUSE: tuple[Storey, ...] = (
             package("models.objectives", "what is minimised"),
             Room("predict", ("models",), "probabilities"),
             package("models.training", "tasks, loop, runs"),
+            Room("compare", ("models.compare",), "runs, paired"),
         ),
     ),
     Storey("train.py", (Room("train", ("train",), "parse, call, print"),)),

@@ -37,6 +37,7 @@ from models.training.config import (
 )
 from models.training.data import datasets_of, training_loader
 from models.training.labels import to_json
+from models.training.predictions import read_pairs, read_predictions
 from models.training.runlock import locked
 from models.training.runs import load_targets
 from models.training.scores import score_targets
@@ -119,7 +120,9 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
     run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
-    table = run("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset, launcher=LAUNCHED)
+    found, answers = tmp_path / "found.json", tmp_path / "answers.parquet"
+    asked = ("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
+    table = run(*asked, "--json", found, "--predictions", answers, launcher=LAUNCHED)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
@@ -128,9 +131,16 @@ def test_the_thesis_in_three_commands(dataset: Path, pretrained: Path, tmp_path:
     emotion = results["targets"]["emotion"]
     assert sum(map(sum, emotion["audio"]["confusion"])) == emotion["utterances"] > 0
     assert list((tuned / "tensorboard").iterdir())
+    # What is found again is what the run kept.
+    assert json.loads(found.read_text()).keys() == results.keys()
+    again, kept = (read_predictions(path)["emotion"] for path in (answers, tuned / "predictions.parquet"))
+    assert again.keys == kept.keys
+    assert (
+        sum(len(of.keys) for of in read_pairs(pretrained / "pairs.parquet").values()) == results["pretraining"]["pairs"]
+    )
     with ClipLoader(dataset, "test", batch_size=8, negatives=None, targets=("emotion",)) as loader:
-        again = score_targets(Accelerator(), *load_targets(tuned), loader)
-    assert f"micro-F1 {100 * again['emotion']['joint']['micro_f1']:.1f} %" in table
+        scored = score_targets(Accelerator(), *load_targets(tuned), loader)
+    assert f"micro-F1 {100 * scored['emotion']['joint']['micro_f1']:.1f} % (" in table
 
 
 def called(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -158,14 +168,14 @@ def test_pairs_are_scored_on_each_kind_of_negatives_by_itself(
 ) -> None:
     assert json.loads((pretrained / "results.json").read_text())["pretraining"]["negatives"] == "other_video"
     asked: list[tuple[dict[str, float], int]] = []
-    score = correspondence.score_match
+    answer = correspondence.answer_pairs
 
     def seen(accelerator: Accelerator, front_end: Any, network: Any, loader: ClipLoader, **rounds: int) -> Any:
         assert loader.negatives is not None
         asked.append((dict(shares_at(loader.negatives, loader.epoch)), loader.step))
-        return score(accelerator, front_end, network, loader, **rounds)
+        return answer(accelerator, front_end, network, loader, **rounds)
 
-    monkeypatch.setattr(correspondence, "score_match", seen)
+    monkeypatch.setattr(correspondence, "answer_pairs", seen)
     training = ("--stage", "pretrain", "--data", dataset, *SMALL, "--max-steps", "1")
     several = ("--evaluation-negatives", "same_speaker", "other_video", "--evaluation-rounds", "2")
     out = called(monkeypatch, capfd, *training, "--output", tmp_path / "run", *several)
@@ -231,6 +241,7 @@ def test_a_class_and_a_number_are_learnt_together(
     assert said["valence"].audio.shape == (8,)
     curves = EventAccumulator(str(folder / "tensorboard")).Reload()
     assert {"train/emotion/joint", "train/valence/audio", "train/triplet"} < set(curves.Tags()["scalars"])
+    assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
     again = called(monkeypatch, capfd, "--stage", "evaluate", "--checkpoint", folder, "--data", dataset)
     assert [line for line in again.splitlines() if " from " in line] == [
         line for line in table.splitlines() if " from " in line
@@ -536,13 +547,13 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     dataset: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[torch.dtype | None] = []
-    scored = correspondence.score_match
+    scored = correspondence.answer_pairs
 
-    def observed(*arguments: Any, **named: Any) -> dict[str, Any]:
+    def observed(*arguments: Any, **named: Any) -> Any:
         found.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
         return scored(*arguments, **named)
 
-    monkeypatch.setattr(correspondence, "score_match", observed)
+    monkeypatch.setattr(correspondence, "answer_pairs", observed)
     try:
         for precision in ("no", "bf16"):
             AcceleratorState._reset_state(True)
@@ -551,6 +562,17 @@ def test_a_run_is_evaluated_in_the_precision_that_was_asked_for(
     finally:
         AcceleratorState._reset_state(True)
     assert found == [None, torch.bfloat16]
+
+
+def test_what_evaluation_would_write_over_is_refused_before_it_scores(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    evaluation = ("--stage", "evaluate", "--checkpoint", pretrained, "--data", dataset)
+    (tmp_path / "there").touch()
+    for option in ("--json", "--predictions"):
+        assert f"{option} {tmp_path / 'there'}: is there already" in refused(*evaluation, option, tmp_path / "there")
+        assert "there is no folder" in refused(*evaluation, option, tmp_path / "none" / "file")
+    assert (tmp_path / "there").read_bytes() == b""
 
 
 @needs_libturbojpeg

@@ -243,6 +243,16 @@ class PairScoringConfig(ScoringConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FoundConfig:
+    """Where what is found is written, beside the table."""
+
+    json: Path | None = None
+    """A new file for the scores with their intervals, as results.json of a run has them."""
+    predictions: Path | None = None
+    """A new Parquet file for all that was answered, an utterance or a pair a row, as a run has it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionConfig:
     """In what precision it is computed."""
 
@@ -315,6 +325,7 @@ class EvaluateConfig:
     """The run to score."""
     data: Annotated[DataConfig, _flat]
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
+    found: Annotated[FoundConfig, _flat] = field(default_factory=FoundConfig)
     precision: Annotated[PrecisionConfig, _flat] = field(default_factory=PrecisionConfig)
     loader: Annotated[LoaderConfig, _flat] = field(default_factory=LoaderConfig)
 

@@ -1,4 +1,4 @@
-"""Predictions for whole splits, batch by batch: counts, probabilities and numbers that ranks can join."""
+"""Predictions for whole splits, batch by batch: probabilities and numbers that ranks can join."""
 
 from __future__ import annotations
 
@@ -16,23 +16,55 @@ from models.frontend.front_end import FrontEnd, given_by
 from models.predict import predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
-from models.training.metrics import confusion
 
 MODALITIES = ("audio", "visual", "joint")
 
 
-def match_confusion(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchPredictions:
+    """Of N pairs."""
+
+    clip: NDArray[np.int64]  #: (N,) catalog rows of the frames
+    audio_clip: NDArray[np.int64]  #: of the sound
+    match: NDArray[np.int64]  #: whether they are of one video, 0 or 1
+    probability: NDArray[np.float32]  #: of that
+
+
+def match_predictions(
     front_end: FrontEnd, network: L3Net | AVENet, batches: Iterable[Batch], device: torch.device
-) -> torch.Tensor:
-    """How often each target (no match, match) met each prediction: (2, 2) int64 on ``device``."""
-    counts = torch.zeros((2, 2), dtype=torch.int64, device=device)
+) -> MatchPredictions:
+    """What the network says of every pair of the batches."""
+    parts = [_no_pairs()]
     for batch in batches:
         if len(batch) == 0:  # a rank's share of a last batch may be none
             continue
         batch = batch.to(device)
         match = predict_match(front_end, network, **given_by(batch))
-        counts += confusion((match > 0.5).long(), batch.match, 2)
-    return counts
+        parts.append(
+            MatchPredictions(
+                clip=batch.clip.cpu().numpy(),
+                audio_clip=batch.audio_clip.cpu().numpy(),
+                match=batch.match.cpu().numpy(),
+                probability=match.cpu().numpy(),
+            )
+        )
+    return join_matches(parts)
+
+
+def join_matches(predictions: Iterable[MatchPredictions]) -> MatchPredictions:
+    """The predictions of several batches or ranks as one, in their order; of one at least."""
+    parts = list(predictions)
+    return MatchPredictions(
+        clip=np.concatenate([part.clip for part in parts]),
+        audio_clip=np.concatenate([part.audio_clip for part in parts]),
+        match=np.concatenate([part.match for part in parts]),
+        probability=np.concatenate([part.probability for part in parts]),
+    )
+
+
+def _no_pairs() -> MatchPredictions:
+    none = np.zeros(0, np.int64)
+    return MatchPredictions(clip=none, audio_clip=none, match=none, probability=np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

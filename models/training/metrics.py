@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loaders.intervals import Z95, wilson
-
 
 def confusion(prediction: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Count how often each target met each prediction.
@@ -57,6 +55,16 @@ def macro_f1(matrix: Tensor) -> float:
     return _ratio(sum(scores), len(scores))
 
 
+def mean_recall(matrix: Tensor) -> float:
+    """Unweighted average recall (UAR): the mean of the recalls of the classes among targets; NaN of nothing.
+
+    Always giving the same prediction, or any that has nothing to do with the targets, scores one over their number.
+    """
+    hits, targets = matrix.diagonal().tolist(), matrix.sum(1).tolist()
+    recalls = [hit / true for hit, true in zip(hits, targets, strict=True) if true]
+    return _ratio(sum(recalls), len(recalls))
+
+
 def majority_share(matrix: Tensor) -> float:
     """Share of the most frequent target: what always giving the same prediction would score; NaN of nothing."""
     return _ratio(int(matrix.sum(1).max()), int(matrix.sum()))
@@ -87,24 +95,6 @@ def class_scores(matrix: Tensor, names: Sequence[str]) -> list[ClassScore]:
         )
         for name, hit, true, predicted in zip(names, hits, targets, predictions, strict=True)
     ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """A share of `total` and the interval that holds the true share with the confidence asked for."""
-
-    value: float
-    low: float
-    high: float
-    total: int
-
-
-def share_right(matrix: Tensor, z: float = Z95) -> Share:
-    """Accuracy with its confidence interval; the default `z` gives 95 %. Nothing at all says 0 … 1 about NaN."""
-    right, total = int(matrix.diagonal().sum()), int(matrix.sum())
-    value = _ratio(right, total)
-    low, high = wilson(value, total, z)
-    return Share(value=value, low=low, high=high, total=total)
 
 
 def _f1_parts(matrix: Tensor) -> tuple[list[int], list[int]]:

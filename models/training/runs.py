@@ -4,7 +4,9 @@
         run.json                what the run is: all it was trained with and on, and what changed when it was resumed
         checkpoints/00000500/   all that resuming takes, see `models.training.checkpoint`
         model.safetensors       the trained network, with the front end's gaze statistics and numbers' moments
-        results.json            what it scored
+        results.json            what it scored, with intervals over speakers
+        predictions.parquet     what it answered about each utterance; pairs.parquet: about each pair
+        confusion.png           which class it took for which
         tensorboard/            curves
 
 ``train.py`` writes it; `load_targets` and `load_correspondence` read the trained network back. Every file and every
@@ -197,8 +199,13 @@ def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
 
 
 def save_results(folder: Path, results: Mapping[str, Any]) -> None:
-    """Write what a run scored: null for a score of nothing, which is NaN until then and which JSON has not."""
-    _write(folder / RESULTS, _with_nulls(results))
+    """Write what a run scored; see `write_results`."""
+    write_results(folder / RESULTS, results)
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write scores: null for a score of nothing, which is NaN until then and which JSON has not."""
+    _write(path, _with_nulls(results))
 
 
 def _read_network(folder: Path, stage: str, *, of_pairs: bool) -> dict[str, Any]:

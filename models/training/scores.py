@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,94 +25,154 @@ from models.frontend.front_end import FrontEnd
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
 from models.training.agreement import agreement
+from models.training.calibration import calibration_error
 from models.training.evaluation import (
     MODALITIES,
+    MatchPredictions,
     TargetPredictions,
     by_utterance,
+    join_matches,
     join_predictions,
-    match_confusion,
+    match_predictions,
     target_predictions,
 )
-from models.training.metrics import class_scores, confusion, macro_f1, majority_share, micro_f1, share_right
+from models.training.intervals import interval
+from models.training.measures import Measure, of_classes, of_numbers, of_pairs
+from models.training.metrics import accuracy, class_scores, confusion, macro_f1, majority_share, mean_recall, micro_f1
+from models.training.predictions import write_predictions
 
 
-def score_match(
+def answer_pairs(
     accelerator: Accelerator, front_end: FrontEnd, network: L3Net | AVENet, loader: ClipLoader, *, rounds: int
-) -> dict[str, Any]:
-    """Accuracy on the pairs of ``rounds`` epochs, over all ranks."""
+) -> list[MatchPredictions]:
+    """What is answered about the pairs of the loader's next ``rounds`` epochs, each over all ranks."""
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    counts = torch.zeros((2, 2), dtype=torch.int64, device=accelerator.device)
-    for _ in range(rounds):
-        counts += match_confusion(front_end, network, loader, accelerator.device)
-    counts = accelerator.reduce(counts)
-    share = share_right(counts.cpu())
-    split = loader.catalogs[0].split
+    parts = [match_predictions(front_end, network, loader, accelerator.device) for _ in range(rounds)]
+    return [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
+
+
+def score_pairs(rounds: Sequence[MatchPredictions], catalogs: Sequence[Catalog]) -> dict[str, Any]:
+    """Accuracy on the pairs of several rounds, one at least, of these datasets."""
+    pairs, speaker = join_matches(rounds), speakers(catalogs)
+    units = np.stack([speaker[pairs.clip], speaker[pairs.audio_clip]], axis=1)
+    sure = interval(of_pairs(), pairs.probability, pairs.match, units)
+    match = torch.from_numpy(pairs.match)
+    counts = confusion((torch.from_numpy(pairs.probability) > 0.5).long(), match, 2)
+    value = accuracy(counts)
     return {
-        "split": split,
-        "speakers": sum(catalog.manifest.splits[split].speakers for catalog in loader.catalogs),
-        "pairs": share.total,
-        "accuracy": share.value,
-        "accuracy_low": share.low,
-        "accuracy_high": share.high,
+        "split": catalogs[0].split,
+        "speakers": sure.units,
+        "pairs": len(pairs.match),
+        "accuracy": value,
+        # Of an odd number of pairs one more matches, or one fewer, than do not.
+        "accuracy_low": min(sure.low, value),
+        "accuracy_high": max(sure.high, value),
+        "calibration_error": calibration_error(np.stack([1 - pairs.probability, pairs.probability], 1), pairs.match),
         "confusion": counts.tolist(),
     }
 
 
 def score_targets(
-    accelerator: Accelerator, front_end: FrontEnd, network: TargetNet, loader: ClipLoader
+    accelerator: Accelerator,
+    front_end: FrontEnd,
+    network: TargetNet,
+    loader: ClipLoader,
+    *,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
-    """Scores of each target by each modality, over the utterances of an epoch that state it, over all ranks."""
+    """Scores of each target by each modality, over the utterances of an epoch that state it, over all ranks.
+
+    ``keep`` is the file for what was answered about each utterance.
+    """
     front_end.to(accelerator.device)
     network.to(accelerator.device)
     of_rank = target_predictions(front_end, network, loader, accelerator.device)
     predictions = join_predictions(gather_object([of_rank]))
     predictions = by_utterance(predictions, utterances(loader.catalogs)[predictions.clip])
-    split, means = loader.catalogs[0].split, network.means
+    if keep is not None and accelerator.is_main_process:
+        write_predictions(keep, predictions, network.targets, loader.catalogs)
+    split, means, speaker = loader.catalogs[0].split, network.means, speakers(loader.catalogs)[predictions.clip]
     results: dict[str, Any] = {}
     for target in network.targets:
         said = predictions.targets[target.name]
         if target.classes is not None:
-            scores = _of_classes(said, target.classes)
+            scores = _of_classes(said, target.classes, speaker)
         else:
-            scores = {"low": target.low, "high": target.high, **_of_numbers(said, means[target.name])}
+            scores = {"low": target.low, "high": target.high, **_of_numbers(said, means[target.name], speaker)}
         results[target.name] = {"split": split, **scores}
     return results
 
 
-def _of_classes(predictions: TargetPredictions, classes: Sequence[str]) -> dict[str, Any]:
+def _of_classes(predictions: TargetPredictions, classes: Sequence[str], speaker: NDArray[np.int64]) -> dict[str, Any]:
     stated = torch.from_numpy(predictions.stated)
-    results: dict[str, Any] = {"utterances": int((stated >= 0).sum()), "classes": list(classes)}
+    there = predictions.stated >= 0
+    results: dict[str, Any] = {
+        "utterances": int(there.sum()),
+        "speakers": len(np.unique(speaker[there])),
+        "classes": list(classes),
+    }
     for modality in MODALITIES:
-        counts = confusion(torch.from_numpy(predictions.by[modality]), stated, len(classes))
+        said = predictions.by[modality]
+        counts = confusion(torch.from_numpy(said), stated, len(classes))
+        rows = class_scores(counts, classes)
         results[modality] = {
             "micro_f1": micro_f1(counts),
             "macro_f1": macro_f1(counts),
-            "f1_by_class": {score.name: score.f1 for score in class_scores(counts, classes)},
+            "uar": mean_recall(counts),
+            "intervals": _intervals(of_classes(len(classes)), said, predictions.stated, speaker),
+            "f1_by_class": {score.name: score.f1 for score in rows},
+            "recall_by_class": {score.name: score.recall for score in rows},
+            "calibration_error": calibration_error(said, predictions.stated),
             "confusion": counts.tolist(),
         }
         results["majority"] = majority_share(counts)
     return results
 
 
-def _of_numbers(predictions: TargetPredictions, mean: float) -> dict[str, Any]:
+def _of_numbers(predictions: TargetPredictions, mean: float, speaker: NDArray[np.int64]) -> dict[str, Any]:
     """Beside what the training split's mean scores, said of every utterance."""
     stated = predictions.stated
     always = agreement(np.full(len(stated), mean), stated)
+    there = np.isfinite(stated)
     return {
-        "utterances": int(np.isfinite(stated).sum()),
+        "utterances": int(there.sum()),
+        "speakers": len(np.unique(speaker[there])),
         "mean": {"value": mean, "ccc": always.ccc, "rmse": always.rmse},
-        **{modality: asdict(agreement(predictions.by[modality], stated)) for modality in MODALITIES},
+        **{
+            modality: {
+                **asdict(agreement(predictions.by[modality], stated)),
+                "intervals": _intervals(of_numbers(), predictions.by[modality], stated, speaker),
+            }
+            for modality in MODALITIES
+        },
     }
+
+
+def _intervals(
+    measures: Mapping[str, Measure], said: NDArray[Any], stated: NDArray[Any], speaker: NDArray[np.int64]
+) -> dict[str, list[float]]:
+    """Of each score the ends of its interval."""
+    found = {name: interval(measure, said, stated, speaker) for name, measure in measures.items()}
+    return {name: [sure.low, sure.high] for name, sure in found.items()}
+
+
+def speakers(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
+    """A number for each clip, counted through the datasets: equal numbers, equal speakers."""
+    return _counted_through([catalog.speaker for catalog in catalogs])
 
 
 def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     """A number for each clip, counted through the datasets: equal numbers, equal utterances."""
+    return _counted_through([of_catalog(catalog) for catalog in catalogs])
+
+
+def _counted_through(of_datasets: Iterable[NDArray[np.integer[Any]]]) -> NDArray[np.int64]:
+    """Numbers of each dataset's own, so that none is two datasets'."""
     numbers: list[NDArray[np.int64]] = []
     first = 0
-    for catalog in catalogs:
-        of_clip = of_catalog(catalog).astype(np.int64)
-        numbers.append(of_clip + first)
+    for of_clip in of_datasets:
+        numbers.append(of_clip.astype(np.int64) + first)
         first += int(of_clip.max(initial=-1)) + 1
     return np.concatenate(numbers)
 
@@ -124,34 +186,51 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     """Scores beside what they have to beat, and below on how much of what. 80 columns hold it."""
     table = Table(title=plain(title), caption_justify="left")
     table.add_column("what", overflow="fold")  # the one with names: however long, they are shown whole
-    for column in ("score", "to beat"):
+    for column in ("score (95 % over speakers)", "to beat"):
         table.add_column(column, no_wrap=True)
     on = []
     several = results.get("pretraining_by_negatives", {})
     for pairs in several.values() or ([results["pretraining"]] if "pretraining" in results else []):
-        interval = f"{_percent(pairs['accuracy_low'])} – {_percent(pairs['accuracy_high'])}"
+        interval = _interval((pairs["accuracy_low"], pairs["accuracy_high"]), _percent)
         what = f"pre-training accuracy, {pairs['negatives']}" if several else "pre-training accuracy"
-        table.add_row(plain(what), f"{_percent(pairs['accuracy'])} % ({interval})", "50.0 % chance")
+        table.add_row(plain(what), f"{_percent(pairs['accuracy'])} %{interval}", "50.0 % chance")
         against = f", negatives {pairs['negatives']}" if "negatives" in pairs else ""  # runs of before do not say
         on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}{against}")
     for name, scores in results.get("targets", {}).items():
         for modality in MODALITIES:
-            score, to_beat = _score_of(scores, modality)
-            table.add_row(plain(f"{name} from {modality}"), score, to_beat)
-        on.append(f"{name}: {scores['utterances']} utterances of {scores['split']}")
+            table.add_row(plain(f"{name} from {modality}"), *("\n".join(cells) for cells in _cells(scores, modality)))
+        of = f", {scores['speakers']} speakers" if "speakers" in scores else ""
+        on.append(f"{name}: {scores['utterances']} utterances{of} of {scores['split']}")
     table.caption = plain("\n".join(on)) if on else None
     return table
 
 
-def _score_of(scores: Mapping[str, Any], modality: str) -> tuple[str, str]:
-    """The cells of a target by a modality: its score, and what it has to beat."""
-    of_modality = scores[modality]
+def _cells(scores: Mapping[str, Any], modality: str) -> tuple[list[str], list[str]]:
+    """The lines of a target by a modality: its scores, and what each has to beat."""
+    found = scores[modality]
+    known = found.get("intervals", {})  # runs of before have none, and no UAR
     if "classes" in scores:
-        micro, macro = _percent(of_modality["micro_f1"]), _percent(of_modality["macro_f1"])
-        return f"micro-F1 {micro} %, macro-F1 {macro} %", f"{_percent(scores['majority'])} % majority"
-    ccc, pearson, rmse = (of_modality[name] for name in ("ccc", "pearson", "rmse"))
-    score = f"CCC {_told(ccc, '.3f')}, r {_told(pearson, '.3f')}, RMSE {_told(rmse, '.3g')}"
-    return score, f"RMSE {_told(scores['mean']['rmse'], '.3g')} mean"
+        shares = [("micro-F1", "micro_f1"), ("macro-F1", "macro_f1"), ("UAR", "uar")]
+        lines = [
+            f"{says} {_percent(found[name])} %{_interval(known.get(name), _percent)}"
+            for says, name in shares
+            if name in found or name != "uar"
+        ]
+        recalls = found.get("recall_by_class", {}).values()
+        stated = sum(recall is not None and math.isfinite(recall) for recall in recalls) or len(scores["classes"])
+        to_beat = [f"{_percent(scores['majority'])} % majority", "", f"{_percent(1 / stated)} % chance"]
+        return lines, to_beat[: len(lines)]
+    numbers = [("CCC", "ccc", ".3f"), ("r", "pearson", ".3f"), ("RMSE", "rmse", ".3g")]
+    lines = [
+        f"{says} {_told(found[name], form)}{_interval(known.get(name), partial(_told, form=form))}"
+        for says, name, form in numbers
+    ]
+    return lines, ["", "", f"RMSE {_told(scores['mean']['rmse'], '.3g')} mean"]
+
+
+def _interval(ends: Sequence[float | None] | None, told: Callable[[float | None], str]) -> str:
+    """As it stands behind a score."""
+    return "" if ends is None else f" ({told(ends[0])} – {told(ends[1])})"
 
 
 def plain(text: str) -> Text:
@@ -165,4 +244,4 @@ def _percent(share: float | None) -> str:
 
 def _told(value: float | None, form: str) -> str:
     """A number; a dash for one of nothing, which results.json has as null."""
-    return "–" if value is None or math.isnan(value) else format(value, form)
+    return "–" if value is None or not math.isfinite(value) else format(value, form)

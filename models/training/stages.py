@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -27,6 +28,7 @@ from models.training.config import (
     StageConfig,
     check_targets,
 )
+from models.training.confusion_picture import CONFUSION, NO_MATPLOTLIB, draw_confusions
 from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
@@ -81,9 +83,12 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
         with unseen:
-            results = doing.score(accelerator, model.front_end, model.network, unseen)
+            answers = config.run.output / doing.answers
+            results = doing.score(accelerator, model.front_end, model.network, unseen, keep=answers)
         if accelerator.is_main_process:
             runs.save_results(config.run.output, results)
+            if not draw_confusions(config.run.output / CONFUSION, results):
+                warn(accelerator, f"{CONFUSION} is not drawn: {NO_MATPLOTLIB}")
         _show(accelerator, results, title=str(config.run.output))
 
 
@@ -93,6 +98,8 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
         refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
+    _require_new(config.found.json, "--json")
+    _require_new(config.found.predictions, "--predictions")
     front_end, network = doing.load(config.checkpoint)
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     split = config.scoring.evaluation_split
@@ -114,7 +121,11 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))
-        results = doing.score(accelerator, front_end, network, unseen)
+        with _written(config.found.predictions):
+            results = doing.score(accelerator, front_end, network, unseen, keep=config.found.predictions)
+    if config.found.json is not None and accelerator.is_main_process:
+        with _written(config.found.json):
+            runs.write_results(config.found.json, results)
     _show(accelerator, results, title=f"{config.checkpoint} on {names(data)}")
 
 
@@ -148,6 +159,27 @@ def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Modu
                 "without it, --no-gaze leaves out its tower" if stream in needs.of_gaze else "its tower learns little"
             )
             warn(accelerator, f"{name}: {have} of {clips} clips have {stream}: {mend}")
+
+
+def _require_new(path: Path | None, option: str) -> None:
+    """Raise InputError where a file cannot be made: before minutes of scoring."""
+    if path is None:
+        return
+    if path.exists():
+        raise InputError(f"{option} {path}: is there already: give another name, or remove it")
+    if not path.parent.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {path.parent}: make it first")
+
+
+@contextmanager
+def _written(path: Path | None) -> Iterator[None]:
+    """Within it, a file that cannot be written is an InputError."""
+    try:
+        yield
+    except OSError as error:
+        if path is None or error.filename is None or Path(error.filename).parent != path.parent:
+            raise
+        raise InputError(f"{path}: {error.strerror}: give a name in a folder with room that can be written") from error
 
 
 @contextmanager

@@ -21,8 +21,10 @@ from models.systems.registry import system_of
 from models.systems.streams import Needs
 from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
+from models.training.evaluation import MatchPredictions
 from models.training.negatives import told
-from models.training.scores import score_match
+from models.training.predictions import PAIRS, write_pairs
+from models.training.scores import answer_pairs, score_pairs
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, begun, front_end_of, gaze_of, needs_of, sizes_of
 
@@ -33,6 +35,7 @@ class Correspondence:
 
     stage: str = PretrainConfig.stage
     paired = True
+    answers = PAIRS
     predict = staticmethod(predict_match)
 
     def __init__(self, config: CorrespondenceNetworkConfig | None = None, *, rounds: int = 1) -> None:
@@ -93,15 +96,27 @@ class Correspondence:
         right = (logits.argmax(1) == batch.match).float().mean()
         return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
 
-    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
+    def score(
+        self,
+        accelerator: Accelerator,
+        front_end: FrontEnd,
+        network: Any,
+        loader: ClipLoader,
+        *,
+        keep: Path | None = None,
+    ) -> dict[str, Any]:
         """Accuracy on pairs: under ``pretraining`` on the first of the loader's negatives, or on all, by kind, under
         ``pretraining_by_negatives`` where there are several.
         """
         scores: dict[str, Any] = {}
+        answers: dict[str, list[MatchPredictions]] = {}
         for epoch, shares in (loader.negatives or {}).items():
             # The pairs of an epoch, whatever was scored before.
             loader.load_state_dict(loader.state_dict() | {"epoch": epoch, "step": 0})
-            of_pairs = score_match(accelerator, front_end, network, loader, rounds=self._rounds)
-            scores[told(shares)] = {**of_pairs, "negatives": told(shares)}
+            rounds = answer_pairs(accelerator, front_end, network, loader, rounds=self._rounds)
+            answers[told(shares)] = rounds
+            scores[told(shares)] = {**score_pairs(rounds, loader.catalogs), "negatives": told(shares)}
+        if keep is not None and accelerator.is_main_process:
+            write_pairs(keep, answers, loader.catalogs)
         results = {"pretraining": next(iter(scores.values()))}
         return results if len(scores) == 1 else {**results, "pretraining_by_negatives": scores}

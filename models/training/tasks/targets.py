@@ -32,6 +32,7 @@ from models.systems.targets import TargetNet
 from models.towers.tower import built
 from models.training import labels, runs
 from models.training.config import FinetuneConfig, TargetNetworkConfig, TargetsConfig, TripletConfig
+from models.training.predictions import PREDICTIONS
 from models.training.scores import score_targets
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, augmented, begun, front_end_of, gaze_of, sizes_of
@@ -43,6 +44,7 @@ class Targets:
 
     stage: str = FinetuneConfig.stage
     paired = False
+    answers = PREDICTIONS
     predict = staticmethod(predict_targets)
 
     def __init__(
@@ -159,9 +161,17 @@ class Targets:
             logged |= {f"{name}/{modality}" if several else modality: value for name, value in losses.items()}
         return Step(loss.total, logged)
 
-    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
+    def score(
+        self,
+        accelerator: Accelerator,
+        front_end: FrontEnd,
+        network: Any,
+        loader: ClipLoader,
+        *,
+        keep: Path | None = None,
+    ) -> dict[str, Any]:
         """How right each modality is about each target, beside what the pre-trained run scored."""
-        return {**self._earlier, "targets": score_targets(accelerator, front_end, network, loader)}
+        return {**self._earlier, "targets": score_targets(accelerator, front_end, network, loader, keep=keep)}
 
 
 def _is_stated(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -54,6 +54,8 @@ class Task(Protocol):
     stage: str
     #: Whether half of the examples have another video's sound.
     paired: bool
+    #: The file of a run that holds what it answered, see `models.training.predictions`.
+    answers: str
     #: What its network predicts from what the loader yields, see `models.predict`.
     predict: Callable[..., Any]
 
@@ -109,8 +111,23 @@ class Task(Protocol):
         """What is minimised on a batch."""
         ...
 
-    def score(self, accelerator: Accelerator, front_end: FrontEnd, network: Any, loader: ClipLoader) -> dict[str, Any]:
-        """What stands in results.json: the scores on a split, over all ranks."""
+    def score(
+        self,
+        accelerator: Accelerator,
+        front_end: FrontEnd,
+        network: Any,
+        loader: ClipLoader,
+        *,
+        keep: Path | None = None,
+    ) -> dict[str, Any]:
+        """What stands in results.json: the scores on a split, over all ranks.
+
+        Args:
+            accelerator: for the ranks.
+            front_end, network: the model.
+            loader: of the split.
+            keep: a file for all that was answered, see `models.training.predictions`; None: it is let go.
+        """
         ...
 
 

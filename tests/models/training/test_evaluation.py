@@ -15,11 +15,13 @@ from models.frontend.front_end import FrontEnd
 from models.systems.presets import correspondence_net, target_net
 from models.training.evaluation import (
     MODALITIES,
+    MatchPredictions,
     Predictions,
     TargetPredictions,
     by_utterance,
+    join_matches,
     join_predictions,
-    match_confusion,
+    match_predictions,
     target_predictions,
 )
 from tests.datasets import LABELS
@@ -115,6 +117,16 @@ def test_answers_do_not_depend_on_batches_and_ranks(dataset: Path) -> None:
     for parts in ([answered(3)], [answered(5, rank, 3) for rank in range(3)]):
         assert_same(in_order(join_predictions(parts)), in_order(whole), atol=1e-5)
 
-    with ClipLoader(dataset, "test", batch_size=7) as loader:
-        counts = match_confusion(front_end, pairing, loader, CPU)
-    assert counts.sum() == len(whole.clip)
+    def paired(batch_size: int, rank: int = 0, world_size: int = 1) -> MatchPredictions:
+        with ClipLoader(dataset, "test", batch_size=batch_size, rank=rank, world_size=world_size) as loader:
+            return match_predictions(front_end, pairing, loader, CPU)
+
+    once = paired(7)
+    assert sorted(once.clip) == sorted(whole.clip)
+    assert (once.match == (once.clip == once.audio_clip)).all()
+    for parts in ([paired(3)], [paired(5, rank, 3) for rank in range(3)]):
+        joined = join_matches(parts)
+        order, known = np.argsort(joined.clip), np.argsort(once.clip)
+        for name in ("clip", "audio_clip", "match"):
+            np.testing.assert_array_equal(getattr(joined, name)[order], getattr(once, name)[known])
+        np.testing.assert_allclose(joined.probability[order], once.probability[known], rtol=0, atol=1e-5)

@@ -54,6 +54,8 @@ def test_scores_equal_counting(rows: Rows) -> None:
         assert same(row.f1, 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else math.nan)
         assert row.support == tp + fn
     assert same(metrics.macro_f1(m), mean(scores))
+    found = [[a == c for a, t in rows if t == c] for c in range(CLASSES)]
+    assert same(metrics.mean_recall(m), mean([mean([float(hit) for hit in of]) for of in found if of]))
     assert same(metrics.micro_f1(m), 2 * hits / (2 * hits + alarms + misses) if rows else math.nan)
     assert same(metrics.micro_f1(m), metrics.accuracy(m))
 
@@ -73,7 +75,5 @@ def test_scores_of_each_class_are_as_good_as_the_answer_they_imply() -> None:
 
 def test_nothing_counted() -> None:
     empty = torch.zeros(2, 2, dtype=torch.int64)
-    for score in (metrics.accuracy, metrics.micro_f1, metrics.macro_f1, metrics.majority_share):
+    for score in (metrics.accuracy, metrics.micro_f1, metrics.macro_f1, metrics.mean_recall, metrics.majority_share):
         assert math.isnan(score(empty))
-    share = metrics.share_right(empty)
-    assert (share.low, share.high, share.total) == (0.0, 1.0, 0)

@@ -19,7 +19,11 @@ from models.frontend.front_end import FrontEnd
 from models.systems.presets import correspondence_net, target_net
 from models.training.agreement import agreement
 from models.training.evaluation import MODALITIES
-from models.training.scores import results_table, score_match, score_targets, utterances
+from models.training.intervals import interval
+from models.training.measures import of_classes, of_numbers, of_pairs
+from models.training.predictions import read_pairs, read_predictions
+from models.training.scores import results_table, score_targets, utterances
+from models.training.tasks.correspondence import Correspondence
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, make_dataset
 from tests.presets import SMALLEST
 
@@ -47,26 +51,51 @@ def test_utterances_are_numbered_through_the_datasets(both: list[Path]) -> None:
     assert len(set(zip(numbers, names, strict=True))) == len(set(names)) == len(set(numbers))
 
 
-def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Path]) -> None:
+def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = target_net(SMALLEST, LABELS)
     network.standardise({"arousal": (0.5, 0.3), "valence": (0.125, 0.6)})
     datasets, names = {str(folder): 1.0 for folder in both}, [label.name for label in LABELS]
+    kept = tmp_path / "predictions.parquet"
     with ClipLoader(datasets, "test", batch_size=4, negatives=None, targets=names) as loader:
-        scores = score_targets(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader)
+        scores = score_targets(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader, keep=kept)
     assert list(scores) == ["emotion", "arousal", "valence"]
     labelled = {(number, *row) for number, of in enumerate(map(named, both)) for row in of if row[3] is not None}
     assert len(labelled) > len({row[2:5] for row in labelled})  # without their speakers some would be one
     emotion, valence = scores["emotion"], scores["valence"]
+    assert emotion["speakers"] == valence["speakers"] == len({row[:2] for row in labelled})
     assert emotion["split"] == valence["split"] == "test"
     assert emotion["utterances"] == valence["utterances"] == len(labelled)
     assert emotion["classes"] == list(EMOTIONS)
     for modality in MODALITIES:
         truths = [sum(row) for row in emotion[modality]["confusion"]]
         assert truths == [sum(row[4] == name for row in labelled) for name in EMOTIONS]
-        assert list(emotion[modality]["f1_by_class"]) == list(EMOTIONS)
-        assert valence[modality].keys() == {"ccc", "pearson", "rmse"}
+        assert list(emotion[modality]["f1_by_class"]) == list(emotion[modality]["recall_by_class"]) == list(EMOTIONS)
+        assert 0 <= emotion[modality]["calibration_error"] <= 1
+        assert valence[modality].keys() == {"ccc", "pearson", "rmse", "intervals"}
+        for of_modality, names in (
+            (emotion[modality], ["micro_f1", "macro_f1", "uar"]),
+            (valence[modality], ["ccc", "pearson", "rmse"]),
+        ):
+            assert list(of_modality["intervals"]) == names
+            for name, (low, high) in of_modality["intervals"].items():
+                assert low <= of_modality[name] <= high
     assert emotion["majority"] == pytest.approx(max(truths) / len(labelled))
+    # What is kept is what was scored.
+    answers = read_predictions(kept)
+    assert list(answers) == list(scores)
+    for name, measures in (("emotion", of_classes(len(EMOTIONS))), ("valence", of_numbers())):
+        assert len(set(answers[name].keys)) == len(answers[name].keys)
+        assert {key[0] for key in answers[name].keys} == {"drawn", "drawn 2"}
+        for modality in MODALITIES:
+            for score, measure in measures.items():
+                found = interval(measure, answers[name].by[modality], answers[name].stated, answers[name].units)
+                assert found.value == pytest.approx(scores[name][modality][score])
+                assert [found.low, found.high] == pytest.approx(scores[name][modality]["intervals"][score])
+    stated_of = dict(zip(answers["emotion"].keys, answers["emotion"].stated, strict=True))
+    for number, speaker, video, utterance, name, _ in labelled:
+        key = (("drawn", "drawn 2")[number], "test", speaker, video, utterance)
+        assert EMOTIONS[stated_of[key]] == name
     # What always saying the training split's mean scores.
     stated = np.array([row[5] for row in labelled])
     assert (valence["low"], valence["high"]) == (-1.0, 1.0)
@@ -75,32 +104,53 @@ def test_every_labelled_utterance_is_scored_once_by_each_modality(both: list[Pat
     assert valence["mean"]["rmse"] == pytest.approx(float(np.sqrt(((stated - 0.125) ** 2).mean())))
 
 
-def test_pairs_of_every_round_are_counted(dataset: Path) -> None:
+def test_pairs_of_every_round_are_counted_and_kept(both: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
+    dataset, kept = both[0], tmp_path / "pairs.parquet"
     with ClipLoader(dataset, "test", batch_size=4) as loader:
-        scores = score_match(
-            Accelerator(), FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "l3"), loader, rounds=3
-        )
+        task = Correspondence(rounds=3)
+        network = correspondence_net(SMALLEST, "l3")
+        scores = task.score(Accelerator(), FrontEnd(SMALLEST.front_end), network, loader, keep=kept)["pretraining"]
+    (answers,) = read_pairs(kept).values()
+    assert len(set(answers.keys)) == len(answers.keys) == scores["pairs"]
+    right = (answers.by["match"] > 0.5) == answers.stated
+    assert right.mean() == pytest.approx(scores["accuracy"])
+    found = interval(of_pairs(), answers.by["match"], answers.stated, answers.units)
+    assert (found.low, found.high) == pytest.approx((scores["accuracy_low"], scores["accuracy_high"]))
+    assert [sum(row) for row in scores["confusion"]] == [(answers.stated == 0).sum(), (answers.stated == 1).sum()]
+    assert 0 <= scores["calibration_error"] <= 0.5
     assert scores["pairs"] == 3 * len(named(dataset))
     assert scores["speakers"] == CONTENTS.speakers["test"]
     assert scores["accuracy_low"] <= scores["accuracy"] <= scores["accuracy_high"]
 
 
-def test_the_table_has_a_row_for_each_score_and_fits_80_columns() -> None:
+def test_the_table_has_every_score_with_its_interval_and_fits_80_columns() -> None:
+    shares = {"macro_f1": 0.25, "uar": 0.3}
+    ends = {"micro_f1": [0.4, 0.61], "macro_f1": [0.2, 0.3], "uar": [math.nan, None]}
     emotion = {
         "split": "validation",
         "utterances": 9,
+        "speakers": 4,
         "classes": ["a", "b", "c"],
         "majority": 1 / 3,
-        **{modality: {"micro_f1": 0.5 + 0.1 * n, "macro_f1": 0.25} for n, modality in enumerate(MODALITIES)},
+        **{modality: {"micro_f1": 0.5 + 0.1 * n, **shares, "intervals": ends} for n, modality in enumerate(MODALITIES)},
     }
+    numbers = {"pearson": 0.55, "rmse": 0.3456}
     valence = {
         "split": "validation",
         "utterances": 8,
+        "speakers": 4,
         "low": -1.0,
         "high": 1.0,
         "mean": {"value": 0.1, "ccc": 0.0, "rmse": 0.4567},
-        **{modality: {"ccc": 0.1 * n - 0.5, "pearson": 0.55, "rmse": 0.3456} for n, modality in enumerate(MODALITIES)},
+        **{
+            modality: {
+                "ccc": 0.1 * n - 0.5,
+                **numbers,
+                "intervals": {"ccc": [-0.61, -0.4], "pearson": [0.1, 0.9], "rmse": [0.3, math.inf]},
+            }
+            for n, modality in enumerate(MODALITIES)
+        },
     }
     pairs = {"accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9, "pairs": 6, "speakers": 2, "split": "test"}
     targets = {"emotion": emotion, "valence": valence, "a_label_of_a_rather_long_name": emotion}
@@ -112,13 +162,18 @@ def test_the_table_has_a_row_for_each_score_and_fits_80_columns() -> None:
         "80.0 % (70.0 – 90.0)",
         "50.0 % chance",
         "pre-training: 6 pairs, 2 speakers of test",
-        "micro-F1 50.0 %, macro-F1 25.0 %",
-        "micro-F1 70.0 %, macro-F1 25.0 %",
+        "micro-F1 50.0 % (40.0 – 61.0)",
+        "micro-F1 70.0 % (40.0 – 61.0)",
+        "macro-F1 25.0 % (20.0 – 30.0)",
+        "UAR 30.0 % (– – –)",
         "33.3 % majority",
-        "emotion: 9 utterances of validation",
-        "CCC -0.500, r 0.550, RMSE 0.346",
+        "33.3 % chance",
+        "emotion: 9 utterances, 4 speakers of validation",
+        "CCC -0.500 (-0.610 – -0.400)",
+        "r 0.550 (0.100 – 0.900)",
+        "RMSE 0.346 (0.3 – –)",
         "RMSE 0.457 mean",
-        "valence: 8 utterances of validation",
+        "valence: 8 utterances, 4 speakers of validation",
     ):
         assert text in shown
     assert "negatives" not in shown  # as runs of before, which do not say
