@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
-from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_each, read_members
 from loaders.decode.cut import Cutter, NotAddressableError, clip_of
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 100
 _DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
+_NOTHING = np.empty(0, np.uint8)  # of an example that is bad, until it is replaced
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
@@ -178,6 +179,7 @@ class Reader:
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
+        self._whole_strips = Buffers((), np.uint8)  #: that are cut: each thread's is in the caches of its core
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
@@ -210,7 +212,10 @@ class Reader:
             if moves:
                 self._hold(now, soon)
             examples = self._draw(epoch, step)
-            filmstrips = self._places(self._find(FILMSTRIP, examples.clip)) if self._with_video else None
+            filmstrips = None
+            if self._with_video:
+                one_by_one = 0 if self._cutter.cuts else None
+                filmstrips = self._places(self._find(FILMSTRIP, examples.clip), one_by_one)
             audio = None
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
@@ -249,16 +254,33 @@ class Reader:
         return drawn
 
     def _load_strips(self, drawn: Drawn, filmstrips: Places) -> None:
-        strips = self._read_places(drawn, filmstrips)
-        for index, strip in enumerate(strips):
-            if index in drawn.bad or self._strips.fault(strip) is not None:
+        if self._cutter.cuts:
+            drawn.strips = self._cut_strips(drawn, filmstrips)
+            return
+        drawn.strips = self._read_places(drawn, filmstrips)
+        for index, strip in enumerate(drawn.strips):
+            if index not in drawn.bad and self._strips.fault(strip) is not None:
                 drawn.bad.add(index)
-            elif self._cutter.cuts:
-                try:
-                    strips[index] = self._cutter.cut(strip, drawn.examples.frames[index])
-                except NotAddressableError:
-                    drawn.bad.add(index)
-        drawn.strips = strips
+
+    def _cut_strips(self, drawn: Drawn, filmstrips: Places) -> list[NDArray[np.uint8]]:
+        """What is wanted of filmstrips; what is bad of them is noted with the step.
+
+        They are read to one place, one after the other: so the caches hold what is checked and cut.
+        """
+        memory = self._whole_strips.lend(max(filmstrips.size, default=0))
+        strips = []
+        members = zip(
+            read_each(filmstrips, self._open, memory.data), filmstrips.size, drawn.examples.frames, strict=True
+        )
+        for index, (is_whole, size, frames) in enumerate(members):
+            strip, cut = memory[:size], _NOTHING
+            if is_whole and self._strips.fault(strip) is None:
+                with suppress(NotAddressableError):
+                    cut = self._cutter.cut(strip, frames)
+            if cut is _NOTHING:
+                drawn.bad.add(index)
+            strips.append(cut)
+        return strips
 
     def finish(self, drawn: Drawn) -> Loaded:
         """Replace what is bad, and count. One thread at a time, in the order of the steps.
@@ -409,7 +431,7 @@ class Reader:
         return _Found(number, shard, offset, size, extent.xxh3[rows])
 
     def _places(self, found: _Found, stride: int | None = None) -> Places:
-        """Members, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
+        """Members, and where each is to go: ``stride`` bytes apart, 0 to one place; or closely one after the other."""
         room = np.full(len(found.size), stride) if stride is not None else -(-found.size // _LINE) * _LINE
         start: NDArray[np.int64] = np.cumsum(room) - room
         shard = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))

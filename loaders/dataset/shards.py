@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -127,7 +127,10 @@ class Places:
     start: list[int]  #: in the memory
 
 
-def read_members(places: Places, open_shard: Callable[[tuple[int, int]], ShardFile], memory: memoryview) -> list[int]:
+OpenShard = Callable[[tuple[int, int]], ShardFile]
+
+
+def read_members(places: Places, open_shard: OpenShard, memory: memoryview) -> list[int]:
     """Read members to where they are to go, and check them there. Any thread; while bytes move, others run.
 
     Returns:
@@ -136,11 +139,15 @@ def read_members(places: Places, open_shard: Callable[[tuple[int, int]], ShardFi
     Raises:
         Exception: whatever ``open_shard`` raises.
     """
+    return [index for index, is_whole in enumerate(read_each(places, open_shard, memory)) if not is_whole]
+
+
+def read_each(places: Places, open_shard: OpenShard, memory: memoryview) -> Iterator[bool]:
+    """`read_members` one by one: whether each is as it was written. It need not stay in memory beyond that."""
     preadv, digest = os.preadv, xxhash.xxh3_64_intdigest
     files: dict[tuple[int, int], ShardFile] = {}
-    bad = []
     members = zip(places.shard, places.offset, places.size, places.xxh3, places.start, strict=True)
-    for index, (shard, offset, size, xxh3, start) in enumerate(members):
+    for shard, offset, size, xxh3, start in members:
         file = files.get(shard)
         if file is None:
             if len(files) == _IN_USE:
@@ -148,11 +155,10 @@ def read_members(places: Places, open_shard: Callable[[tuple[int, int]], ShardFi
             file = files[shard] = open_shard(shard)
         data = memory[start : start + size]
         try:
-            if preadv(file.fileno(), [data], offset) != size or digest(data) != xxh3:
-                bad.append(index)
+            is_whole = preadv(file.fileno(), [data], offset) == size and digest(data) == xxh3
         except OSError:
-            bad.append(index)
-    return bad
+            is_whole = False
+        yield is_whole
 
 
 class LocalShards:

@@ -24,7 +24,9 @@ from loaders.decode.planes import Pixels, PlaneDecoder, frame_shape
 from loaders.decode.wav import decode_wav_into, waveforms_into
 from loaders.threads.buffers import Buffers
 
-_CLIPS_A_TASK = 4  # a task costs some 50 µs of Python; more clips would leave threads idle at the end of a batch
+# A task costs some 50 µs of Python; more frames would leave threads idle at the end of a batch.
+_CLIPS_A_TASK, _FRAMES_A_TASK = 4, 64
+_TASKS_A_THREAD = 2  # of a batch at least, where clips are so short that more than a few would make a task
 # libjpeg-turbo writes rows that begin at a multiple of 32 bytes past the caches, which takes longer here than to write
 # them through the caches as it does all others: 3.46 ms a clip instead of 3.30 (benchmarks/NOTES.md).
 _OFFSET = 16
@@ -70,6 +72,7 @@ class TurboDecoder:
         self._frames = Buffers((frames * rows, *rest), np.uint8, offset=_OFFSET)
         self._decoder = FrameDecoder(clip, frames, settings.pixels)
         self._waves = Buffers((samples_of(clip, frames, settings.samples),), np.float32)
+        self._workers = settings.threads
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="filmstrip-decode")
         self._flying: deque[_Flying] = deque()
         self._ended = False
@@ -109,8 +112,9 @@ class TurboDecoder:
         rows, into = batch.rows, self._decoder.decode_into
         waveform = self._waves.lend(len(frames)) if self._audio or rows is not None else None
         futures = []
-        for first in range(0, len(frames), _CLIPS_A_TASK):
-            some = slice(first, first + _CLIPS_A_TASK)
+        at_once = clips_a_task(len(frames), self._decoder.decoded, self._workers)
+        for first in range(0, len(frames), at_once):
+            some = slice(first, first + at_once)
             pictures = zip(batch.filmstrips[some], batch.frames[some], frames[some], strict=True)
             if rows is not None and waveform is not None:
                 sound = rows.samples[some], batch.start[some], waveform[some]
@@ -119,6 +123,11 @@ class TurboDecoder:
             sounds = () if waveform is None else zip(batch.audio[some], batch.start[some], waveform[some], strict=True)
             futures.append(self._threads.submit(_decode, into, pictures, sounds, self._clip.sample_rate))
         return _Flying(frames, waveform, futures)
+
+
+def clips_a_task(clips: int, frames: int, threads: int) -> int:
+    """How many clips a thread decodes at once, of a batch of ``clips`` of which ``frames`` each are decoded."""
+    return max(_CLIPS_A_TASK, min(_FRAMES_A_TASK // frames, clips // (_TASKS_A_THREAD * threads)))
 
 
 _Into = Callable[[NDArray[np.uint8], NDArray[np.int16], NDArray[np.uint8]], None]
@@ -169,8 +178,9 @@ class FrameDecoder:
         self._clip, self._frames = clip, frames
         self._shape = frame_shape(clip.size, pixels)
         self._takes = frames < clip.frames and not Cutter(clip, frames).cuts
-        decoded = clip.frames if self._takes else frames
-        self._file_into = decode_filmstrip_into if pixels == "rgb" else PlaneDecoder(decoded, clip.size).decode_into
+        self.decoded = clip.frames if self._takes else frames  #: frames of a filmstrip
+        rgb = pixels == "rgb"
+        self._file_into = decode_filmstrip_into if rgb else PlaneDecoder(self.decoded, clip.size).decode_into
         self._own = threading.local()
 
     def decode_into(self, filmstrip: NDArray[np.uint8], chosen: NDArray[np.int16], out: NDArray[np.uint8]) -> None:

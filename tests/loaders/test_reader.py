@@ -19,6 +19,7 @@ from loaders import ClipLoader
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.manifest import CATALOG
 from loaders.dataset.shards import LocalShards, Shards
+from loaders.decode.cut import strip_of
 from loaders.decode.pipeline import Encoded
 from loaders.decode.wav import HEADER, alike
 from loaders.errors import InputError
@@ -138,6 +139,26 @@ def test_bad_clips_give_way_and_are_counted(damaged: tuple[Path, set[int]], data
     # A clip whose audio alone is bad still shows its frames beside another's audio, and the other way round.
     assert 3 not in mended[0]
     assert 20 not in mended[1]
+
+
+def test_of_some_frames_what_is_cut_is_of_the_clips_that_were_drawn_and_bad_ones_give_way(
+    damaged: tuple[Path, set[int]],
+) -> None:
+    """Filmstrips are read to one place, each over the one before: what is cut of them stays."""
+    copy, bad = damaged
+    catalog = open_catalog(copy, "train", MEMBERS)
+    shards, clip = Shards(catalog), catalog.manifest.clip
+    reader = reader_of(copy, frames=4)
+    steps = epochs_of(reader, EPOCHS)
+    assert set(reader.bad) == bad
+    for loaded in steps:
+        for index, row in enumerate(loaded.examples.clip.tolist()):
+            whole = _read(shards, "filmstrip", row)
+            expected = strip_of(whole, clip.frames, clip.size, loaded.examples.frames[index])
+            assert np.array_equal(loaded.encoded.filmstrips[index], expected)
+    sizes = catalog.members["filmstrip"].size
+    read = sum(int(sizes[step.examples.clip].sum()) for step in steps)
+    assert reader.bytes > read  # of whole filmstrips, and the other members
 
 
 def test_substitutes_are_the_same_in_every_run_and_wherever_it_begins(damaged: tuple[Path, set[int]]) -> None:

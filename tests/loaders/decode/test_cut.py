@@ -157,6 +157,7 @@ def _without(data: Bytes, pattern: bytes, length: int) -> Bytes:
         (strip(5), "another height than 4 frames of 32 pixels"),
         (_without(strip(4), b"\xff\xd1", 2), "restart markers are not those between 4 frames"),
         (np.insert(strip(4), -2, [0xFF, 0xD3]), "restart markers are not those between 4 frames"),
+        (np.insert(strip(4), -2, [0xFF, 0xDC]), "restart markers are not those between 4 frames"),
         (strip(4)[:-30], "end is missing"),
         (strip(4)[:300], "header is not whole|end is missing"),
         (np.zeros(0, np.uint8), "header is not whole"),
@@ -205,3 +206,16 @@ def test_what_is_cut_is_decided_once_for_all() -> None:
     assert Cutter(clip, 16).cut(data, np.arange(16)) is data
     assert Cutter(replace(clip, addressable=False), 2).cut(data, chosen) is data
     assert Cutter(clip, 2).cut(data, chosen).tobytes() == strip_of(data, 16, SIZE, [3, 4]).tobytes()
+
+
+def test_a_header_that_was_seen_before_is_taken_for_no_other() -> None:
+    """Of datasets that are mixed, filmstrips begin in turn as these and as those."""
+    cutter, chosen = Cutter(BuildSettings(size=SIZE).clip, 2), np.array([3, 9])
+    for subsampling in (*SUBSAMPLINGS, *SUBSAMPLINGS):
+        for seed in range(2):
+            data = strip(16, subsampling, seed)
+            assert cutter.cut(data, chosen).tobytes() == strip_of(data, 16, SIZE, chosen).tobytes()
+        with pytest.raises(NotAddressableError, match="another height"):
+            cutter.cut(strip(15, subsampling), chosen)
+        with pytest.raises(NotAddressableError, match="end is missing"):
+            cutter.cut(strip(16, subsampling)[:-30], chosen)

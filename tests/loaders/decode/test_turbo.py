@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loaders.decode.pipeline import DecodePipeline, Encoded, PipelineSettings, to_torch
-from loaders.decode.turbo import TurboDecoder
+from loaders.decode.turbo import TurboDecoder, clips_a_task
 from loaders.decode.wav import decode_wav_into
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import encode_waveform
@@ -123,3 +123,30 @@ def _damaged(what: str) -> Encoded:
 def test_what_cannot_be_decoded_raises(what: str) -> None:
     with pytest.raises(RuntimeError):
         list(decoded(TurboDecoder(CLIP, 16, CPU, iter([_damaged(what)]).__next__), CPU))
+
+
+@given(clips=st.integers(1, 300), frames=st.integers(1, 64), threads=st.integers(1, 64))
+def test_a_task_is_no_longer_than_four_whole_clips_and_leaves_every_thread_some(
+    clips: int, frames: int, threads: int
+) -> None:
+    at_once = clips_a_task(clips, frames, threads)
+    assert at_once >= 4
+    if at_once > 4:
+        assert at_once * frames <= 64
+        assert clips // at_once >= 2 * threads
+
+
+@pytest.mark.parametrize("clips", [21, 32, 33])
+def test_many_short_examples_a_task_come_out_in_their_places(clips: int) -> None:
+    assert clips_a_task(clips, 1, 1) > 4
+    whole = encoded(7, 4)
+    chosen = [[number % 16] for number in range(clips)]
+    batch = encoded_of(CLIP, [whole.filmstrips[number % 4] for number in range(clips)], (), chosen)
+    settings = replace(CPU, max_batch=clips, threads=1, audio=False)
+    decoder = TurboDecoder(CLIP, 1, settings, iter([batch]).__next__)
+    try:
+        frames, _ = decoder.run()
+    finally:
+        decoder.close()
+    for file, out in zip(batch.filmstrips, frames, strict=True):
+        assert np.array_equal(decode_filmstrip(file.tobytes(), 1)[0], out)
