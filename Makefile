@@ -14,8 +14,7 @@ LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --
 # What two cores train in minutes; see `train.py --help`.
 PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size 64 --window 12 --no-gaze \
     --learning-rate 2e-3 --warmup-steps 150 --schedule cosine --evaluation-rounds 8
-FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3 \
-    --triplet-reduction mean --margin 0.2
+FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3
 
 # Set-up compiles nothing, as most files are never imported. What is imported is compiled once, even where the environment
 # forbids that, or each of the many processes that tests start would compile torch again.

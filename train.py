@@ -20,8 +20,10 @@ from models.training.config import (
 )
 from models.training.config_file import with_file
 from models.training.execution import set_tf32
+from models.training.precision import evaluated_in
 from models.training.stages import check_device, evaluate, train
 from models.training.tasks.registry import stages
+from models.training.trackers import require_trackers
 
 _HELP = "--config FILE gives options from a YAML file, or those of another run by its run.json; options beside it win."
 
@@ -69,12 +71,18 @@ def parse(arguments: Sequence[str]) -> tuple[StageConfig, frozenset[str]]:
 
 
 def accelerator_of(config: StageConfig) -> Accelerator:
-    """accelerate's view of this process, with the run's folder for its curves."""
-    output = None if isinstance(config, EvaluateConfig) else str(config.run.output)
+    """accelerate's view of this process, with the run's folder for its trackers.
+
+    Raises:
+        InputError: what is to be evaluated is no run; a tracker is not there.
+    """
+    if isinstance(config, EvaluateConfig):
+        return Accelerator(mixed_precision=evaluated_in(runs.read_run(config.checkpoint), config.precision))
+    require_trackers(config.run.tracker)
+    output = str(config.run.output)
     return Accelerator(
         mixed_precision=config.precision.mixed_precision,
-        log_with=None if output is None else "tensorboard",
-        project_config=ProjectConfiguration(project_dir=output or ".", logging_dir=output),
+        project_config=ProjectConfiguration(project_dir=output, logging_dir=output),
     )
 
 

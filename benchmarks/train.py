@@ -3,7 +3,7 @@
     python benchmarks/train.py --data DATASET --preset tiny --device cpu --json FILE --plot FILE
     python benchmarks/train.py --data DATASET --preset full --device cuda --batch-size 0 --mixed-precision bf16 …
 
-Both sides run the very step that train.py runs (`models.training.loop.advance`) on a network and an optimiser of their
+Both sides run the very step that train.py runs (`models.training.advance`) on a network and an optimiser of their
 own, in turn. The share of time lost to data is told twice: by the clock, as what a step takes longer with the loader
 than without, and by the loader's own count of seconds in which the training waited. The first includes what its threads
 take from the training's cores; the second does not.
@@ -46,9 +46,10 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
+from models.training.advance import Advance
 from models.training.config import CorrespondenceNetworkConfig, OptimizerConfig
 from models.training.execution import Tf32, place_front_end, set_tf32, towers
-from models.training.loop import advance, put_in_place
+from models.training.loop import put_in_place
 from models.training.tasks.correspondence import Correspondence
 
 
@@ -145,6 +146,7 @@ class Trainee:
         )
         self._network, self._optimizer = self.accelerator.prepare(network, self._optimizer)
         self._network.train()
+        self._step = Advance(self.accelerator, self._optimizer, self._task.step)
 
     def run(self, batches: Iterator[Batch], steps: int) -> float:
         """Seconds of so many steps."""
@@ -161,7 +163,7 @@ class Trainee:
         return self._timed(partial(self._advance, front_end=ready), itertools.repeat(batch), steps)
 
     def _advance(self, batch: Batch, front_end: FrontEnd) -> None:
-        advance(self.accelerator, self._optimizer, self._task.step, batch, self._network, front_end)
+        self._step(batch, self._network, front_end)
 
     def _prepare(self, batch: Batch) -> Inputs:
         return self._front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)  # type: ignore[no-any-return]

@@ -85,6 +85,7 @@ HOUSE: tuple[Storey, ...] = (
             Room("predict", ("models",), "probabilities"),
             package("models.training", "tasks, loop, runs"),
             Room("compare", ("models.compare",), "runs, paired"),
+            Room("looks", ("models.summary", "models.curves"), "sizes, curves"),
         ),
     ),
     Storey("train.py", (Room("train", ("train",), "parse, call, print"),)),

@@ -4,7 +4,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -74,11 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, folder: Path, every: int, stall_seconds: float, suffix: str) -> None:
+    def __init__(self, folder: Path, every: int, stall_seconds: float, suffix: str, misdeeds: Sequence[str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder = folder
         self.every, self.suffix = every, suffix
         self.stall_seconds = stall_seconds
+        self.misdeeds = misdeeds
         self.lock = threading.Lock()
         self.asked = 0
         self.done: Counter[str] = Counter()
@@ -92,7 +93,7 @@ class _Server(ThreadingHTTPServer):
             self.asked += 1
             if not self.every or self.asked % self.every:
                 return None
-            what = MISDEEDS[self.asked // self.every % len(MISDEEDS)]
+            what = self.misdeeds[self.asked // self.every % len(self.misdeeds)]
             self.done[what] += 1
             return what
 
@@ -102,12 +103,14 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def s3_adversary(folder: Path, *, every: int, stall_seconds: float = 3.0, suffix: str = "") -> Iterator[_Server]:
+def s3_adversary(
+    folder: Path, *, every: int, stall_seconds: float = 3.0, suffix: str = "", misdeeds: Sequence[str] = MISDEEDS
+) -> Iterator[_Server]:
     """Serve ``folder``'s sub-folders as buckets; every so many requests, for names of the suffix, goes wrong.
 
     With ``every`` 0, none does.
     """
-    server = _Server(folder, every, stall_seconds, suffix)
+    server = _Server(folder, every, stall_seconds, suffix, misdeeds)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -1,19 +1,21 @@
 """What labels say of a clip: what that fine-tuning minimises. Everything is computed in float32, also under autocast.
 
-With several ranks each computes the triplet loss and the concordance within its own part of the batch: hardest examples
-are searched, and means and variances taken, among as many as one rank holds.
+With several ranks, `of_all_ranks` first lays what they have end to end: hardest examples are searched, concordances and
+means over labelled rows taken, over the whole batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.objectives.global_batch import gather_rows, ranks
+from models.systems.correspondence import unit
 from models.systems.targets import TargetOutput
 
 #: The code of a row that has no class.
@@ -27,15 +29,20 @@ _CONSTANT = 1e-8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLossConfig:
-    """The defaults are the thesis' (section 3.5), and of numbers, which it does not predict, the field's."""
+    """The defaults are those of the thesis (section 3.5) but for the triplet terms, see `PUBLISHED`; of numbers, which
+    it does not predict, the field's."""
 
     #: Weight of the triplet terms.
     alpha: float = 0.1
-    #: None: the difference of distances itself, as published, which may become negative.
+    #: None: the difference of distances itself, as published, which has no least value.
     #: A number: max(0, d⁺ − d⁻ + margin).
-    margin: float | None = None
+    margin: float | None = 0.2
     #: Over anchors: the sum, as published, which grows with the batch, or the mean.
-    reduction: Literal["sum", "mean"] = "sum"
+    reduction: Literal["sum", "mean"] = "mean"
+    #: Of embeddings scaled to length 1, whose distances are 0 … 2, instead of as they are, as published.
+    normalise: bool = True
+    #: Whether an instance's own other modality is one of its positives between modalities. In the thesis it is not.
+    same_instance: bool = False
     #: Weight of the joint heads' losses. The published loss has no such term; as long as the joint heads are detached
     #: (`HeadsConfig.detach_joint`) it changes nothing but the joint heads.
     joint: float = 1.0
@@ -48,6 +55,11 @@ class TargetLossConfig:
     def __post_init__(self) -> None:
         if self.number not in get_args(NumberLoss):
             raise ValueError(f"the loss of numbers is {self.number!r}, not one of {', '.join(get_args(NumberLoss))}")
+
+
+#: The thesis' triplet terms. They have no least value: with four instances of two classes at +s and −s each is −8·s, so
+#: that pushing everything apart in one modality outweighs whatever else is to be learnt (benchmarks/NOTES.md).
+PUBLISHED = TargetLossConfig(margin=None, reduction="sum", normalise=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +98,13 @@ def target_loss(
     total = a.new_zeros((), dtype=torch.float32)
     first = next((target.name for target in targets if target.classes is not None), None)
     if first is not None:
-        terms = ((a, v), (a, a), (v, v))
-        losses = [triplet_loss(x, y, stated[first], config.margin, config.reduction) for x, y in terms]
+        own, other = (unit(a), unit(v)) if config.normalise else (a, v)
+        label, settings = stated[first], (config.margin, config.reduction)
+        losses = [
+            triplet_loss(own, other, label, *settings, same_instance=config.same_instance),
+            triplet_loss(own, own, label, *settings),
+            triplet_loss(other, other, label, *settings),
+        ]
         triplet = torch.stack(losses).sum()
         total = config.alpha * triplet
     parts: dict[str, dict[str, Tensor]] = {"audio": {}, "visual": {}, "joint": {}}
@@ -102,6 +119,31 @@ def target_loss(
             parts[modality][target.name] = loss
             total = total + (weight * config.joint if modality == "joint" else weight) * loss
     return TargetLoss(total=total, triplet=triplet, **parts)
+
+
+def of_all_ranks(output: TargetOutput, stated: Mapping[str, Tensor]) -> tuple[TargetOutput, dict[str, Tensor]]:
+    """What all ranks have of a global batch, see `gather_rows`; with one rank, what was given.
+
+    Args:
+        output: of a forward pass with all modalities.
+        stated: as of `target_loss`.
+    """
+    if ranks() == 1:
+        return output, dict(stated)
+    names = [target.name for target in output.targets]
+    said = (output.from_audio, output.from_visual, output.from_joint)
+    if output.audio is None or output.visual is None or any(each is None for each in said):
+        raise ValueError("the loss compares audio and frames, and needs both.")
+    predicted = [each[name] for each in said if each is not None for name in names]
+    rows = gather_rows([output.audio, output.visual, *predicted, *(stated[name] for name in names)])
+    by_name = [
+        dict(zip(names, rows[first : first + len(names)], strict=True)) for first in range(2, len(rows), len(names))
+    ]
+    from_audio, from_visual, from_joint, known = by_name
+    gathered = replace(
+        output, audio=rows[0], visual=rows[1], from_audio=from_audio, from_visual=from_visual, from_joint=from_joint
+    )
+    return gathered, known
 
 
 def number_loss(predicted: Tensor, stated: Tensor, scale: Tensor, kind: NumberLoss = "ccc") -> Tensor:
@@ -149,6 +191,8 @@ def triplet_loss(
     label: Tensor,
     margin: float | None = None,
     reduction: Literal["sum", "mean"] = "sum",
+    *,
+    same_instance: bool = False,
 ) -> Tensor:
     """Over anchors: distance of the hardest positive minus distance of the hardest negative (thesis, 3.1 and 3.2).
 
@@ -160,6 +204,10 @@ def triplet_loss(
     Args:
         anchors, candidates: (B, d); row i of both is instance i.
         label: (B,) int64; −1 where there is none.
+        margin: None: the difference itself, which has no least value: the farther two classes are apart, the lower it
+            is (with four instances of two classes at +s and −s, −8·s). A number: max(0, difference + margin).
+        reduction: over the anchors that contribute.
+        same_instance: whether row i of the candidates, too, is a positive of anchor i.
 
     Returns:
         A float32 scalar; 0 where no anchor contributes. Distances are Euclidean; that of equal vectors has gradient 0.
@@ -171,7 +219,7 @@ def triplet_loss(
         comparable = labelled[:, None] & labelled[None, :]
         same = label[:, None] == label[None, :]
         itself = torch.eye(len(label), dtype=torch.bool, device=label.device)
-        positive = comparable & same & ~itself
+        positive = comparable & same if same_instance else comparable & same & ~itself
         negative = comparable & ~same
         contributes = positive.any(1) & negative.any(1)
         farthest = distance.masked_fill(~positive, float("-inf")).amax(1)

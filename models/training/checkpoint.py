@@ -4,7 +4,7 @@
         manifest.json           the step, size and XXH3 of every other file, and a digest of itself
         model.safetensors       the network's weights and running statistics
         optimizer.safetensors   the optimiser's state, by the names of the parameters
-        rank-00000.json         the loader's place, random states, the scale of float16's gradients; a file a rank
+        rank-00000.json         the loader's place, random states, float16's scale, sums for the curves; a file a rank
         rank-00000.safetensors  the random states' arrays
 
 A checkpoint is written beside its place and renamed when it is whole. What is read is what was checked: bytes are
@@ -14,6 +14,7 @@ hashed in memory and parsed there.
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import random
 import shutil
@@ -54,7 +55,7 @@ class Checkpoint:
     network: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
     arrays: Mapping[str, Tensor]  #: of the random states
-    state: Mapping[str, Any]  #: ``loader``, ``random`` and ``scaler``
+    state: Mapping[str, Any]  #: ``loader``, ``random``, ``scaler`` and ``curves``
     same_rank: bool  #: whether state and arrays are this rank's own; another number of ranks has rank 0's
 
 
@@ -65,6 +66,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
+def newest(folder: Path) -> Path | None:
+    """The last that was written, whole or not; None where there is none."""
+    return next(reversed(checkpoints(folder)), None)
+
+
 def write_checkpoint(
     folder: Path,
     step: int,
@@ -72,6 +78,7 @@ def write_checkpoint(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Mapping[str, Any],
+    curves: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint, and let all but the last two go. Called by every process.
 
@@ -81,6 +88,7 @@ def write_checkpoint(
         accelerator: for the ranks, the device, and float16's scale.
         network, optimizer: as they are now; the network without what accelerate puts around it.
         loader: the loader's state.
+        curves: what was counted since their last line.
 
     Raises:
         InputError: on every process, where one cannot write; nothing half-written is left.
@@ -100,7 +108,7 @@ def write_checkpoint(
             write_tensors(partial / _OPTIMIZER, _optimizer_state(network, optimizer))
         arrays, scalars = _random_state(accelerator.device)
         scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
-        own = {"loader": loader, "random": scalars, "scaler": scaler}
+        own = {"loader": loader, "random": scalars, "scaler": scaler, "curves": curves}
         name = _rank_name(accelerator.process_index)
         write_tensors(partial / f"{name}.safetensors", arrays)
         write_atomically(partial / f"{name}.json", _json(own))
@@ -251,18 +259,33 @@ def restore(
         ) from error
 
 
-def not_finite(network: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
-    """Names of the network's tensors that hold a NaN or an infinity, or whose optimiser state does."""
+def not_finite(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *others: nn.Module,
+    scaler: torch.amp.GradScaler | None = None,
+) -> list[str]:
+    """Names of the network's tensors that hold a NaN or an infinity, or whose optimiser state does; and of others'.
+
+    Also float16's scale, where it has fallen to zero: no step is taken any more, and the loss stays as it is.
+    """
     tensors = {name: t for name, t in network.state_dict().items() if t.is_floating_point()}
+    for other in others:
+        of_other = {f"{type(other).__name__}.{name}": t for name, t in other.state_dict().items()}
+        tensors |= {name: t for name, t in of_other.items() if t.is_floating_point()}
     for name, parameter in network.named_parameters():
         for key, t in optimizer.state.get(parameter, {}).items():
             if isinstance(t, Tensor) and t.is_floating_point():
                 tensors[f"{name}{_KEY}{key}"] = t
+    if scaler is not None and scaler.is_enabled():
+        scale = scaler.get_scale()
+        tensors["the scale of float16's gradients"] = torch.tensor(scale if scale > 0 else math.inf)
     tensors = {name: t.detach() for name, t in tensors.items() if t.numel()}
     if not tensors:
         return []
     # The least and the greatest value take one pass, and are NaN where any is. The device is asked once.
-    extremes = [torch.stack(torch.aminmax(t)).float() for t in tensors.values()]
+    device = next(iter(tensors.values())).device
+    extremes = [torch.stack(torch.aminmax(t)).float().to(device) for t in tensors.values()]
     finite = torch.stack(extremes).isfinite().all(1).tolist()
     return [name for name, whole in zip(tensors, finite, strict=True) if not whole]
 

@@ -24,6 +24,7 @@ from models.towers.registry import names_for
 from models.training.execution import Tf32
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse, spelt
+from models.training.trackers import TrackerName
 
 Precision = Literal["no", "fp16", "bf16"]
 if TYPE_CHECKING:  # which of them there are, no type checker sees
@@ -44,7 +45,7 @@ class DataConfig:
     """A dataset built by sharding/build.py, or several of them with clips of one shape: folders, or URLs of an object
     store (s3://bucket/vox)."""
     batch_size: int = 32
-    """Clips a step on each process."""
+    """Clips a batch on each process."""
     window: int | None = None
     """Consecutive frames, and the sound under them, that an example takes of a clip; at a random place in training."""
     shard_window: int | None = None
@@ -181,20 +182,32 @@ class TripletConfig:
 
     alpha: float = 0.1
     """Weight of the triplet loss, which is of the first target that has classes."""
-    margin: float | None = None
-    """Margin of the triplet loss; without it the plain difference, as published."""
-    triplet_reduction: Literal["sum", "mean"] = "sum"
+    margin: float | None = 0.2
+    """Margin of the triplet loss; None: the plain difference of distances, as published, which has no least value."""
+    triplet_reduction: Literal["sum", "mean"] = "mean"
     """The triplet loss summed over a batch, as published, or its mean."""
+    normalise: bool = True
+    """Whether the triplet loss takes embeddings scaled to length 1, or as they are, as published."""
+    same_instance: bool = False
+    """Whether a clip's own other modality is one of its positives between modalities; in the thesis only other clips of
+    its class are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """Adam."""
+    """Adam, and what it is given."""
 
     learning_rate: float = 1e-4
     """Adam's, at the start."""
     weight_decay: float = 1e-5
     """Adam's."""
+    clip_gradients: float = 20.0
+    """The most that the norm of a step's gradient may be; a longer one is scaled down to it. 0: as it is."""
+    accumulate: int = 1
+    """Batches a step, whose gradient is the mean of theirs. Steps, rates and checkpoints count steps."""
+    sync_batch_norm: Literal["auto", "yes", "no"] = "auto"
+    """Whether batch norms take mean and variance over all processes, as one with the whole batch would, or each over
+    its own clips; auto: over all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +223,7 @@ class ScheduleConfig:
     schedule: Literal["step", "cosine"] = "step"
     """step: times 0.94 every 16 epochs, as in Objects that Sound; cosine: down to 0 at the last step."""
 
-    def learning_rate(self, first: float, step: int, *, steps_an_epoch: int, total: int) -> float:
+    def learning_rate(self, first: float, step: int, *, steps_an_epoch: float, total: int) -> float:
         """The learning rate of a step: a function of the step alone, so that resuming needs no state of it.
 
         Args:
@@ -257,7 +270,7 @@ class PrecisionConfig:
     """In what precision it is computed."""
 
     mixed_precision: Precision | None = None
-    """None: as accelerate launch was told."""
+    """None: training as accelerate launch was told, evaluation as the run was trained."""
     tf32: Tf32 = "convolutions"
     """On a GPU, which float32 products may be rounded to TF32."""
 
@@ -276,6 +289,10 @@ class RunConfig:
     """Steps from one checkpoint to the next; the last two are kept."""
     log_every: int = 20
     """Steps from one line of the curves to the next."""
+    tracker: tuple[TrackerName, ...] = ("tensorboard",)
+    """What the curves are sent to, beside the run's metrics.jsonl; none at all where no name follows."""
+    picture: bool = True
+    """Draw curves.png in the run when it ends; needs matplotlib (the extra plots)."""
     compile: bool = False
     """Have torch compile the towers: minutes at the start, for shorter steps."""
 
@@ -337,7 +354,7 @@ OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
-OF_TRIPLETS = ("alpha", "margin", "triplet_reduction")
+OF_TRIPLETS = ("alpha", "margin", "triplet_reduction", "normalise", "same_instance")
 #: What a later use of the same settings does not repeat.
 _ONCE = ("resume", "change")
 
@@ -357,6 +374,8 @@ _LEAST: Mapping[str, float] = {
     "weight_decay": 0,
     "alpha": 0,
     "margin": 0,
+    "clip_gradients": 0,
+    "accumulate": 1,
     "seed": 0,
 }
 _POSITIVE = ("cache_gb", "learning_rate", "weights", "target_weights")
@@ -483,7 +502,7 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
         if config.network.init is not None:
             refuse(given, OF_INIT, "with --init, whose run decides it")
         if config.triplet.alpha == 0:
-            refuse(given, ["margin", "triplet_reduction"], "with --alpha 0")
+            refuse(given, [name for name in OF_TRIPLETS if name != "alpha"], "with --alpha 0")
 
 
 def _check_data(data: DataConfig) -> None:

@@ -6,13 +6,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
+import torch
 from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
 from loaders import ClipLoader
 from loaders.progress import progress as bar_or_lines
+from models.training.journal import Journal
 from models.training.scores import plain
 
 
@@ -23,22 +26,39 @@ class Curves:
         self._accelerator = accelerator
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
+        self._last = torch.zeros(())
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Count the scalars of a step."""
         for name, value in values.items():
-            value = value.detach()
+            value = value.detach().float()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
 
     @property
     def loss(self) -> Tensor:
-        """Its mean since the last line: not finite where one of the steps' was not."""
-        return self._sums["loss"] / self._steps
+        """Its mean since the last line, or up to it right after it: not finite where one of the steps' was not."""
+        return self._sums["loss"] / self._steps if self._steps else self._last
 
-    def log(self, step: int, rate: float, loader: ClipLoader) -> dict[str, float]:
-        """Write a line and begin the next; returns it."""
-        line = {name: float(value) / self._steps for name, value in self._sums.items()}
+    def state_dict(self) -> dict[str, Any]:
+        """What was counted since the last line, for a checkpoint between two lines."""
+        return {"steps": self._steps, "sums": {name: float(value) for name, value in self._sums.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting: the next line then is that of a run that was not interrupted."""
+        device = self._accelerator.device
+        self._steps = state["steps"]
+        self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
+
+    def log(self, step: int, rate: float, loader: ClipLoader, journal: Journal | None) -> dict[str, float]:
+        """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it.
+
+        Called by every rank: a line has means over all of them.
+        """
+        sums = torch.stack([value.double() for value in self._sums.values()])
+        means = self._accelerator.reduce(sums, reduction="mean") / self._steps
+        line = dict(zip(self._sums, means.tolist(), strict=True))
+        self._last = self.loss
         self._sums, self._steps = {}, 0
         stats = loader.stats()
         of_loader = {f"loader/{name}": v for name, v in asdict(stats).items() if not isinstance(v, str)}
@@ -48,6 +68,18 @@ class Curves:
         }
         curves = {f"train/{name}": value for name, value in line.items()} | {"train/learning_rate": rate}
         self._accelerator.log(curves | of_loader, step=step)
+        if journal is not None:
+            journal.write(
+                {
+                    "step": step,
+                    "epoch": loader.epoch,
+                    "loss": line["loss"],
+                    "parts": {name: value for name, value in line.items() if name != "loss"},
+                    "learning_rate": rate,
+                    "clips_per_second": stats.clips_per_second,
+                    "data_wait_share": stats.data_wait_share,
+                }
+            )
         return line | {"clips/s": stats.clips_per_second, "data wait %": 100 * stats.data_wait_share}
 
 

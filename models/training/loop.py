@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,21 +15,25 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from loaders import Batch, ClipLoader
+from loaders import ClipLoader
 from loaders.errors import InputError
-from models.frontend.front_end import FrontEnd
+from models.towers.synced_norm import synchronise
 from models.training import options, runs
-from models.training.checkpoint import Checkpoint, checkpoints, newest_checkpoint, not_finite, restore, write_checkpoint
+from models.training.advance import Advance
+from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
 from models.training.execution import adam, compile_towers, place, place_front_end
+from models.training.journal import Journal
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
-from models.training.tasks.task import Model, Step, Task
+from models.training.stopping import Stopping
+from models.training.tasks.task import Model, Task
+from models.training.trackers import start_trackers
 
 #: Settings of a run that the order of its clips depends on.
 _ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window", "negatives")
 #: Options that change rounding at most.
-_NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32")
+_NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32", "tracker", "picture")
 #: What the network's description holds.
 _DESCRIBED = (
     *(
@@ -57,46 +62,39 @@ def put_in_place(
     return adam(network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def advance(
-    accelerator: Accelerator,
-    optimizer: torch.optim.Optimizer,
-    step: Callable[[Batch, nn.Module, FrontEnd], Step],
-    batch: Batch,
-    network: nn.Module,
-    front_end: FrontEnd,
-) -> Step:
-    """Take one step of training."""
-    optimizer.zero_grad()
-    taken = step(batch, network, front_end)
-    accelerator.backward(taken.loss)
-    optimizer.step()
-    return taken
-
-
 def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Model, loader: ClipLoader) -> None:
     """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
 
     Raises:
         InputError: a run that was begun there was trained with something else, has gone on for longer, or has no
             checkpoint that can be read; or the loss is no longer finite.
+        TrainingStopped: a signal ended it, with a checkpoint.
     """
     output, schedule = config.run.output, config.schedule
     network, front_end = model.network, model.front_end
+    if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
+        synchronise(network, accelerator.device)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     front_end.train()
     prepared, optimizer = accelerator.prepare(network, optimizer)
     changed: list[Change] = []
+    curves = Curves(accelerator)
     done, begun = 0, (output / runs.RUN).exists()
     accelerator.wait_for_everyone()  # all have looked
     if begun:
         changed = changes(output, runs.read_run(output), described, config.run.change)
-        done = _resume(output, accelerator, network, optimizer, loader, changed)
+        done = _resume(output, accelerator, network, optimizer, loader, curves, changed)
     elif config.run.resume:
         options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
         say(accelerator, f"{output}: no run there yet, from the beginning")
-    total = done + schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step
+    accumulate = config.optimizer.accumulate
+    total = done + (schedule.epochs * len(loader) - loader.epoch * len(loader) - loader.step) // accumulate
+    if total < 1 < accumulate:
+        raise InputError(
+            f"--accumulate is {accumulate}, more batches than all epochs have: give fewer, or more --epochs"
+        )
     if schedule.max_steps is not None:
         total = min(total, schedule.max_steps)
     if done > total:
@@ -105,34 +103,52 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
         )
     runs.describe_run(output, described, accelerator, changed, done)
     # What a killed process has written after its last checkpoint is written again.
-    purge = {"tensorboard": {"purge_step": done + 1}} if begun else {}
-    accelerator.init_trackers("tensorboard", init_kwargs=purge)
+    start_trackers(accelerator, config.run.tracker, output, flat(config), step=done if begun else None)
     prepared.train()
-    curves = Curves(accelerator)
-    with loader, progress(accelerator, task.stage, done, total) as show:
-        while done < total:
-            for batch in loader:
+    advance = Advance(accelerator, optimizer, task.step, accumulate=accumulate, clip=config.optimizer.clip_gradients)
+    saved = done  # the step of the last checkpoint
+    with (
+        Stopping(accelerator) as stopping,
+        Journal(output, done) if accelerator.is_main_process else nullcontext() as journal,
+        loader,
+        progress(accelerator, task.stage, done, total) as show,
+    ):
+
+        def save(where: dict[str, Any]) -> None:
+            # The weights are asked where they are kept, the loss at every line.
+            names = not_finite(network, optimizer, front_end, scaler=accelerator.scaler)
+            _require_finite(output, accelerator, curves.loss, names, done)
+            if journal is not None:
+                journal.keep()
+            state = curves.state_dict()
+            write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where, state)
+
+        while done < total and not stopping.agreed:
+            for batch in stopping.batches(loader, accumulate):
                 rate = schedule.learning_rate(
-                    config.optimizer.learning_rate, done, steps_an_epoch=len(loader), total=total
+                    config.optimizer.learning_rate, done, steps_an_epoch=len(loader) / accumulate, total=total
                 )
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                taken = advance(accelerator, optimizer, task.step, batch, prepared, front_end)
+                taken = advance(batch, prepared, front_end)
+                if taken is None:  # of a step that takes several batches, not the last
+                    continue
                 done += 1
                 curves.add({"loss": taken.loss, **taken.logged})
                 at_a_line = done % config.run.log_every == 0 or done == total
                 at_a_checkpoint = done % config.run.checkpoint_every == 0 or done == total
-                if at_a_line or at_a_checkpoint:
-                    # The weights are asked where they are kept, the loss at every line.
-                    names = not_finite(network, optimizer) if at_a_checkpoint else []
-                    _require_finite(output, accelerator, curves.loss, names, done)
                 if at_a_line:
-                    show(done, curves.log(done, rate, loader))
+                    _require_finite(output, accelerator, curves.loss, [], done)
+                    show(done, curves.log(done, rate, loader, journal))
                 if at_a_checkpoint:
-                    where = loader.state_dict()
-                    write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where)
+                    save(loader.state_dict())
+                    saved = done
                 if done >= total:
                     break
+        if stopping.agreed or stopping.agree():
+            if done > saved:
+                save(stopping.state_of(loader))
+            raise stopping.ended(accelerator, done, newest(output / runs.CHECKPOINTS))
         if accelerator.is_main_process:
             say_what_bounds(loader)
     accelerator.wait_for_everyone()
@@ -147,13 +163,11 @@ def _require_finite(output: Path, accelerator: Accelerator, loss: Tensor, names:
     if everywhere.item() == accelerator.num_processes:
         return
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    what = f"; {names[0]}{more} are not finite" if names else ""
-    saved = checkpoints(output / runs.CHECKPOINTS)
+    what = f"; not finite: {names[0]}{more}" if names else ""
+    saved = newest(output / runs.CHECKPOINTS)
     mend = "use a lower --learning-rate, or bf16 or no mixed precision"
-    if saved:
-        mend += (
-            f"; the last finite checkpoint is {saved[-1]}: --resume goes on from it, with --change for what you change"
-        )
+    if saved is not None:
+        mend += f"; the last finite checkpoint is {saved}: --resume goes on from it, with --change for what you change"
     else:
         mend += ", and another --output; there is no checkpoint yet"
     raise InputError(f"the loss is {float(loss)} at step {step}{what}: {mend}")
@@ -165,6 +179,7 @@ def _resume(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: ClipLoader,
+    curves: Curves,
     changed: Sequence[Change],
 ) -> int:
     """Bring everything to where the last whole checkpoint has it; returns the steps behind that."""
@@ -175,6 +190,8 @@ def _resume(
         say(accelerator, f"{output}: no checkpoint yet, from the beginning")
         return 0
     restore(checkpoint, accelerator, network, optimizer)
+    if checkpoint.state.get("curves") is not None:  # an earlier version had none
+        curves.load_state_dict(checkpoint.state["curves"])
     if not checkpoint.same_rank:
         say(accelerator, "another number of processes: this one's random states begin anew")
     _place(loader, checkpoint, changed, partial(say, accelerator))

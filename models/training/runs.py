@@ -7,7 +7,9 @@
         results.json            what it scored, with intervals over speakers
         predictions.parquet     what it answered about each utterance; pairs.parquet: about each pair
         confusion.png           which class it took for which
-        tensorboard/            curves
+        metrics.jsonl           curves, a line every --log-every steps, see `models.training.journal`
+        curves.png              the same as a picture, when it has ended
+        tensorboard/            the same again, with --tracker tensorboard
 
 ``train.py`` writes it; `load_targets` and `load_correspondence` read the trained network back. Every file and every
 checkpoint appears when it is whole; one training at a time works there (`models.training.runlock`). Nothing in a run is

@@ -17,6 +17,7 @@ from loaders.loader import OTHER_VIDEO
 from loaders.sampling.negatives import Negatives
 from models.systems.streams import needs_of_network
 from models.training import runs
+from models.training.advance import require_no_accumulation
 from models.training.config import (
     OF_PAIRS,
     EvaluateConfig,
@@ -29,14 +30,18 @@ from models.training.config import (
     check_targets,
 )
 from models.training.confusion_picture import CONFUSION, NO_MATPLOTLIB, draw_confusions
-from models.training.curves import console, warn
+from models.training.curves import console, say, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
+from models.training.journal import read_metrics
 from models.training.loop import fit
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
+from models.training.picture import PICTURE, draw_curves
+from models.training.precision import require_precision, tell_precision
 from models.training.scores import results_table
 from models.training.tasks.registry import task_of, task_of_run
+from models.training.trackers import tracked
 
 #: Share of the clips with gaze below which a gaze tower is warned of.
 _LITTLE_GAZE = 0.1
@@ -89,6 +94,7 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
             runs.save_results(config.run.output, results)
             if not draw_confusions(config.run.output / CONFUSION, results):
                 warn(accelerator, f"{CONFUSION} is not drawn: {NO_MATPLOTLIB}")
+            _draw(config.run, accelerator)
         _show(accelerator, results, title=str(config.run.output))
 
 
@@ -123,6 +129,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
         doing.require(unseen, names(data))
         with _written(config.found.predictions):
             results = doing.score(accelerator, front_end, network, unseen, keep=config.found.predictions)
+    tell_precision(accelerator, run)
     if config.found.json is not None and accelerator.is_main_process:
         with _written(config.found.json):
             runs.write_results(config.found.json, results)
@@ -136,6 +143,11 @@ def check_device(config: StageConfig, given: Collection[str], accelerator: Accel
             f"accelerate was told to use {accelerator.distributed_type.value}: each process has the whole network "
             "here, use plain data-parallel training"
         )
+    require_precision(accelerator)
+    if not isinstance(config, EvaluateConfig):
+        require_no_accumulation(accelerator)
+    if accelerator.num_processes == 1:
+        refuse(given, ["sync_batch_norm"], "with one process")
     if accelerator.device.type == "cuda":
         refuse(given, ["cpu_decoder"], "where batches lie on a GPU")
     else:
@@ -184,12 +196,19 @@ def _written(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _run_of(config: RunConfig, accelerator: Accelerator) -> Iterator[None]:
-    """Within it, the run's folder is this training's alone. Its curves end with it."""
-    with runs.held(config.output, accelerator, resume=config.resume):
-        try:
-            yield
-        finally:
-            accelerator.end_training()  # here, where a full disk has its line
+    """Within it, the run's folder is this training's alone. Its trackers end here, where a full disk has its line."""
+    with runs.held(config.output, accelerator, resume=config.resume), tracked(accelerator):
+        yield
+
+
+def _draw(config: RunConfig, accelerator: Accelerator) -> None:
+    """The run's curves as a picture; where that cannot be, a line says why, and the run is whole all the same."""
+    if not config.picture:
+        return
+    try:
+        draw_curves({config.output.name: read_metrics(config.output)}, config.output / PICTURE)
+    except InputError as error:
+        say(accelerator, f"no {PICTURE}: {error}")
 
 
 def _show(accelerator: Accelerator, results: Mapping[str, Any], *, title: str) -> None:

@@ -15,6 +15,7 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.correspondence import correspondence_loss
+from models.objectives.global_batch import gather_rows
 from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
 from models.systems.registry import system_of
@@ -92,9 +93,9 @@ class Correspondence:
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """Cross entropy of the match."""
         inputs = front_end(**given_by(batch), seed=batch.seed)
-        logits = network(**inputs)
-        right = (logits.argmax(1) == batch.match).float().mean()
-        return Step(correspondence_loss(logits, batch.match), {"accuracy": right})
+        logits, match = gather_rows([network(**inputs), batch.match])
+        right = (logits.argmax(1) == match).float().mean()
+        return Step(correspondence_loss(logits, match), {"accuracy": right})
 
     def score(
         self,

@@ -17,7 +17,7 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models.frontend.front_end import FrontEnd, given_by
-from models.objectives.targets import TargetLossConfig, target_loss
+from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
 from models.predict import predict_targets
 from models.systems.presets import (
     ModelConfig,
@@ -69,6 +69,8 @@ class Targets:
             alpha=triplet.alpha,
             margin=triplet.margin,
             reduction=triplet.triplet_reduction,
+            normalise=triplet.normalise,
+            same_instance=triplet.same_instance,
             number=self._targets.number_loss,
             weights=self._targets.target_weights,
         )
@@ -154,7 +156,8 @@ class Targets:
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """The thesis' loss for any labels, see `models.objectives.targets.target_loss`."""
         inputs = front_end(**given_by(batch), seed=batch.seed)
-        loss = target_loss(network(**inputs), batch.targets, self._losses)
+        output = network(**inputs)
+        loss = target_loss(*of_all_ranks(output, batch.targets), self._losses)
         logged = {} if loss.triplet is None else {"triplet": loss.triplet}
         for modality, losses in (("audio", loss.audio), ("visual", loss.visual), ("joint", loss.joint)):
             several = len(losses) > 1

@@ -108,7 +108,11 @@ class Task(Protocol):
         ...
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
-        """What is minimised on a batch."""
+        """What is minimised on a batch, called by every rank with as many rows.
+
+        The ranks' gradients are averaged: a loss that is no mean over rows is taken of the rows of all ranks, see
+        `models.objectives.global_batch.gather_rows`.
+        """
         ...
 
     def score(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import nan
+from typing import Literal
 
 import pytest
 import torch
@@ -13,18 +15,29 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from loaders.dataset.labels import Label
-from models.objectives.targets import NumberLoss, TargetLossConfig, number_loss, target_loss, triplet_loss
+from models.objectives.targets import (
+    PUBLISHED,
+    NumberLoss,
+    TargetLossConfig,
+    number_loss,
+    target_loss,
+    triplet_loss,
+)
 from models.systems.targets import TargetOutput
 from models.training.agreement import agreement
 
 
-def by_loops(a: Tensor, b: Tensor, label: list[int], margin: float | None, mean: bool) -> Tensor:
+def by_loops(
+    a: Tensor, b: Tensor, label: list[int], margin: float | None, mean: bool, same_instance: bool = False
+) -> Tensor:
     """Anchor by anchor, as formulas 3.1 and 3.2 of the thesis read."""
     terms = []
     for i, own in enumerate(label):
         if own == -1:
             continue
-        positives = [(a[i] - b[j]).norm() for j, other in enumerate(label) if j != i and other == own]
+        positives = [
+            (a[i] - b[j]).norm() for j, other in enumerate(label) if other == own and (j != i or same_instance)
+        ]
         negatives = [(a[i] - b[j]).norm() for j, other in enumerate(label) if other not in (own, -1)]
         if not positives or not negatives:
             continue
@@ -42,17 +55,20 @@ def by_loops(a: Tensor, b: Tensor, label: list[int], margin: float | None, mean:
     margin=st.sampled_from([None, 0.0, 0.5]),
     mean=st.booleans(),
     intra=st.booleans(),
+    same_instance=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_equals_the_loops_gradients_included(
-    label: list[int], seed: int, margin: float | None, mean: bool, intra: bool
+    label: list[int], seed: int, margin: float | None, mean: bool, intra: bool, same_instance: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     a = torch.randn(len(label), 5, generator=generator, requires_grad=True)
     b = a if intra else torch.randn(len(label), 5, generator=generator, requires_grad=True)
     wrt = [a] if intra else [a, b]
-    got = triplet_loss(a, b, torch.tensor(label), margin, "mean" if mean else "sum")
-    expected = by_loops(a, b, label, margin, mean)
+    same_instance = same_instance and not intra
+    reduction: Literal["sum", "mean"] = "mean" if mean else "sum"
+    got = triplet_loss(a, b, torch.tensor(label), margin, reduction, same_instance=same_instance)
+    expected = by_loops(a, b, label, margin, mean, same_instance)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
     got_gradients, expected_gradients = torch.autograd.grad(got, wrt), torch.autograd.grad(expected, wrt)
     torch.testing.assert_close(got_gradients, expected_gradients, rtol=1e-3, atol=1e-4)
@@ -83,6 +99,39 @@ def test_the_same_instance_in_the_other_modality_is_not_a_positive() -> None:
     # Anchor 0: its other instance is 1 away (its own image, 100 away, does not count), the negative 4. Anchor 1 is 100
     # from instance 0. Anchor 2 has no positive.
     assert float(triplet_loss(a, b, torch.tensor([5, 5, 6]))) == pytest.approx((1 - 4) + (100 - 4))
+
+
+def test_the_same_instance_may_be_asked_to_be_a_positive() -> None:
+    a = torch.tensor([[0.0], [0.0], [10.0]])
+    b = torch.tensor([[100.0], [1.0], [4.0]])
+    # Anchors 0 and 1 are farthest from instance 0, and anchor 2 has its own image.
+    loss = triplet_loss(a, b, torch.tensor([5, 5, 6]), same_instance=True)
+    assert float(loss) == pytest.approx((100 - 4) + (100 - 4) + (6 - 9))
+
+
+@given(s=st.floats(0.1, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_published_loss_has_no_least_value_and_one_with_a_margin_has(s: float) -> None:
+    a, label = torch.tensor([[s], [s], [-s], [-s]]), torch.tensor([0, 0, 1, 1])
+    assert float(triplet_loss(a, a, label)) == pytest.approx(-8 * s, rel=1e-5)
+    assert float(triplet_loss(a, a, label, 0.2, "mean")) == pytest.approx(max(0.0, 0.2 - 2 * s), abs=1e-5)
+
+
+def test_by_default_embeddings_count_by_their_direction() -> None:
+    out, label = output(8), {"mood": torch.tensor([0, 0, 1, 1, 2, 2, 0, 3])}
+    assert out.audio is not None
+    assert out.visual is not None
+    longer = replace(out, audio=7 * out.audio, visual=out.visual * torch.arange(1.0, 9.0)[:, None])
+    one, other = target_loss(out, label), target_loss(longer, label)
+    assert one.triplet is not None
+    torch.testing.assert_close(other.triplet, one.triplet, rtol=1e-4, atol=1e-5)
+    a, v = (x / x.norm(dim=1, keepdim=True) for x in (out.audio, out.visual))
+    codes = label["mood"].tolist()
+    own = replace(TargetLossConfig(), same_instance=True)
+    expected = (
+        by_loops(a, v, codes, 0.2, True, True) + by_loops(a, a, codes, 0.2, True) + by_loops(v, v, codes, 0.2, True)
+    )
+    torch.testing.assert_close(target_loss(out, label, own).triplet, expected, rtol=1e-4, atol=1e-5)
 
 
 MOOD = Label(name="mood", classes=tuple("abcdefg"))
@@ -149,7 +198,7 @@ def formula_of_one_label(out: TargetOutput, label: Tensor, alpha: float, joint: 
 
 def test_of_one_label_the_total_is_the_published_sum() -> None:
     out, label = output(8), torch.tensor([0, 0, 1, 1, 2, 2, 0, 3])
-    loss = target_loss(out, {"mood": label}, TargetLossConfig(joint=0.0))
+    loss = target_loss(out, {"mood": label}, replace(PUBLISHED, joint=0.0))
     a, v = out.audio, out.visual
     assert a is not None
     assert v is not None
@@ -167,7 +216,7 @@ def test_of_one_label_the_total_is_the_published_sum() -> None:
 def test_of_one_label_the_total_and_its_gradients_are_to_the_bit_what_they_were(label: list[int], alpha: float) -> None:
     """By which a run of a seed ends where it ended before a network could have several targets."""
     out, code = output(len(label)), torch.tensor(label)
-    loss = target_loss(out, {"mood": code}, TargetLossConfig(alpha=alpha))
+    loss = target_loss(out, {"mood": code}, replace(PUBLISHED, alpha=alpha))
     expected = formula_of_one_label(out, code, alpha, 1.0)
     assert torch.equal(loss.total, expected)
     wrt = tensors(out)

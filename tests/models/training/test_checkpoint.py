@@ -21,6 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from loaders.errors import InputError
+from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.training import wholefile
 from models.training.checkpoint import (
     MANIFEST,
@@ -258,6 +259,17 @@ def test_what_is_not_finite_is_found_in_weights_statistics_and_the_optimiser(val
     assert spoilt(lambda trainee: trainee.network[0].weight) == ["0.weight"]
     assert spoilt(lambda trainee: trainee.network[1].running_var) == ["1.running_var"]
     assert spoilt(moment) == ["0.weight:exp_avg_sq"]
+    trainee, front_end = Trainee(), FrontEnd(FrontEndConfig(frame_size=16))
+    assert not_finite(trainee.network, trainee.optimizer, front_end) == []
+    front_end.gaze_std[5] = value
+    assert not_finite(trainee.network, trainee.optimizer, front_end) == ["FrontEnd.gaze_std"]
+
+
+@pytest.mark.parametrize(("scale", "found"), [(65536.0, 0), (0.0, 1), (float("inf"), 1)])
+def test_a_float16_scale_that_lets_no_step_be_taken_is_found(scale: float, found: int) -> None:
+    trainee, scaler = Trainee(), torch.amp.GradScaler("cpu", init_scale=scale)
+    trainee.step()
+    assert len(not_finite(trainee.network, trainee.optimizer, scaler=scaler)) == found
 
 
 def test_a_full_disk_is_a_line_and_leaves_nothing_half_written(

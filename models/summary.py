@@ -1,0 +1,295 @@
+"""What the networks are made of: ``python -m models.summary [RUN] [--preset full tiny] [--seconds 2] [--json]``.
+
+For every system, tower by tower, the parameters, and the floating-point operations for one clip. Both are counted from
+the code itself: the network runs on tensors without data, and torch counts the operations of each convolution and
+matrix product as it is called (a multiplication and an addition are two; batch norms, pooling and the like are not
+counted, nor is the front end). Padding counts as pixels do, but for the time padding of one or two frames, which is
+never computed. "forward" is what a prediction takes, "step" forward and backward: what a clip takes in training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from loaders.dataset.labels import Label
+from loaders.dataset.manifest import GAZE_STATISTICS
+from loaders.errors import InputError, printable, reported
+from models.frontend.front_end import FrontEnd, FrontEndConfig, Inputs
+from models.systems.presets import (
+    PRESETS,
+    ModelConfig,
+    PresetName,
+    correspondence_net,
+    model_config_from_json,
+    preset,
+    target_net,
+)
+from models.systems.targets import TargetOutput
+from models.towers.tower import Tower
+from models.training.labels import TARGETS, from_json
+from models.training.runs import read_run
+
+#: What the network that predicts labels is counted with where no run says: the thesis' seven emotions.
+_EMOTION = Label(
+    name="emotion",
+    classes=("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+    low=None,
+    high=None,
+)
+_CLIPS = 2  # that are counted and divided by: batch norm in training wants more than one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Parameters and operations of every system, tower by tower, counted from the code."""
+
+    run: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    """A run, for its own network alone."""
+    preset: tuple[PresetName, ...] = ()
+    """Which presets; by default all."""
+    seconds: float = 2.0
+    """Length of a clip's sound. As many frames are counted as the network takes."""
+    json: bool = False
+    """As JSON, for programs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A network that can be trained."""
+
+    name: str
+    gaze: bool
+    build: Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A tower, or what lies over the towers, of a network."""
+
+    name: str
+    parameters: int
+    forward: int  #: operations for one clip
+    step: int  #: the same, forward and backward
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A network's parts."""
+
+    system: str
+    gaze: bool
+    parts: tuple[Part, ...]
+
+    @property
+    def total(self) -> Part:
+        """All of them together."""
+        sums = (sum(getattr(part, name) for part in self.parts) for name in ("parameters", "forward", "step"))
+        parameters, forward, step = sums
+        return Part(name="all", parameters=parameters, forward=forward, step=step)
+
+
+def systems(sizes: ModelConfig, targets: Sequence[Label] = (_EMOTION,)) -> Iterator[System]:
+    """Every system that there is, with gaze and without."""
+    for gaze in (True, False):
+        yield System(name="l3", gaze=gaze, build=partial(correspondence_net, sizes, "l3", gaze=gaze))
+        yield System(name="ave", gaze=gaze, build=partial(correspondence_net, sizes, "ave", gaze=gaze))
+        yield System(name="targets", gaze=gaze, build=partial(target_net, sizes, targets, gaze=gaze))
+
+
+def of_run(folder: Path) -> tuple[ModelConfig, System]:
+    """The sizes and the system of a run, finished or not.
+
+    Raises:
+        InputError: there is no run, or its system is none of these.
+    """
+    run = read_run(folder)
+    sizes = model_config_from_json(run["sizes"])
+    targets = from_json(run[TARGETS], folder) if run.get(TARGETS) else ()
+    name = run.get("model", "targets")
+    for system in systems(sizes, targets):
+        if (system.name, system.gaze) == (name, run["gaze"]):
+            return sizes, system
+    raise InputError(f"{folder}: a run of the system {name!r}, which is none of this program's")
+
+
+def inputs_of(config: FrontEndConfig, seconds: float) -> Inputs:
+    """What the front end makes of `_CLIPS` black and silent clips."""
+    size = config.frame_size
+    with torch.no_grad():
+        made: Inputs = FrontEnd(replace(config, augmentation=None))(
+            torch.zeros((_CLIPS, config.frames, size, size, 3), dtype=torch.uint8),
+            torch.zeros((_CLIPS, round(seconds * config.sample_rate))),
+            torch.zeros((_CLIPS, GAZE_STATISTICS)),
+        )
+    return made
+
+
+def count(system: System, inputs: Inputs) -> Counted:
+    """Parameters and operations of a network, by its direct children.
+
+    Raises:
+        RuntimeError: some operations belong to none of them: the table would lack them.
+    """
+    with FakeTensorMode() as without_data:  # shapes and types alone
+        network = system.build().train()
+        for module in network.modules():
+            if isinstance(module, Tower):
+                module.use_plain_operations()
+        given = [None if tensor is None else without_data.from_tensor(tensor) for tensor in _given(system, inputs)]
+        called = [(name, part) for name, child in network.named_children() for part in _called(child)]
+        calls = {part: _Calls(part) for _, part in called}
+        with FlopCounterMode(display=False) as whole:
+            torch.autograd.backward(_sum(network(*given)))
+        # Each part once more by itself: torch does not say which module a backward pass belongs to.
+        forward: Counter[str] = Counter()
+        step: Counter[str] = Counter()
+        for name, part in called:
+            forward[name] += calls[part].operations(backward=False)
+            step[name] += calls[part].operations(backward=True)
+    if step.total() != whole.get_total_flops():
+        raise RuntimeError(f"{type(network).__name__} computes outside of its parts {', '.join(step)}")
+    parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in network.named_children()}
+    return Counted(
+        system=system.name,
+        gaze=system.gaze,
+        parts=tuple(
+            Part(name=name, parameters=weights, forward=forward[name] // _CLIPS, step=step[name] // _CLIPS)
+            for name, weights in parts.items()
+        ),
+    )
+
+
+class _Calls:
+    """What a module is called with, from now on."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._given: list[tuple[Tensor, ...]] = []
+        self._hook = module.register_forward_pre_hook(self._note)
+
+    def _note(self, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        # With or without a gradient of its own, as it comes.
+        self._given.append(tuple(tensor.detach().requires_grad_(tensor.requires_grad) for tensor in given))
+
+    def operations(self, *, backward: bool) -> int:
+        """Of all calls until now, forward alone or forward and backward."""
+        self._hook.remove()
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+            for given in self._given:
+                said = self._module(*given)
+                if backward:
+                    torch.autograd.backward(_sum(said))
+        return int(counter.get_total_flops())
+
+
+def table(counted: Sequence[Counted], title: str, caption: str) -> Table:
+    """Parts below each other; 80 columns hold it."""
+    shown = Table(title=printable(title), caption=printable(caption), caption_justify="left")
+    for column, right in (("system", False), ("part", False), ("parameters", True), ("forward", True), ("step", True)):
+        shown.add_column(column, no_wrap=column != "system", justify="right" if right else "left")
+    for one in counted:
+        called = f"{one.system}{'' if one.gaze else ', no gaze'}"
+        for number, part in enumerate((*one.parts, one.total)):
+            last = number == len(one.parts)
+            cells = (f"{part.parameters:,}", _readable(part.forward), _readable(part.step))
+            shown.add_row(called if number == 0 else "", part.name, *cells, end_section=last)
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    with reported():
+        summarise(tyro.cli(Summary, args=arguments, prog="python -m models.summary", description=__doc__))
+
+
+def summarise(config: Summary) -> None:
+    """Print what was asked for.
+
+    Raises:
+        InputError: the settings do not go together, or there is no such run.
+    """
+    if not 0.1 <= config.seconds <= 600:
+        raise InputError(f"--seconds is {config.seconds:g}: use 0.1 to 600")
+    if len(config.run) > 1:
+        raise InputError("several runs: give one")
+    if config.run and config.preset:
+        raise InputError("--preset has no effect with a run, which has sizes of its own: leave it away")
+    found: list[dict[str, Any]] = []
+    if config.run:
+        sizes, system = of_run(config.run[0])
+        asked = [(str(config.run[0]), sizes, [system])]
+    else:
+        names = dict.fromkeys(config.preset or PRESETS)
+        asked = [(name, preset(name), list(systems(preset(name)))) for name in names]
+    console = Console(width=None if sys.stdout.isatty() else 80)
+    for title, sizes, several in asked:
+        inputs = inputs_of(sizes.front_end, config.seconds)
+        counted = [count(system, inputs) for system in several]
+        if config.json:
+            shapes = {name: _shape(getattr(inputs, name)) for name in ("video", "audio", "gaze")}
+            found.append({"sizes": title, "inputs": shapes, "systems": [_as_data(one) for one in counted]})
+        else:
+            console.print(table(counted, title, _of_what(inputs, config.seconds)))
+    if config.json:
+        print(json.dumps(found, indent=1))
+
+
+def _called(module: nn.Module) -> list[nn.Module]:
+    """What is called of a network's child: a list itself never is."""
+    return list(module) if isinstance(module, nn.ModuleList) else [module]
+
+
+def _given(system: System, inputs: Inputs) -> list[Tensor | None]:
+    return [inputs.video, inputs.audio, inputs.gaze if system.gaze else None]
+
+
+def _sum(output: Tensor | TargetOutput) -> Tensor:
+    """Of all that a network says, so that a gradient reaches whatever training reaches."""
+    if isinstance(output, Tensor):
+        return output.float().sum()
+    said = [one for by in (output.from_audio, output.from_visual, output.from_joint) for one in (by or {}).values()]
+    return torch.stack([one.float().sum() for one in said]).sum()
+
+
+def _shape(tensor: Tensor | None) -> list[int] | None:
+    return None if tensor is None else list(tensor.shape[1:])
+
+
+def _of_what(inputs: Inputs, seconds: float) -> str:
+    frames, bands = _shape(inputs.video) or [], _shape(inputs.audio) or []
+    return (
+        f"for one clip: {frames[1]} frames of {frames[2]}×{frames[3]}, {seconds:g} s of sound as {bands[1]}×{bands[2]}"
+    )
+
+
+def _readable(operations: int) -> str:
+    """Three digits and a unit."""
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if operations >= 0.9995 * size:
+            return f"{operations / size:.{max(0, 2 - math.floor(math.log10(operations / size) + 0.0003))}f} {unit}"
+    return str(operations)
+
+
+def _as_data(counted: Counted) -> dict[str, Any]:
+    parts = [asdict(part) for part in counted.parts]
+    return {"system": counted.system, "gaze": counted.gaze, "parts": parts, "total": asdict(counted.total)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Of two processes, the losses, their gradients and batch norms' statistics are those of one with the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+RANK = """
+import copy, sys
+from math import nan
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from loaders.dataset.labels import Label
+from models.objectives.global_batch import gather_rows
+from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
+from models.systems.targets import TargetNet
+from models.towers.synced_norm import synchronise
+from models.towers.tower import Tower
+
+class Small(Tower):
+    embedding_dim = 6
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6))
+    def forward(self, x):
+        return self.layers(x)
+
+torch.set_num_threads(1)
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
+torch.manual_seed(0)
+labels = (Label(name="mood", classes=("a", "b", "c")), Label(name="valence", low=-1.0, high=1.0))
+plain = TargetNet(Small(), Small(), targets=labels)
+video, audio = torch.randn(2, 10, 4) * 2 + 3
+# The first rank has one row with a class and two with a number, the second four of each.
+stated = {
+    "mood": torch.tensor([-1, 0, -1, -1, -1, 0, 1, 2, 1, -1]),
+    "valence": torch.tensor([nan, 0.5, nan, -1.0, nan, 0.25, nan, 1.0, 0.0, -0.5]),
+}
+own = slice(5 * rank, 5 * rank + 5)
+for config in (
+    TargetLossConfig(margin=None, reduction="sum", normalise=False),
+    TargetLossConfig(margin=0.5, reduction="mean", normalise=True, same_instance=True, number="mse"),
+):
+    whole, shared = copy.deepcopy(plain), copy.deepcopy(plain)
+    expected = target_loss(whole(video, audio), stated, config)
+    expected.total.backward()
+    synchronise(shared, torch.device("cpu"))
+    parallel = DistributedDataParallel(shared)
+    output = parallel(video[own], audio[own])
+    got = target_loss(*of_all_ranks(output, {name: values[own] for name, values in stated.items()}), config)
+    got.total.backward()
+    torch.testing.assert_close(got.total, expected.total)
+    for part in ("audio", "visual", "joint"):
+        torch.testing.assert_close(dict(getattr(got, part)), dict(getattr(expected, part)))
+    for (name, one), other in zip(shared.named_parameters(), whole.parameters(), strict=True):
+        assert one.grad is not None and (one.grad != 0).any() or "layers.0.bias" in name, name
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(dict(shared.state_dict()), dict(whole.state_dict()))
+codes, half = torch.tensor([2**40 + rank]), torch.tensor([rank + 0.5]).bfloat16()
+codes, half, wide = gather_rows([codes, half, torch.ones(1, 2, 3)])
+assert codes.tolist() == [2**40, 2**40 + 1] and half.tolist() == [0.5, 1.5] and wide.shape == (2, 2, 3)
+dist.destroy_process_group()
+print("equal")
+"""
+
+
+def test_losses_gradients_and_statistics_are_those_of_one_process(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(tmp_path / "meet"), str(rank)],
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for each in ranks:
+        out, err = each.communicate(timeout=120)
+        assert each.returncode == 0, err
+        assert out.strip().endswith("equal")
