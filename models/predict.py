@@ -76,6 +76,25 @@ def predict_match(
     return logits.float().softmax(1)[:, 1]
 
 
+def encode_pairs(
+    front_end: FrontEnd,
+    network: L3Net | AVENet,
+    *,
+    video: Tensor | None = None,
+    audio: Tensor | None = None,
+    gaze: Tensor | None = None,
+    gaze_valid: Tensor | None = None,
+    members: Mapping[str, Tensor] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`predict_match`, after what it is computed from: embeddings of what is seen, (B, n), and of what is heard,
+    (B, m), for the network's ``scores``; float32."""
+    with _evaluation(front_end, network):
+        seen, heard = network.encode(**front_end(video, audio, gaze, gaze_valid, members=members, masks=masks))
+        logits = network.match(seen, heard)
+    return seen.float(), heard.float(), logits.float().softmax(1)[:, 1]
+
+
 def _said(target: Label, outputs: Mapping[str, Tensor] | None) -> Tensor | None:
     if outputs is None:
         return None

@@ -23,6 +23,7 @@ from models.systems.registry import system_of, systems
 from models.towers.registry import names_for
 from models.training.execution import Tf32
 from models.training.negatives import scoring_negatives, training_negatives
+from models.training.objectives import ObjectiveOptions, check_objective, takes_pairs
 from models.training.options import refuse, spelt
 from models.training.trackers import TrackerName
 
@@ -318,6 +319,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
+    objective: Annotated[ObjectiveOptions, _flat] = field(default_factory=ObjectiveOptions)
     pairs: Annotated[PairsConfig, _flat] = field(default_factory=PairsConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
@@ -350,6 +352,8 @@ class EvaluateConfig:
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
+OF_ANSWERS = ("evaluation_negatives", "evaluation_rounds")
+#: Of evaluation, what only the scoring of pairs and of retrieval draws from or repeats.
 OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
@@ -489,6 +493,11 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
         return
     if not config.run.resume:
         refuse(given, ["change"], "without --resume")
+    if isinstance(config, PretrainConfig):
+        check_objective(config.objective, given)
+        if not takes_pairs(config.objective):
+            why = f"with --objective {config.objective.objective}, which is given no pairs"
+            refuse(given, ["negatives", *OF_ANSWERS], why)
     if not config.network.knows_faces:
         refuse(given, ["vgg_face"], "without a video tower vgg-face-gru")
     if config.network.system is not None:

@@ -21,10 +21,11 @@ from models.towers.synced_norm import synchronise
 from models.training import options, runs
 from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
-from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
+from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat, options_of
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
 from models.training.execution import adam, compile_towers, place, place_front_end
 from models.training.journal import Journal
+from models.training.objectives import ObjectiveOptions
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
 from models.training.tasks.task import Model, Task
@@ -49,6 +50,7 @@ _DESCRIBED = (
         "frames",
     ),
     *("model", "init", "targets"),
+    *options_of(ObjectiveOptions),
 )
 
 
@@ -78,7 +80,7 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     front_end.train()
-    prepared, optimizer = accelerator.prepare(network, optimizer)
+    prepared, optimizer = accelerator.prepare(model.trained or network, optimizer)
     changed: list[Change] = []
     curves = Curves(accelerator)
     done, begun = 0, (output / runs.RUN).exists()

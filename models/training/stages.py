@@ -19,6 +19,7 @@ from models.systems.streams import needs_of_network
 from models.training import runs
 from models.training.advance import require_no_accumulation
 from models.training.config import (
+    OF_ANSWERS,
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
@@ -62,7 +63,7 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         config.loader,
         accelerator,
         frames=doing.frames,
-        paired=doing.paired,
+        paired=doing.trained_in_pairs,
         needs=doing.needs,
         negatives=training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO,
         targets=asked,
@@ -104,6 +105,8 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
         refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
+    elif not doing.trained_in_pairs:
+        refuse(given, OF_ANSWERS, f"on {config.checkpoint}, whose objective is given no pairs")
     _require_new(config.found.json, "--json")
     _require_new(config.found.predictions, "--predictions")
     front_end, network = doing.load(config.checkpoint)

@@ -44,6 +44,7 @@ class Targets:
 
     stage: str = FinetuneConfig.stage
     paired = False
+    trained_in_pairs = False
     answers = PREDICTIONS
     predict = staticmethod(predict_targets)
 

@@ -45,6 +45,8 @@ class Model:
     front_end: FrontEnd
     network: nn.Module
     description: dict[str, Any]
+    #: A module around the network, which a step calls in its place; None: the network itself.
+    trained: nn.Module | None = None
 
 
 class Task(Protocol):
@@ -52,7 +54,7 @@ class Task(Protocol):
 
     #: The stage of train.py that it is.
     stage: str
-    #: Whether half of the examples have another video's sound.
+    #: Whether half of the examples that are scored have another video's sound.
     paired: bool
     #: The file of a run that holds what it answered, see `models.training.predictions`.
     answers: str
@@ -62,6 +64,11 @@ class Task(Protocol):
     @property
     def frames(self) -> int:
         """How many frames of a clip its network takes, where it is trained."""
+        ...
+
+    @property
+    def trained_in_pairs(self) -> bool:
+        """Whether half of the examples that it is trained on have another video's sound."""
         ...
 
     @property
