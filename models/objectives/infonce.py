@@ -31,7 +31,7 @@ class InfoNCEConfig(ObjectiveConfig):
 
     temperature: float | None = setting(
         None,
-        "By which scores are divided: at the start, or throughout. None: 0.07 of AVE-Net's distances, 1 of L3-Net's "
+        "By which scores are divided: at the start, or throughout. None: 0.1 of AVE-Net's distances, 1 of L3-Net's "
         "logits.",
     )
     learn_temperature: bool = setting(True, "Whether the temperature is learnt, down to 0.01.")

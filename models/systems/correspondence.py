@@ -132,8 +132,9 @@ class AVENet(nn.Module):
     to length 1.
     """
 
-    #: See `L3Net.temperature`; CLIP's first one (Radford et al., 2021), whose cosines are as narrow as distances are.
-    temperature = 0.07
+    #: See `L3Net.temperature`. About √2 times CLIP's first one, 0.07 (Radford et al., 2021): where vectors are unrelated,
+    #: and weights as at the start, these log odds change by √2 times as much as a cosine.
+    temperature = 0.1
 
     def __init__(
         self,
@@ -259,7 +260,9 @@ class AVENet(nn.Module):
                     distance = apart[None] if one in self._heard else apart[:, None]
                 else:
                     of_seen, of_heard = (b, a) if one in self._heard else (a, b)
-                    squared = (2 - 2 * of_seen @ of_heard.T).clamp(min=1e-12)
+                    # Not always of length 1: where there is no gaze, its vector is zeros.
+                    lengths = of_seen.square().sum(1)[:, None] + of_heard.square().sum(1)[None]
+                    squared = (lengths - 2 * of_seen @ of_heard.T).clamp(min=1e-12)
                     distance = squared if self.config.distance == "mse" else squared.sqrt()
                 if self.config.distance == "mse":
                     distance = distance / size
