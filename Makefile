@@ -53,6 +53,8 @@ bench-setup:  ## make .venv-bench, with the loaders that ours is compared with
 	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt setuptools wheel
 	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt --no-build-isolation -e '.[bench]'
 
+# As many tests as cores run side by side, each with torch's threads: those that wait must not spin, or all of them crawl.
+test: export OMP_WAIT_POLICY = PASSIVE
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

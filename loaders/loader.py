@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ from loaders.sampling.mixture import DatasetSize, MixedOrder
 from loaders.sampling.negatives import Negatives, as_data, schedule_of
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
+from loaders.sampling.speakers import SpeakerShare
 from loaders.stats import LoaderStats
 from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.stream import Steps, Stream, StreamCounts
@@ -112,6 +113,7 @@ class ClipLoader(IterableDataset[Batch]):
         members: Sequence[str] = (),
         of_audio: Sequence[str] = (),
         targets: Sequence[str] = (),
+        speakers: SpeakerShare | None = None,
         threads: int | None = None,
         reading_threads: int | None = None,
         prefetch: int = 2,
@@ -166,6 +168,8 @@ class ClipLoader(IterableDataset[Batch]):
                 as the audio is. The others are of the clip that is seen.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
+            speakers: one side of the split's speakers, see `loaders.sampling.speakers`: clips and their negatives are
+                of these alone. None: all.
             threads: of the CPU decoders; default: the cores this process may use.
             reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which
                 decodes more slowly than one thread reads, and 2 for a GPU.
@@ -253,6 +257,8 @@ class ClipLoader(IterableDataset[Batch]):
             opened.catalog(split, [*_members_of(opened.manifest, video, audio), *members], targets)
             for opened in datasets
         )
+        if speakers is not None:
+            self._catalogs = tuple(map(speakers.part, self._catalogs))
         for opened, catalog in zip(datasets, self._catalogs, strict=True):
             _require_modalities(opened, catalog, video, audio)
         self._training = split == "train" if training is None else training
@@ -345,6 +351,7 @@ class ClipLoader(IterableDataset[Batch]):
             node_groups=node_groups,
             shard_window=shard_window,
             draws=DRAWS,
+            speakers=None if speakers is None else asdict(speakers),
             negatives=None if self._negatives is None else as_data(self._negatives),
         )
         self._epoch, self._step = 0, 0

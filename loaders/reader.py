@@ -173,6 +173,8 @@ class Reader:
         self._shards = [
             Shards(catalog, source) for catalog, source in zip(catalogs, sources or [None] * len(catalogs), strict=True)
         ]
+        # Of some speakers' clips alone a shard may have none: it is not fetched.
+        self._in_use = [(catalog.shard_clips > 0).tolist() for catalog in catalogs]
         self.wav_rows = audio and alike(catalogs, AUDIO)  #: whether sound comes as `WavRows`, else as files
         self._clip = clip_of([catalog.manifest for catalog in catalogs])
         self._cutter = Cutter(self._clip, sampler.frames.count)
@@ -524,12 +526,14 @@ class Reader:
                 for window_slice in now
                 if window_slice.dataset == dataset
                 for n in window_slice.window.shards.tolist()
+                if self._in_use[dataset][n]
             }
             later = {
                 n: None
                 for window_slice in soon
                 if window_slice.dataset == dataset
                 for n in window_slice.window.shards.tolist()
+                if self._in_use[dataset][n]
             }
             shards.source.hold([*current], [n for n in later if n not in current])
         self._held = frozenset(window_slice.key for window_slice in now)

@@ -332,7 +332,7 @@ def test_fine_tuning_begins_with_the_pre_trained_towers(dataset: Path, pretraine
 
 
 def test_a_killed_run_resumed_ends_as_one_that_was_not(dataset: Path, tmp_path: Path) -> None:
-    """Of AVE-Net; tests/models/training/test_stopping.py has the same of L3-Net."""
+    """Of AVE-Net, wherever the signal finds it; of L3-Net see test_stopping, and with validation test_validation."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = ("--model", "ave", *SMALL, "--max-steps", "10", "--checkpoint-every", "3", "--learning-rate", "1e-3")
     # From the eighth step on, after the kill, with other negatives.
@@ -365,21 +365,25 @@ def test_two_processes_train_and_score_every_clip_once(
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
     halves = [value if value != "8" else "4" for value in SMALL]
     folder = tmp_path / "pair"
-    run("--stage", "pretrain", "--data", dataset, "--output", folder, *halves, "--max-steps", "3", launcher=launcher)
-    results = json.loads((folder / "results.json").read_text())["pretraining"]
+    validated = ("--validate-every", "2", "--validation-fraction", "0.2")
+    training = ("--stage", "pretrain", "--data", dataset, "--output", folder, *validated)
+    run(*training, *halves, "--max-steps", "3", launcher=launcher)
+    results = json.loads((folder / "results.json").read_text())
     clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
-    assert results["pairs"] == clips
+    assert results["pretraining"]["pairs"] == clips
+    assert (results["selected"]["pretrain"]["step"], results["selected"]["pretrain"]["steps"]) == (2, 3)
     one = tmp_path / "one"
-    called(monkeypatch, capfd, "--stage", "pretrain", "--data", dataset, "--output", one, *SMALL, "--max-steps", "3")
+    alone = ("--stage", "pretrain", "--data", dataset, "--output", one, *validated)
+    called(monkeypatch, capfd, *alone, *SMALL, "--max-steps", "3")
     of_pair = curves_of(folder)
     assert {"train/loss", "train/accuracy"} < of_pair.keys()
     for name, values in curves_of(one).items():
         assert of_pair[name] == pytest.approx(values, abs=1e-4, rel=1e-4), name
     # One process goes on alone, with the same global batches from the very next one, where that is meant.
-    alone = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "4", "--resume")
-    said = run(*alone, "--change", "world-size", "batch-size")
+    said = run(*training, *SMALL, "--max-steps", "4", "--resume", "--change", "world-size", "batch-size")
     assert "world_size was 2 and is 1" in said
     assert "left out" not in said
+    assert "does not count" not in said  # what was validated is the same, by however many
     state = json.loads((folder / "checkpoints" / "00000004" / "rank-00000.json").read_text())
     assert (state["loader"]["epoch"], state["loader"]["step"]) == (0, 4)
 

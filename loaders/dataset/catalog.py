@@ -5,7 +5,7 @@ loader needs of it is read into one array a column: about 75 bytes a clip, strin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Catalog:
     targets: Mapping[str, NDArray[Any]]
     """Of each label asked for: places in `Label.classes`, -1 where nothing is stated, in int16, or in int32 where there
     are more; or float32, NaN there."""
+    rows: NDArray[np.int64] | None = None  #: of clips.parquet that these clips are, rising; None: all
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -67,12 +68,34 @@ class Catalog:
         return np.bincount(self.shard, minlength=len(self.manifest.splits[self.split].shards)).astype(np.int64)
 
     def table(self, columns: Sequence[str]) -> pa.Table:
-        """Columns of clips.parquet as they are, strings too.
+        """Columns of clips.parquet as they are, strings too, a row a clip.
 
         Raises:
             InputError: it is no longer the one that dataset.json declares.
         """
-        return read_table(self.folder / CATALOG, columns, sha256=self.manifest.splits[self.split].catalog_sha256)
+        table = read_table(self.folder / CATALOG, columns, sha256=self.manifest.splits[self.split].catalog_sha256)
+        return table if self.rows is None else table.take(self.rows)
+
+    def of_rows(self, rows: NDArray[np.int64]) -> "Catalog":
+        """Some of the clips. The split's shards are numbered as before; some may have no clips left.
+
+        Args:
+            rows: (k,) of this catalog, rising.
+        """
+        return replace(
+            self,
+            shard=self.shard[rows],
+            speaker=self.speaker[rows],
+            video=self.video[rows],
+            utterance=self.utterance[rows],
+            start=self.start[rows],
+            members={
+                name: Extent(extent.offset[rows], extent.size[rows], extent.xxh3[rows])
+                for name, extent in self.members.items()
+            },
+            targets={name: values[rows] for name, values in self.targets.items()},
+            rows=rows if self.rows is None else self.rows[rows],
+        )
 
 
 def open_catalog(

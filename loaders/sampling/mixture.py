@@ -94,9 +94,10 @@ class MixedOrder:
         for number, dataset in enumerate(datasets):
             if not (np.isfinite(dataset.weight) and dataset.weight > 0):
                 raise InputError(f"dataset {number + 1} has weight {dataset.weight}: use a number above 0")
-            if len(dataset.clips) < node_groups:
+            shards_with_clips = int(np.count_nonzero(dataset.clips))
+            if shards_with_clips < node_groups:
                 raise InputError(
-                    f"dataset {number + 1} has {len(dataset.clips)} shards for {node_groups} node groups: use fewer, "
+                    f"dataset {number + 1} has {shards_with_clips} shards for {node_groups} node groups: use fewer, "
                     "or build it with a smaller --shard-mb"
                 )
             first_row = np.cumsum(dataset.clips) - dataset.clips

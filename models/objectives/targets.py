@@ -7,7 +7,8 @@ means over labelled rows taken, over the whole batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 import torch
@@ -51,6 +52,8 @@ class TargetLossConfig:
     number: NumberLoss = "ccc"
     #: Of the targets, in their order; none: each counts once.
     weights: tuple[float, ...] = ()
+    #: Of the classes of targets, by the targets' names: how much a row of each class counts in the cross entropy.
+    class_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.number not in get_args(NumberLoss):
@@ -113,7 +116,7 @@ def target_loss(
         for modality, predictions in said.items():
             predicted, known = predictions[target.name], stated[target.name]
             if target.classes is not None:
-                loss = _cross_entropy(predicted, known)
+                loss = cross_entropy(predicted, known, config.class_weights.get(target.name))
             else:
                 loss = number_loss(predicted, known, output.scale[target.name], config.number)
             parts[modality][target.name] = loss
@@ -179,10 +182,27 @@ def _concordance(x: Tensor, y: Tensor, there: Tensor) -> Tensor:
     return 2 * (dx * dy).sum() / count / spread.clamp(min=_CONSTANT)
 
 
-def _cross_entropy(logits: Tensor, code: Tensor) -> Tensor:
-    """Mean over the rows that have a class; 0, not NaN, where there are none."""
-    total = F.cross_entropy(logits.float(), code, ignore_index=NO_CLASS, reduction="sum")
-    return total / (code != NO_CLASS).sum().clamp(min=1)
+def cross_entropy(logits: Tensor, code: Tensor, weights: tuple[float, ...] | None = None) -> Tensor:
+    """Mean over the rows that have a class, float32; 0, not NaN, where there are none.
+
+    Args:
+        logits: (B, classes).
+        code: (B,) int64; −1 where there is none.
+        weights: of the classes, 0 or more: the mean is a weighted one, as torch's, over weights that add up to 1.
+    """
+    if weights is None:
+        total = F.cross_entropy(logits.float(), code, ignore_index=NO_CLASS, reduction="sum")
+        return total / (code != NO_CLASS).sum().clamp(min=1)
+    weight = _on(weights, logits.device)
+    total = F.cross_entropy(logits.float(), code, weight, ignore_index=NO_CLASS, reduction="sum")
+    of_rows = torch.where(code == NO_CLASS, 0.0, weight[code.clamp(min=0)]).sum()
+    return torch.where(of_rows > 0, total / of_rows.clamp(min=torch.finfo(torch.float32).tiny), 0.0)
+
+
+@lru_cache(maxsize=64)
+def _on(weights: tuple[float, ...], device: torch.device) -> Tensor:
+    """Copied once: every copy to a GPU would be waited for."""
+    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def triplet_loss(

@@ -132,8 +132,8 @@ class AVENet(nn.Module):
     to length 1.
     """
 
-    #: See `L3Net.temperature`. About √2 times CLIP's first one, 0.07 (Radford et al., 2021): where vectors are unrelated,
-    #: and weights as at the start, these log odds change by √2 times as much as a cosine.
+    #: See `L3Net.temperature`. √2 times CLIP's first one, 0.07 (Radford et al., 2021): where vectors are unrelated, and
+    #: weights as at the start, these log odds change by √2 times as much as a cosine.
     temperature = 0.1
 
     def __init__(

@@ -80,6 +80,10 @@ class ConvTower(Tower):
         x = self._stage(self.stages[-1], x, pool=False).flatten(2)
         return x.amax(2) if self._pool == "max" else x.mean(2)
 
+    def in_stages(self) -> list[nn.Module]:
+        """See `Tower.in_stages`."""
+        return list(self.stages)
+
     def use_plain_operations(self) -> None:
         """See `Tower.use_plain_operations`."""
         self.fuse = False

@@ -44,6 +44,10 @@ class Tower(nn.Module):
     #: Whether ``--compile`` compiles it. Not worth its minutes for a few small layers.
     compilable: bool = True
 
+    def in_stages(self) -> list[nn.Module]:
+        """Its stages, from the input on: what ``--freeze-stages`` counts. By default it is one."""
+        return [self]
+
     def use_plain_operations(self) -> None:
         """Compute by torch's own operations from now on: before it is compiled, or its operations are counted.
 

@@ -4,7 +4,9 @@
         manifest.json           the step, size and XXH3 of every other file, and a digest of itself
         model.safetensors       the network's weights and running statistics
         optimizer.safetensors   the optimiser's state, by the names of the parameters
-        rank-00000.json         the loader's place, random states, float16's scale, sums for the curves; a file a rank
+        best.safetensors        where the training is validated: the network's best weights so far
+        rank-00000.json         the loader's place, what validations have found, random states, float16's scale, sums
+                                for the curves; a file a rank
         rank-00000.safetensors  the random states' arrays
 
 A checkpoint is written beside its place and renamed when it is whole. What is read is what was checked: bytes are
@@ -36,7 +38,7 @@ from loaders.storage.atomic import write_atomically
 from models.training.wholefile import write_tensors
 
 MANIFEST = "manifest.json"
-_MODEL, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+_MODEL, _OPTIMIZER, _BEST = "model.safetensors", "optimizer.safetensors", "best.safetensors"
 _FORMAT, _VERSION = "filmstrip checkpoint", 1
 _KEPT = 2  # checkpoints
 _PARTIAL, _BROKEN = ".partial", ".broken"
@@ -54,8 +56,9 @@ class Checkpoint:
     step: int  #: steps behind it
     network: Mapping[str, Tensor]
     optimizer: Mapping[str, Tensor]
+    best: Mapping[str, Tensor]  #: weights, of a training that is validated; otherwise none
     arrays: Mapping[str, Tensor]  #: of the random states
-    state: Mapping[str, Any]  #: ``loader``, ``random``, ``scaler`` and ``curves``
+    state: Mapping[str, Any]  #: ``loader``, ``validation``, ``random``, ``scaler`` and ``curves``
     same_rank: bool  #: whether state and arrays are this rank's own; another number of ranks has rank 0's
 
 
@@ -79,6 +82,8 @@ def write_checkpoint(
     optimizer: torch.optim.Optimizer,
     loader: Mapping[str, Any],
     curves: Mapping[str, Any] | None = None,
+    validation: Mapping[str, Any] | None = None,
+    best: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a checkpoint, and let all but the last two go. Called by every process.
 
@@ -89,6 +94,8 @@ def write_checkpoint(
         network, optimizer: as they are now; the network without what accelerate puts around it.
         loader: the loader's state.
         curves: what was counted since their last line.
+        validation: what the validations have found, as JSON takes it.
+        best: the best weights by them.
 
     Raises:
         InputError: on every process, where one cannot write; nothing half-written is left.
@@ -106,9 +113,11 @@ def write_checkpoint(
             weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
             write_tensors(partial / _MODEL, weights)
             write_tensors(partial / _OPTIMIZER, _optimizer_state(network, optimizer))
+            if best:
+                write_tensors(partial / _BEST, dict(best))
         arrays, scalars = _random_state(accelerator.device)
         scaler = None if accelerator.scaler is None else accelerator.scaler.state_dict()
-        own = {"loader": loader, "random": scalars, "scaler": scaler, "curves": curves}
+        own = {"loader": loader, "validation": validation, "random": scalars, "scaler": scaler, "curves": curves}
         name = _rank_name(accelerator.process_index)
         write_tensors(partial / f"{name}.safetensors", arrays)
         write_atomically(partial / f"{name}.json", _json(own))
@@ -230,7 +239,8 @@ def read_checkpoint(path: Path, rank: int) -> Checkpoint:
     own = _rank_name(rank if same_rank else 0)
     state = _parse(checked(f"{own}.json"), f"{own}.json")
     network, optimizer, arrays = (_tensors(checked(name), name) for name in (_MODEL, _OPTIMIZER, f"{own}.safetensors"))
-    return Checkpoint(step, network, optimizer, arrays, state, same_rank)
+    best = _tensors(checked(_BEST), _BEST) if _BEST in files else {}
+    return Checkpoint(step, network, optimizer, best, arrays, state, same_rank)
 
 
 def sealed(manifest: Mapping[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ from loaders.dataset.labels import Label
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError
 from loaders.storage.urls import local_path, url_of
+from models.objectives.class_weights import ClassWeighting
 from models.objectives.targets import NumberLoss
 from models.systems.presets import PresetName
 from models.systems.registry import system_of, systems
@@ -152,6 +153,9 @@ class TargetNetworkConfig(NetworkConfig):
 
     init: Path | None = None
     """The pre-trained run whose towers to start from; without it, from scratch."""
+    freeze_stages: int | Literal["all"] | None = None
+    """Leave the first stages of the pre-trained towers as they are, statistics of their batch norms included: so many
+    of each tower, or all. A tower without stages is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,10 @@ class TargetsConfig:
     number_loss: NumberLoss = "ccc"
     """Of numbers: one minus their concordance correlation with what is stated, over a batch, or the mean square error
     in standard deviations."""
+    class_weights: ClassWeighting | None = None
+    """How much a class counts in the cross entropy, by how many training clips have it: inverse to their number
+    (inverse), to its root (inverse_sqrt), or to the effective number of samples with a beta of 0.999 (effective; Cui
+    et al., 2019). By default all clips count alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +217,8 @@ class OptimizerConfig:
     sync_batch_norm: Literal["auto", "yes", "no"] = "auto"
     """Whether batch norms take mean and variance over all processes, as one with the whole batch would, or each over
     its own clips; auto: over all."""
+    tower_learning_rate: float | None = None
+    """The towers' own learning rate at the start; it goes as the other does. By default it is the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +277,26 @@ class FoundConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """Scoring while training, on clips that are neither trained nor evaluated on, to choose weights by."""
+
+    validate_every: int | None = None
+    """Steps from one validation to the next; the weights of the best one are those of the run. Without it nothing is
+    validated, and they are those of the last step."""
+    validation_fraction: float | None = None
+    """Validate on this share of the training split's speakers, whose clips are then not trained on. Which speakers they
+    are depends on --seed and their names."""
+    validation_split: str | None = None
+    """Validate on this split; it has to be another than the one that is evaluated."""
+    patience: int | None = None
+    """End the training after so many validations in a row without a better one; by default it goes to its end."""
+    select_by: str | None = None
+    """The score of a validation that is to be high: by default the accuracy on pairs with the first of
+    --evaluation-negatives, or the mean of all targets and modalities, micro-F1 of classes and CCC of numbers. A name
+    that there is not is answered with those that there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionConfig:
     """In what precision it is computed."""
 
@@ -307,6 +337,7 @@ class TrainingConfig:
 
     data: Annotated[TrainingDataConfig, _flat]
     run: Annotated[RunConfig, _flat]
+    validation: Annotated[ValidationConfig, _flat] = field(default_factory=ValidationConfig)
     optimizer: Annotated[OptimizerConfig, _flat] = field(default_factory=OptimizerConfig)
     schedule: Annotated[ScheduleConfig, _flat] = field(default_factory=ScheduleConfig)
     precision: Annotated[PrecisionConfig, _flat] = field(default_factory=PrecisionConfig)
@@ -359,6 +390,8 @@ OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
 OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
 OF_TRIPLETS = ("alpha", "margin", "triplet_reduction", "normalise", "same_instance")
+#: What is of validation, beside how often.
+OF_VALIDATION = ("validation_fraction", "validation_split", "patience", "select_by")
 #: What a later use of the same settings does not repeat.
 _ONCE = ("resume", "change")
 
@@ -381,8 +414,10 @@ _LEAST: Mapping[str, float] = {
     "clip_gradients": 0,
     "accumulate": 1,
     "seed": 0,
+    "validate_every": 1,
+    "patience": 1,
 }
-_POSITIVE = ("cache_gb", "learning_rate", "weights", "target_weights")
+_POSITIVE = ("cache_gb", "learning_rate", "tower_learning_rate", "weights", "target_weights")
 
 C = TypeVar("C")
 
@@ -454,11 +489,14 @@ def check(config: StageConfig, given: Collection[str] = ()) -> None:
         if value is not None and not least <= value < math.inf:
             raise InputError(f"{spelt(name)} is {value}: use {least} or more")
     for name in _POSITIVE:
-        if not all(0 < value < math.inf for value in _numbers(values.get(name, ()))):
+        value = values.get(name)
+        if value is not None and not all(0 < number < math.inf for number in _numbers(value)):
             raise InputError(f"{spelt(name)} is {values[name]}: use more than 0")
     if config.data.seed >= 1 << 32:
         raise InputError(f"--seed is {config.data.seed}: use 0 to {(1 << 32) - 1}")
     _check_data(config.data)
+    if isinstance(config, TrainingConfig):
+        _check_validation(config.validation)
     if isinstance(config.scoring, PairScoringConfig):
         scoring_negatives(config.scoring.evaluation_negatives, config.scoring.evaluation_rounds)
     if isinstance(config, PretrainConfig):
@@ -479,7 +517,7 @@ def check_targets(config: FinetuneConfig, targets: Sequence[Label], given: Colle
         names = ", ".join(target.name for target in targets)
         raise InputError(f"--target-weights has {len(weights)} numbers for {names}: give each one")
     if all(target.classes is None for target in targets):
-        refuse(given, OF_TRIPLETS, "without a target that has classes")
+        refuse(given, [*OF_TRIPLETS, "class_weights"], "without a target that has classes")
     if all(target.classes is not None for target in targets):
         refuse(given, ["number_loss"], "without a target that is a number")
 
@@ -493,6 +531,8 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
         return
     if not config.run.resume:
         refuse(given, ["change"], "without --resume")
+    if config.validation.validate_every is None:
+        refuse(given, OF_VALIDATION, "without --validate-every")
     if isinstance(config, PretrainConfig):
         check_objective(config.objective, given)
         if not takes_pairs(config.objective):
@@ -510,8 +550,24 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
     if isinstance(config, FinetuneConfig):
         if config.network.init is not None:
             refuse(given, OF_INIT, "with --init, whose run decides it")
+        else:
+            refuse(given, ["freeze_stages"], "without --init: fresh towers have learnt nothing")
         if config.triplet.alpha == 0:
             refuse(given, [name for name in OF_TRIPLETS if name != "alpha"], "with --alpha 0")
+
+
+def _check_validation(config: ValidationConfig) -> None:
+    if config.validate_every is None:
+        return
+    fraction = config.validation_fraction
+    if (fraction is None) == (config.validation_split is None):
+        found = "neither is" if fraction is None else "both are"
+        raise InputError(
+            "--validate-every takes clips to validate on from --validation-fraction, a share of the training's "
+            f"speakers, or --validation-split: {found} given, give one of them"
+        )
+    if fraction is not None and not 0 < fraction < 1:
+        raise InputError(f"--validation-fraction is {fraction}: use more than 0 and less than 1")
 
 
 def _check_data(data: DataConfig) -> None:

@@ -11,9 +11,12 @@ from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.negatives import Negatives
+from loaders.sampling.speakers import SpeakerShare
 from models.systems.streams import PLAIN, Needs
-from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig
+from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig, ValidationConfig
 
+TRAIN = "train"  #: the split that is trained on
+NO_VALIDATION = ValidationConfig()
 TO_SCORE = ("test", "validation")  #: the splits to score on where none is named, the first that all datasets have
 
 
@@ -22,18 +25,48 @@ def names(data: DataConfig) -> str:
     return ", ".join(data.data)
 
 
-def datasets_of(data: DataConfig, loader: LoaderConfig, evaluation_split: str | None) -> list[Dataset]:
+def datasets_of(
+    data: DataConfig, loader: LoaderConfig, evaluation_split: str | None, also: Sequence[str] = ()
+) -> list[Dataset]:
     """The datasets, opened once for all that a run makes of them.
 
     Args:
         data: names them.
         loader: where the descriptions of those in stores are kept.
         evaluation_split: to score on; None: `scoring_loader` chooses.
+        also: further splits of a training.
     """
     # Of a dataset in a store all catalogs are of one moment: it may be extended while the training begins.
     scored = TO_SCORE if evaluation_split is None else (evaluation_split,)
-    splits = ("train", *scored) if isinstance(data, TrainingDataConfig) else scored
+    splits = (TRAIN, *also, *scored) if isinstance(data, TrainingDataConfig) else scored
     return [Dataset.open(dataset, cache=loader.cache, splits=splits) for dataset in data.data]
+
+
+def validation_split(datasets: Sequence[Dataset], config: ValidationConfig, evaluation_split: str | None) -> str:
+    """The split that is validated on.
+
+    Raises:
+        InputError: it is the one that is evaluated, or that is trained on.
+    """
+    split, evaluated = config.validation_split, evaluation_split or _split_to_score(datasets)
+    if split is None:
+        if evaluated == TRAIN:
+            raise InputError(
+                f"--evaluation-split {TRAIN}: a share of its speakers is validated on: give another split, or "
+                "validate on none"
+            )
+        return TRAIN
+    if split == evaluated:
+        raise InputError(
+            f"--validation-split {split}: it is evaluated, and what chooses the weights must be apart from it: give "
+            "another, or --validation-fraction, which takes a share of the training's speakers"
+        )
+    if split == TRAIN:
+        raise InputError(
+            f"--validation-split {split}: it is trained on: give --validation-fraction, which takes a share of its "
+            "speakers for validation alone"
+        )
+    return split
 
 
 def training_loader(
@@ -41,6 +74,7 @@ def training_loader(
     data: TrainingDataConfig,
     loader: LoaderConfig,
     accelerator: Accelerator,
+    validation: ValidationConfig = NO_VALIDATION,
     *,
     paired: bool,
     negatives: Negatives = OTHER_VIDEO,
@@ -48,7 +82,7 @@ def training_loader(
     frames: int | None = None,
     needs: Needs = PLAIN,
 ) -> ClipLoader:
-    """Batches of the training split, with what is stated of the targets.
+    """Batches of the training split, with what is stated of the targets; without the speakers to validate on.
 
     ``paired``: half of them with audio as ``negatives`` say, otherwise all with their own. ``frames``: how many the
     front end takes of a clip; without a window only these are decoded, None: all. ``needs``: what the network looks at.
@@ -62,7 +96,7 @@ def training_loader(
         data,
         loader,
         accelerator,
-        "train",
+        TRAIN,
         weights,
         training=True,
         negatives=negatives if paired else None,
@@ -70,7 +104,49 @@ def training_loader(
         frames=frames,
         needs=needs,
         node_groups=data.node_groups,
+        speakers=_share(validation, data, held_out=False),
     )
+
+
+def validation_loader(
+    datasets: Sequence[Dataset],
+    data: TrainingDataConfig,
+    loader: LoaderConfig,
+    accelerator: Accelerator,
+    validation: ValidationConfig,
+    evaluation_split: str | None,
+    *,
+    paired: bool,
+    negatives: Negatives = OTHER_VIDEO,
+    targets: Sequence[str] = (),
+    frames: int | None = None,
+    needs: Needs = PLAIN,
+) -> ClipLoader:
+    """Batches of the clips to validate on, in their order, as of `training_loader`.
+
+    Raises:
+        InputError: see `validation_split`; or there are none.
+    """
+    return _loader(
+        datasets,
+        data,
+        loader,
+        accelerator,
+        validation_split(datasets, validation, evaluation_split),
+        (1.0,) * len(datasets),
+        training=False,
+        negatives=negatives if paired else None,
+        targets=targets,
+        frames=frames,
+        needs=needs,
+        speakers=_share(validation, data, held_out=True),
+    )
+
+
+def _share(validation: ValidationConfig, data: DataConfig, *, held_out: bool) -> SpeakerShare | None:
+    if validation.validation_fraction is None:
+        return None
+    return SpeakerShare(fraction=validation.validation_fraction, seed=data.seed, held_out=held_out)
 
 
 def scoring_loader(
@@ -123,6 +199,7 @@ def _loader(
     frames: int | None,
     needs: Needs,
     node_groups: int = 1,
+    speakers: SpeakerShare | None = None,
 ) -> ClipLoader:
     _require_members(datasets, needs)
     # Pairs are of pictures and sound: what is loaded without pictures is not said to be of the clip that is seen.
@@ -159,6 +236,7 @@ def _loader(
         of_audio=needs.of_audio,
         negatives=negatives,
         targets=targets,
+        speakers=speakers,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,
         node_groups=node_groups,

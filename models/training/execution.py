@@ -68,12 +68,37 @@ def towers(network: nn.Module) -> Iterator[Tower]:
         yield from towers(child)
 
 
-def adam(network: nn.Module, *, learning_rate: float, weight_decay: float) -> torch.optim.Adam:
-    """Adam over a network that is where it will stay; on a GPU all parameters in one kernel."""
+#: Of a group of Adam's parameters: its learning rate, as a multiple of the schedule's.
+RATE_FACTOR = "rate_factor"
+
+
+def adam(
+    network: nn.Module, *, learning_rate: float, weight_decay: float, tower_learning_rate: float | None = None
+) -> torch.optim.Adam:
+    """Adam over a network that is where it will stay; on a GPU all parameters in one kernel.
+
+    With a learning rate of their own, the towers' parameters are a group of their own. `set_learning_rate` sets both.
+    """
     on_gpu = all(parameter.is_cuda for parameter in network.parameters())
-    return torch.optim.Adam(
-        network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True if on_gpu else None
-    )
+    groups: list[dict[str, Any]] = [{"params": list(network.parameters())}]
+    if tower_learning_rate is not None:
+        of_towers = {id(parameter) for tower in towers(network) for parameter in tower.parameters()}
+        sides: list[list[nn.Parameter]] = [[], []]
+        for parameter in network.parameters():
+            sides[id(parameter) in of_towers].append(parameter)
+        factors = 1.0, tower_learning_rate / learning_rate
+        groups = [
+            {"params": side, "lr": factor * learning_rate, RATE_FACTOR: factor}
+            for side, factor in zip(sides, factors, strict=True)
+            if side
+        ]
+    return torch.optim.Adam(groups, lr=learning_rate, weight_decay=weight_decay, fused=True if on_gpu else None)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the schedule's learning rate: a group's is a multiple of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(RATE_FACTOR, 1.0)
 
 
 def compile_towers(network: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor") -> None:

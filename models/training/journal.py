@@ -3,7 +3,10 @@
     {"step": 20, "epoch": 0, "loss": 0.69, "parts": {}, "learning_rate": 0.0001, "clips_per_second": 812.4,
      "data_wait_share": 0.002}
 
-Loss and its parts are means over the steps since the line before. Lines are appended. A process that was killed leaves
+    {"step": 20, "validation": {"accuracy": 0.71}}
+
+Loss and its parts are means over the steps since the line before. A validation has a line of its own, behind that of
+its step, with the scores that weights can be chosen by. Lines are appended. A process that was killed leaves
 lines behind its last checkpoint: a resumed run takes them away and writes them again, so that no step is there twice
 and none is missing.
 """
@@ -31,7 +34,7 @@ class Journal:
         """
         Args:
             folder: of the run.
-            step: of the checkpoint that training goes on from, 0 at the beginning: later lines are taken away.
+            step: of the checkpoint that training goes on from: later lines are taken away; −1: all of them.
 
         Raises:
             OSError: it cannot be read or written.

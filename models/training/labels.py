@@ -11,6 +11,8 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
+from models.objectives.class_weights import ClassWeighting
+from models.objectives.class_weights import class_weights as weights_of
 from models.training.scores import first_of_utterances
 
 TARGETS = "targets"  #: of run.json
@@ -120,6 +122,19 @@ def moments(targets: Iterable[Label], catalogs: Sequence[Catalog]) -> dict[str, 
         stated = np.concatenate([catalog.targets[name] for catalog in catalogs])[once].astype(np.float64)
         stated = stated[np.isfinite(stated)]
         found[name] = (float(stated.mean()), float(stated.std()) or 1.0) if len(stated) else (0.0, 1.0)
+    return found
+
+
+def class_weights(
+    targets: Iterable[Label], catalogs: Sequence[Catalog], weighting: ClassWeighting
+) -> dict[str, tuple[float, ...]]:
+    """Of each target that has classes, how much each of them counts by how many clips of the catalogs have it."""
+    found: dict[str, tuple[float, ...]] = {}
+    for target in targets:
+        if target.classes is not None:
+            codes = np.concatenate([catalog.targets[target.name] for catalog in catalogs])
+            counts = np.bincount(codes[codes >= 0], minlength=len(target.classes))
+            found[target.name] = weights_of(counts.tolist(), weighting)
     return found
 
 

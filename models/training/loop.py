@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -23,16 +23,22 @@ from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat, options_of
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
-from models.training.execution import adam, compile_towers, place, place_front_end
+from models.training.execution import adam, compile_towers, place, place_front_end, set_learning_rate
+from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
 from models.training.objectives import ObjectiveOptions
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
 from models.training.tasks.task import Model, Task
 from models.training.trackers import start_trackers
+from models.training.validation import SELECTED, Validation
 
 #: Settings of a run that the order of its clips depends on.
-_ORDER = ("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window", "negatives")
+_ORDER = (
+    *("data", "weights", "seed", "batch_size", "world_size", "window", "node_groups", "shard_window"),
+    "negatives",
+    "validation_fraction",
+)
 #: Options that change rounding at most.
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32", "tracker", "picture")
 #: What the network's description holds.
@@ -61,21 +67,36 @@ def put_in_place(
     place(network, device)
     if compiled:
         compile_towers(network, device)
-    return adam(network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    return adam(
+        network,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        tower_learning_rate=config.tower_learning_rate,
+    )
 
 
-def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Model, loader: ClipLoader) -> None:
+def fit(
+    config: TrainingConfig,
+    accelerator: Accelerator,
+    task: Task,
+    model: Model,
+    loader: ClipLoader,
+    validation: Validation | None = None,
+) -> None:
     """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
+
+    With a validation, what is saved and what the network has in the end are the best weights by it.
 
     Raises:
         InputError: a run that was begun there was trained with something else, has gone on for longer, or has no
-            checkpoint that can be read; or the loss is no longer finite.
+            checkpoint that can be read; the loss is no longer finite; or what is asked for cannot be validated.
         TrainingStopped: a signal ended it, with a checkpoint.
     """
     output, schedule = config.run.output, config.schedule
     network, front_end = model.network, model.front_end
     if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
         synchronise(network, accelerator.device)
+    freeze(model.frozen)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
@@ -87,7 +108,7 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
     accelerator.wait_for_everyone()  # all have looked
     if begun:
         changed = changes(output, runs.read_run(output), described, config.run.change)
-        done = _resume(output, accelerator, network, optimizer, loader, curves, changed)
+        done = _resume(output, accelerator, network, optimizer, loader, curves, changed, validation)
     elif config.run.resume:
         options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
         say(accelerator, f"{output}: no run there yet, from the beginning")
@@ -103,35 +124,44 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
         raise InputError(
             f"{output}: {done} steps and {loader.epoch} epochs are behind the run: give more --epochs and --max-steps"
         )
+    if validation is not None and validation.every > total:
+        raise InputError(f"--validate-every is {validation.every}, and the run has {total} steps: validate more often")
     runs.describe_run(output, described, accelerator, changed, done)
     # What a killed process has written after its last checkpoint is written again.
     start_trackers(accelerator, config.run.tracker, output, flat(config), step=done if begun else None)
-    prepared.train()
+    train_all_but(prepared, model.frozen)
     advance = Advance(accelerator, optimizer, task.step, accumulate=accumulate, clip=config.optimizer.clip_gradients)
     saved = done  # the step of the last checkpoint
+    if validation is not None:
+        say(accelerator, validation.plan)
     with (
         Stopping(accelerator) as stopping,
-        Journal(output, done) if accelerator.is_main_process else nullcontext() as journal,
+        Journal(output, done if done else -1) if accelerator.is_main_process else nullcontext() as journal,
         loader,
         progress(accelerator, task.stage, done, total) as show,
     ):
 
-        def save(where: dict[str, Any]) -> None:
-            # The weights are asked where they are kept, the loss at every line.
+        def require_finite() -> None:
+            # The weights are asked where they may be kept, the loss at every line.
             names = not_finite(network, optimizer, front_end, scaler=accelerator.scaler)
             _require_finite(output, accelerator, curves.loss, names, done)
+
+        def save(where: dict[str, Any]) -> None:
+            require_finite()
             if journal is not None:
                 journal.keep()
-            state = curves.state_dict()
-            write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, where, state)
+            states = where, curves.state_dict(), *_of_validation(validation)
+            write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, *states)
 
-        while done < total and not stopping.agreed:
+        if validation is not None and not validation.begun:
+            validation.begin(done, model, journal)
+        at_its_end = validation is not None and validation.stopped  # also of a run that is resumed after it
+        while done < total and not (at_its_end or stopping.agreed):
             for batch in stopping.batches(loader, accumulate):
                 rate = schedule.learning_rate(
                     config.optimizer.learning_rate, done, steps_an_epoch=len(loader) / accumulate, total=total
                 )
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_learning_rate(optimizer, rate)
                 taken = advance(batch, prepared, front_end)
                 if taken is None:  # of a step that takes several batches, not the last
                     continue
@@ -142,10 +172,14 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
                 if at_a_line:
                     _require_finite(output, accelerator, curves.loss, [], done)
                     show(done, curves.log(done, rate, loader, journal))
-                if at_a_checkpoint:
+                if validation is not None and validation.due(done):
+                    require_finite()
+                    show(done, validation.validate(done, model, journal))
+                    at_its_end = validation.stopped
+                if at_a_checkpoint or at_its_end:
                     save(loader.state_dict())
                     saved = done
-                if done >= total:
+                if done >= total or at_its_end:
                     break
         if stopping.agreed or stopping.agree():
             if done > saved:
@@ -154,6 +188,11 @@ def fit(config: TrainingConfig, accelerator: Accelerator, task: Task, model: Mod
         if accelerator.is_main_process:
             say_what_bounds(loader)
     accelerator.wait_for_everyone()
+    if validation is not None:
+        say(accelerator, validation.told(done))
+        validation.choose(network)
+        if accelerator.is_main_process:
+            runs.note_in_run(output, {SELECTED: validation.selected(done)})
     if accelerator.is_main_process:
         runs.save_model(output, front_end, network)
 
@@ -183,6 +222,7 @@ def _resume(
     loader: ClipLoader,
     curves: Curves,
     changed: Sequence[Change],
+    validation: Validation | None,
 ) -> int:
     """Bring everything to where the last whole checkpoint has it; returns the steps behind that."""
     checkpoint = newest_checkpoint(output / runs.CHECKPOINTS, accelerator, partial(warn, accelerator))
@@ -197,8 +237,16 @@ def _resume(
     if not checkpoint.same_rank:
         say(accelerator, "another number of processes: this one's random states begin anew")
     _place(loader, checkpoint, changed, partial(say, accelerator))
+    found = checkpoint.state.get("validation")
+    if found is not None and (validation is None or not validation.load_state_dict(found, checkpoint.best)):
+        say(accelerator, "what was validated until now does not count: it was something else")
     say(accelerator, f"resuming from {output / runs.CHECKPOINTS / f'{checkpoint.step:08d}'}")
     return checkpoint.step
+
+
+def _of_validation(validation: Validation | None) -> tuple[dict[str, Any] | None, Mapping[str, Tensor]]:
+    """What a checkpoint has of it: its state, and the best weights."""
+    return (None, {}) if validation is None else (validation.state_dict(), validation.weights)
 
 
 def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change], tell: Callable[[str], None]) -> None:

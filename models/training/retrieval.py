@@ -68,7 +68,13 @@ def drawn(parts: Iterable[Gallery], limit: int = GALLERY) -> Gallery | None:
 
 
 def score_retrieval(
-    gallery: Gallery, network: L3Net | AVENet, video: NDArray[np.int64], speaker: NDArray[np.int64], split: str
+    gallery: Gallery,
+    network: L3Net | AVENet,
+    video: NDArray[np.int64],
+    speaker: NDArray[np.int64],
+    split: str,
+    *,
+    intervals: bool = True,
 ) -> dict[str, Any]:
     """What stands in results.json under ``retrieval``.
 
@@ -77,6 +83,7 @@ def score_retrieval(
         network: where it computes.
         video, speaker: of every catalog row a number, equal ones for one video, or speaker.
         split: for the record.
+        intervals: of the scores, too.
     """
     scores = all_scores(network, gallery)
     of_video, of_speaker = video[gallery.clip], speaker[gallery.clip]
@@ -94,13 +101,14 @@ def score_retrieval(
         ranked = rank(of_queries, relevant)
         values = {f"recall_at_{k}": (first(ranked) <= k).astype(np.float64) for k in RECALL_AT}
         values["ndcg"] = ndcg(ranked, DEPTH)
-        sure = {name: interval(mean_share(), of_query, stated, of_speaker) for name, of_query in values.items()}
         results[way] = {
-            **{name: each.value for name, each in sure.items()},
+            **{name: float(of_query.mean()) for name, of_query in values.items()},
             "median_rank": float(np.median(first(ranked))),
-            "intervals": {name: [each.low, each.high] for name, each in sure.items()},
             "chance": by_chance,
         }
+        if intervals:
+            sure = {name: interval(mean_share(), of_query, stated, of_speaker) for name, of_query in values.items()}
+            results[way]["intervals"] = {name: [each.low, each.high] for name, each in sure.items()}
     return results
 
 

@@ -185,6 +185,11 @@ def describe_run(
     together(accelerator, folder, write)
 
 
+def note_in_run(folder: Path, found: Mapping[str, Any]) -> None:
+    """Add to what run.json says, which is written anew whenever the run is resumed."""
+    _write(folder / RUN, {**read_run(folder), **_with_nulls(found)})
+
+
 def model_sha256(folder: Path) -> str:
     """SHA-256 of a finished run's weights: by that they are known, wherever they lie.
 

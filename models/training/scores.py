@@ -65,35 +65,40 @@ def answer_pairs(
     return [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
 
 
-def score_pairs(rounds: Sequence[MatchPredictions], catalogs: Sequence[Catalog]) -> dict[str, Any]:
-    """Accuracy on the pairs of several rounds, one at least, of these datasets."""
+def score_pairs(
+    rounds: Sequence[MatchPredictions], catalogs: Sequence[Catalog], *, intervals: bool = True
+) -> dict[str, Any]:
+    """Accuracy on the pairs of several rounds, one at least, of these datasets; also without its interval."""
     pairs, speaker = join_matches(rounds), speakers(catalogs)
     units = np.stack([speaker[pairs.clip], speaker[pairs.audio_clip]], axis=1)
-    sure = interval(of_pairs(), pairs.probability, pairs.match, units)
     match = torch.from_numpy(pairs.match)
     counts = confusion((torch.from_numpy(pairs.probability) > 0.5).long(), match, 2)
     value = accuracy(counts)
+    ends: dict[str, float] = {}
+    if intervals:
+        sure = interval(of_pairs(), pairs.probability, pairs.match, units)
+        # Of an odd number of pairs one more matches, or one fewer, than do not.
+        ends = {"accuracy_low": min(sure.low, value), "accuracy_high": max(sure.high, value)}
     return {
         "split": catalogs[0].split,
-        "speakers": sure.units,
+        "speakers": len(np.unique(units)),
         "pairs": len(pairs.match),
         "accuracy": value,
-        # Of an odd number of pairs one more matches, or one fewer, than do not.
-        "accuracy_low": min(sure.low, value),
-        "accuracy_high": max(sure.high, value),
+        **ends,
         "calibration_error": calibration_error(np.stack([1 - pairs.probability, pairs.probability], 1), pairs.match),
         "confusion": counts.tolist(),
     }
 
 
 def score_gallery(
-    network: L3Net | AVENet, of_rank: Sequence[Gallery], catalogs: Sequence[Catalog]
+    network: L3Net | AVENet, of_rank: Sequence[Gallery], catalogs: Sequence[Catalog], *, intervals: bool = True
 ) -> dict[str, Any] | None:
-    """Retrieval among what all ranks have of a gallery; None where that is nothing."""
+    """Retrieval among what all ranks have of a gallery, with intervals or without; None where that is nothing."""
     gallery = drawn(gather_object(list(of_rank)))
     if gallery is None:
         return None
-    return score_retrieval(gallery, network, videos(catalogs), speakers(catalogs), catalogs[0].split)
+    split = catalogs[0].split
+    return score_retrieval(gallery, network, videos(catalogs), speakers(catalogs), split, intervals=intervals)
 
 
 def score_targets(
@@ -103,10 +108,11 @@ def score_targets(
     loader: ClipLoader,
     *,
     keep: Path | None = None,
+    intervals: bool = True,
 ) -> dict[str, Any]:
     """Scores of each target by each modality, over the utterances of an epoch that state it, over all ranks.
 
-    ``keep`` is the file for what was answered about each utterance.
+    ``keep`` is the file for what was answered about each utterance; ``intervals``: of the scores, too.
     """
     front_end.to(accelerator.device)
     network.to(accelerator.device)
@@ -120,14 +126,17 @@ def score_targets(
     for target in network.targets:
         said = predictions.targets[target.name]
         if target.classes is not None:
-            scores = _of_classes(said, target.classes, speaker)
+            scores = _of_classes(said, target.classes, speaker, intervals=intervals)
         else:
-            scores = {"low": target.low, "high": target.high, **_of_numbers(said, means[target.name], speaker)}
+            found = _of_numbers(said, means[target.name], speaker, intervals=intervals)
+            scores = {"low": target.low, "high": target.high, **found}
         results[target.name] = {"split": split, **scores}
     return results
 
 
-def _of_classes(predictions: TargetPredictions, classes: Sequence[str], speaker: NDArray[np.int64]) -> dict[str, Any]:
+def _of_classes(
+    predictions: TargetPredictions, classes: Sequence[str], speaker: NDArray[np.int64], *, intervals: bool
+) -> dict[str, Any]:
     stated = torch.from_numpy(predictions.stated)
     there = predictions.stated >= 0
     results: dict[str, Any] = {
@@ -139,11 +148,12 @@ def _of_classes(predictions: TargetPredictions, classes: Sequence[str], speaker:
         said = predictions.by[modality]
         counts = confusion(torch.from_numpy(said), stated, len(classes))
         rows = class_scores(counts, classes)
+        measures = of_classes(len(classes)) if intervals else {}
         results[modality] = {
             "micro_f1": micro_f1(counts),
             "macro_f1": macro_f1(counts),
             "uar": mean_recall(counts),
-            "intervals": _intervals(of_classes(len(classes)), said, predictions.stated, speaker),
+            **_intervals(measures, said, predictions.stated, speaker),
             "f1_by_class": {score.name: score.f1 for score in rows},
             "recall_by_class": {score.name: score.recall for score in rows},
             "calibration_error": calibration_error(said, predictions.stated),
@@ -153,7 +163,9 @@ def _of_classes(predictions: TargetPredictions, classes: Sequence[str], speaker:
     return results
 
 
-def _of_numbers(predictions: TargetPredictions, mean: float, speaker: NDArray[np.int64]) -> dict[str, Any]:
+def _of_numbers(
+    predictions: TargetPredictions, mean: float, speaker: NDArray[np.int64], *, intervals: bool
+) -> dict[str, Any]:
     """Beside what the training split's mean scores, said of every utterance."""
     stated = predictions.stated
     always = agreement(np.full(len(stated), mean), stated)
@@ -165,7 +177,7 @@ def _of_numbers(predictions: TargetPredictions, mean: float, speaker: NDArray[np
         **{
             modality: {
                 **asdict(agreement(predictions.by[modality], stated)),
-                "intervals": _intervals(of_numbers(), predictions.by[modality], stated, speaker),
+                **_intervals(of_numbers() if intervals else {}, predictions.by[modality], stated, speaker),
             }
             for modality in MODALITIES
         },
@@ -174,10 +186,10 @@ def _of_numbers(predictions: TargetPredictions, mean: float, speaker: NDArray[np
 
 def _intervals(
     measures: Mapping[str, Measure], said: NDArray[Any], stated: NDArray[Any], speaker: NDArray[np.int64]
-) -> dict[str, list[float]]:
-    """Of each score the ends of its interval."""
+) -> dict[str, dict[str, list[float]]]:
+    """Of each score the ends of its interval, as they stand in results; of none, nothing."""
     found = {name: interval(measure, said, stated, speaker) for name, measure in measures.items()}
-    return {name: [sure.low, sure.high] for name, sure in found.items()}
+    return {"intervals": {name: [sure.low, sure.high] for name, sure in found.items()}} if found else {}
 
 
 def speakers(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
@@ -227,15 +239,11 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
     if "retrieval" in results:
         found = results["retrieval"]
         for way in WAYS:
-            lines = [(f"recall@{k}", f"recall_at_{k}") for k in RECALL_AT] + [(f"nDCG@{found['depth']}", "ndcg")]
-            table.add_row(
-                plain(way.replace("_to_", " → ")),
-                "\n".join(
-                    f"{says} {_percent(found[way][name])} %{_interval(found[way]['intervals'].get(name), _percent)}"
-                    for says, name in lines
-                ),
-                "\n".join(f"{_percent(found[way]['chance'][name])} % chance" for _, name in lines),
-            )
+            of_way, known = found[way], found[way].get("intervals", {})
+            names = [(f"recall@{k}", f"recall_at_{k}") for k in RECALL_AT] + [(f"nDCG@{found['depth']}", "ndcg")]
+            lines = [f"{says} {_percent(of_way[name])} %{_interval(known.get(name), _percent)}" for says, name in names]
+            by_chance = [f"{_percent(of_way['chance'][name])} % chance" for _, name in names]
+            table.add_row(plain(way.replace("_to_", " → ")), "\n".join(lines), "\n".join(by_chance))
         ranks = ", ".join(f"{_told(found[way]['median_rank'], 'g')} ({way.replace('_to_', ' → ')})" for way in WAYS)
         on.append(f"retrieval: {found['clips']} clips, {found['speakers']} speakers of {found['split']};")
         on.append(f"median ranks {ranks}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from models.training.config import (
 )
 from models.training.confusion_picture import CONFUSION, NO_MATPLOTLIB, draw_confusions
 from models.training.curves import console, say, warn
-from models.training.data import datasets_of, names, scoring_loader, training_loader
+from models.training.data import datasets_of, names, scoring_loader, training_loader, validation_loader
 from models.training.execution import place_front_end
+from models.training.freezing import require_free_towers
 from models.training.journal import read_metrics
 from models.training.loop import fit
 from models.training.negatives import scoring_negatives, training_negatives
@@ -43,6 +44,7 @@ from models.training.precision import require_precision, tell_precision
 from models.training.scores import results_table
 from models.training.tasks.registry import task_of, task_of_run
 from models.training.trackers import tracked
+from models.training.validation import SELECTED, Validation
 
 #: Share of the clips with gaze below which a gaze tower is warned of.
 _LITTLE_GAZE = 0.1
@@ -51,46 +53,52 @@ _LITTLE_GAZE = 0.1
 def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
     """Train a task's network and score it on unseen clips; ``given`` are the options that somebody gave."""
     doing, data = task_of(config), config.data
-    split = config.scoring.evaluation_split
-    datasets = datasets_of(data, config.loader, split)
+    split, validating = config.scoring.evaluation_split, config.validation
+    also = () if validating.validation_split is None else (validating.validation_split,)
+    datasets = datasets_of(data, config.loader, split, also)
     targets = doing.targets(datasets)
     if isinstance(config, FinetuneConfig):
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
+    scored = _to_score_on(config.scoring)
+    of_batches: dict[str, Any] = {"frames": doing.frames, "needs": doing.needs, "targets": asked}
+    drawn = training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO
     loader = training_loader(
         datasets,
         data,
         config.loader,
         accelerator,
-        frames=doing.frames,
+        validating,
         paired=doing.trained_in_pairs,
-        needs=doing.needs,
-        negatives=training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO,
-        targets=asked,
+        negatives=drawn,
+        **of_batches,
     )
+    of_batches["paired"] = doing.paired
     doing.require(loader, names(data))
+    third: ClipLoader | None = None
+    if validating.validate_every is not None:
+        third = validation_loader(
+            datasets, data, config.loader, accelerator, validating, split, negatives=scored, **of_batches
+        )
+        doing.require(third, names(data))
     # What cannot be scored is refused before it is trained.
-    unseen = scoring_loader(
-        datasets,
-        data,
-        config.loader,
-        accelerator,
-        split,
-        frames=doing.frames,
-        paired=doing.paired,
-        needs=doing.needs,
-        negatives=_to_score_on(config.scoring),
-        targets=asked,
-    )
+    unseen = scoring_loader(datasets, data, config.loader, accelerator, split, negatives=scored, **of_batches)
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
+    if config.optimizer.tower_learning_rate is not None:
+        require_free_towers(model.network, model.frozen)
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
-        fit(config, accelerator, doing, model, loader)
+        validation = None if third is None else Validation(validating, doing, third, accelerator)
+        with third or nullcontext():
+            fit(config, accelerator, doing, model, loader, validation)
         with unseen:
             answers = config.run.output / doing.answers
             results = doing.score(accelerator, model.front_end, model.network, unseen, keep=answers)
+        if validation is not None:
+            of_stages = results.get(SELECTED, {})  # that of the run that the towers come from stays
+            results[SELECTED] = {**of_stages, doing.stage: runs.read_run(config.run.output)[SELECTED]}
         if accelerator.is_main_process:
             runs.save_results(config.run.output, results)
             if not draw_confusions(config.run.output / CONFUSION, results):

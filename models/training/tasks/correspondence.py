@@ -30,7 +30,7 @@ from models.training.evaluation import MatchPredictions
 from models.training.negatives import told
 from models.training.objectives import chosen
 from models.training.predictions import PAIRS, write_pairs
-from models.training.retrieval import Gallery
+from models.training.retrieval import RECALL_AT, WAYS, Gallery
 from models.training.scores import answer_pairs, score_gallery, score_pairs, speakers, videos
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, begun, front_end_of, gaze_of, needs_of, sizes_of
@@ -118,7 +118,7 @@ class Correspondence:
             return Model(front_end, network, described)
         alike = [videos(catalogs)] + ([speakers(catalogs)] if self._objective.mask == "speaker" else [])
         self._network, self._groups = network, torch.from_numpy(np.stack(alike, axis=1))
-        return Model(front_end, network, described, Encoder(network))
+        return Model(front_end, network, described, trained=Encoder(network))
 
     def require(self, loader: ClipLoader, name: str) -> None:
         """Any clips will do."""
@@ -140,6 +140,20 @@ class Correspondence:
             {"recall": recall(scores.detach(), negative), **self._objective.logged()},
         )
 
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """See `Task.choices`."""
+        found = {
+            f"{way}.{name}": results["retrieval"][way][name]
+            for way in WAYS
+            for name in ("ndcg", *(f"recall_at_{k}" for k in RECALL_AT))
+            if "retrieval" in results
+        }
+        if "pretraining" not in results:
+            return {"ndcg": float(np.mean([found[f"{way}.ndcg"] for way in WAYS])), **found}
+        by_kind = results.get("pretraining_by_negatives", {})
+        named = {f"accuracy.{kind}": scores["accuracy"] for kind, scores in by_kind.items()}
+        return {"accuracy": results["pretraining"]["accuracy"], **named, **found}
+
     def score(
         self,
         accelerator: Accelerator,
@@ -148,6 +162,7 @@ class Correspondence:
         loader: ClipLoader,
         *,
         keep: Path | None = None,
+        intervals: bool = True,
     ) -> dict[str, Any]:
         """Retrieval under ``retrieval``; and accuracy on pairs, where these are what it was trained on: under
         ``pretraining`` on the first of the loader's negatives, or on all, by kind, under ``pretraining_by_negatives``
@@ -162,8 +177,11 @@ class Correspondence:
             first = None if scores else gallery
             rounds = answer_pairs(accelerator, front_end, network, loader, rounds=self._rounds, gallery=first)
             answers[told(shares)] = rounds
-            scores[told(shares)] = {**score_pairs(rounds, loader.catalogs), "negatives": told(shares)}
-        found = None if gallery is None else score_gallery(network, gallery, loader.catalogs)
+            scores[told(shares)] = {
+                **score_pairs(rounds, loader.catalogs, intervals=intervals),
+                "negatives": told(shares),
+            }
+        found = None if gallery is None else score_gallery(network, gallery, loader.catalogs, intervals=intervals)
         retrieval = {} if found is None else {"retrieval": found}
         if not self.trained_in_pairs:
             return retrieval  # nothing has said from which score on a pair matches

@@ -29,13 +29,18 @@ from models.systems.presets import (
 )
 from models.systems.streams import Needs
 from models.systems.targets import TargetNet
-from models.towers.tower import built
+from models.towers.tower import Tower, built
 from models.training import labels, runs
 from models.training.config import FinetuneConfig, TargetNetworkConfig, TargetsConfig, TripletConfig
+from models.training.evaluation import MODALITIES
+from models.training.freezing import stages_to_freeze
 from models.training.predictions import PREDICTIONS
 from models.training.scores import score_targets
 from models.training.tasks.registry import stage
 from models.training.tasks.task import Model, Step, augmented, begun, front_end_of, gaze_of, sizes_of
+
+#: Of results: what weights can be chosen by; what each kind of target is scored by stands before the rest.
+_HIGH_IS_GOOD = ("micro_f1", "ccc", "macro_f1", "uar", "pearson")
 
 
 @stage(FinetuneConfig)
@@ -121,18 +126,25 @@ class Targets:
         config = self._config
         origin: dict[str, Any] | None = None
         published: dict[str, Any] = {}
+        fresh: tuple[Tower, ...] = ()
         if config.init is None:
             sizes = sizes_of(config)
             network = target_net(sizes, targets, gaze=gaze_of(config, sizes))
             published = begun(network, config)
         else:
-            sizes, network = _from_pretrained(config, config.init, targets)
+            sizes, network, fresh = _from_pretrained(config, config.init, targets)
             self._earlier = runs.read_results(config.init)
             origin = {
                 "run": str(config.init),
                 "results": self._earlier,
                 "model_sha256": runs.model_sha256(config.init),
             }
+        frozen: tuple[nn.Module, ...] = ()
+        if config.freeze_stages is not None:
+            frozen = stages_to_freeze(network, config.freeze_stages, fresh=fresh)
+        if self._targets.class_weights is not None:
+            weights = labels.class_weights(targets, catalogs, self._targets.class_weights)
+            self._losses = replace(self._losses, class_weights=weights)
         network.standardise(labels.moments(targets, catalogs))
         described = {
             "stage": self.stage,
@@ -142,7 +154,7 @@ class Targets:
             "init": origin,
             **published,
         }
-        return Model(front_end_of(sizes, catalogs, self.needs.of_gaze), network, described)
+        return Model(front_end_of(sizes, catalogs, self.needs.of_gaze), network, described, frozen)
 
     def require(self, loader: ClipLoader, name: str) -> None:
         """Some clip has to have each label."""
@@ -165,6 +177,17 @@ class Targets:
             logged |= {f"{name}/{modality}" if several else modality: value for name, value in losses.items()}
         return Step(loss.total, logged)
 
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """See `Task.choices`: the mean over targets and modalities first."""
+        named: dict[str, float] = {}
+        main: list[float] = []
+        for name, scores in results["targets"].items():
+            for modality in MODALITIES:
+                known = {score: scores[modality][score] for score in _HIGH_IS_GOOD if score in scores[modality]}
+                main.append(next(iter(known.values())))
+                named |= {f"{name}.{modality}.{score}": value for score, value in known.items()}
+        return {"mean": sum(main) / len(main), **named}
+
     def score(
         self,
         accelerator: Accelerator,
@@ -173,9 +196,11 @@ class Targets:
         loader: ClipLoader,
         *,
         keep: Path | None = None,
+        intervals: bool = True,
     ) -> dict[str, Any]:
         """How right each modality is about each target, beside what the pre-trained run scored."""
-        return {**self._earlier, "targets": score_targets(accelerator, front_end, network, loader, keep=keep)}
+        scores = score_targets(accelerator, front_end, network, loader, keep=keep, intervals=intervals)
+        return {**self._earlier, "targets": scores}
 
 
 def _is_stated(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -185,11 +210,12 @@ def _is_stated(values: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.bool
 
 def _from_pretrained(
     config: TargetNetworkConfig, init: Path, targets: Sequence[Label]
-) -> tuple[ModelConfig, TargetNet]:
+) -> tuple[ModelConfig, TargetNet, tuple[Tower, ...]]:
+    """Sizes and network of a pre-trained run's towers, and which of its towers are none of those."""
     _, towers = runs.load_correspondence(init)
     sizes = model_config_from_json(runs.read_run(init)["sizes"])
     if not config.gaze:
         towers.gaze = None
     fresh = built(sizes.gaze) if has_gaze_tower(sizes, gaze=config.gaze) and towers.gaze is None else None
     network = TargetNet.from_correspondence(towers, targets, sizes.heads, gaze=fresh)
-    return replace(sizes, front_end=augmented(sizes.front_end, config)), network
+    return replace(sizes, front_end=augmented(sizes.front_end, config)), network, () if fresh is None else (fresh,)

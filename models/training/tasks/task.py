@@ -45,6 +45,7 @@ class Model:
     front_end: FrontEnd
     network: nn.Module
     description: dict[str, Any]
+    frozen: tuple[nn.Module, ...] = ()  #: of the network, what training leaves as it is
     #: A module around the network, which a step calls in its place; None: the network itself.
     trained: nn.Module | None = None
 
@@ -122,6 +123,14 @@ class Task(Protocol):
         """
         ...
 
+    def choices(self, results: Mapping[str, Any]) -> dict[str, float]:
+        """The scores by which weights can be chosen, by name: high ones are good, the first is the default.
+
+        Args:
+            results: that `score` returned.
+        """
+        ...
+
     def score(
         self,
         accelerator: Accelerator,
@@ -130,6 +139,7 @@ class Task(Protocol):
         loader: ClipLoader,
         *,
         keep: Path | None = None,
+        intervals: bool = True,
     ) -> dict[str, Any]:
         """What stands in results.json: the scores on a split, over all ranks.
 
@@ -138,6 +148,7 @@ class Task(Protocol):
             front_end, network: the model.
             loader: of the split.
             keep: a file for all that was answered, see `models.training.predictions`; None: it is let go.
+            intervals: of the scores, too; without them the values alone, as a validation needs them.
         """
         ...
 

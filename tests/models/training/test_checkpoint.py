@@ -81,6 +81,23 @@ def saved(accelerator: Accelerator, tmp_path: Path) -> Path:
     return path
 
 
+def test_the_best_weights_and_what_found_them_come_back(accelerator: Accelerator, tmp_path: Path) -> None:
+    trainee = Trainee()
+    (tmp_path / "c").mkdir()
+    standing = {"best_step": 2, "best_score": 0.1 + 0.2, "without_gain": 1}
+    best = {name: tensor.clone() for name, tensor in trainee.network.state_dict().items()}
+    trainee.step()
+    write_checkpoint(
+        tmp_path / "c", 3, accelerator, trainee.network, trainee.optimizer, LOADER, validation=standing, best=best
+    )
+    checkpoint = read_checkpoint(tmp_path / "c" / "00000003", rank=0)
+    assert checkpoint.state["validation"] == standing
+    assert all(checkpoint.best[name].equal(tensor) for name, tensor in best.items())
+    (tmp_path / "c" / "00000003" / "best.safetensors").write_bytes(b"")
+    with pytest.raises(BrokenCheckpointError, match=r"best\.safetensors is not as it was written"):
+        read_checkpoint(tmp_path / "c" / "00000003", rank=0)
+
+
 def draws() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 

@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from models.training.config import (
     ScheduleConfig,
     TargetsConfig,
     TrainingDataConfig,
+    ValidationConfig,
     as_data,
     check,
     check_targets,
@@ -75,7 +77,10 @@ def test_all_values_are_recorded_but_for_what_is_not_repeated() -> None:
         ("optimizer", "learning_rate", math.nan),
         ("optimizer", "learning_rate", 0.0),
         ("optimizer", "weight_decay", math.inf),
+        ("optimizer", "tower_learning_rate", 0.0),
         ("loader", "cache_gb", -1.0),
+        ("validation", "validate_every", 0),
+        ("validation", "patience", 0),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(group: str, name: str, value: object) -> None:
@@ -95,11 +100,28 @@ def test_an_option_that_another_one_makes_void_is_refused() -> None:
         (no_gaze, "gaze_dropout"),
         (started, "preset"),
         (PRETRAIN, "change"),
+        *((PRETRAIN, option) for option in ("validation_fraction", "validation_split", "patience", "select_by")),
+        (finetune, "freeze_stages"),
         (PRETRAIN, "cache"),
     ):
         check(config)
         with pytest.raises(InputError, match=f"--{option.replace('_', '-')} has no effect"):
             check(config, {option})
+
+
+def test_validation_wants_clips_from_one_place() -> None:
+    def validated(**options: Any) -> PretrainConfig:
+        return replace(PRETRAIN, validation=ValidationConfig(validate_every=5, **options))
+
+    check(validated(validation_fraction=0.1, patience=2, select_by="accuracy"))
+    check(validated(validation_split="third"))
+    with pytest.raises(InputError, match="neither is given"):
+        check(validated())
+    with pytest.raises(InputError, match="both are given"):
+        check(validated(validation_fraction=0.1, validation_split="third"))
+    for fraction in (0.0, 1.0, math.nan):
+        with pytest.raises(InputError, match="--validation-fraction is"):
+            check(validated(validation_fraction=fraction))
 
 
 def test_what_does_nothing_for_the_targets_is_refused() -> None:
@@ -110,6 +132,7 @@ def test_what_does_nothing_for_the_targets_is_refused() -> None:
         ((valence,), "alpha"),
         ((valence,), "margin"),
         ((valence,), "triplet_reduction"),
+        ((valence,), "class_weights"),
         ((emotion,), "number_loss"),
     ):
         check_targets(finetune, targets)
