@@ -94,7 +94,7 @@ def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
     assert [name for name in done["new"] if "/" in name] == [
         "sharding/corpora/ravdess.py",
         "models/towers/framewise.py",
-        "models/training/tasks/focal.py",
+        "models/objectives/focal.py",
         "models/systems/configurations/framewise_ave.py",
         "sharding/members/loudness.py",
         "models/towers/loudness.py",
@@ -245,16 +245,16 @@ def test_a_system_is_a_table(house: Path, run: Callable[..., str]) -> None:
     assert "read back AVENet/FramewiseTower TargetNet/FramewiseTower" in out
 
 
-def test_an_objective_is_a_stage(house: Path, run: Callable[..., str]) -> None:
+def test_an_objective_is_one_of_pretraining(house: Path, run: Callable[..., str]) -> None:
     program = (
         "import sys, train; train.main()\n"
         "sys.argv[1:] = ['--stage', 'evaluate', '--checkpoint', 'runs/focal', '--data', 'data/vox']; train.main()"
     )
-    small = ("--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2")
-    arguments = ("--stage", "focal", "--gamma", "1", "--preset", "tiny", "--data", "data/vox", "--output", "runs/focal")
-    out = run("-c", program, *arguments, *small)
+    small = ("--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2", "--preset", "tiny")
+    focal = ("--stage", "pretrain", "--objective", "focal", "--gamma", "1", "--data", "data/vox")
+    out = run("-c", program, *focal, "--output", "runs/focal", *small)
     described = json.loads((house / "runs/focal/run.json").read_text())
-    assert (described["stage"], described["settings"]["gamma"]) == ("focal", 1.0)
+    assert (described["stage"], described["objective"]) == ("pretrain", {"name": "focal", "gamma": 1.0})
     assert out.count("pre-training accuracy") == 2  # of the training, and of the evaluation
     assert (house / "runs/focal/checkpoints/00000002").is_dir()
 

@@ -384,8 +384,8 @@ StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
 OF_ANSWERS = ("evaluation_negatives", "evaluation_rounds")
-#: Of evaluation, what only the scoring of pairs and of retrieval draws from or repeats.
-OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
+#: The same, and what the gallery of retrieval is drawn by.
+OF_PAIRS = (*OF_ANSWERS, "seed")
 #: What the run of --init decides.
 OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
