@@ -260,10 +260,9 @@ class AVENet(nn.Module):
                     distance = apart[None] if one in self._heard else apart[:, None]
                 else:
                     of_seen, of_heard = (b, a) if one in self._heard else (a, b)
-                    # Not always of length 1: where there is no gaze, its vector is zeros.
-                    lengths = of_seen.square().sum(1)[:, None] + of_heard.square().sum(1)[None]
-                    squared = (lengths - 2 * of_seen @ of_heard.T).clamp(min=1e-12)
-                    distance = squared if self.config.distance == "mse" else squared.sqrt()
+                    # Without a product of matrices, which would lose small distances among large squares.
+                    distance = torch.cdist(of_seen, of_heard, compute_mode="donot_use_mm_for_euclid_dist")
+                    distance = distance.square() if self.config.distance == "mse" else distance.clamp(min=1e-6)
                 if self.config.distance == "mse":
                     distance = distance / size
                 total = total + (weight[1, place] - weight[0, place]) * distance

@@ -75,7 +75,7 @@ class Correspondence:
     def of_run(cls, run: Mapping[str, Any], *, rounds: int) -> Self:
         """See `Task.of_run`."""
         described = run.get("objective")
-        name = DEFAULT if described is None else described["name"]
+        name = DEFAULT if described is None else str(described.get("name"))
         return cls(rounds=rounds, objective=(name, from_json(described)))
 
     @property
