@@ -1,12 +1,14 @@
 """Do these frames and this audio come from one video? The two networks that are pre-trained on that question.
 
 Both are compositions over three towers, and both do without the gaze tower: then they are the networks of Look, Listen
-and Learn (L3-Net) and Objects that Sound (AVE-Net). Logits are (B, 2); index 1 says match.
+and Learn (L3-Net) and Objects that Sound (AVE-Net). Further towers add embeddings. Logits are (B, 2); index 1 says
+match. Towers take what the front end yields by the streams' names, see `models.systems.streams`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -15,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from loaders.errors import InputError
-from models.towers.tower import Tower
+from models.systems.streams import Needs, encode, needs_of_network
+from models.towers.tower import Stream, Tower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +32,34 @@ class L3Config:
 class L3Net(nn.Module):
     """Embeddings side by side → linear, ReLU, linear → 2 (thesis, Figure 3.6; without gaze: Look, Listen and Learn)."""
 
-    def __init__(self, video: Tower, audio: Tower, gaze: Tower | None = None, config: L3Config | None = None) -> None:
+    def __init__(
+        self,
+        video: Tower,
+        audio: Tower,
+        gaze: Tower | None = None,
+        config: L3Config | None = None,
+        *,
+        further: Mapping[str, Tower] | None = None,
+    ) -> None:
+        """``further``: towers beside the three, by their places' names."""
         super().__init__()
         self.video, self.audio, self.gaze = video, audio, gaze
+        self.further = nn.ModuleDict(further or {})
         hidden = (config or L3Config()).hidden
-        width = video.embedding_dim + audio.embedding_dim + (0 if gaze is None else gaze.embedding_dim)
+        width = sum(tower.embedding_dim for tower in _places(self).values())
         self.classifier = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, 2))
 
-    def forward(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
-        """What the front end yields → logits (B, 2). A network without a gaze tower does not look at gaze."""
-        embeddings = [self.video(video), self.audio(audio)]
-        if self.gaze is not None:
-            embeddings.append(self.gaze(_given(gaze)))
+    @property
+    def needs(self) -> Needs:
+        """What of a clip it looks at."""
+        return needs_of_network(self)
+
+    def forward(
+        self, video: Stream | None = None, audio: Stream | None = None, gaze: Stream | None = None, **members: Stream
+    ) -> Tensor:
+        """What the front end yields → logits (B, 2). What no tower takes is not looked at."""
+        streams = {"video": video, "audio": audio, "gaze": gaze, **members}
+        embeddings = [encode(place, tower, streams) for place, tower in _places(self).items()]
         logits: Tensor = self.classifier(torch.cat(embeddings, dim=1))
         return logits
 
@@ -61,10 +80,20 @@ class AVENet(nn.Module):
     """Distances between unit vectors, one a pair of modalities → linear → 2 (thesis, Figure 3.5; without gaze: Objects
     that Sound, Figure 2).
 
-    Audio and video each pass linear, ReLU, linear to 128 values; all vectors are scaled to length 1.
+    Audio and video, and what further towers yield, each pass linear, ReLU, linear to 128 values; all vectors are scaled
+    to length 1.
     """
 
-    def __init__(self, video: Tower, audio: Tower, gaze: Tower | None = None, config: AVEConfig | None = None) -> None:
+    def __init__(
+        self,
+        video: Tower,
+        audio: Tower,
+        gaze: Tower | None = None,
+        config: AVEConfig | None = None,
+        *,
+        further: Mapping[str, Tower] | None = None,
+    ) -> None:
+        """``further``: towers beside the three, by their places' names."""
         super().__init__()
         self.config = config or AVEConfig()
         size = self.config.embedding
@@ -80,7 +109,12 @@ class AVENet(nn.Module):
                     f"the gaze tower yields {gaze.embedding_dim} values and {size} are compared: "
                     "make them equal or set project_gaze."
                 )
-        self.classifier = nn.Linear(1 if gaze is None else 3, 2)
+        self.further = nn.ModuleDict(further or {})
+        self.project_further = nn.ModuleDict(
+            {place: _projection(tower.embedding_dim, size) for place, tower in (further or {}).items()}
+        )
+        vectors = len(_places(self))
+        self.classifier = nn.Linear(vectors * (vectors - 1) // 2, 2)
         self._favour_small_distances()
 
     def _favour_small_distances(self) -> None:
@@ -100,25 +134,41 @@ class AVENet(nn.Module):
             self.classifier.weight.copy_(torch.tensor([[weight], [-weight]]).expand(2, pairs))
             self.classifier.bias.copy_(torch.tensor([-undecided, undecided]) * pairs)
 
-    def embed(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What the front end yields → unit vectors (B, 128) of audio, of video and, with a gaze tower, of gaze."""
-        audio_vector = self.project_audio(self.audio(audio))
-        video_vector = self.project_video(self.video(video))
-        vectors = [audio_vector, video_vector]
+    @property
+    def needs(self) -> Needs:
+        """What of a clip it looks at."""
+        return needs_of_network(self)
+
+    def embed(
+        self, video: Stream | None = None, audio: Stream | None = None, gaze: Stream | None = None, **members: Stream
+    ) -> tuple[Tensor, ...]:
+        """What the front end yields → unit vectors (B, 128) of audio, of video, of gaze with a gaze tower, and of what
+        further towers yield."""
+        streams = {"video": video, "audio": audio, "gaze": gaze, **members}
+        vectors = [
+            self.project_audio(encode("audio", self.audio, streams)),
+            self.project_video(encode("video", self.video, streams)),
+        ]
         if self.gaze is not None:
-            gaze_vector = self.gaze(_given(gaze))
+            gaze_vector = encode("gaze", self.gaze, streams)
             vectors.append(gaze_vector if self.project_gaze is None else self.project_gaze(gaze_vector))
+        for place, tower in _further(self).items():
+            vectors.append(self.project_further[place](encode(place, tower, streams)))
         return tuple(unit(vector) for vector in vectors)
 
-    def distances(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
-        """Distances (B, pairs): audio–video, audio–gaze, video–gaze."""
-        vectors = self.embed(video, audio, gaze)
+    def distances(
+        self, video: Stream | None = None, audio: Stream | None = None, gaze: Stream | None = None, **members: Stream
+    ) -> Tensor:
+        """Distances (B, pairs): audio–video, audio–gaze, video–gaze, and so on."""
+        vectors = self.embed(video, audio, gaze, **members)
         measure = euclidean if self.config.distance == "euclidean" else _mean_square
         return torch.stack([measure(a, b) for a, b in combinations(vectors, 2)], dim=1)
 
-    def forward(self, video: Tensor, audio: Tensor, gaze: Tensor | None = None) -> Tensor:
-        """What the front end yields → logits (B, 2), float32. A network without a gaze tower does not look at gaze."""
-        distances = self.distances(video, audio, gaze)
+    def forward(
+        self, video: Stream | None = None, audio: Stream | None = None, gaze: Stream | None = None, **members: Stream
+    ) -> Tensor:
+        """What the front end yields → logits (B, 2), float32. What no tower takes is not looked at."""
+        distances = self.distances(video, audio, gaze, **members)
         # In float32 whatever surrounds it: the whole answer hangs on differences between a few small numbers.
         with torch.autocast(distances.device.type, enabled=False):
             logits: Tensor = self.classifier(distances)
@@ -151,7 +201,11 @@ def _projection(width: int, size: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, size), nn.ReLU(), nn.Linear(size, size))
 
 
-def _given(gaze: Tensor | None) -> Tensor:
-    if gaze is None:
-        raise ValueError("this network has a gaze tower and was given no gaze.")
-    return gaze
+def _further(network: L3Net | AVENet) -> dict[str, Tower]:
+    return {place: tower for place, tower in network.further.items() if isinstance(tower, Tower)}
+
+
+def _places(network: L3Net | AVENet) -> dict[str, Tower]:
+    """The towers by their places, in the order of what they yield."""
+    gaze = {} if network.gaze is None else {"gaze": network.gaze}
+    return {"video": network.video, "audio": network.audio, **gaze, **_further(network)}

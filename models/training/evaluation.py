@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from loaders.batch import Batch
 from loaders.dataset.labels import Label
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.predict import predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
@@ -39,9 +39,7 @@ def match_predictions(
         if len(batch) == 0:  # a rank's share of a last batch may be none
             continue
         batch = batch.to(device)
-        match = predict_match(
-            front_end, network, video=batch.video, audio=batch.audio, gaze=batch.gaze, gaze_valid=batch.gaze_valid
-        )
+        match = predict_match(front_end, network, **given_by(batch))
         parts.append(
             MatchPredictions(
                 clip=batch.clip.cpu().numpy(),
@@ -95,9 +93,7 @@ def target_predictions(
         if len(batch) == 0:
             continue
         batch = batch.to(device)
-        said = predict_targets(
-            front_end, network, video=batch.video, audio=batch.audio, gaze=batch.gaze, gaze_valid=batch.gaze_valid
-        )
+        said = predict_targets(front_end, network, **given_by(batch))
         targets = {
             name: TargetPredictions(
                 stated=batch.targets[name].cpu().numpy(),

@@ -41,7 +41,21 @@ _ORDER = (
 #: Options that change rounding at most.
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32", "tracker", "picture")
 #: What the network's description holds.
-_DESCRIBED = ("preset", "gaze", "width", "frame_size", "frames", "model", "init", "targets")
+_DESCRIBED = (
+    *(
+        "preset",
+        "system",
+        "gaze",
+        "video_tower",
+        "audio_tower",
+        "gaze_tower",
+        "vgg_face",
+        "width",
+        "frame_size",
+        "frames",
+    ),
+    *("model", "init", "targets"),
+)
 
 
 def put_in_place(

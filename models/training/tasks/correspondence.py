@@ -13,11 +13,13 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.correspondence import correspondence_loss
 from models.objectives.global_batch import gather_rows
 from models.predict import predict_match
 from models.systems.presets import correspondence_net, preset_to_json
+from models.systems.registry import system_of
+from models.systems.streams import Needs
 from models.training import runs
 from models.training.config import CorrespondenceNetworkConfig, PretrainConfig
 from models.training.evaluation import MatchPredictions
@@ -25,7 +27,7 @@ from models.training.negatives import told
 from models.training.predictions import PAIRS, write_pairs
 from models.training.scores import answer_pairs, score_pairs
 from models.training.tasks.registry import stage
-from models.training.tasks.task import Model, Step, front_end_of, sizes_of
+from models.training.tasks.task import Model, Step, begun, front_end_of, gaze_of, needs_of, sizes_of
 
 
 @stage(PretrainConfig)
@@ -61,6 +63,11 @@ class Correspondence:
         """See `Task.frames`."""
         return sizes_of(self._config).front_end.frames
 
+    @property
+    def needs(self) -> Needs:
+        """See `Task.needs`."""
+        return needs_of(self._config)
+
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         """See `Task.load`."""
         return runs.load_correspondence(folder)
@@ -72,9 +79,12 @@ class Correspondence:
     def model(self, catalogs: Sequence[Catalog], targets: Sequence[Label] = ()) -> Model:
         """See `Task.model`."""
         config, sizes = self._config, sizes_of(self._config)
-        front_end = front_end_of(sizes, catalogs)
-        network = correspondence_net(sizes, config.model, gaze=config.gaze)
-        described = {"stage": self.stage, "model": config.model, "gaze": config.gaze, "sizes": preset_to_json(sizes)}
+        front_end = front_end_of(sizes, catalogs, self.needs.of_gaze)
+        name = config.model if config.system is None else system_of(config.system).correspondence
+        gaze = gaze_of(config, sizes)
+        network = correspondence_net(sizes, name, gaze=gaze)
+        described = {"stage": self.stage, "model": name, "gaze": gaze, "sizes": preset_to_json(sizes)}
+        described |= begun(network, config)
         return Model(front_end, network, described)
 
     def require(self, loader: ClipLoader, name: str) -> None:
@@ -82,8 +92,8 @@ class Correspondence:
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """Cross entropy of the match."""
-        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        logits, match = gather_rows([network(inputs.video, inputs.audio, inputs.gaze), batch.match])
+        inputs = front_end(**given_by(batch), seed=batch.seed)
+        logits, match = gather_rows([network(**inputs), batch.match])
         right = (logits.argmax(1) == match).float().mean()
         return Step(correspondence_loss(logits, match), {"accuracy": right})
 
