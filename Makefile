@@ -11,10 +11,10 @@ EXTRAS := dev,faces,ray,s3,plots,planes,interop,tools
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     --num_cpu_threads_per_process $(JOBS)
 
-# What two cores train in minutes; see `train.py --help`.
-PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size 64 --window 12 --no-gaze \
-    --learning-rate 2e-3 --warmup-steps 150 --schedule cosine --evaluation-rounds 8
-FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3
+# What two cores train in minutes; benchmarks/thesis_tables.py --demo takes the same files.
+RECIPE   := benchmarks/recipes/demo
+PRETRAIN := --config $(RECIPE)/pretrain.yaml
+FINETUNE := --config $(RECIPE)/finetune.yaml
 
 # Set-up compiles nothing, as most files are never imported. What is imported is compiled once, even where the environment
 # forbids that, or each of the many processes that tests start would compile torch again.
