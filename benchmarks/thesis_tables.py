@@ -144,7 +144,7 @@ def make(settings: Settings) -> None:
 def demo_commands(folder: Path, seed: int) -> dict[str, tuple[Path, list[str]]]:
     """What makes the demo's corpora: of each stage what is there when it is done, and arguments of sharding/build.py.
 
-    The Makefile's demo target gives the same ones; a test compares them.
+    The Makefile's demo target gives the same ones, but for fewer test utterances; a test compares them.
     """
     corpus = folder / "corpus"
     tracked = corpus / "openface"

@@ -154,15 +154,15 @@ def glance_of(affect: Affect, emotion: int | None) -> GlanceManner:
 
 
 def tone_of(affect: Affect, emotion: int | None) -> ToneManner:
-    """What it does to a voice: high, loud, fast and bright are arousal; a wide and rising melody is valence."""
+    """What it does to a voice: high, loud and fast are arousal; bright, clear and rising is valence."""
     arousal, valence = affect
     with_it = ToneManner(
-        pitch=5.2 * arousal + 1.3 * valence,
+        pitch=5.2 * arousal + 1.5 * valence,
         range=0.5 * arousal + 0.8 * valence,
         tempo=0.45 * arousal,
         loudness=6.5 * arousal,
-        brightness=2.0 * arousal + 1.3 * valence,
-        breath=0.13 - 0.20 * arousal - 0.13 * valence,
+        brightness=2.0 * arousal + 2.0 * valence,
+        breath=0.15 - 0.18 * arousal - 0.15 * valence,
         rise=2.6 * valence,
         tremor=0.0,
     )

@@ -69,7 +69,7 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 500
+    speakers: int = 400
     """Of the VoxCeleb part."""
     videos_per_speaker: int = 4
     """Of the VoxCeleb part: each has its own room, light and clothes, and its own mood."""

@@ -221,9 +221,10 @@ def test_the_makefile_builds_the_same_corpora_and_takes_the_same_recipe() -> Non
     ).stdout.replace("\\\n", " ")
     lines = [shlex.split(line) for line in said.splitlines() if line.strip()]
     builds = [line[2:] for line in lines if line[1:2] == ["sharding/build.py"]]
+    builds[0] = builds[0][: builds[0].index("--omg-validation")]  # fewer test utterances, for the sake of minutes
     assert builds == [arguments for _, arguments in thesis_tables.demo_commands(Path("there"), 0).values()]
     trainings = [line[line.index("--config") + 1] for line in lines if "--config" in line]
-    assert {str(DEMO.file(arm).relative_to(ROOT)) for arm in ("pretrain", "finetune")} <= set(trainings)
+    assert {str(DEMO.file(arm).relative_to(ROOT)) for arm in ("pretrain", "finetune", "scratch")} == set(trainings)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
