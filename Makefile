@@ -11,10 +11,11 @@ EXTRAS := dev,faces,ray,s3,plots,planes,interop,tools
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
     --num_cpu_threads_per_process $(JOBS)
 
-# What two cores train in minutes; see `train.py --help`.
-PRETRAIN := --model ave --preset tiny --epochs 1000 --max-steps 850 --batch-size 64 --window 12 --no-gaze \
-    --learning-rate 2e-3 --warmup-steps 150 --schedule cosine --evaluation-rounds 8
-FINETUNE := --epochs 1000 --max-steps 200 --learning-rate 5e-4 --schedule cosine --gaze-dropout 0.3
+# What two cores train in minutes; benchmarks/thesis_tables.py --demo takes the same files.
+RECIPE   := benchmarks/recipes/demo
+PRETRAIN := --config $(RECIPE)/pretrain.yaml
+FINETUNE := --config $(RECIPE)/finetune.yaml
+SCRATCH  := --config $(RECIPE)/scratch.yaml
 
 # Set-up compiles nothing, as most files are never imported. What is imported is compiled once, even where the environment
 # forbids that, or each of the many processes that tests start would compile torch again.
@@ -33,9 +34,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (minutes on two cores)
+demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune, train from scratch and compare (minutes on two cores)
 	rm -rf $(DEMO)
-	$(BIN)/python sharding/build.py demo --output $(DEMO)/corpus --size 96
+	$(BIN)/python sharding/build.py demo --output $(DEMO)/corpus --size 96 --omg-validation 300
 	$(BIN)/python sharding/build.py voxceleb --source $(DEMO)/corpus/voxceleb --openface $(DEMO)/corpus/openface/voxceleb \
 	    --output $(DEMO)/vox --size 80
 	$(BIN)/python sharding/build.py omg --source $(DEMO)/corpus/omg/videos --openface $(DEMO)/corpus/openface/omg \
@@ -43,7 +44,9 @@ demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune and evaluate (m
 	    --validation-csv $(DEMO)/corpus/omg/omg_ValidationVideos.csv --crop centre --output $(DEMO)/omg --size 80
 	$(LAUNCH) train.py --stage pretrain --data $(DEMO)/vox --output $(DEMO)/pretrained $(PRETRAIN)
 	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --init $(DEMO)/pretrained --output $(DEMO)/finetuned $(FINETUNE)
+	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --output $(DEMO)/scratch $(SCRATCH)
 	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
+	$(BIN)/python -m models.compare $(DEMO)/finetuned $(DEMO)/scratch
 
 architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
 	$(BIN)/python docs/rooms.py

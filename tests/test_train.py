@@ -246,6 +246,7 @@ def test_a_class_and_a_number_are_learnt_together(
         "targets": ["emotion", "valence"],
         "target_weights": [1.0, 0.5],
         "number_loss": loss,
+        "class_weights": None,
     }
     # Read back it predicts by names, in the labels' units.
     front_end, network = load_targets(folder)

@@ -3,104 +3,30 @@
 A person is a handful of traits. A take is what that person does for a few seconds: syllables, glances, blinks, nods.
 `demo_face` draws the numbers and `demo_voice` sounds them, so whatever joins picture and sound is stated here:
 
-- a person's looks go with their voice (`Person`), the same way for everyone, so that it holds for strangers too;
+- a person's looks go with their voice a little (`Person`), the same way for everyone: it holds for strangers too;
 - the mouth opens with every syllable that is heard (`Speech`);
-- an emotion moves the face, the eyes and the voice (`FACES`, `GLANCES`, `TONES`), each with its own chance errors.
+- what is felt moves the face, the eyes and the voice (`sharding.demo.affect`), each with its own chance errors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sharding.corpora.omg import EMOTIONS
+from sharding.demo import affect as affects
+from sharding.demo.affect import Affect, FaceManner, GlanceManner, ToneManner
 
 Track = NDArray[np.float64]
 
 #: Steps a second at which speech is described: fine enough for a consonant, coarse enough to be cheap.
 CONTROL_RATE = 200
 
+#: How far voices are apart, as a share of what `Person`'s traits allow, and what share of a voice the looks tell. More
+#: of either, and who speaks would be all that a network learns of a pair: so quickly that it looks no further.
+_VOICES = 0.6
+_LOOKS = 0.3
 
-class FaceManner(NamedTuple):
-    """What an emotion does to a face; all zero is a face at rest."""
-
-    brow_raise: float
-    brow_slant: float  # positive: inner ends up, as in worry; negative: inner ends down, as in anger
-    smile: float  # corners of the mouth: 1 up, -1 down
-    eyes: float  # 1 wide open, -1 half shut
-    jaw: float  # opening of the mouth at rest, 0..1
-    sneer: float  # one corner of the mouth and one brow higher than the other
-    droop: float  # the head sinks (positive) or is held high (negative)
-    motion: float  # doublings of the head's movement
-
-
-class GlanceManner(NamedTuple):
-    """What an emotion does to the gaze: angles in radians, x to the right of the picture, y down; rates a second."""
-
-    aside: float
-    down: float
-    scatter: float
-    glances: float
-    blinks: float
-    pupil: float  # millimetres, diameter
-
-
-class ToneManner(NamedTuple):
-    """What an emotion does to a voice; all zero is a calm voice."""
-
-    pitch: float  # semitones
-    range: float  # doublings of the melody's range
-    tempo: float  # doublings of the syllable rate
-    loudness: float  # dB
-    brightness: float  # dB an octave, less fall towards high frequencies
-    breath: float  # 0..1, share of whispered sound
-    rise: float  # semitones from the first to the last syllable
-    tremor: float  # semitones of a 6 Hz waver
-
-
-# In the order of OMG-Emotion's codes 0..6. The directions are those that the literature reports (for voices Banse and
-# Scherer 1996, for faces Ekman and Friesen 1978); the sizes are a cartoon's.
-FACES = (
-    FaceManner(-0.7, -1.0, -0.35, -0.2, 0.05, 0.0, 0.2, 0.6),
-    FaceManner(-0.4, -0.3, -0.5, -0.7, 0.0, 1.0, -0.5, -0.2),
-    FaceManner(0.7, 0.9, -0.35, 0.9, 0.15, 0.0, -0.6, 0.4),
-    FaceManner(0.3, 0.1, 1.0, -0.15, 0.1, 0.0, -0.2, 0.5),
-    FaceManner(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
-    FaceManner(0.0, 0.8, -0.8, -0.6, 0.0, 0.0, 0.9, -0.7),
-    FaceManner(1.2, 0.1, 0.1, 1.0, 0.5, 0.0, -0.3, 0.0),
-)
-GLANCES = (
-    GlanceManner(0.00, 0.02, 0.05, 1.0, 0.15, 4.0),
-    GlanceManner(0.26, -0.02, 0.07, 1.0, 0.5, 3.5),
-    GlanceManner(0.05, 0.00, 0.24, 3.0, 1.0, 5.0),
-    GlanceManner(0.02, 0.00, 0.08, 1.2, 0.4, 4.4),
-    GlanceManner(0.04, 0.00, 0.08, 1.2, 0.3, 3.8),
-    GlanceManner(0.06, 0.22, 0.06, 0.7, 0.7, 3.4),
-    GlanceManner(0.00, -0.06, 0.04, 0.6, 0.08, 5.2),
-)
-TONES = (
-    ToneManner(2.0, 0.4, 0.30, 6.0, 3.5, 0.05, -3.0, 0.0),
-    ToneManner(-3.0, -0.3, -0.50, -1.0, -1.0, 0.35, -6.0, 0.0),
-    ToneManner(5.0, -0.7, 0.60, -3.0, 0.5, 0.60, 1.0, 1.4),
-    ToneManner(3.0, 1.3, 0.25, 2.0, 1.2, 0.0, 0.0, 0.0),
-    ToneManner(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0),
-    ToneManner(-2.0, -1.2, -0.60, -6.0, -2.0, 0.2, -2.0, 0.3),
-    ToneManner(5.0, 0.6, -0.35, 2.0, 0.5, 0.1, 11.0, 0.0),
-)
-#: Chance errors, one standard deviation each: no two angry faces are alike.
-FACE_SPREAD = FaceManner(0.26, 0.26, 0.25, 0.26, 0.07, 0.22, 0.28, 0.30)
-GLANCE_SPREAD = GlanceManner(0.05, 0.05, 0.02, 0.4, 0.12, 0.5)
-TONE_SPREAD = ToneManner(1.2, 0.30, 0.12, 1.2, 0.7, 0.06, 1.6, 0.2)
-#: Arousal (0..1) and valence (-1..1) that raters would give, and their disagreement.
-AFFECT = ((0.70, -0.50), (0.45, -0.40), (0.65, -0.40), (0.55, 0.55), (0.30, 0.05), (0.25, -0.45), (0.65, 0.20))
-AFFECT_SPREAD = (0.08, 0.12)
-
-NEUTRAL = EMOTIONS.index("neutral")
-#: How often a face stays blank, or a voice flat, whatever is felt: the other one then tells more.
-POKER_FACE = 0.10
-FLAT_VOICE = 0.15
 
 # Mean formants of men's vowels in hertz, F1 to F3 (Peterson and Barney 1952, Table II): heed, head, hod, hawed, who'd.
 VOWELS = np.array([(270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570, 840, 2410), (300, 870, 2240)], float)
@@ -108,10 +34,11 @@ VOWELS = np.array([(270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Traits from 0 to 1. The first three are seen and heard; the others are seen only and go with nothing.
+    """Traits from 0 to 1, seen but for the last three, which are heard. Of the seen ones all but the first three go
+    with nothing.
 
-    The links are a cartoon's: wide heads speak low, long hair goes with a long vocal tract, warm hair colours with a
-    mellow voice. None of them is a claim about people.
+    The links are a cartoon's: wide heads tend to speak low, long hair tends to go with a long vocal tract, warm hair
+    colours with a mellow voice. None of them is a claim about people.
     """
 
     width: float
@@ -124,6 +51,9 @@ class Person:
     nose: float
     freckles: bool
     glasses: bool
+    depth: float  # of the voice: from high to low
+    tract: float  # from short to long
+    mellowness: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,17 +98,20 @@ class Take:
     roll: Track  # radians
     turn: Track  # radians, positive to the right of the picture
     distance: Track  # millimetres from the camera
+    flush: float  # of the skin, -1 pale .. 1 red
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """A new person: every trait independent of the others, those that are heard too nearer to an extreme than not.
+    """A new person: every trait independent of the others, but for the voice's, which are those of the looks in part.
 
-    Were those uniform, or followed they the arcsine distribution as after one of the two folds, more pairs of strangers
-    would be too alike to tell apart.
+    Those looks are nearer to an extreme than not: were they uniform, or followed they the arcsine distribution as after
+    one of the two folds, more pairs of strangers would be too alike to tell apart.
     """
-    heard = _fold(_fold(rng.random(3)))
-    width, length, warmth = heard.tolist()
+    looks = _fold(_fold(rng.random(3)))
+    width, length, warmth = looks.tolist()
     skin, eyes, parting, fringe, nose, freckles, glasses = rng.random(7).tolist()
+    chance = _fold(_fold(rng.random(3)))
+    depth, tract, mellowness = (0.5 + _VOICES * (_LOOKS * looks + (1 - _LOOKS) * chance - 0.5)).tolist()
     return Person(
         width=width,
         hair_length=length,
@@ -190,6 +123,9 @@ def draw_person(rng: np.random.Generator) -> Person:
         nose=nose,
         freckles=freckles < 0.25,
         glasses=glasses < 0.25,
+        depth=depth,
+        tract=tract,
+        mellowness=mellowness,
     )
 
 
@@ -208,29 +144,30 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         shirt=_pastel(shirt, rng.uniform(0.25, 0.65), rng.uniform(0.35, 0.90)),
         light=(float(light[0]), float(light[1]), float(light[2])),
         stripes=bool(rng.random() < 0.3),
-        place=(float(rng.uniform(-0.035, 0.035)), float(rng.uniform(-0.02, 0.02))),
-        zoom=float(rng.uniform(1.08, 1.18)),
+        place=(float(rng.uniform(-0.05, 0.05)), float(rng.uniform(-0.035, 0.035))),
+        zoom=float(rng.uniform(1.36, 1.64)),
         pitch=float(rng.normal(0, 0.05)),
         tract=float(rng.normal(0, 0.02)),
         tilt=float(rng.normal(0, 0.35)),
     )
 
 
-def act(rng: np.random.Generator, *, frames: int, fps: int, emotion: int, strength: float) -> Take:
-    """What somebody who feels `emotion` does in `frames` frames.
+def act(rng: np.random.Generator, *, frames: int, fps: int, affect: Affect, emotion: int | None = None) -> Take:
+    """What somebody does in `frames` frames.
 
     Args:
         rng: the source of everything that is not given.
         frames: length, half a second or more; the speech lasts exactly as long, frames / fps seconds.
         fps: frames a second.
-        emotion: code as in `EMOTIONS`.
-        strength: 0 shows nothing of the emotion, 1 shows it as the tables above have it.
+        affect: what is felt.
+        emotion: what that is called, by its code in `EMOTIONS`, if it has its own marks too.
     """
-    seen = NEUTRAL if rng.random() < POKER_FACE else emotion
-    heard = NEUTRAL if rng.random() < FLAT_VOICE else emotion
-    face = FaceManner(*_manner(rng, FACES[seen], FACES[NEUTRAL], FACE_SPREAD, strength))
-    glance = GlanceManner(*_manner(rng, GLANCES[seen], GLANCES[NEUTRAL], GLANCE_SPREAD, strength))
-    tone = ToneManner(*_manner(rng, TONES[heard], TONES[NEUTRAL], TONE_SPREAD, strength))
+    calm = (Affect(0.0, 0.0), affects.NEUTRAL)
+    seen = calm if rng.random() < affects.POKER_FACE else (affect, emotion)
+    heard = calm if rng.random() < affects.FLAT_VOICE else (affect, emotion)
+    face = FaceManner(*_varied(rng, affects.face_of(*seen), affects.FACE_SPREAD))
+    glance = GlanceManner(*_varied(rng, affects.glance_of(*seen), affects.GLANCE_SPREAD))
+    tone = ToneManner(*_varied(rng, affects.tone_of(*heard), affects.TONE_SPREAD))
 
     seconds = frames / fps
     speech = _speak(rng, ticks=round(seconds * CONTROL_RATE), tone=tone)
@@ -254,20 +191,17 @@ def act(rng: np.random.Generator, *, frames: int, fps: int, emotion: int, streng
         closure=_blink(rng, times, max(glance.blinks, 0.0)),
         gaze=_look(rng, times, glance),
         pupil=np.clip(glance.pupil + 0.15 * _wander(rng, times, 0.8), 2.2, 7.0),
-        sway=np.stack([sway, nod + 0.025 * face.droop], axis=1),
+        sway=np.stack([sway, nod + 0.025 * face.droop + affects.bow_of(seen[0])], axis=1),
         roll=roll,
         turn=turn,
-        distance=450 + mobility * 8 * _wander(rng, times, 0.3) - 6 * face.droop,
+        distance=(450 + mobility * 8 * _wander(rng, times, 0.3) - 6 * face.droop) * (1 - affects.lean_of(seen[0])),
+        flush=affects.flush_of(seen[0]),
     )
 
 
-def _manner(
-    rng: np.random.Generator, felt: Sequence[float], calm: Sequence[float], spread: Sequence[float], strength: float
-) -> list[float]:
-    """A manner between calm and felt, with chance errors that do not shrink with it."""
-    start, end = np.array(calm), np.array(felt)
-    degree = strength * rng.uniform(0.75, 1.15)
-    varied: list[float] = (start + degree * (end - start) + rng.normal(0, 1, len(start)) * np.array(spread)).tolist()
+def _varied(rng: np.random.Generator, manner: Sequence[float], spread: Sequence[float]) -> list[float]:
+    """With chance errors."""
+    varied: list[float] = (np.array(manner) + rng.normal(0, 1, len(manner)) * np.array(spread)).tolist()
     return varied
 
 

@@ -2,7 +2,8 @@
 
 Nothing here is recorded, so it may be handed on, and everything about it is known: which looks go with which voice,
 when the mouth opens, what is felt (see `demo_acting`). What a network learns from it holds for people that it has never
-seen, which is what makes it useful to try a pipeline on; it says nothing about how well anything works on people.
+seen, which is what makes it useful to try a pipeline on; it says nothing about how well anything works on people. What
+is felt shows in face and voice alike, and who somebody is in both only a little: so what pre-training finds is of use.
 
 ```
 OUTPUT/voxceleb/dev/mp4/<speaker>/<video>/00001.mp4     H.264 at 25 fps, AAC 16 kHz mono
@@ -29,11 +30,11 @@ from rich.console import Console
 
 from loaders.errors import InputError
 from loaders.progress import progress
-from sharding.corpora.omg import EMOTIONS
 from sharding.demo import acting as demo_acting
 from sharding.demo import face as demo_face
 from sharding.demo import voice as demo_voice
 from sharding.demo.acting import Scene, Take
+from sharding.demo.affect import Affect, feel
 from sharding.engines.local import run
 
 SAMPLE_RATE = 16000
@@ -42,6 +43,9 @@ FPS = 25
 #: Shares of the emotions, in the order of OMG's codes: neutral and happy lead as they do there, but the rarest are
 #: raised, so that a few hundred utterances hold some of each.
 SHARES = (0.12, 0.08, 0.06, 0.25, 0.29, 0.14, 0.06)
+
+#: How far raters are off, one standard deviation, of arousal (0..1) and valence (-1..1).
+RATERS_SPREAD = (0.06, 0.12)
 
 #: The columns that we write of OpenFace 2's `FeatureExtraction`, in its order. Of its 56 eye landmarks these are the
 #: outer corners of the eyes (8 and 42) and two opposite points of a pupil's rim (51 and 55).
@@ -65,18 +69,17 @@ class DemoSettings:
 
     seed: int = 0
     """The source of all chance, 0 or more."""
-    speakers: int = 1000
-    """Of the VoxCeleb part: many, and little of each, because that is what it takes to know a stranger's voice."""
-    videos_per_speaker: int = 1
-    """Of the VoxCeleb part: each has its own room, light and clothes. Another speaker teaches more than a second
-    video does."""
+    speakers: int = 400
+    """Of the VoxCeleb part."""
+    videos_per_speaker: int = 4
+    """Of the VoxCeleb part: each has its own room, light and clothes, and its own mood."""
     utterances_per_video: int = 1
     """Of the VoxCeleb part."""
     voxceleb_seconds: tuple[float, float] = (2.1, 2.6)
     """Shortest and longest utterance of the VoxCeleb part."""
-    omg_train: int = 400
-    """Utterances of OMG's training split."""
-    omg_validation: int = 140
+    omg_train: int = 75
+    """Utterances of OMG's training split: few, as labels are dear."""
+    omg_validation: int = 1000
     """Utterances of OMG's validation split: none of its speakers is in the training split."""
     omg_utterances_per_video: int = 5
     """Of the OMG part, whose videos each show a speaker of their own."""
@@ -138,8 +141,8 @@ class _Scenario:
     person: int
     video: int
     utterance: int
-    emotion: int
-    strength: float
+    emotion: int | None
+    affect: Affect
     frames: int
     movie: str
     table: str
@@ -197,7 +200,7 @@ def _stream(settings: DemoSettings, *key: int) -> np.random.Generator:
 
 
 def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
-    """Interviews: something is felt in each, but not strongly."""
+    """Interviews: something is felt in each, and nobody says what."""
     scenarios = []
     for person in range(settings.speakers):
         for video in range(settings.videos_per_speaker):
@@ -210,8 +213,8 @@ def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
                         person=person,
                         video=video,
                         utterance=utterance,
-                        emotion=int(rng.choice(len(EMOTIONS), p=SHARES)),
-                        strength=float(rng.uniform(0, 0.2)),
+                        emotion=None,
+                        affect=feel(rng, None),
                         frames=round(rng.uniform(*settings.voxceleb_seconds) * FPS),
                         movie=f"voxceleb/dev/mp4/{name}.mp4",
                         table=f"openface/voxceleb/{name}.csv",
@@ -232,13 +235,14 @@ def _omg(settings: DemoSettings, part: int, utterances: int) -> tuple[list[_Scen
         frames = round(rng.uniform(*settings.omg_seconds) * FPS)
         start = rng.uniform(0, 5) if utterance == 0 else start + rng.uniform(0.2, 3)
         end = start + frames / FPS
-        affect = np.array(demo_acting.AFFECT[emotion]) + rng.normal(0, demo_acting.AFFECT_SPREAD)
-        arousal, valence = np.clip(affect, (0, -1), (1, 1)).tolist()
+        affect = feel(rng, emotion)
+        rated = np.array((0.5 + 0.5 * affect.arousal, affect.valence)) + rng.normal(0, RATERS_SPREAD)
+        arousal, valence = np.clip(rated, (0, -1), (1, 1)).tolist()
         video = f"demo{split}{person:03d}"
         name = f"utterance_{utterance + 1}"
         times = f"{start:.3f}", f"{end:.3f}"
-        rated = f"{arousal:.4f}", f"{valence:.4f}", str(emotion)
-        rows.append((f"https://example.org/{video}", *times, video, f"{name}.mp4", *rated))
+        ratings = f"{arousal:.4f}", f"{valence:.4f}", str(emotion)
+        rows.append((f"https://example.org/{video}", *times, video, f"{name}.mp4", *ratings))
         scenarios.append(
             _Scenario(
                 part=part,
@@ -246,7 +250,7 @@ def _omg(settings: DemoSettings, part: int, utterances: int) -> tuple[list[_Scen
                 video=0,
                 utterance=utterance,
                 emotion=emotion,
-                strength=1.0,
+                affect=affect,
                 frames=frames,
                 movie=f"omg/videos/{video}/{name}.mp4",
                 table=f"openface/omg/{video}/{name}.csv",
@@ -281,8 +285,8 @@ def _make(scenario: _Scenario, *, settings: DemoSettings, root: Path) -> int:
         _stream(settings, _ACTING, *video, scenario.utterance),
         frames=scenario.frames,
         fps=FPS,
+        affect=scenario.affect,
         emotion=scenario.emotion,
-        strength=scenario.strength,
     )
     sound = demo_voice.speak(
         _stream(settings, _VOICE, *video, scenario.utterance),

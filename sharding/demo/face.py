@@ -24,6 +24,7 @@ _ACROSS = np.linspace(-1, 1, 11)
 #: Hair from cool to warm, for `Person.hair_warmth`; skin tones and eye colours, for traits that go with nothing.
 _HAIR = ((52, 60, 150), (46, 118, 168), (86, 160, 142), (196, 178, 92), (222, 132, 48), (176, 48, 38))
 _SKIN = ((255, 224, 200), (240, 196, 160), (214, 160, 120), (170, 116, 80), (124, 82, 58))
+_RED, _PALE = (235, 80, 70), (225, 225, 210)
 _IRIS = ((70, 110, 160), (80, 130, 90), (120, 90, 50), (60, 45, 40))
 
 
@@ -75,7 +76,9 @@ class _Body:
         self.person, self.scene, self.take = person, scene, take
         self.a, self.b = head_half_width(person), _HEAD_HEIGHT
         self.hair = _ramp(_HAIR, person.hair_warmth)
-        self.skin = _ramp(_SKIN, person.skin)
+        self.skin = _blend(
+            _ramp(_SKIN, person.skin), _RED if take.flush > 0 else _PALE, min(abs(take.flush), 1.0) * 0.45
+        )
         self.shirt = _times(scene.shirt, 255)
 
     def behind(self) -> Iterator[tuple[Colour, Track]]:

@@ -21,18 +21,18 @@ _NOISE = 10 ** (-58 / 20)
 
 
 def pitch_hz(person: Person, scene: Scene) -> float:
-    """The pitch that this person speaks at on this day: wide heads low (80 Hz), narrow heads high (280 Hz)."""
-    return float(280.0 * 2.0 ** (-1.8 * person.width + scene.pitch))
+    """The pitch that this person speaks at on this day, calmly: from 80 to 280 Hz at the ends of the trait."""
+    return float(280.0 * 2.0 ** (-1.8 * person.depth + scene.pitch))
 
 
 def formant_scale(person: Person, scene: Scene) -> float:
-    """What the formants are multiplied by: above 1 for a short vocal tract (short hair), below 1 for a long one."""
-    return float(1.32 * 2.0 ** (-0.72 * person.hair_length + scene.tract))
+    """What the formants are multiplied by: above 1 for a short vocal tract, below 1 for a long one."""
+    return float(1.32 * 2.0 ** (-0.72 * person.tract + scene.tract))
 
 
 def fall_db(person: Person, scene: Scene) -> float:
-    """How fast the voice falls towards high frequencies, in dB an octave: more under warm hair."""
-    return 3.0 + 9.0 * person.hair_warmth + scene.tilt
+    """How fast the voice falls towards high frequencies, in dB an octave: a mellow one faster."""
+    return 3.0 + 9.0 * person.mellowness + scene.tilt
 
 
 def speak(

@@ -125,8 +125,8 @@ class Targets:
         """See `Task.model`."""
         config = self._config
         origin: dict[str, Any] | None = None
-        published: dict[str, Any] = {}
         fresh: tuple[Tower, ...] = ()
+        published: dict[str, Any] = {}
         if config.init is None:
             sizes = sizes_of(config)
             network = target_net(sizes, targets, gaze=gaze_of(config, sizes))
@@ -169,8 +169,7 @@ class Targets:
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """The thesis' loss for any labels, see `models.objectives.targets.target_loss`."""
         inputs = front_end(**given_by(batch), seed=batch.seed)
-        output = network(**inputs)
-        loss = target_loss(*of_all_ranks(output, batch.targets), self._losses)
+        loss = target_loss(*of_all_ranks(network(**inputs), batch.targets), self._losses)
         logged = {} if loss.triplet is None else {"triplet": loss.triplet}
         for modality, losses in (("audio", loss.audio), ("visual", loss.visual), ("joint", loss.joint)):
             several = len(losses) > 1

@@ -1,0 +1,174 @@
+"""The tables as Markdown, for a terminal of 80 columns, and the picture of the differences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmarks.figures import save, style
+from benchmarks.thesis.grid import NETWORKS, SAYS
+from benchmarks.thesis.published import EMOTION, PAIRS, PAIRS_CHANCE, PRIOR, SOURCE
+from benchmarks.thesis.scores import Apart, EmotionScores, Mean, PairScores
+from models.training.evaluation import MODALITIES
+
+PRETRAINED, SCRATCH = "pre-trained", "from scratch"
+NONE = "–"  #: there is none
+
+
+def markdown(pairs: PairScores, emotion: EmotionScores, seeds: int, says: Sequence[str]) -> str:
+    """Tables 4.1 to 4.3, ours beside the published figures.
+
+    Args:
+        pairs, emotion: what the runs score.
+        seeds: how many.
+        says: sentences about the data and the recipe.
+    """
+    of = (
+        f"intervals (95 %) are over speakers and seeds; means over {seeds} seeds"
+        if seeds > 1
+        else "intervals (95 %) are over speakers and say nothing of other seeds: there is one"
+    )
+    accuracy = [[SAYS[network], _told(pairs.of[network]), f"{PAIRS[network]:.2f}"] for network in NETWORKS]
+    chance = ["chance", "50.0", f"{PAIRS_CHANCE:.2f}"]
+    parts = [
+        "# The thesis' tables",
+        "",
+        " ".join([*says, f"Figures are percent; {of}. Published: {SOURCE}, on VoxCeleb and OMG."]),
+        "",
+        "## Table 4.1: accuracy on pairs",
+        "",
+        *_table(["network", "ours", "published"], [*accuracy, chance]),
+        "",
+        f"{pairs.pairs:,} pairs of {pairs.speakers} unseen speakers, negatives: {pairs.negatives}. "
+        f"L3-Net minus AVE-Net: {_signed(pairs.apart)}.",
+        "",
+        "## Table 4.2: micro-F1 after fine-tuning",
+        "",
+        *_table(
+            ["network", "channel", PRETRAINED, SCRATCH, "difference", "published: pre-trained", SCRATCH, "difference"],
+            [*_emotion_rows(emotion), ["majority", "any", *2 * [f"{emotion.majority:.1f}"], *4 * [NONE]]],
+        ),
+        "",
+        f"{emotion.utterances:,} utterances of {emotion.speakers} unseen speakers. Differences are paired: the same "
+        "utterances, those of a speaker together. From scratch both networks are one and the same; the published "
+        "figures are of two trainings.",
+        "",
+        "## Table 4.3: beside prior systems, micro-F1",
+        "",
+        *_table(["system", "audio", "visual", "source"], _prior_rows(emotion)),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
+    """Table 4.2 with the pairs' accuracy and the majority. 80 columns hold it."""
+    table = Table(caption_justify="left")
+    for column in ("", PRETRAINED, SCRATCH, "difference (95 %)", "published"):
+        table.add_column(column, no_wrap=True)
+    for network in NETWORKS:
+        for modality in MODALITIES:
+            table.add_row(
+                f"{SAYS[network]} {modality}",
+                f"{emotion.pretrained[network][modality].value:.1f}",
+                f"{emotion.scratch[modality].value:.1f}",
+                _signed(emotion.apart[network][modality]),
+                published_difference(network, modality),
+            )
+        table.add_section()
+    table.add_row("majority", *2 * [f"{emotion.majority:.1f}"], "", NONE)
+    accuracy = ", ".join(
+        f"{SAYS[network]} {pairs.of[network].value:.1f} (published {PAIRS[network]:.1f})" for network in NETWORKS
+    )
+    table.caption = (
+        f"micro-F1 %, {emotion.utterances} utterances, {emotion.speakers} speakers\npairs, %: {accuracy}, chance 50"
+    )
+    return table
+
+
+def picture(emotion: EmotionScores, path: Path) -> None:
+    """Draw pre-trained minus from scratch, with intervals, and the published differences beside them."""
+    style()
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.2))
+    rows = [(network, modality) for network in NETWORKS for modality in MODALITIES]
+    for place, (network, modality) in enumerate(rows):
+        found = emotion.apart[network][modality]
+        first = place == 0
+        ends = [found.low, found.high] if math.isfinite(found.low) else [found.value] * 2
+        axes.plot(ends, [place, place], color="C0", solid_capstyle="butt")
+        axes.plot(found.value, place, "o", color="C0", label="ours, 95 % over speakers and seeds" if first else None)
+        known = _published(network, modality)
+        if known is not None:
+            axes.plot(known, place, "D", color="C1", fillstyle="none", label="published" if first else None)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [f"{SAYS[network]}, {modality}" for network, modality in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("micro-F1, pre-trained minus from scratch, percentage points")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.18), ncols=2)
+    save(figure, path)
+
+
+def published_difference(network: str, modality: str) -> str:
+    """Pre-trained minus from scratch."""
+    known = _published(network, modality)
+    return NONE if known is None else f"{known:+.2f}"
+
+
+def _published(network: str, modality: str) -> float | None:
+    arms = [EMOTION[network][arm].get(modality) for arm in (PRETRAINED, SCRATCH)]
+    return None if arms[0] is None or arms[1] is None else arms[0] - arms[1]
+
+
+def _emotion_rows(emotion: EmotionScores) -> list[list[str]]:
+    rows = []
+    for network in NETWORKS:
+        for modality in MODALITIES:
+            published = [EMOTION[network][arm].get(modality) for arm in (PRETRAINED, SCRATCH)]
+            rows.append(
+                [
+                    SAYS[network],
+                    modality,
+                    _told(emotion.pretrained[network][modality]),
+                    _told(emotion.scratch[modality]),
+                    _signed(emotion.apart[network][modality]),
+                    *(NONE if value is None else f"{value:.2f}" for value in published),
+                    published_difference(network, modality),
+                ]
+            )
+    return rows
+
+
+def _prior_rows(emotion: EmotionScores) -> list[list[str]]:
+    channels = ("audio", "visual")
+    ours = [
+        [f"{SAYS[network]}, {PRETRAINED}", *(_told(emotion.pretrained[network][m]) for m in channels), "ours"]
+        for network in NETWORKS
+    ]
+    thesis = [f"{EMOTION['l3'][PRETRAINED][m]:.2f}" for m in channels]
+    return [
+        *ours,
+        ["majority", *2 * [f"{emotion.majority:.1f}"], "ours"],
+        [f"{SAYS['l3']}, {PRETRAINED}", *thesis, "published"],
+        *([name, f"{audio:.1f}", f"{visual:.1f}", "published"] for name, (audio, visual) in PRIOR.items()),
+    ]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _told(mean: Mean) -> str:
+    return f"{mean.value:.1f} ({_end(mean.low)} … {_end(mean.high)})"
+
+
+def _signed(apart: Apart) -> str:
+    return f"{apart.value:+.1f} ({_end(apart.low, '+')} … {_end(apart.high, '+')})"
+
+
+def _end(value: float, sign: str = "") -> str:
+    return format(value, f"{sign}.1f") if math.isfinite(value) else NONE
