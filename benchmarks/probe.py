@@ -1,4 +1,4 @@
-"""Linear probes: what a linear model can read off an embedding, and how sure its score is.
+"""Linear probes: what a linear model can read off an embedding.
 
 Features are standardised by the examples that a probe is fitted to. How strongly its weights are held down is chosen by
 cross-validation over speakers, of the training examples alone: what is scored takes no part in it.
@@ -6,7 +6,6 @@ cross-validation over speakers, of the training examples alone: what is scored t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,6 @@ Ints = NDArray[np.integer]
 
 STRENGTHS = tuple(10.0**power for power in range(2, -4, -1))  #: of the penalty, the strongest first
 FOLDS = 5
-RESAMPLES = 2000
 _ITERATIONS = 100  # of L-BFGS, which needs a few dozen
 
 
@@ -89,59 +87,6 @@ def folds(speakers: Ints, count: int, seed: int) -> NDArray[np.int64]:
     of_speaker = np.random.default_rng(seed).permutation(len(names)) % min(count, len(names))
     fold: NDArray[np.int64] = of_speaker[place]
     return fold
-
-
-def interval(
-    sums: Floats, statistic: Callable[[Floats], Floats], *, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of a score by resampling speakers (percentile bootstrap): what one says hangs together.
-
-    Args:
-        sums: (speakers, m) of each speaker, sums over the examples from which the score follows.
-        statistic: (R, m) sums over speakers → (R,) scores.
-        resamples: R.
-        seed: of the draws.
-
-    Returns:
-        Low and high; NaN of fewer than two speakers.
-    """
-    speakers = len(sums)
-    if speakers < 2:
-        return math.nan, math.nan
-    draw = np.random.default_rng(seed)
-    times = draw.multinomial(speakers, np.full(speakers, 1 / speakers), size=resamples)
-    scores = statistic(times @ sums)
-    low, high = np.nanpercentile(scores, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def by_speaker(columns: Floats, speakers: Ints) -> Floats:
-    """(N, m) of examples → (speakers, m): their sums."""
-    _, place = np.unique(speakers, return_inverse=True)
-    sums = np.zeros((int(place.max(initial=-1)) + 1, columns.shape[1]))
-    np.add.at(sums, place, columns)
-    return sums
-
-
-def shares(sums: Floats) -> Floats:
-    """(R, 2) right ones and all → (R,) share of right ones: for one class an example, micro-F1."""
-    share: Floats = sums[:, 0] / sums[:, 1]
-    return share
-
-
-def moments(one: Floats, other: Floats) -> Floats:
-    """Two times (N,) → (N, 6), of whose sums `concordances` makes their CCC."""
-    return np.stack([np.ones_like(one), one, other, one**2, other**2, one * other], axis=1)
-
-
-def concordances(sums: Floats) -> Floats:
-    """(R, 6) sums of `moments` → (R,) CCC: 2·s_xy / (s_x² + s_y² + (x̄ − ȳ)²) (Lin, 1989)."""
-    count, x, y, xx, yy, xy = sums.T
-    x, y, xx, yy, xy = (total / count for total in (x, y, xx, yy, xy))
-    both, apart = xy - x * y, xx - x**2 + yy - y**2 + (x - y) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = np.where(apart > 0, 2 * both / apart, np.nan)
-    return found
 
 
 # -- fitting

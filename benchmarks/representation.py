@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
 
-from benchmarks.probe import by_speaker, class_probe, concordances, interval, moments, number_probe, shares
+from benchmarks.probe import class_probe, number_probe
 from benchmarks.record import Record, console, machine, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import Catalog
@@ -45,7 +45,9 @@ from models.systems.targets import TargetNet
 from models.training import runs
 from models.training.config import DataConfig, LoaderConfig
 from models.training.data import scoring_loader
+from models.training.intervals import interval
 from models.training.labels import chosen
+from models.training.measures import of_classes, of_numbers
 from models.training.scores import utterances
 
 Floats = NDArray[np.float64]
@@ -287,14 +289,12 @@ def _probed(
             unseen = evaluated.of_utterances(side, tower, scored)
             if label.classes is None:
                 probe = number_probe(features, known, speakers, seed=seed)
-                columns, statistic = moments(probe.numbers(unseen), stated.astype(np.float64)), concordances
+                measure, said = of_numbers()["ccc"], probe.numbers(unseen)
             else:
                 probe = class_probe(features, known, len(label.classes), speakers, seed=seed)
-                right = probe.classes(unseen) == stated
-                columns, statistic = np.stack([right, np.ones(len(right))], axis=1).astype(np.float64), shares
-            low, high = interval(by_speaker(columns, of_scored), statistic, seed=seed)
-            value = float(statistic(columns.sum(0, keepdims=True))[0])
-            figures = {"value": value, "low": low, "high": high}
+                measure, said = of_classes(len(label.classes))["micro_f1"], probe.outputs(unseen)
+            sure = interval(measure, said, stated, of_scored)
+            figures = {"value": sure.value, "low": sure.low, "high": sure.high}
             finite = {name: figure if np.isfinite(figure) else None for name, figure in figures.items()}
             found[side][tower] = {**finite, "strength": probe.strength}
             bar.advance()

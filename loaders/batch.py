@@ -11,8 +11,8 @@ import torch
 class Batch:
     """B examples as tensors.
 
-    The frames, the gaze, the targets and the members are those of ``clip``, the audio is ``audio_clip``'s: the same
-    moment where ``match`` is 1.
+    The frames, the gaze, the targets and the members are those of ``clip``; the audio, and the members that were made
+    from it (`loaders.ClipLoader`: ``of_audio``), are ``audio_clip``'s: the same moment where ``match`` is 1.
     """
 
     video: torch.Tensor  #: (B, T, H, W, 3) uint8, RGB; or (B, T, 3·H/2, W), see `loaders.decode.planes`; or (B, 0)

@@ -111,6 +111,7 @@ class ClipLoader(IterableDataset[Batch]):
         video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
+        of_audio: Sequence[str] = (),
         targets: Sequence[str] = (),
         speakers: SpeakerShare | None = None,
         threads: int | None = None,
@@ -163,6 +164,8 @@ class ClipLoader(IterableDataset[Batch]):
                 refused.
             members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
                 `Batch.masks`.
+            of_audio: those of the members that were made from the sound: in a batch they are of the clip that is heard,
+                as the audio is. The others are of the clip that is seen.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
             speakers: one side of the split's speakers, see `loaders.sampling.speakers`: clips and their negatives are
@@ -204,6 +207,11 @@ class ClipLoader(IterableDataset[Batch]):
         manifests = [opened.manifest for opened in datasets]
         _require_alike(datasets)
         members, targets = _names("members", members), _names("targets", targets)
+        of_audio = _names("of_audio", of_audio)
+        if set(of_audio) - set(members):
+            raise InputError(
+                f"of_audio names {min(set(of_audio) - set(members))!r}, which is none of the members: add it there"
+            )
         for opened in datasets:
             _require_arrays(opened, members)
         _require_members_alike(datasets, (GAZE, *members))
@@ -299,6 +307,7 @@ class ClipLoader(IterableDataset[Batch]):
             video=video,
             audio=audio,
             members=members,
+            of_audio=of_audio,
             targets=targets,
             page_locked=on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,

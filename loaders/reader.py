@@ -104,7 +104,7 @@ class _Picture:
 
     filmstrip: NDArray[np.uint8]
     cut: NDArray[np.uint8]  #: what is decoded of it
-    arrays: Mapping[str, NDArray[Any]]  #: of the members that it has
+    arrays: Mapping[str, NDArray[Any]]  #: of the members that it has, those of the clip that is heard beside them
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,7 @@ class Reader:
         video: bool = True,
         audio: bool = True,
         members: Sequence[str] = (),
+        of_audio: Sequence[str] = (),
         targets: Sequence[str] = (),
         page_locked: bool = False,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -155,6 +156,7 @@ class Reader:
             video: whether filmstrips are read.
             audio: whether it is read.
             members: arrays that are read beside gaze; all datasets that have one declare it alike.
+            of_audio: those of the members that are of the clip that is heard.
             targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
@@ -184,6 +186,7 @@ class Reader:
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
         self._members = {name: _declared(name, catalogs) for name in (GAZE, *members)}
+        self._of_audio = frozenset(of_audio)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
         self.bytes = 0  #: bytes of members read and checked
@@ -219,7 +222,10 @@ class Reader:
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
                 audio = self._places(self._find(AUDIO, examples.audio_clip), row)
-            members = {name: self._places_of(name, examples.clip) for name in self._members}
+            members = {
+                name: self._places_of(name, examples.audio_clip if name in self._of_audio else examples.clip)
+                for name in self._members
+            }
             drawn = Drawn(epoch, step, positions, examples, filmstrips, audio, members, 0.0)
         drawn.seconds = time.perf_counter() - start
         return drawn
@@ -375,6 +381,8 @@ class Reader:
                     self.substitutions += 1
                 try:
                     picture = self._picture(int(examples.clip[index]), examples.frames[index])
+                    heard = self._arrays(int(examples.audio_clip[index]), heard=True)
+                    picture = replace(picture, arrays={**picture.arrays, **heard})
                     sound = self._sound(int(examples.audio_clip[index])) if self._with_audio else None
                     if fault is not None:
                         file = None if self.wav_rows else sound
@@ -540,16 +548,23 @@ class Reader:
         dataset = bisect_right(self._ends, clip)
         return dataset, clip - (self._ends[dataset - 1] if dataset else 0)
 
-    def _picture(self, clip: int, frames: NDArray[np.int16]) -> _Picture:
+    def _arrays(self, clip: int, *, heard: bool) -> dict[str, NDArray[Any]]:
+        """Those of the members that a clip has, of the one that is heard or of the one that is seen."""
         arrays: dict[str, NDArray[Any]] = {}
         dataset, _ = self.locate(clip)
         for name, member in self._members.items():
+            if (name in self._of_audio) != heard:
+                continue
             file = self._read(name, clip) if name in self._catalogs[dataset].members else None
             if file is not None:
                 try:
                     arrays[name] = parse_npy(member, file)
                 except ValueError as error:
                     raise _BadClipError(clip, f"its {name} is {error}") from error
+        return arrays
+
+    def _picture(self, clip: int, frames: NDArray[np.int16]) -> _Picture:
+        arrays = self._arrays(clip, heard=False)
         if not self._with_video:
             nothing = np.empty(0, np.uint8)
             return _Picture(nothing, nothing, arrays)

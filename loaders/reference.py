@@ -53,6 +53,7 @@ def reference_batches(
     training: bool | None = None,
     negatives: Negatives | None = OTHER_VIDEO,
     members: Sequence[str] = (),
+    of_audio: Sequence[str] = (),
     targets: Sequence[str] = (),
     epoch: int = 0,
 ) -> Iterator[Batch]:
@@ -75,7 +76,8 @@ def reference_batches(
         pictures = [samples[keys[row]] for row in examples.clip]
         sounds = [samples[keys[row]] for row in examples.audio_clip]
         batch = _batch(examples, pictures, sounds, catalog, sampler.frames)
-        values, masks = _arrays(pictures, catalog.manifest, members)
+        heard = [name in of_audio for name in members]
+        values, masks = _arrays([sounds if of_sound else pictures for of_sound in heard], catalog.manifest, members)
         yield replace(batch, targets=_targets(pictures, catalog.manifest, targets), members=values, masks=masks)
 
 
@@ -133,12 +135,14 @@ def _stated(label: Label, values: list[Any]) -> torch.Tensor:
 
 
 def _arrays(
-    pictures: list[dict[str, Any]], manifest: Manifest, names: Sequence[str]
+    samples: list[list[dict[str, Any]]], manifest: Manifest, names: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The samples' arrays of these members, and where there are any."""
+    """Each member's arrays of its samples, and where there are any."""
     members, masks = {}, {}
-    for member in (member for name in names if (member := manifest.member(name)) is not None):
-        found = [picture.get(member.suffix) for picture in pictures]
+    for name, of_member in zip(names, samples, strict=True):
+        member = manifest.member(name)
+        assert member is not None  # the catalog was opened with it
+        found = [sample.get(member.suffix) for sample in of_member]
         values = np.zeros((len(found), *member.shape), np.dtype(member.dtype).newbyteorder("="))
         mask = np.zeros((len(found), *member.shape[:1]) if member.variable else len(found), np.bool_)
         for row, array in enumerate(found):

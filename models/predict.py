@@ -37,14 +37,16 @@ def predict_targets(
     audio: Tensor | None = None,
     gaze: Tensor | None = None,
     gaze_valid: Tensor | None = None,
+    members: Mapping[str, Tensor] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Prediction]:
     """What audio, frames (with gaze where there is some), or both say of each target, by its name.
 
-    See `FrontEnd.forward` for what is given.
+    See `FrontEnd.forward` for what is given; ``network.needs`` says of what. Without all that a modality's first tower
+    takes, nothing of it is needed.
     """
     with _evaluation(front_end, network):
-        inputs = front_end(video, audio, gaze, gaze_valid)
-        output = network(inputs.video, inputs.audio, inputs.gaze)
+        output = network(**front_end(video, audio, gaze, gaze_valid, members=members, masks=masks))
     return {
         target.name: Prediction(
             classes=target.classes,
@@ -60,16 +62,37 @@ def predict_match(
     front_end: FrontEnd,
     network: L3Net | AVENet,
     *,
-    video: Tensor,
-    audio: Tensor,
+    video: Tensor | None = None,
+    audio: Tensor | None = None,
     gaze: Tensor | None = None,
     gaze_valid: Tensor | None = None,
+    members: Mapping[str, Tensor] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Probability, (B,) float32, that frames and audio are of one video; see `FrontEnd.forward`."""
     with _evaluation(front_end, network):
-        inputs = front_end(video, audio, gaze, gaze_valid)
-        logits: Tensor = network(inputs.video, inputs.audio, inputs.gaze)
+        inputs = front_end(video, audio, gaze, gaze_valid, members=members, masks=masks)
+        logits: Tensor = network(**inputs)
     return logits.float().softmax(1)[:, 1]
+
+
+def encode_pairs(
+    front_end: FrontEnd,
+    network: L3Net | AVENet,
+    *,
+    video: Tensor | None = None,
+    audio: Tensor | None = None,
+    gaze: Tensor | None = None,
+    gaze_valid: Tensor | None = None,
+    members: Mapping[str, Tensor] | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`predict_match`, after what it is computed from: embeddings of what is seen, (B, n), and of what is heard,
+    (B, m), for the network's ``scores``; float32."""
+    with _evaluation(front_end, network):
+        seen, heard = network.encode(**front_end(video, audio, gaze, gaze_valid, members=members, masks=masks))
+        logits = network.match(seen, heard)
+    return seen.float(), heard.float(), logits.float().softmax(1)[:, 1]
 
 
 def _said(target: Label, outputs: Mapping[str, Tensor] | None) -> Tensor | None:

@@ -1,10 +1,11 @@
 """What the networks are made of: ``python -m models.summary [RUN] [--preset full tiny] [--seconds 2] [--json]``.
 
-For every system, tower by tower, the parameters, and the floating-point operations for one clip. Both are counted from
-the code itself: the network runs on tensors without data, and torch counts the operations of each convolution and
-matrix product as it is called (a multiplication and an addition are two; batch norms, pooling and the like are not
-counted, nor is the front end). Padding counts as pixels do, but for the time padding of one or two frames, which is
-never computed. "forward" is what a prediction takes, "step" forward and backward: what a clip takes in training.
+For L3-Net, AVE-Net and the network that predicts labels, or for that of a run, tower by tower, the parameters, and the
+floating-point operations for one clip. Both are counted from the code itself: the network runs on tensors without data,
+and torch counts the operations of each convolution and matrix product as it is called (a multiplication and an addition
+are two; batch norms, pooling and the like are not counted, nor is the front end). Padding counts as pixels do, but for
+the time padding of one or two frames, which is never computed. "forward" is what a prediction takes, "step" forward and
+backward: what a clip takes in training.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from models.systems.presets import (
     PresetName,
     correspondence_net,
     model_config_from_json,
+    needs,
     preset,
     target_net,
 )
@@ -57,10 +59,10 @@ _CLIPS = 2  # that are counted and divided by: batch norm in training wants more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Parameters and operations of every system, tower by tower, counted from the code."""
+    """Parameters and operations of the networks, tower by tower, counted from the code."""
 
     run: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
-    """A run, for its own network alone."""
+    """A run, for its own network alone; not one whose towers take members of a dataset."""
     preset: tuple[PresetName, ...] = ()
     """Which presets; by default all."""
     seconds: float = 2.0
@@ -105,7 +107,7 @@ class Counted:
 
 
 def systems(sizes: ModelConfig, targets: Sequence[Label] = (_EMOTION,)) -> Iterator[System]:
-    """Every system that there is, with gaze and without."""
+    """The three networks, with gaze and without."""
     for gaze in (True, False):
         yield System(name="l3", gaze=gaze, build=partial(correspondence_net, sizes, "l3", gaze=gaze))
         yield System(name="ave", gaze=gaze, build=partial(correspondence_net, sizes, "ave", gaze=gaze))
@@ -116,10 +118,15 @@ def of_run(folder: Path) -> tuple[ModelConfig, System]:
     """The sizes and the system of a run, finished or not.
 
     Raises:
-        InputError: there is no run, or its system is none of these.
+        InputError: there is no run, or its system is none of these, or takes what only a dataset has the shapes of.
     """
     run = read_run(folder)
     sizes = model_config_from_json(run["sizes"])
+    members = needs(sizes, gaze=run["gaze"]).members
+    if members:
+        raise InputError(
+            f"{folder}: its towers take {', '.join(members)}, which are counted in no clip: give another run"
+        )
     targets = from_json(run[TARGETS], folder) if run.get(TARGETS) else ()
     name = run.get("model", "targets")
     for system in systems(sizes, targets):
@@ -152,7 +159,8 @@ def count(system: System, inputs: Inputs) -> Counted:
             if isinstance(module, Tower):
                 module.use_plain_operations()
         given = [None if tensor is None else without_data.from_tensor(tensor) for tensor in _given(system, inputs)]
-        called = [(name, part) for name, child in network.named_children() for part in _called(child)]
+        parts = _parts(network)
+        called = [(name, part) for name, child in parts.items() for part in _called(child)]
         calls = {part: _Calls(part) for _, part in called}
         with FlopCounterMode(display=False) as whole:
             torch.autograd.backward(_sum(network(*given)))
@@ -164,13 +172,13 @@ def count(system: System, inputs: Inputs) -> Counted:
             step[name] += calls[part].operations(backward=True)
     if step.total() != whole.get_total_flops():
         raise RuntimeError(f"{type(network).__name__} computes outside of its parts {', '.join(step)}")
-    parts = {name: sum(weight.numel() for weight in child.parameters()) for name, child in network.named_children()}
+    sizes = {name: sum(weight.numel() for weight in child.parameters()) for name, child in parts.items()}
     return Counted(
         system=system.name,
         gaze=system.gaze,
         parts=tuple(
             Part(name=name, parameters=weights, forward=forward[name] // _CLIPS, step=step[name] // _CLIPS)
-            for name, weights in parts.items()
+            for name, weights in sizes.items()
         ),
     )
 
@@ -248,6 +256,17 @@ def summarise(config: Summary) -> None:
             console.print(table(counted, title, _of_what(inputs, config.seconds)))
     if config.json:
         print(json.dumps(found, indent=1))
+
+
+def _parts(network: nn.Module) -> dict[str, nn.Module]:
+    """A network's children by name; of those by places (``further``, ``project_further``) each by its place's."""
+    found: dict[str, nn.Module] = {}
+    for name, child in network.named_children():
+        if isinstance(child, nn.ModuleDict):
+            found |= {name.replace("further", place): part for place, part in child.items()}
+        else:
+            found[name] = child
+    return found
 
 
 def _called(module: nn.Module) -> list[nn.Module]:

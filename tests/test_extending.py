@@ -86,22 +86,23 @@ def run(house: Path) -> Callable[..., str]:
 
 
 def test_the_table_counts_what_the_page_shows(tmp_path: Path) -> None:
-    """A corpus: one new file. A tower: one, and a change of two lines. An objective and a member: one each."""
+    """A corpus, a tower, an objective, a system, a member, and the tower that takes it: one new file each."""
     shutil.copytree(ROOT / "models", tmp_path / "models", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "sharding" / "corpora").mkdir(parents=True)
     (tmp_path / "sharding" / "members").mkdir()
-    before = (tmp_path / "models/systems/presets.py").read_text().splitlines()
     done = put(tmp_path)
     assert [name for name in done["new"] if "/" in name] == [
         "sharding/corpora/ravdess.py",
         "models/towers/framewise.py",
-        "models/training/tasks/focal.py",
+        "models/objectives/focal.py",
+        "models/systems/configurations/framewise_ave.py",
         "sharding/members/loudness.py",
+        "models/towers/loudness.py",
     ]
+    assert len((tmp_path / "models/systems/configurations/framewise_ave.py").read_text().splitlines()) < 30
     programs = [name for name in done["new"] if "/" not in name]
     assert programs == ["crema_d.py", "ravdess_table.py", "meld.py", "shelf.py"]
-    assert done["changed"] == ["models/systems/presets.py"]
-    assert len((tmp_path / "models/systems/presets.py").read_text().splitlines()) == len(before) + 2
+    assert done["changed"] == []
 
 
 def test_a_corpus_is_built_from_one_file(house: Path, run: Callable[..., str], tmp_path: Path) -> None:
@@ -216,7 +217,7 @@ def test_a_tower_is_trained_and_read_back(house: Path, run: Callable[..., str]) 
     )
     small = ("--width", "4", "--frame-size", "16", "--frames", "2", "--batch-size", "4", "--max-steps", "2")
     out = run(
-        *("-c", program, "--stage", "pretrain", "--preset", "framewise", "--data", "data/vox"),
+        *("-c", program, "--stage", "pretrain", "--preset", "tiny", "--video-tower", "framewise", "--data", "data/vox"),
         *("--output", "runs/framewise", *small),
     )
     assert "read back FramewiseTower 8 AudioTower" in out
@@ -226,16 +227,34 @@ def test_a_tower_is_trained_and_read_back(house: Path, run: Callable[..., str]) 
     assert "kind" not in described["sizes"]["audio"]
 
 
-def test_an_objective_is_a_stage(house: Path, run: Callable[..., str]) -> None:
+def test_a_system_is_a_table(house: Path, run: Callable[..., str]) -> None:
+    """Pre-trained, and fine-tuned from there."""
+    program = (
+        "import sys, train; train.main()\n"
+        "sys.argv[1:] = ['--stage', 'finetune', '--init', 'runs/framewise-ave', '--data', 'data/vox', '--batch-size',"
+        " '4', '--max-steps', '2', '--output', 'runs/framewise-emotion']; train.main()\n"
+        "from models.training.runs import load_correspondence, load_targets\n"
+        "pairs, labels = load_correspondence('runs/framewise-ave')[1], load_targets('runs/framewise-emotion')[1]\n"
+        "print('read back', *(type(net).__name__ + '/' + type(net.video).__name__ for net in (pairs, labels)))"
+    )
+    small = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2")
+    out = run(
+        *("-c", program, "--stage", "pretrain", "--system", "framewise-ave", "--data", "data/vox"),
+        *("--output", "runs/framewise-ave", *small),
+    )
+    assert "read back AVENet/FramewiseTower TargetNet/FramewiseTower" in out
+
+
+def test_an_objective_is_one_of_pretraining(house: Path, run: Callable[..., str]) -> None:
     program = (
         "import sys, train; train.main()\n"
         "sys.argv[1:] = ['--stage', 'evaluate', '--checkpoint', 'runs/focal', '--data', 'data/vox']; train.main()"
     )
-    small = ("--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2")
-    arguments = ("--stage", "focal", "--gamma", "1", "--preset", "tiny", "--data", "data/vox", "--output", "runs/focal")
-    out = run("-c", program, *arguments, *small)
+    small = ("--width", "4", "--frame-size", "16", "--batch-size", "4", "--max-steps", "2", "--preset", "tiny")
+    focal = ("--stage", "pretrain", "--objective", "focal", "--gamma", "1", "--data", "data/vox")
+    out = run("-c", program, *focal, "--output", "runs/focal", *small)
     described = json.loads((house / "runs/focal/run.json").read_text())
-    assert (described["stage"], described["settings"]["gamma"]) == ("focal", 1.0)
+    assert (described["stage"], described["objective"]) == ("pretrain", {"name": "focal", "gamma": 1.0})
     assert out.count("pre-training accuracy") == 2  # of the training, and of the evaluation
     assert (house / "runs/focal/checkpoints/00000002").is_dir()
 
@@ -263,3 +282,15 @@ def test_a_member_is_built_from_one_file_and_loaded(house: Path, run: Callable[.
         "print(((10 ** (batch.members['loudness'] / 10)).mean(1) - 1).abs().max() < 0.2)"  # as loud as the utterance
     )
     assert run("-c", program).splitlines() == ["(2, 20) [True, True]", "tensor(True)"]
+    program = (
+        "import train; train.main()\n"
+        "from models.training.runs import load_correspondence\n"
+        "network = load_correspondence('runs/loud')[1]\n"
+        "print('read back', type(network.audio).__name__, network.needs)"
+    )
+    small = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "2", "--max-steps", "2")
+    out = run(
+        *("-c", program, "--stage", "pretrain", "--audio-tower", "loudness-mlp", "--data", tmp_path / "out"),
+        *("--output", "runs/loud", "--evaluation-split", "train", *small),
+    )
+    assert "read back LoudnessTower Needs(streams=('video', 'loudness', 'gaze'), of_audio=('loudness',)" in out

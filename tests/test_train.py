@@ -246,6 +246,7 @@ def test_a_class_and_a_number_are_learnt_together(
         "targets": ["emotion", "valence"],
         "target_weights": [1.0, 0.5],
         "number_loss": loss,
+        "class_weights": None,
     }
     # Read back it predicts by names, in the labels' units.
     front_end, network = load_targets(folder)
@@ -418,6 +419,51 @@ def test_two_processes_train_what_one_does(
         torch.testing.assert_close(weights[1][name], weights[0][name], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("objective", ["infonce", "margin-softmax"])
+def test_an_objective_over_all_of_a_batch_is_resumed_exactly_and_scored(
+    objective: str,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+) -> None:
+    training = ("--stage", "pretrain", "--data", dataset, *SMALL, "--objective", objective, "--learning-rate", "1e-2")
+    training += ("--model", "ave" if objective == "infonce" else "l3", "--mask", "speaker", "--checkpoint-every", "2")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    matches = []
+    step = correspondence.Correspondence.step
+    monkeypatch.setattr(
+        correspondence.Correspondence,
+        "step",
+        lambda self, batch, *rest: matches.append(batch.match) or step(self, batch, *rest),
+    )
+    called(monkeypatch, capfd, *training, "--max-steps", "4", "--output", whole)
+    assert all(match.all() for match in matches)  # no negatives are drawn: the others of the batch are
+    called(monkeypatch, capfd, *training, "--max-steps", "2", "--output", parts)
+    called(monkeypatch, capfd, *training, "--max-steps", "4", "--output", parts, "--resume")
+    a, b = (load_file(folder / "model.safetensors") for folder in (whole, parts))
+    assert a.keys() == b.keys()
+    assert all(a[name].equal(b[name]) for name in a)
+    start = 0.1 if objective == "infonce" else 1.0
+    assert a["network.objective.log_temperature"].exp().item() not in (0, pytest.approx(start, rel=1e-6))
+    results = json.loads((whole / "results.json").read_text())
+    assert results.keys() == {"retrieval"}
+    out = called(
+        monkeypatch, capfd, "--stage", "evaluate", "--checkpoint", whole, "--data", dataset, "--json", tmp_path / "json"
+    )
+    assert out.count("recall@10") == 2
+    assert json.loads((tmp_path / "json").read_text()) == results
+    assert "another network: objective.temperature was null and is 1.0" in refused(
+        *training, "--temperature", "1", "--max-steps", "5", "--output", parts, "--resume"
+    )
+    unasked = refused("--stage", "evaluate", "--checkpoint", whole, "--data", dataset, "--evaluation-rounds", "2")
+    assert "--evaluation-rounds has no effect on" in unasked
+    tuning = ("--stage", "finetune", "--data", dataset, "--init", whole, *STEPS, "--max-steps", "1", "--no-picture")
+    called(monkeypatch, capfd, *tuning, "--output", tmp_path / "tuned")
+    assert not any("objective" in name for name in load_file(tmp_path / "tuned" / "model.safetensors"))
+
+
 def test_steps_of_several_batches_cross_epochs_and_are_resumed_between_them(
     dataset: Path,
     tmp_path: Path,
@@ -493,6 +539,10 @@ def test_options_without_effect_are_refused(
         ((*finetuning, "--alpha", "0", "--same-instance"), "--same-instance has no effect with --alpha 0"),
         ((*pretraining, "--sync-batch-norm", "no"), "--sync-batch-norm has no effect with one process"),
         ((*pretraining, "--change", "seed"), "--change has no effect without --resume"),
+        ((*pretraining, "--temperature", "1"), "--temperature has no effect with --objective correspondence"),
+        ((*pretraining, "--objective", "infonce", "--negatives", "shifted"), "--negatives has no effect with --obj"),
+        ((*pretraining, "--objective", "infonce", "--softmax-margin", "1"), "--softmax-margin has no effect with"),
+        ((*pretraining, "--objective", "infonce", "--temperature", "0"), "--temperature is 0.0: use 0.01 or more"),
         ((*pretraining, "--resume", "--change", "seed", *SMALL), "--change has no effect with"),
         ((*pretraining, "--cache-gb", "3"), "--cache-gb has no effect on local datasets"),
         ((*pretraining, "--tf32", "all"), "--tf32 has no effect on a CPU"),

@@ -13,13 +13,15 @@ equipment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from loaders.batch import Batch
 from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.errors import InputError
 from loaders.sampling.frames import evenly_spaced
@@ -36,6 +38,7 @@ from models.frontend.augmentation import (
 )
 from models.frontend.planes import NO_COLOUR, RGB_OF_PLANES, on_chroma, planes_of
 from models.towers.gaze import mirror
+from models.towers.tower import Masked, Stream
 
 #: Shares of red, green and blue in a grey value (ITU-R BT.601).
 _LUMA = (0.299, 0.587, 0.114)
@@ -105,13 +108,60 @@ class FrontEndConfig:
         return round(self.hop_ms * self.sample_rate / 1000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """What the towers take; None for a modality that was not given."""
+class Inputs(Mapping[str, Stream]):
+    """What the towers take, by the streams' names: ``network(**inputs)``. What was not given is not there.
 
-    video: Tensor | None  #: (B, 3, T, frame_size, frame_size) of `FrontEnd.frame_dtype`, channels last
-    audio: Tensor | None  #: (B, 1, n_mels, 1 + samples // hop) float32
-    gaze: Tensor | None  #: (B, 103) float32
+    ======  ====================================================================================
+    video   (B, 3, T, frame_size, frame_size) of `FrontEnd.frame_dtype`, channels last
+    audio   (B, 1, n_mels, 1 + samples // hop) float32
+    gaze    (B, 103) float32
+    others  a member by its name, `models.towers.tower.Masked`, float32
+    ======  ====================================================================================
+    """
+
+    def __init__(self, streams: Mapping[str, Stream | None]) -> None:
+        """``streams``: by their names; those that are None are left out."""
+        self._streams = {name: stream for name, stream in streams.items() if stream is not None}
+
+    def __getitem__(self, name: str) -> Stream:
+        return self._streams[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._streams)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def video(self) -> Tensor | None:
+        """The frames; None where they were not given."""
+        return self._own("video")
+
+    @property
+    def audio(self) -> Tensor | None:
+        """The log-mel; None where the waveform was not given."""
+        return self._own("audio")
+
+    @property
+    def gaze(self) -> Tensor | None:
+        """The gaze statistics; None where neither they nor frames were given."""
+        return self._own("gaze")
+
+    def _own(self, name: str) -> Tensor | None:
+        stream = self._streams.get(name)
+        return stream if isinstance(stream, Tensor) else None
+
+
+def given_by(batch: Batch) -> dict[str, Any]:
+    """What `FrontEnd` takes of a batch, its seed apart: all that the loader was asked for."""
+    return {
+        "video": batch.video if batch.video.ndim > 2 else None,
+        "audio": batch.audio if batch.audio.shape[1] else None,
+        "gaze": batch.gaze,
+        "gaze_valid": batch.gaze_valid,
+        "members": batch.members,
+        "masks": batch.masks,
+    }
 
 
 class FrontEnd(nn.Module):
@@ -126,6 +176,7 @@ class FrontEnd(nn.Module):
         frame_dtype: of the frames that leave, and of the products that resample them: float32, or float16 where a GPU's
             network computes in half precision anyway (`models.training.execution`). Pixels are exact in either, and
             weights rounded to float16 move one by less than half a level.
+        gaze_streams: what `Augmentation.gaze_dropout` withholds.
     """
 
     gaze_mean: Tensor
@@ -138,11 +189,17 @@ class FrontEnd(nn.Module):
     rgb_of_planes: Tensor
 
     def __init__(
-        self, config: FrontEndConfig, *, gaze_mean: Tensor | None = None, gaze_std: Tensor | None = None
+        self,
+        config: FrontEndConfig,
+        *,
+        gaze_mean: Tensor | None = None,
+        gaze_std: Tensor | None = None,
+        gaze_streams: Collection[str] = ("gaze",),
     ) -> None:
         super().__init__()
         self.config = config
         self.frame_dtype = torch.float32
+        self.gaze_streams = frozenset(gaze_streams)
         mean = torch.zeros(GAZE_STATISTICS) if gaze_mean is None else gaze_mean.detach().float().clone()
         std = torch.ones(GAZE_STATISTICS) if gaze_std is None else gaze_std.detach().float().clone()
         if mean.shape != (GAZE_STATISTICS,) or std.shape != (GAZE_STATISTICS,):
@@ -181,6 +238,8 @@ class FrontEnd(nn.Module):
         gaze: Tensor | None = None,
         gaze_valid: Tensor | None = None,
         seed: Tensor | None = None,
+        members: Mapping[str, Tensor] | None = None,
+        masks: Mapping[str, Tensor] | None = None,
     ) -> Inputs:
         """Prepare a batch; a modality that is left out stays out, except that frames without gaze get neutral gaze.
 
@@ -191,6 +250,7 @@ class FrontEnd(nn.Module):
             gaze: (B, 103) float32, raw.
             gaze_valid: (B,) bool; all by default. Gaze that is not valid becomes zeros: the training split's mean.
             seed: (B,) int64, needed in training mode with augmentation; rows with equal seeds are changed alike.
+            members, masks: as `loaders.Batch` has them, of any number type; they leave as `Masked`, not normalised.
 
         Raises:
             ValueError: shapes or types are not these, or the seed is missing.
@@ -200,7 +260,9 @@ class FrontEnd(nn.Module):
             raise ValueError("in training mode the front end augments, and needs the batch's seed.")
         # Whatever surrounds it: autocast would put the matrix products into bfloat16, whose eight bits of mantissa are
         # too few for a logarithm of power over 100 dB, and for frames fewer than the pixels came with.
-        device = next(tensor for tensor in (video, audio, gaze, self.gaze_mean) if tensor is not None).device
+        further = {} if members is None else dict(members)
+        of_batch = (video, audio, gaze, *further.values(), self.gaze_mean)
+        device = next(tensor for tensor in of_batch if tensor is not None).device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             drawn = None if augment is None or seed is None else Draws.of(seed)
             frames, change = None, None
@@ -210,15 +272,21 @@ class FrontEnd(nn.Module):
                 if gaze is None:
                     gaze = self.gaze_mean.expand(len(video), -1)
                     gaze_valid = torch.zeros(len(video), dtype=torch.bool, device=video.device)
-            if augment is not None and drawn is not None and gaze is not None and augment.gaze_dropout > 0:
-                given = (
-                    torch.ones(len(gaze), dtype=torch.bool, device=gaze.device) if gaze_valid is None else gaze_valid
-                )
-                gaze_valid = given & ~draw_withheld(augment, drawn)
+            kept: Tensor | None = None
+            if augment is not None and drawn is not None and augment.gaze_dropout > 0:
+                kept = ~draw_withheld(augment, drawn)
+                gaze_valid = kept if gaze_valid is None else gaze_valid & kept
+            of_gaze = self.gaze_streams
             return Inputs(
-                video=frames,
-                audio=None if audio is None else self._log_mel(audio, augment, seed, drawn),
-                gaze=None if gaze is None else self._gaze(gaze, gaze_valid, change),
+                {
+                    "video": frames,
+                    "audio": None if audio is None else self._log_mel(audio, augment, seed, drawn),
+                    "gaze": None if gaze is None else self._gaze(gaze, gaze_valid, change),
+                    **{
+                        name: _masked(values, (masks or {})[name], kept if name in of_gaze else None, change)
+                        for name, values in further.items()
+                    },
+                }
             )
 
     def _frame_change(self, video: Tensor, augment: Augmentation | None, drawn: Draws | None) -> FrameChange:
@@ -334,6 +402,14 @@ class FrontEnd(nn.Module):
         gaze = (gaze - self.gaze_mean) / self.gaze_std.clamp(min=self.config.gaze_std_floor)
         gaze = gaze.clamp(-limit, limit)
         return gaze if valid is None else torch.where(valid[:, None], gaze, 0.0)
+
+
+def _masked(values: Tensor, mask: Tensor, kept: Tensor | None, change: FrameChange | None) -> Masked:
+    """A member as the towers take it; zeros where there is none."""
+    if kept is not None:
+        mask = mask & kept.view(-1, *(1,) * (mask.ndim - 1))
+    values = torch.where(mask.view(*mask.shape, *(1,) * (values.ndim - mask.ndim)), values.float(), 0.0)
+    return Masked(values, mask, None if change is None else change.flip)
 
 
 @dataclass(frozen=True, slots=True)

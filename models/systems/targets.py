@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from loaders.dataset.labels import Label
 from models.systems.correspondence import AVENet, L3Net
-from models.towers.tower import Tower
+from models.systems.streams import Needs, encode, needs_of_network, streams_of
+from models.towers.tower import Modality, Stream, Tower
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,8 @@ class TargetNet(nn.Module):
         video, audio: towers; V takes the audio tower's embedding size.
         gaze: its tower, or None: then V comes from the frames alone.
         targets: the labels to predict: a classifier for one of classes, a `NumberHead` for a number.
+        further: towers beside the three, by their places' names: those that see are joined into V, and where some hear,
+            an MLP joins these with the audio tower into A.
     """
 
     def __init__(
@@ -83,14 +86,19 @@ class TargetNet(nn.Module):
         *,
         targets: Sequence[Label],
         config: HeadsConfig | None = None,
+        further: Mapping[str, Tower] | None = None,
     ) -> None:
         super().__init__()
         self.config = config or HeadsConfig()
         self.targets = tuple(targets)
         self.video, self.audio, self.gaze = video, audio, gaze
+        self.further = nn.ModuleDict(further or {})
         size = audio.embedding_dim
-        visual = video.embedding_dim + (0 if gaze is None else gaze.embedding_dim)
-        self.join = _mlp(visual, self.config.hidden, size, dropout=0.0)
+        heard, seen = (
+            sum(tower.embedding_dim for tower in self._towers(modality).values()) for modality in ("audio", "visual")
+        )
+        self.join = _mlp(seen, self.config.hidden, size, dropout=0.0)
+        self.join_audio = _mlp(heard, self.config.hidden, size, dropout=0.0) if heard > size else None
         # In lists, not by names: a label may be called as a module's own attribute is. A target's two heads one after
         # the other: the weights of the first target do not depend on how many there are.
         heads = [(self._head(target, size), self._head(target, 2 * size)) for target in self.targets]
@@ -113,8 +121,14 @@ class TargetNet(nn.Module):
             targets, config: see the class.
             gaze: a tower to use where the pre-trained network has none, or instead of the one it has.
         """
-        video, audio, own_gaze = copy.deepcopy((network.video, network.audio, network.gaze))
-        return cls(video, audio, own_gaze if gaze is None else gaze, targets=targets, config=config)
+        video, audio, own_gaze, further = copy.deepcopy((network.video, network.audio, network.gaze, network.further))
+        towers = {place: tower for place, tower in further.items() if isinstance(tower, Tower)}
+        return cls(video, audio, own_gaze if gaze is None else gaze, targets=targets, config=config, further=towers)
+
+    @property
+    def needs(self) -> Needs:
+        """What of a clip it looks at."""
+        return needs_of_network(self)
 
     def standardise(self, moments: Mapping[str, tuple[float, float]]) -> None:
         """Set what a number's heads begin at and reach: mean and standard deviation by the target's name."""
@@ -135,15 +149,19 @@ class TargetNet(nn.Module):
         }
 
     def forward(
-        self, video: Tensor | None = None, audio: Tensor | None = None, gaze: Tensor | None = None
+        self, video: Stream | None = None, audio: Stream | None = None, gaze: Stream | None = None, **members: Stream
     ) -> TargetOutput:
         """What the front end yields → embeddings and predictions of the modalities that are there.
 
+        A modality is there where what its first tower takes was given, that of audio or of video; then its other towers
+        need theirs.
+
         Raises:
-            ValueError: frames without gaze, for a network that has a gaze tower (the front end yields neutral gaze).
+            ValueError: frames without gaze, for a network that has a gaze tower (the front end yields neutral gaze); or
+                without a member that it takes.
         """
-        a = None if audio is None else self.audio(audio)
-        v = None if video is None else self._visual(video, gaze)
+        streams = {"video": video, "audio": audio, "gaze": gaze, **members}
+        a, v = self._embedding("audio", self.join_audio, streams), self._embedding("visual", self.join, streams)
         both = None
         if a is not None and v is not None:
             both = torch.cat([a, v], dim=1)
@@ -174,14 +192,26 @@ class TargetNet(nn.Module):
             return NumberHead(width, hidden, dropout=dropout)
         return _mlp(width, hidden, len(target.classes), dropout=dropout)
 
-    def _visual(self, video: Tensor, gaze: Tensor | None) -> Tensor:
-        embedding: Tensor = self.video(video)
-        if self.gaze is not None:
-            if gaze is None:
-                raise ValueError("this network has a gaze tower and was given frames without gaze.")
-            embedding = torch.cat([embedding, self.gaze(gaze)], dim=1)
-        visual: Tensor = self.join(embedding)
-        return visual
+    def _towers(self, modality: Modality) -> dict[str, Tower]:
+        """The towers that hear, or those that see, by their places."""
+        gaze = {} if self.gaze is None else {"gaze": self.gaze}
+        own: dict[str, Tower] = {"audio": self.audio} if modality == "audio" else {"video": self.video, **gaze}
+        further = {place: tower for place, tower in self.further.items() if isinstance(tower, Tower)}
+        return own | {place: tower for place, tower in further.items() if tower.modality == modality}
+
+    def _embedding(
+        self, modality: Modality, join: nn.Module | None, streams: Mapping[str, Stream | None]
+    ) -> Tensor | None:
+        """A or V; None where what the first of its towers takes is not there."""
+        towers = self._towers(modality)
+        first, tower = next(iter(towers.items()))
+        if streams.get(streams_of(first, tower)[0]) is None:
+            return None
+        embeddings = [encode(place, tower, streams) for place, tower in towers.items()]
+        if join is None:
+            return embeddings[0]
+        joined: Tensor = join(torch.cat(embeddings, dim=1))
+        return joined
 
 
 def _mlp(width: int, hidden: int, out: int, *, dropout: float) -> nn.Sequential:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from models.towers.convolutional import ConvTower, ConvTowerConfig
-from models.towers.tower import TowerConfig
+from models.towers.registry import tower
+from models.towers.tower import Modality, TowerConfig
 
 
 class AudioTower(ConvTower):
@@ -15,9 +17,12 @@ class AudioTower(ConvTower):
         super().__init__(dimensions=2, channels=1, config=config)
 
 
+@tower("conv2d", place="audio")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AudioTowerConfig(ConvTowerConfig, TowerConfig):
     """Settings of the audio tower."""
+
+    modality: ClassVar[Modality] = "audio"
 
     def tower(self) -> AudioTower:
         """See `TowerConfig.tower`."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from loaders.dataset.manifest import GAZE_STATISTICS
+from models.towers.registry import tower
 from models.towers.tower import Tower, TowerConfig
 
 # The twelve statistics of one angle, in their order, and for each the one it takes its value from, and the sign it
@@ -35,6 +36,7 @@ def mirror() -> tuple[Tensor, Tensor]:
     return source, sign
 
 
+@tower("gaze-mlp", place="gaze")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GazeTowerConfig(TowerConfig):
     """Sizes of the two linear layers; the thesis gives the input and the output, 103 and 128 (section 3.2.3)."""

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+#: What somebody hears, or sees.
+Modality = Literal["audio", "visual"]
+
+
+class Masked(NamedTuple):
+    """A member of the clips, as it comes from the dataset."""
+
+    values: Tensor  #: (B, *shape) float32, not normalised
+    mask: Tensor  #: (B,) bool: whether there is one; or (B, rows) of one whose number of rows varies
+    mirrored: Tensor | None = None  #: (B,) bool: whose frames were mirrored; None: nobody's
+
+
+#: What a tower takes: frames, a log-mel, statistics; or a member.
+Stream = Tensor | Masked
 
 
 class Tower(nn.Module):
@@ -18,6 +34,11 @@ class Tower(nn.Module):
 
     #: Length of the embedding.
     embedding_dim: int
+    #: What it is called with, by the streams' names, see `models.frontend.front_end.Inputs`; none: what has the name
+    #: of its place in the network.
+    streams: tuple[str, ...] = ()
+    #: Whether it hears or sees.
+    modality: Modality = "visual"
     #: The layout that its weights take on a GPU, that of its input; None: as they were made.
     memory_format: torch.memory_format | None = None
     #: Whether ``--compile`` compiles it. Not worth its minutes for a few small layers.
@@ -36,16 +57,36 @@ class Tower(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TowerConfig(ABC):
-    """The settings of one kind of tower for one modality: frozen, and of values that JSON takes."""
+    """The settings of one kind of tower: frozen, and of values that JSON takes."""
+
+    #: Whether it hears or sees.
+    modality: ClassVar[Modality] = "visual"
 
     @abstractmethod
     def tower(self) -> Tower:
         """A tower with fresh weights, drawn from torch's generator.
 
-        What it takes is what `models.frontend.front_end.Inputs` has of its modality: frames (B, 3, T, height, width), a
-        log-mel (B, 1, bands, frames), or gaze statistics (B, 103).
+        What it takes is what `models.frontend.front_end.Inputs` has of its `streams`: frames (B, 3, T, height, width),
+        a log-mel (B, 1, bands, frames), gaze statistics (B, 103), or a member, `Masked`.
         """
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """See `Tower.streams`."""
+        return ()
 
     def with_width(self, width: int) -> TowerConfig | None:
         """The settings with another number of channels, for ``--width``; None where they have no such number."""
         return None
+
+    def with_gaze(self) -> TowerConfig | None:
+        """The settings of a tower that encodes gaze statistics together with its own stream (early fusion); None where
+        it cannot."""
+        return None
+
+
+def built(config: TowerConfig) -> Tower:
+    """The tower of these settings, which knows what it takes."""
+    tower = config.tower()
+    tower.streams, tower.modality = config.streams, config.modality
+    return tower

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.towers.convolutional import ConvTower, ConvTowerConfig
+from models.towers.registry import tower
 from models.towers.tower import TowerConfig
 
 
@@ -15,6 +16,7 @@ class VideoTower(ConvTower):
         super().__init__(dimensions=3, channels=3, config=config)
 
 
+@tower("conv3d", place="video")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTowerConfig(ConvTowerConfig, TowerConfig):
     """Settings of the video tower."""

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from tyro.conf import arg
 
@@ -20,12 +20,23 @@ from loaders.storage.urls import local_path, url_of
 from models.objectives.class_weights import ClassWeighting
 from models.objectives.targets import NumberLoss
 from models.systems.presets import PresetName
+from models.systems.registry import system_of, systems
+from models.towers.registry import names_for
 from models.training.execution import Tf32
 from models.training.negatives import scoring_negatives, training_negatives
+from models.training.objectives import ObjectiveOptions, check_objective, takes_pairs
 from models.training.options import refuse, spelt
 from models.training.trackers import TrackerName
 
 Precision = Literal["no", "fp16", "bf16"]
+if TYPE_CHECKING:  # which of them there are, no type checker sees
+    SystemName = str
+    VideoTowerName = str
+    AudioTowerName = str
+    GazeTowerName = str
+else:
+    SystemName = Literal[tuple(systems())]
+    VideoTowerName, AudioTowerName, GazeTowerName = (Literal[names_for(place)] for place in ("video", "audio", "gaze"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +101,17 @@ class NetworkConfig:
     gaze: bool = True
     """Whether the network has the gaze tower; fine-tuning adds a fresh one where the pre-trained network has none, and
     leaves out the one it has with --no-gaze."""
+    system: SystemName | None = None
+    """The towers, how they are joined, and the correspondence network, by the name of a system."""
+    video_tower: VideoTowerName | None = None
+    """Another tower in the place of the system's, or the preset's; so the next two."""
+    audio_tower: AudioTowerName | None = None
+    """What hears: a log-mel's, or one of what the dataset's clips have beside their sound."""
+    gaze_tower: GazeTowerName | None = None
+    """What takes gaze: its statistics, or the gaze signals frame by frame."""
+    vgg_face: Path | None = None
+    """File of VGG-Face's published weights, of Torch (.t7) or PyTorch (.pth); without it the tower vgg-face-gru begins
+    from random ones."""
     width: int | None = None
     """Channels of the first stage of the audio and video towers."""
     frame_size: int | None = None
@@ -98,6 +120,23 @@ class NetworkConfig:
     """Frames of a clip the video tower sees, evenly spaced."""
     gaze_dropout: float = 0.0
     """Share of the training clips whose gaze is withheld."""
+
+    @property
+    def looks_at_gaze(self) -> bool:
+        """Whether the network takes gaze."""
+        return self.gaze if self.system is None else system_of(self.system).looks_at_gaze
+
+    @property
+    def towers(self) -> dict[str, str]:
+        """Towers that are chosen by name, by their places."""
+        chosen = {"video": self.video_tower, "audio": self.audio_tower, "gaze": self.gaze_tower}
+        return {place: name for place, name in chosen.items() if name is not None}
+
+    @property
+    def knows_faces(self) -> bool:
+        """Whether its video tower is VGG-Face's."""
+        of_system = {} if self.system is None else system_of(self.system).towers
+        return {**of_system, **self.towers}.get("video") == "vgg-face-gru"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +350,7 @@ class PretrainConfig(TrainingConfig):
 
     stage: ClassVar[str] = "pretrain"
     network: Annotated[CorrespondenceNetworkConfig, _flat] = field(default_factory=CorrespondenceNetworkConfig)
+    objective: Annotated[ObjectiveOptions, _flat] = field(default_factory=ObjectiveOptions)
     pairs: Annotated[PairsConfig, _flat] = field(default_factory=PairsConfig)
     scoring: Annotated[PairScoringConfig, _flat] = field(default_factory=PairScoringConfig)
 
@@ -343,9 +383,11 @@ class EvaluateConfig:
 StageConfig = PretrainConfig | FinetuneConfig | EvaluateConfig
 
 #: Of evaluation, what only the scoring of pairs draws from or repeats.
-OF_PAIRS = ("evaluation_negatives", "evaluation_rounds", "seed")
+OF_ANSWERS = ("evaluation_negatives", "evaluation_rounds")
+#: The same, and what the gallery of retrieval is drawn by.
+OF_PAIRS = (*OF_ANSWERS, "seed")
 #: What the run of --init decides.
-OF_INIT = ("preset", "width", "frame_size", "frames")
+OF_INIT = ("preset", "system", "video_tower", "audio_tower", "gaze_tower", "vgg_face", "width", "frame_size", "frames")
 #: What is of the triplet loss.
 OF_TRIPLETS = ("alpha", "margin", "triplet_reduction", "normalise", "same_instance")
 #: What is of validation, beside how often.
@@ -491,8 +533,20 @@ def _check_effects(config: StageConfig, given: Collection[str]) -> None:
         refuse(given, ["change"], "without --resume")
     if config.validation.validate_every is None:
         refuse(given, OF_VALIDATION, "without --validate-every")
-    if not config.network.gaze:
-        refuse(given, ["gaze_dropout"], "with --no-gaze")
+    if isinstance(config, PretrainConfig):
+        check_objective(config.objective, given)
+        if not takes_pairs(config.objective):
+            why = f"with --objective {config.objective.objective}, which is given no pairs"
+            refuse(given, ["negatives", *OF_ANSWERS], why)
+    if not config.network.knows_faces:
+        refuse(given, ["vgg_face"], "without a video tower vgg-face-gru")
+    if config.network.system is not None:
+        refuse(given, ["model", "gaze"], f"with --system {config.network.system}, which says it")
+    if not config.network.looks_at_gaze:
+        why = "with --no-gaze" if config.network.system is None else f"with --system {config.network.system}"
+        refuse(given, ["gaze_dropout", "gaze_tower"], f"{why}, which does not look at gaze")
+    elif config.network.system is not None and not system_of(config.network.system).gaze_tower:
+        refuse(given, ["gaze_tower"], f"with --system {config.network.system}, whose video tower encodes gaze")
     if isinstance(config, FinetuneConfig):
         if config.network.init is not None:
             refuse(given, OF_INIT, "with --init, whose run decides it")

@@ -12,6 +12,7 @@ from loaders.errors import InputError
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.negatives import Negatives
 from loaders.sampling.speakers import SpeakerShare
+from models.systems.streams import PLAIN, Needs
 from models.training.config import DataConfig, LoaderConfig, TrainingDataConfig, ValidationConfig
 
 TRAIN = "train"  #: the split that is trained on
@@ -79,11 +80,15 @@ def training_loader(
     negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
+    needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the training split, with what is stated of the targets; without the speakers to validate on.
 
     ``paired``: half of them with audio as ``negatives`` say, otherwise all with their own. ``frames``: how many the
-    front end takes of a clip; without a window only these are decoded, None: all.
+    front end takes of a clip; without a window only these are decoded, None: all. ``needs``: what the network looks at.
+
+    Raises:
+        InputError: the clips of a dataset have not got it.
     """
     weights = data.weights or (1.0,) * len(datasets)
     return _loader(
@@ -97,6 +102,7 @@ def training_loader(
         negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
+        needs=needs,
         node_groups=data.node_groups,
         speakers=_share(validation, data, held_out=False),
     )
@@ -114,6 +120,7 @@ def validation_loader(
     negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
+    needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the clips to validate on, in their order, as of `training_loader`.
 
@@ -131,6 +138,7 @@ def validation_loader(
         negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
+        needs=needs,
         speakers=_share(validation, data, held_out=True),
     )
 
@@ -152,6 +160,7 @@ def scoring_loader(
     negatives: Negatives = OTHER_VIDEO,
     targets: Sequence[str] = (),
     frames: int | None = None,
+    needs: Needs = PLAIN,
 ) -> ClipLoader:
     """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
 
@@ -172,6 +181,7 @@ def scoring_loader(
         negatives=negatives if paired else None,
         targets=targets,
         frames=frames,
+        needs=needs,
     )
 
 
@@ -187,9 +197,14 @@ def _loader(
     negatives: Negatives | None,
     targets: Sequence[str],
     frames: int | None,
+    needs: Needs,
     node_groups: int = 1,
     speakers: SpeakerShare | None = None,
 ) -> ClipLoader:
+    _require_members(datasets, needs)
+    # Pairs are of pictures and sound: what is loaded without pictures is not said to be of the clip that is seen.
+    if not needs.video and (negatives is not None or not needs.audio):
+        raise InputError(f"no tower of the network takes frames, only {', '.join(needs.streams)}: give one that does")
     given = min(dataset.manifest.clip.frames for dataset in datasets) if data.window is None else data.window
     if frames is not None and frames > given:
         what = "clips have" if data.window is None else "--window is"
@@ -215,6 +230,10 @@ def _loader(
         pixels=loader.pixels,
         hw_decoder_load=loader.hw_decoder_load,
         training=training,
+        video=needs.video,
+        audio=needs.audio,
+        members=needs.members,
+        of_audio=needs.of_audio,
         negatives=negatives,
         targets=targets,
         speakers=speakers,
@@ -225,6 +244,15 @@ def _loader(
         cache=loader.cache,
         cache_bytes=round(loader.cache_gb * 1e9),
     )
+
+
+def _require_members(datasets: Sequence[Dataset], needs: Needs) -> None:
+    for dataset in datasets:
+        for name in needs.members:
+            if dataset.manifest.member(name) is None:
+                raise InputError(
+                    f"{dataset}: its clips have no {name}, which a tower takes: build it again with --member {name}"
+                )
 
 
 def _split_to_score(datasets: Sequence[Dataset]) -> str:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from loaders.batch import Batch
 from loaders.dataset.labels import Label
-from models.frontend.front_end import FrontEnd
-from models.predict import predict_match, predict_targets
+from models.frontend.front_end import FrontEnd, given_by
+from models.predict import encode_pairs, predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
+from models.training.retrieval import GALLERY, Gallery, drawn
 
 MODALITIES = ("audio", "visual", "joint")
 
@@ -31,17 +32,31 @@ class MatchPredictions:
 
 
 def match_predictions(
-    front_end: FrontEnd, network: L3Net | AVENet, batches: Iterable[Batch], device: torch.device
+    front_end: FrontEnd,
+    network: L3Net | AVENet,
+    batches: Iterable[Batch],
+    device: torch.device,
+    gallery: list[Gallery] | None = None,
 ) -> MatchPredictions:
-    """What the network says of every pair of the batches."""
+    """What the network says of every pair of the batches.
+
+    ``gallery`` is given what it makes of those that match, at the end some of them in one part: see
+    `models.training.retrieval`.
+    """
     parts = [_no_pairs()]
     for batch in batches:
         if len(batch) == 0:  # a rank's share of a last batch may be none
             continue
         batch = batch.to(device)
-        match = predict_match(
-            front_end, network, video=batch.video, audio=batch.audio, gaze=batch.gaze, gaze_valid=batch.gaze_valid
-        )
+        if gallery is None:
+            match = predict_match(front_end, network, **given_by(batch))
+        else:
+            seen, heard, match = encode_pairs(front_end, network, **given_by(batch))
+            own = batch.match == 1
+            of_batch = (each[own].cpu().numpy() for each in (batch.clip, seen, heard))
+            gallery.append(Gallery(**dict(zip(("clip", "seen", "heard"), of_batch, strict=True))))
+            if sum(len(part.clip) for part in gallery) > 2 * GALLERY:
+                gallery[:] = _of_one(gallery)
         parts.append(
             MatchPredictions(
                 clip=batch.clip.cpu().numpy(),
@@ -50,7 +65,14 @@ def match_predictions(
                 probability=match.cpu().numpy(),
             )
         )
+    if gallery is not None:
+        gallery[:] = _of_one(gallery)
     return join_matches(parts)
+
+
+def _of_one(parts: Sequence[Gallery]) -> list[Gallery]:
+    one = drawn(parts)
+    return [] if one is None else [one]
 
 
 def join_matches(predictions: Iterable[MatchPredictions]) -> MatchPredictions:
@@ -95,9 +117,7 @@ def target_predictions(
         if len(batch) == 0:
             continue
         batch = batch.to(device)
-        said = predict_targets(
-            front_end, network, video=batch.video, audio=batch.audio, gaze=batch.gaze, gaze_valid=batch.gaze_valid
-        )
+        said = predict_targets(front_end, network, **given_by(batch))
         targets = {
             name: TargetPredictions(
                 stated=batch.targets[name].cpu().numpy(),

@@ -21,11 +21,12 @@ from models.towers.synced_norm import synchronise
 from models.training import options, runs
 from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
-from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat
+from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat, options_of
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
 from models.training.execution import adam, compile_towers, place, place_front_end, set_learning_rate
 from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
+from models.training.objectives import ObjectiveOptions
 from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
 from models.training.tasks.task import Model, Task
@@ -41,7 +42,22 @@ _ORDER = (
 #: Options that change rounding at most.
 _NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32", "tracker", "picture")
 #: What the network's description holds.
-_DESCRIBED = ("preset", "gaze", "width", "frame_size", "frames", "model", "init", "targets")
+_DESCRIBED = (
+    *(
+        "preset",
+        "system",
+        "gaze",
+        "video_tower",
+        "audio_tower",
+        "gaze_tower",
+        "vgg_face",
+        "width",
+        "frame_size",
+        "frames",
+    ),
+    *("model", "init", "targets"),
+    *options_of(ObjectiveOptions),
+)
 
 
 def put_in_place(
@@ -85,7 +101,7 @@ def fit(
     described = as_json(model.description | _trained_with(config, accelerator, loader))
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     front_end.train()
-    prepared, optimizer = accelerator.prepare(network, optimizer)
+    prepared, optimizer = accelerator.prepare(model.trained or network, optimizer)
     changed: list[Change] = []
     curves = Curves(accelerator)
     done, begun = 0, (output / runs.RUN).exists()

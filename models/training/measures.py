@@ -123,6 +123,18 @@ def of_pairs() -> Measure:
     return Measure(sums, shares, "shares")
 
 
+def mean_share() -> Measure:
+    """The mean of numbers (N,) from 0 to 1, as the hits of queries are."""
+
+    def sums(said: NDArray[Any], stated: NDArray[Any], group: NDArray[np.int64], groups: int) -> Floats:
+        return np.stack([np.bincount(group, said, minlength=groups), np.bincount(group, minlength=groups)], axis=-1)
+
+    def mean(totals: Floats) -> Floats:
+        return _ratio(totals[..., :1], totals[..., 1:])
+
+    return Measure(sums, mean, "share")
+
+
 def _count(group: NDArray[np.int64], code: NDArray[Any], groups: int, codes: int) -> Floats:
     """How often each code comes in each group: (groups, codes)."""
     counts: Floats = np.bincount(group * codes + code, minlength=groups * codes).reshape(groups, codes).astype(float)

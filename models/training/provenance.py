@@ -22,7 +22,7 @@ from models.training.labels import TARGETS, differences, from_json
 CONFIG, SETTINGS, EXECUTION, CHANGES = "config", "settings", "execution", "changes"
 _PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", "nvidia-dali-cuda130", "simplejpeg")
 #: What makes the network: no checkpoint of one fits another.
-_NETWORK = ("stage", "model", "gaze", "sizes", "init")
+_NETWORK = ("stage", "model", "gaze", "sizes", "init", "vgg_face", "objective")
 #: With a rate that does not look at the end, a longer run is the shorter one, gone on with.
 _LENGTH = ("epochs", "max_steps")
 

@@ -37,6 +37,7 @@ from torch import nn
 from loaders.errors import InputError, first_line
 from loaders.storage.atomic import write_atomically
 from models.frontend.front_end import FrontEnd
+from models.objectives.registry import from_json as from_described
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.presets import correspondence_net, model_config_from_json, target_net
 from models.systems.targets import TargetNet
@@ -64,6 +65,8 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
     run = _read_network(folder, "pretrain", of_pairs=True)
     sizes = model_config_from_json(run["sizes"])
     network = correspondence_net(sizes, run["model"], gaze=run["gaze"])
+    if run.get("objective") is not None:
+        network.objective = from_described(run["objective"]).objective(network.temperature)
     return load_model(folder, FrontEnd(sizes.front_end), network), network
 
 
@@ -95,6 +98,7 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(run, dict) or not isinstance(run.get("stage"), str) or not isinstance(run.get("sizes"), dict):
         raise InputError(f"{folder}: {RUN} is not that of a run: give the --output of a run")
     named = run["stage"] != "pretrain" or isinstance(run.get("model"), str)
+    named = named and isinstance(run.get("objective"), dict | None)
     if not named or type(run.get("gaze")) is not bool or not isinstance(run.get("init"), dict | None):
         raise InputError(f"{folder}: {RUN} does not say what its network is: train it again")
     return run

@@ -40,15 +40,28 @@ from models.training.intervals import interval
 from models.training.measures import Measure, of_classes, of_numbers, of_pairs
 from models.training.metrics import accuracy, class_scores, confusion, macro_f1, majority_share, mean_recall, micro_f1
 from models.training.predictions import write_predictions
+from models.training.retrieval import RECALL_AT, WAYS, Gallery, drawn, score_retrieval
 
 
 def answer_pairs(
-    accelerator: Accelerator, front_end: FrontEnd, network: L3Net | AVENet, loader: ClipLoader, *, rounds: int
+    accelerator: Accelerator,
+    front_end: FrontEnd,
+    network: L3Net | AVENet,
+    loader: ClipLoader,
+    *,
+    rounds: int,
+    gallery: list[Gallery] | None = None,
 ) -> list[MatchPredictions]:
-    """What is answered about the pairs of the loader's next ``rounds`` epochs, each over all ranks."""
+    """What is answered about the pairs of the loader's next ``rounds`` epochs, each over all ranks.
+
+    ``gallery`` is filled by the first of them with what a rank has of it.
+    """
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    parts = [match_predictions(front_end, network, loader, accelerator.device) for _ in range(rounds)]
+    parts = [
+        match_predictions(front_end, network, loader, accelerator.device, None if number else gallery)
+        for number in range(rounds)
+    ]
     return [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
 
 
@@ -75,6 +88,17 @@ def score_pairs(
         "calibration_error": calibration_error(np.stack([1 - pairs.probability, pairs.probability], 1), pairs.match),
         "confusion": counts.tolist(),
     }
+
+
+def score_gallery(
+    network: L3Net | AVENet, of_rank: Sequence[Gallery], catalogs: Sequence[Catalog], *, intervals: bool = True
+) -> dict[str, Any] | None:
+    """Retrieval among what all ranks have of a gallery, with intervals or without; None where that is nothing."""
+    gallery = drawn(gather_object(list(of_rank)))
+    if gallery is None:
+        return None
+    split = catalogs[0].split
+    return score_retrieval(gallery, network, videos(catalogs), speakers(catalogs), split, intervals=intervals)
 
 
 def score_targets(
@@ -173,6 +197,11 @@ def speakers(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     return _counted_through([catalog.speaker for catalog in catalogs])
 
 
+def videos(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
+    """A number for each clip, counted through the datasets: equal numbers, equal videos."""
+    return _counted_through([catalog.video for catalog in catalogs])
+
+
 def utterances(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     """A number for each clip, counted through the datasets: equal numbers, equal utterances."""
     return _counted_through([of_catalog(catalog) for catalog in catalogs])
@@ -207,6 +236,17 @@ def results_table(results: Mapping[str, Any], *, title: str) -> Table:
         table.add_row(plain(what), f"{_percent(pairs['accuracy'])} %{interval}", "50.0 % chance")
         against = f", negatives {pairs['negatives']}" if "negatives" in pairs else ""  # runs of before do not say
         on.append(f"pre-training: {pairs['pairs']} pairs, {pairs['speakers']} speakers of {pairs['split']}{against}")
+    if "retrieval" in results:
+        found = results["retrieval"]
+        for way in WAYS:
+            of_way, known = found[way], found[way].get("intervals", {})
+            names = [(f"recall@{k}", f"recall_at_{k}") for k in RECALL_AT] + [(f"nDCG@{found['depth']}", "ndcg")]
+            lines = [f"{says} {_percent(of_way[name])} %{_interval(known.get(name), _percent)}" for says, name in names]
+            by_chance = [f"{_percent(of_way['chance'][name])} % chance" for _, name in names]
+            table.add_row(plain(way.replace("_to_", " → ")), "\n".join(lines), "\n".join(by_chance))
+        ranks = ", ".join(f"{_told(found[way]['median_rank'], 'g')} ({way.replace('_to_', ' → ')})" for way in WAYS)
+        on.append(f"retrieval: {found['clips']} clips, {found['speakers']} speakers of {found['split']};")
+        on.append(f"median ranks {ranks}")
     for name, scores in results.get("targets", {}).items():
         for modality in MODALITIES:
             table.add_row(plain(f"{name} from {modality}"), *("\n".join(cells) for cells in _cells(scores, modality)))

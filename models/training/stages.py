@@ -15,9 +15,11 @@ from loaders import ClipLoader
 from loaders.errors import InputError
 from loaders.loader import OTHER_VIDEO
 from loaders.sampling.negatives import Negatives
+from models.systems.streams import needs_of_network
 from models.training import runs
 from models.training.advance import require_no_accumulation
 from models.training.config import (
+    OF_ANSWERS,
     OF_PAIRS,
     EvaluateConfig,
     FinetuneConfig,
@@ -59,9 +61,19 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
         check_targets(config, targets, given)
     asked = tuple(target.name for target in targets)
     scored = _to_score_on(config.scoring)
-    of_batches: dict[str, Any] = {"frames": doing.frames, "paired": doing.paired, "targets": asked}
+    of_batches: dict[str, Any] = {"frames": doing.frames, "needs": doing.needs, "targets": asked}
     drawn = training_negatives(config.pairs.negatives) if isinstance(config, PretrainConfig) else OTHER_VIDEO
-    loader = training_loader(datasets, data, config.loader, accelerator, validating, negatives=drawn, **of_batches)
+    loader = training_loader(
+        datasets,
+        data,
+        config.loader,
+        accelerator,
+        validating,
+        paired=doing.trained_in_pairs,
+        negatives=drawn,
+        **of_batches,
+    )
+    of_batches["paired"] = doing.paired
     doing.require(loader, names(data))
     third: ClipLoader | None = None
     if validating.validate_every is not None:
@@ -101,6 +113,8 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
     doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
         refuse(given, OF_PAIRS, f"on {config.checkpoint}, a run of stage {doing.stage}: pairs need it")
+    elif not doing.trained_in_pairs:
+        refuse(given, OF_ANSWERS, f"on {config.checkpoint}, whose objective is given no pairs")
     _require_new(config.found.json, "--json")
     _require_new(config.found.predictions, "--predictions")
     front_end, network = doing.load(config.checkpoint)
@@ -119,6 +133,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             paired=doing.paired,
             negatives=_to_score_on(config.scoring),
             targets=asked,
+            needs=needs_of_network(network),
         ) as unseen,
         accelerator.autocast(),
     ):
@@ -158,11 +173,15 @@ def _to_score_on(scoring: ScoringConfig) -> Negatives:
 
 
 def _warn_of_gaze(accelerator: Accelerator, loader: ClipLoader, network: nn.Module, name: str) -> None:
-    """Say so where a gaze tower has nothing, or hardly anything, to learn from."""
-    have = sum(int((c.members["gaze"].size > 0).sum()) for c in loader.catalogs if "gaze" in c.members)
-    clips = sum(map(len, loader.catalogs))
-    if getattr(network, "gaze", None) is not None and have < _LITTLE_GAZE * clips:
-        warn(accelerator, f"{name}: {have} of {clips} clips have gaze: without it, --no-gaze leaves out its tower")
+    """Say so where a gaze tower has nothing, or hardly anything, to learn from; another tower of a member likewise."""
+    needs, clips = needs_of_network(network), sum(map(len, loader.catalogs))
+    for stream in dict.fromkeys((*needs.of_gaze, *needs.members)):
+        have = sum(int((c.members[stream].size > 0).sum()) for c in loader.catalogs if stream in c.members)
+        if have < _LITTLE_GAZE * clips:
+            mend = (
+                "without it, --no-gaze leaves out its tower" if stream in needs.of_gaze else "its tower learns little"
+            )
+            warn(accelerator, f"{name}: {have} of {clips} clips have {stream}: {mend}")
 
 
 def _require_new(path: Path | None, option: str) -> None:

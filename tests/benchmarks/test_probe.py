@@ -1,5 +1,4 @@
-"""A probe finds what is linear and nothing else, is chosen over speakers, and its interval widens with what hangs
-together."""
+"""A probe finds what is linear and nothing else, and is chosen over speakers."""
 
 import math
 from collections.abc import Iterator
@@ -11,17 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks.probe import (
-    STRENGTHS,
-    by_speaker,
-    class_probe,
-    concordances,
-    folds,
-    interval,
-    moments,
-    number_probe,
-    shares,
-)
+from benchmarks.probe import STRENGTHS, class_probe, folds, number_probe
 from loaders.errors import InputError
 from models.training.agreement import agreement
 
@@ -112,33 +101,3 @@ def test_what_only_marks_speakers_is_held_down() -> None:
     features = np.eye(20)[SPEAKERS] + 0.01 * np.random.default_rng(6).normal(size=(120, 20))
     assert class_probe(features, codes, 2, SPEAKERS).strength > 0.1
     assert class_probe(features, codes, 2, np.arange(120)).strength < 0.01
-
-
-def test_the_score_of_sums_is_the_score() -> None:
-    one, other = DRAW.normal(size=(2, 120))
-    other += 0.5 * one
-    sums = by_speaker(moments(one, other), SPEAKERS)
-    assert len(sums) == 20
-    assert concordances(sums.sum(0, keepdims=True))[0] == pytest.approx(agreement(one, other).ccc)
-    assert math.isnan(concordances(moments(np.ones(3), np.ones(3)).sum(0, keepdims=True))[0])
-
-
-def test_an_interval_over_speakers_covers_and_is_wider_where_speakers_agree_with_themselves() -> None:
-    def covered(own: float) -> tuple[float, float]:
-        """Share of intervals that hold the true share, 0.5, and their mean width."""
-        inside, width = 0, 0.0
-        for seed in range(200):
-            draw = np.random.default_rng(seed)
-            of_speaker = np.clip(0.5 + own * draw.choice([-1, 1], 40), 0, 1)
-            right = draw.random((40, 10)) < of_speaker[:, None]
-            sums = np.stack([right.sum(1), np.full(40, 10)], axis=1).astype(np.float64)
-            low, high = interval(sums, shares, resamples=400)
-            inside += low <= 0.5 <= high
-            width += (high - low) / 200
-        return inside / 200, width
-
-    (alone, narrow), (together, wide) = covered(0.0), covered(0.4)
-    assert 0.9 <= alone <= 0.98
-    assert 0.9 <= together <= 0.98
-    assert wide > 2 * narrow
-    assert all(math.isnan(end) for end in interval(np.array([[3.0, 4.0]]), shares))

@@ -95,6 +95,22 @@ def test_they_are_those_of_the_clip_that_is_seen(arrayed: Path, split: str, read
             assert batch.masks["rate"][index]
 
 
+@pytest.mark.parametrize("reading_threads", [1, 3])
+def test_those_of_the_audio_are_of_the_clip_that_is_heard(arrayed: Path, reading_threads: int) -> None:
+    """In pairs, of which half are of two clips; the others stay with the frames."""
+    settings: dict[str, Any] = {"members": ("marks", "rate"), "of_audio": ("rate",), "seed": 3, "batch_size": 8}
+    with loader_of(arrayed, reading_threads=reading_threads, **settings) as loader:
+        batches = list(loader)
+    assert any((batch.clip != batch.audio_clip).any() for batch in batches)
+    reference = reference_batches(arrayed, "train", rank=0, world_size=1, **settings)
+    for batch, expected in zip(batches, reference, strict=True):
+        assert batch.members["rate"].tolist() == (-batch.audio_clip).tolist()
+        there = [marks("train", row) is not None for row in batch.clip.tolist()]
+        assert batch.masks["marks"].tolist() == there
+        assert digests([batch]) == digests([expected])
+    assert "of_audio names 'tokens', which is none of the members" in refusal(arrayed, of_audio=["tokens"])
+
+
 def test_targets_are_what_the_catalog_states(arrayed: Path) -> None:
     table = open_catalog(arrayed, "train", []).table(["emotion", "arousal"]).to_pylist()
     with loader_of(arrayed, targets=["arousal", "emotion"]) as loader:
@@ -202,14 +218,15 @@ def test_arrays_of_a_clip_whose_picture_cannot_be_decoded_give_way_with_it(array
         return files | {"filmstrip": strip[: len(strip) // 2]} if (split, row) == ("test", 9) else files
 
     folder = rebuilt(arrayed, tmp_path / "cut", read_manifest(arrayed).members, change)
-    for decoder in ("dali", "turbo"):
-        with loader_of(folder, "test", max_bad_fraction=0.1, cpu_decoder=decoder, **EVERY) as loader:
+    for decoder, of_audio in (("dali", ()), ("turbo", ("rate",))):
+        settings = {"max_bad_fraction": 0.1, "cpu_decoder": decoder, "of_audio": of_audio, **EVERY}
+        with loader_of(folder, "test", **settings) as loader:
             batches = list(loader)
             assert loader.stats().bad_clips == 1
         for batch in batches:
             for index, row in enumerate(batch.clip.tolist()):
                 assert row != 9
-                assert batch.members["rate"][index] == -row
+                assert batch.members["rate"][index] == -(batch.audio_clip[index] if of_audio else row)
                 assert batch.masks["marks"][index] == (row % 3 != 0)
 
 

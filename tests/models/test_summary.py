@@ -11,6 +11,7 @@ from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models import summary
 from models.systems.presets import FULL, TINY, ModelConfig, preset_to_json
+from models.towers.gaze_transformer import GazeTransformerConfig
 from models.training.labels import to_json
 
 BY_NAME = {"l3": ("classifier",), "ave": ("project_video", "project_audio", "classifier")}
@@ -98,6 +99,9 @@ def test_a_run_has_its_own_targets_and_sizes(tmp_path: Path, capsys: pytest.Capt
     assert "targets, no gaze" in shown
     with pytest.raises(InputError, match="--preset has no effect"):
         summary.summarise(summary.Summary(run=(folder,), preset=("tiny",)))
+    tracked = replace(small, gaze=GazeTransformerConfig())
+    with pytest.raises(InputError, match="its towers take gaze_frames"):
+        summary.of_run(run_of(tmp_path / "tracked", tracked, targets=to_json(targets), gaze=True))
     other = run_of(tmp_path / "other", small, stage="pretrain", model="other")
     with pytest.raises(InputError, match="'other', which is none of this program's"):
         summary.of_run(other)

@@ -18,7 +18,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from loaders.dataset.labels import Label
 from models.objectives.global_batch import gather_rows
+from models.objectives.margin_softmax import MarginSoftmaxConfig
 from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
+from models.systems.correspondence import AVEConfig, AVENet, Encoder, L3Net
 from models.systems.targets import TargetNet
 from models.towers.synced_norm import synchronise
 from models.towers.tower import Tower
@@ -63,6 +65,26 @@ for config in (
         assert one.grad is not None and (one.grad != 0).any() or "layers.0.bias" in name, name
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(dict(shared.state_dict()), dict(whole.state_dict()))
+stream = torch.randn(2, 10, 4)
+video_of = torch.tensor([0, 1, 2, 3, 4, 0, 1, 5, 5, 6])  # of some, a rank has one clip, and the other another
+for build in (L3Net, lambda *towers: AVENet(*towers, config=AVEConfig(embedding=8))):
+    plain = build(Small(), Small())
+    whole, shared = copy.deepcopy(plain), copy.deepcopy(plain)
+    for network in (whole, shared):
+        network.objective = MarginSoftmaxConfig(temperature=0.5, softmax_margin=0.1).objective(1.0)
+    scores = whole.scores(*whole.encode(*stream))
+    expected = whole.objective(scores, video_of[:, None] != video_of[None])
+    expected.backward()
+    synchronise(shared, torch.device("cpu"))
+    parallel = DistributedDataParallel(Encoder(shared))
+    seen, heard, group = gather_rows([*parallel(*stream[:, own]), video_of[own]])
+    got = shared.objective(shared.scores(seen, heard), group[:, None] != group[None])
+    got.backward()
+    torch.testing.assert_close(got, expected)
+    for (name, one), other in zip(shared.named_parameters(), whole.parameters(), strict=True):
+        assert one.grad is not None, name
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=2e-6)
+    assert shared.objective.log_temperature.grad != 0 and shared.video.layers[0].weight.grad.abs().sum() > 0
 codes, half = torch.tensor([2**40 + rank]), torch.tensor([rank + 0.5]).bfloat16()
 codes, half, wide = gather_rows([codes, half, torch.ones(1, 2, 3)])
 assert codes.tolist() == [2**40, 2**40 + 1] and half.tolist() == [0.5, 1.5] and wide.shape == (2, 2, 3)

@@ -16,12 +16,20 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
 from models.predict import predict_targets
-from models.systems.presets import ModelConfig, model_config_from_json, preset_to_json, target_net
+from models.systems.presets import (
+    ModelConfig,
+    has_gaze_tower,
+    model_config_from_json,
+    needs,
+    preset_to_json,
+    target_net,
+)
+from models.systems.streams import Needs
 from models.systems.targets import TargetNet
-from models.towers.tower import Tower
+from models.towers.tower import Tower, built
 from models.training import labels, runs
 from models.training.config import FinetuneConfig, TargetNetworkConfig, TargetsConfig, TripletConfig
 from models.training.evaluation import MODALITIES
@@ -29,7 +37,7 @@ from models.training.freezing import stages_to_freeze
 from models.training.predictions import PREDICTIONS
 from models.training.scores import score_targets
 from models.training.tasks.registry import stage
-from models.training.tasks.task import Model, Step, augmented, front_end_of, sizes_of
+from models.training.tasks.task import Model, Step, augmented, begun, front_end_of, gaze_of, sizes_of
 
 #: Of results: what weights can be chosen by; what each kind of target is scored by stands before the rest.
 _HIGH_IS_GOOD = ("micro_f1", "ccc", "macro_f1", "uar", "pearson")
@@ -41,6 +49,7 @@ class Targets:
 
     stage: str = FinetuneConfig.stage
     paired = False
+    trained_in_pairs = False
     answers = PREDICTIONS
     predict = staticmethod(predict_targets)
 
@@ -88,9 +97,17 @@ class Targets:
     @property
     def frames(self) -> int:
         """See `Task.frames`; with --init, its run's."""
+        return self._sizes.front_end.frames
+
+    @property
+    def needs(self) -> Needs:
+        """See `Task.needs`; with --init, its run's, but for gaze."""
+        return needs(self._sizes, gaze=self._config.looks_at_gaze)
+
+    @property
+    def _sizes(self) -> ModelConfig:
         init = self._config.init
-        sizes = sizes_of(self._config) if init is None else model_config_from_json(runs.read_run(init)["sizes"])
-        return sizes.front_end.frames
+        return sizes_of(self._config) if init is None else model_config_from_json(runs.read_run(init)["sizes"])
 
     def load(self, folder: Path) -> tuple[FrontEnd, nn.Module]:
         """See `Task.load`."""
@@ -109,9 +126,11 @@ class Targets:
         config = self._config
         origin: dict[str, Any] | None = None
         fresh: tuple[Tower, ...] = ()
+        published: dict[str, Any] = {}
         if config.init is None:
             sizes = sizes_of(config)
-            network = target_net(sizes, targets, gaze=config.gaze)
+            network = target_net(sizes, targets, gaze=gaze_of(config, sizes))
+            published = begun(network, config)
         else:
             sizes, network, fresh = _from_pretrained(config, config.init, targets)
             self._earlier = runs.read_results(config.init)
@@ -133,8 +152,9 @@ class Targets:
             "sizes": preset_to_json(sizes),
             labels.TARGETS: labels.to_json(targets),
             "init": origin,
+            **published,
         }
-        return Model(front_end_of(sizes, catalogs), network, described, frozen)
+        return Model(front_end_of(sizes, catalogs, self.needs.of_gaze), network, described, frozen)
 
     def require(self, loader: ClipLoader, name: str) -> None:
         """Some clip has to have each label."""
@@ -148,9 +168,8 @@ class Targets:
 
     def step(self, batch: Batch, network: nn.Module, front_end: FrontEnd) -> Step:
         """The thesis' loss for any labels, see `models.objectives.targets.target_loss`."""
-        inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid, batch.seed)
-        output = network(inputs.video, inputs.audio, inputs.gaze)
-        loss = target_loss(*of_all_ranks(output, batch.targets), self._losses)
+        inputs = front_end(**given_by(batch), seed=batch.seed)
+        loss = target_loss(*of_all_ranks(network(**inputs), batch.targets), self._losses)
         logged = {} if loss.triplet is None else {"triplet": loss.triplet}
         for modality, losses in (("audio", loss.audio), ("visual", loss.visual), ("joint", loss.joint)):
             several = len(losses) > 1
@@ -196,6 +215,6 @@ def _from_pretrained(
     sizes = model_config_from_json(runs.read_run(init)["sizes"])
     if not config.gaze:
         towers.gaze = None
-    fresh = sizes.gaze.tower() if config.gaze and towers.gaze is None else None
+    fresh = built(sizes.gaze) if has_gaze_tower(sizes, gaze=config.gaze) and towers.gaze is None else None
     network = TargetNet.from_correspondence(towers, targets, sizes.heads, gaze=fresh)
     return replace(sizes, front_end=augmented(sizes.front_end, config)), network, () if fresh is None else (fresh,)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -21,7 +22,11 @@ from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
-from models.systems.presets import ModelConfig, preset
+from models.systems.presets import ModelConfig, has_gaze_tower, preset
+from models.systems.presets import needs as needs_of_sizes
+from models.systems.registry import sizes_of_system, system_of, with_towers
+from models.systems.streams import Needs
+from models.towers.vgg_face import begin_from
 from models.training.config import NetworkConfig
 
 
@@ -41,6 +46,8 @@ class Model:
     network: nn.Module
     description: dict[str, Any]
     frozen: tuple[nn.Module, ...] = ()  #: of the network, what training leaves as it is
+    #: A module around the network, which a step calls in its place; None: the network itself.
+    trained: nn.Module | None = None
 
 
 class Task(Protocol):
@@ -48,7 +55,7 @@ class Task(Protocol):
 
     #: The stage of train.py that it is.
     stage: str
-    #: Whether half of the examples have another video's sound.
+    #: Whether half of the examples that are scored have another video's sound.
     paired: bool
     #: The file of a run that holds what it answered, see `models.training.predictions`.
     answers: str
@@ -58,6 +65,16 @@ class Task(Protocol):
     @property
     def frames(self) -> int:
         """How many frames of a clip its network takes, where it is trained."""
+        ...
+
+    @property
+    def trained_in_pairs(self) -> bool:
+        """Whether half of the examples that it is trained on have another video's sound."""
+        ...
+
+    @property
+    def needs(self) -> Needs:
+        """What of a clip its network looks at, where it is trained."""
         ...
 
     @classmethod
@@ -143,6 +160,10 @@ def sizes_of(config: NetworkConfig) -> ModelConfig:
         InputError: it has no such setting, or there is no such preset.
     """
     sizes = preset(config.preset)
+    if config.system is not None:
+        sizes = sizes_of_system(sizes, system_of(config.system), config.towers)
+    else:
+        sizes = with_towers(sizes, config.towers)
     front_end = replace(
         augmented(sizes.front_end, config),
         frame_size=config.frame_size or sizes.front_end.frame_size,
@@ -156,19 +177,35 @@ def sizes_of(config: NetworkConfig) -> ModelConfig:
     return replace(sizes, front_end=front_end, video=video or sizes.video, audio=audio or sizes.audio)
 
 
-def front_end_of(sizes: ModelConfig, catalogs: Sequence[Catalog]) -> FrontEnd:
+def needs_of(config: NetworkConfig) -> Needs:
+    """What of a clip a network of these settings looks at."""
+    return needs_of_sizes(sizes_of(config), gaze=config.looks_at_gaze)
+
+
+def gaze_of(config: NetworkConfig, sizes: ModelConfig) -> bool:
+    """Whether a network of these settings has a tower for gaze."""
+    return has_gaze_tower(sizes, gaze=config.looks_at_gaze)
+
+
+def begun(network: nn.Module, config: NetworkConfig) -> dict[str, Any]:
+    """Give a fresh network the published weights that it is to begin from; returns what run.json says of them."""
+    begin_from(network, config.vgg_face)
+    return {} if config.vgg_face is None else {"vgg_face": sha256(config.vgg_face.read_bytes()).hexdigest()}
+
+
+def front_end_of(sizes: ModelConfig, catalogs: Sequence[Catalog], gaze_streams: Sequence[str] = ("gaze",)) -> FrontEnd:
     """With the gaze statistics of the training split; of several datasets' together, each counting by its clips."""
     manifests = [catalog.manifest for catalog in catalogs]
     known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
     if not known:
-        return FrontEnd(sizes.front_end)
+        return FrontEnd(sizes.front_end, gaze_streams=gaze_streams)
     clips = torch.tensor([float(m.splits["train"].clips) for m in known], dtype=torch.float64)[:, None]
     share = clips / clips.sum()
     means = torch.tensor([m.gaze_mean for m in known], dtype=torch.float64)
     stds = torch.tensor([m.gaze_std for m in known], dtype=torch.float64)
     mean = (share * means).sum(0)
     variance = (share * (stds.square() + (means - mean).square())).sum(0)
-    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=variance.sqrt())
+    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=variance.sqrt(), gaze_streams=gaze_streams)
 
 
 def augmented(front_end: FrontEndConfig, config: NetworkConfig) -> FrontEndConfig:

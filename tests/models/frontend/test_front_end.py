@@ -16,6 +16,7 @@ from loaders.errors import InputError
 from models.frontend.augmentation import Augmentation, Draws, SpecAugment, draw_frame_change, draw_gain, draw_kept
 from models.frontend.front_end import FrontEnd, FrontEndConfig, Inputs, resampling, spaced
 from models.towers.gaze import mirror
+from models.towers.tower import Masked
 
 CONFIG = FrontEndConfig(frame_size=16, frames=3, n_fft=512, n_mels=20)
 STRIPED = dataclasses.replace(CONFIG, augmentation=Augmentation(spectrogram=SpecAugment(band_width=5, time_width=5)))
@@ -386,3 +387,47 @@ def test_withheld_gaze_is_neutral_and_depends_on_the_seed_alone() -> None:
     assert again is not None
     assert again.flip(0).equal(prepared)
     assert not (front_end.eval()(gaze=gaze, seed=seed).gaze == 0).all(dim=1).any()
+
+
+def test_members_leave_as_they_are_with_whose_frames_were_mirrored() -> None:
+    """In single precision, zeros where there is none, and not normalised."""
+    front_end = FrontEnd(dataclasses.replace(CONFIG, augmentation=Augmentation()))
+    values = torch.arange(24, dtype=torch.int32).view(4, 3, 2)
+    rows = torch.tensor([[True, True, True], [True, False, False], [False] * 3, [True, True, False]])
+    given_batch = batch(4)
+    inputs = front_end(**given_batch, members={"marks": values}, masks={"marks": rows})
+    marks = inputs["marks"]
+    assert isinstance(marks, Masked)
+    assert marks.values.dtype == torch.float32
+    assert torch.equal(marks.values, values * rows[:, :, None])
+    assert torch.equal(marks.mask, rows)
+    plain = front_end(**{k: v for k, v in given_batch.items() if k != "gaze_valid"})
+    # A mirrored clip's horizontal gaze, the third of the statistics, has the other sign.
+    assert marks.mirrored is not None
+    assert marks.mirrored.dtype == torch.bool
+    gaze = given_batch["gaze"][:, 2]
+    own = plain.gaze
+    assert own is not None
+    mirrored = (own[:, 2] - (gaze - front_end.gaze_mean[2]) / front_end.gaze_std[2]).abs() > 1e-4
+    assert torch.equal(mirrored, marks.mirrored)
+    assert sorted(inputs) == ["audio", "gaze", "marks", "video"]
+    alone = front_end.eval()(members={"marks": values}, masks={"marks": rows})
+    assert [*alone] == ["marks"]
+    assert isinstance(alone["marks"], Masked)
+    assert alone["marks"].mirrored is None
+
+
+def test_gaze_dropout_withholds_what_is_of_gaze_and_nothing_else() -> None:
+    config = dataclasses.replace(CONFIG, augmentation=Augmentation(gaze_dropout=0.5))
+    front_end = FrontEnd(config, gaze_streams=("gaze_frames",))
+    values, there = torch.ones(64, 5, 2), torch.ones(64, dtype=torch.bool)
+    members = {"gaze_frames": values, "egemaps": values}
+    inputs = front_end(seed=torch.arange(64), members=members, masks=dict.fromkeys(members, there))
+    gaze, other = inputs["gaze_frames"], inputs["egemaps"]
+    assert isinstance(gaze, Masked)
+    assert isinstance(other, Masked)
+    withheld = ~gaze.mask
+    assert 16 < withheld.sum() < 48
+    assert not gaze.values[withheld].any()
+    assert gaze.values[~withheld].all()
+    assert other.mask.all()

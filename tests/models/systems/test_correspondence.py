@@ -192,3 +192,50 @@ def test_a_correspondence_can_be_learnt(network: Network) -> None:
         optimiser.step()
     video, audio, match = pairs(400)
     assert (net(video, audio).argmax(1) == match).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("gaze", [True, False])
+@pytest.mark.parametrize("distance", ["euclidean", "mse"])
+@pytest.mark.parametrize("further", [None, "visual", "audio"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_scores_of_all_with_all_are_the_log_odds_of_each_pair(
+    kind: Network, further: Literal["visual", "audio"] | None, distance: Literal["euclidean", "mse"], gaze: bool
+) -> None:
+    """Computed at once for everything seen and everything heard; by the plain way, a pair at a time."""
+    torch.manual_seed(0)
+    more: dict[str, Tower] = {}
+    if further is not None:
+        more["more"] = Given(5)
+        more["more"].modality = further
+    towers = (Given(6), Given(7), Given(128) if gaze else None)
+    net: L3Net | AVENet
+    if kind == "l3":
+        net = L3Net(*towers, further=more)
+    else:
+        net = AVENet(*towers, AVEConfig(distance=distance), further=more)
+        with torch.no_grad():
+            net.classifier.weight.add_(torch.randn_like(net.classifier.weight))
+    sizes = {"video": 6, "audio": 7, **({"gaze": 128} if gaze else {}), **({"more": 5} if more else {})}
+    given = {name: torch.randn(4, size) for name, size in sizes.items()}
+    if gaze:
+        given["gaze"][1] = 0  # as of a clip without
+    is_heard = {"audio"} | ({"more"} if further == "audio" else set())
+    seen, heard = net.encode(**given)
+    assert torch.equal(net.match(seen, heard), net(**given))
+    scores = net.scores(seen, heard[:3])
+    assert scores.shape == (4, 3)
+    for i in range(4):
+        for j in range(3):
+            pair = {name: values[j if name in is_heard else i, None] for name, values in given.items()}
+            logits = net(**pair)
+            torch.testing.assert_close(scores[i, j], logits[0, 1] - logits[0, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gradients_of_scores_reach_every_parameter(kind: Network) -> None:
+    """Or data-parallel training would wait for it."""
+    torch.manual_seed(0)
+    net = correspondence_net(SMALL, kind)
+    scores = net.scores(*net.encode(*inputs()))
+    scores.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())

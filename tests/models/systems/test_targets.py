@@ -161,7 +161,7 @@ def test_a_network_pretrained_without_gaze_can_be_given_a_gaze_tower() -> None:
     assert without.eval()(video, audio).from_joint["emotion"].shape == (6, 7)
     net = TargetNet.from_correspondence(pretrained, LABELS, gaze=GazeTower(GazeTowerConfig()))
     assert net(video, audio, gaze).from_joint["emotion"].shape == (6, 7)
-    with pytest.raises(ValueError, match="without gaze"):
+    with pytest.raises(ValueError, match="no gaze"):
         net(video, audio)
 
 

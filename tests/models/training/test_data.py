@@ -12,6 +12,7 @@ from accelerate import Accelerator
 import train
 from loaders import Dataset, InputError
 from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.systems.streams import Needs
 from models.training import stages
 from models.training.config import DataConfig, EvaluateConfig, LoaderConfig, TrainingDataConfig
 from models.training.data import datasets_of, scoring_loader
@@ -104,3 +105,11 @@ def test_a_network_that_takes_more_frames_than_there_are_is_refused(dataset: Pat
         data = DataConfig(data=(str(dataset),), window=window)
         with pytest.raises(InputError, match=f"takes {frames} frames, and {what}"):
             scoring_loader(opened, data, LoaderConfig(), accelerator, "test", paired=True, frames=frames)
+
+
+@pytest.mark.parametrize(("streams", "paired"), [(("gaze", "audio"), True), (("gaze",), False)])
+def test_a_network_that_cannot_be_fed_is_refused(dataset: Path, streams: tuple[str, ...], paired: bool) -> None:
+    data, loader = DataConfig(data=(str(dataset),), batch_size=4), LoaderConfig()
+    datasets = datasets_of(data, loader, None)
+    with pytest.raises(InputError, match=f"takes frames, only {', '.join(streams)}: give one that does"):
+        scoring_loader(datasets, data, loader, Accelerator(cpu=True), None, paired=paired, needs=Needs(streams, (), ()))

@@ -1,0 +1,1 @@
+"""Systems by name, a short table each, see `models.systems.registry`."""
