@@ -33,6 +33,7 @@ from models.training.curves import console, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader
 from models.training.execution import place_front_end
 from models.training.loop import fit
+from models.training.moments import take_moments
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.scores import results_table
@@ -79,6 +80,12 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
+    for member in take_moments(model.network, loader.catalogs):
+        warn(
+            accelerator,
+            f"{names(data)}: no moments of {member} over the training split are stated: it is standardised by those of "
+            f"the batches so far; build again with --member {member} for exact ones",
+        )
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         fit(config, accelerator, doing, model, loader)
