@@ -67,7 +67,7 @@ def _asked_for(settings: BuildSettings) -> dict[str, Registered | ArrayFile]:
             raise InputError(f"--member {text}: {one.name!r} is no name: use letters, digits and _, at most 24")
         # WebDataset and DuckDB take Tok and tok for one.
         if one.name.lower() in (FILMSTRIP, AUDIO, GAZE, "clip") or (
-            isinstance(one, ArrayFile) and one.name in functions
+            isinstance(one, ArrayFile) and one.name in functions and not functions[one.name].or_files
         ):
             raise InputError(f"--member {text}: {one.name!r} is a member of another kind: use another name")
         if one.name.lower() in map(str.lower, found):

@@ -25,7 +25,7 @@ def _type(settings: BuildSettings) -> ArrayType:
     return ArrayType(dtype="float32", shape=(FUNCTIONALS,), moments=True)
 
 
-@member("egemaps", array=_type)
+@member("egemaps", array=_type, or_files=True)
 def egemaps(source: Source) -> OfClip:
     """See `functionals`; of what there is of a clip's sound, without what a short one is padded with.
 

@@ -178,3 +178,17 @@ def test_values_are_opensmiles_own_on_a_real_clip(tmp_path: Path) -> None:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_functionals_that_others_have_computed_need_no_opensmile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sharding.members.egemaps.find_spec", lambda name: None)
+    film = write_film(tmp_path / "mp4/s/v/u.mp4", 2.0)
+    np.save(film.with_name("u.egemaps.npy"), np.arange(88, dtype=np.float32))
+    settings = replace(SETTINGS, member=("egemaps=.egemaps.npy:float32[88]",))
+    manifest = build(vox(tmp_path / "mp4"), tmp_path / "out", settings, 1).manifest
+    assert not manifest.moments
+    ((_, values),) = heard(tmp_path / "out").values()
+    assert values is not None
+    assert values.tolist() == list(range(88))
