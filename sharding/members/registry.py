@@ -29,7 +29,7 @@ class ArrayType:
     variable: bool = False  #: clips have fewer rows than the first number of ``shape``, or as many
     moments: bool = False
     """dataset.json states mean and deviation of each number over the training split, see
-    `loaders.dataset.manifest.Moments`; not of one whose rows vary."""
+    `loaders.dataset.manifest.MemberMoments`; not of one whose rows vary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
