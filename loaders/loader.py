@@ -165,7 +165,8 @@ class ClipLoader(IterableDataset[Batch]):
             members: further arrays of the clips, such as ``("gaze_frames",)``, which come as `Batch.members` and
                 `Batch.masks`.
             of_audio: those of the members that were made from the sound: in a batch they are of the clip that is heard,
-                as the audio is. The others are of the clip that is seen.
+                as the audio is. The others are of the clip that is seen. They are of whole clips: with windows and
+                negatives of the kind shifted they are refused.
             targets: labels of the datasets, such as ``("emotion", "arousal")``: what is stated of the clips' utterances
                 comes as `Batch.targets`. Several datasets have to give a label the same classes in the same order.
             speakers: one side of the split's speakers, see `loaders.sampling.speakers`: clips and their negatives are
@@ -264,6 +265,13 @@ class ClipLoader(IterableDataset[Batch]):
         self._training = split == "train" if training is None else training
         choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
         self._frames, self._samples = frames, window_samples(self._clip, choice.span)
+        self._negatives = None if negatives is None else schedule_of(negatives)
+        if of_audio and choice.span < self._clip.frames and "shifted" in _kinds(self._negatives):
+            raise InputError(
+                f"of_audio names {of_audio[0]!r}, which is of whole clips, and a window has {choice.span} of their "
+                f"{self._clip.frames} frames: beyond the window it tells which time of the video is heard, which is "
+                "what negatives of the kind shifted ask: leave out the window, shifted, or the member"
+            )
         global_batch = batch_size * world_size
         with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
@@ -276,7 +284,6 @@ class ClipLoader(IterableDataset[Batch]):
             )
         self._steps = order.steps
         self._examples = order.clips
-        self._negatives = None if negatives is None else schedule_of(negatives)
         sampler = Sampler(
             self._catalogs,
             seed=seed,
@@ -824,6 +831,11 @@ def _require_alike(datasets: Sequence[Dataset]) -> None:
             raise InputError(
                 f"{other}: its clips are {other.manifest.clip}, those of {datasets[0]} {first}: build them alike"
             )
+
+
+def _kinds(negatives: Mapping[int, Mapping[str, float]] | None) -> set[str]:
+    """Of the negatives that some epoch has."""
+    return {kind for shares in (negatives or {}).values() for kind, weight in shares.items() if weight}
 
 
 def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:

@@ -57,7 +57,8 @@ class BuildSettings:
     """Reject utterances, and leave out clips, without gaze."""
     member: tuple[str, ...] = ()
     """An array more for every clip, as NAME.npy; may be given several times. gaze_frames: the gaze signals themselves,
-    a row a time step, of 12 signals and whether they are valid. NAME=SUFFIX:DTYPE[SHAPE]: that of an .npy file beside
+    a row a time step, of 12 signals and whether they are valid. egemaps: openSMILE's 88 functionals of the clip's sound
+    (extra egemaps). NAME=SUFFIX:DTYPE[SHAPE]: that of an .npy file beside
     the video, as tokens=.tokens.npy:int32[<=64] of video.tokens.npy, with 64 rows at most; with @RATE, as
     lm=.lm.npy:float32[68,2]@25, the file has so many rows a second, and a clip gets those of its own time."""
     shard_mb: int = 256

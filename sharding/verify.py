@@ -50,7 +50,7 @@ from loaders.storage.urls import url_of
 from sharding.checks.examine import DESCRIPTION, ShardCheck, ShardReport, examine, is_plain_file
 from sharding.checks.faults import DROP, REMAKE, REWRITE, Fault, FaultList
 from sharding.checks.repair import QUARANTINE, repair
-from sharding.checks.report import Report, gaze_moments
+from sharding.checks.report import Report, gaze_moments, member_moments
 from sharding.checks.shortcut import find_shortcuts, report_shortcuts
 from sharding.checks.sidecars import owner_of
 from sharding.engines.local import WorkerDiedError, default_workers, run
@@ -156,7 +156,7 @@ def _verify(
         shards.sort(key=lambda report: (report.split, report.number))
         for report in shards:
             faults.extend(report.faults)
-        _check_gaze(manifest, shards, faults)
+        _check_moments(manifest, shards, faults)
         _check_apart(dataset, manifest, catalogs, faults)
     return Report(
         dataset=dataset,
@@ -355,6 +355,7 @@ def _plan(dataset: Path, manifest: Manifest, catalogs: frozenset[str], sample: i
                 clip=manifest.clip,
                 members=manifest.members,
                 labels=manifest.labels,
+                moments=tuple(manifest.moments),
                 split=name,
                 shard=shard,
                 number=number,
@@ -365,8 +366,8 @@ def _plan(dataset: Path, manifest: Manifest, catalogs: frozenset[str], sample: i
             before += shard.clips
 
 
-def _check_gaze(manifest: Manifest, shards: list[ShardReport], faults: FaultList) -> None:
-    """dataset.json's mean and deviation are those of the training split's gaze."""
+def _check_moments(manifest: Manifest, shards: list[ShardReport], faults: FaultList) -> None:
+    """dataset.json's means and deviations are those of the training split's gaze, and of other members."""
     train = [report for report in shards if report.split == "train"]
     if not all(report.whole for report in train):
         return  # the clips that cannot be read may be what makes the difference
@@ -378,6 +379,12 @@ def _check_gaze(manifest: Manifest, shards: list[ShardReport], faults: FaultList
         if len(a) != len(b) or not np.allclose(a, b, rtol=1e-6, atol=1e-9):
             what = "is not that of the training split's clips"
             faults.add("manifest", MANIFEST, what, "--repair corrects it", where=name)
+    for member, found_of in member_moments(manifest, train).items():
+        said, is_so = manifest.moments[member], found_of.stated()
+        alike = np.allclose((said.mean, said.std), (is_so.mean, is_so.std), rtol=1e-6, atol=1e-9)
+        if said.count != is_so.count or not alike:
+            what = "is not that of the training split's clips"
+            faults.add("manifest", MANIFEST, what, "--repair corrects it", where=f"moments of {member}")
 
 
 # -- across splits

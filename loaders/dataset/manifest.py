@@ -19,6 +19,7 @@ that dataset.json declares looks for it there; whoever does not find it there ei
 import dataclasses
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,6 +93,15 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberMoments:
+    """Of a member's numbers, each by itself, over the training split's clips that have it."""
+
+    count: int  #: clips; of none, the moments are zeros
+    mean: tuple[float, ...]  #: in the order of the array's numbers
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """dataset.json."""
 
@@ -109,6 +119,8 @@ class Manifest:
     video_names: str  #: see `VIDEO_NAMES`; "speaker" only where two speakers have videos of one name
     documents: Mapping[str, str]  #: SHA-256 of further files in the dataset's folder, by name
     about: About = field(default_factory=About)  #: what its owner says of it
+    moments: Mapping[str, MemberMoments] = field(default_factory=dict)
+    """By a member's name, of those whose function asks for it; with none dataset.json does not have it."""
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -143,6 +155,8 @@ def to_json(manifest: Manifest) -> str:
     Its ``digest`` is the SHA-256 of the text as it is without it.
     """
     body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}
+    if not manifest.moments:
+        del body["moments"]
     return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
 
 
@@ -299,6 +313,12 @@ def impossible(manifest: Manifest) -> str | None:
         problem = member.problem()
         if problem is not None:
             return problem
+    for name, moments in manifest.moments.items():
+        stated = next((member for member in manifest.members if member.name == name), None)
+        if stated is None or stated.variable or stated.dtype == "map":
+            return f"moments of {name!r}, which is no array that is declared"
+        if {len(moments.mean), len(moments.std)} != {math.prod(stated.shape)}:
+            return f"{len(moments.mean)} means of {name!r}, which has {math.prod(stated.shape)} numbers"
     reserved = {column.name for column in COLUMNS}.union(*(member_columns(member.name) for member in manifest.members))
     for label in manifest.labels:
         problem = label.problem(reserved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from loaders.errors import InputError
 from models.towers.registry import tower
 from models.towers.standardise import Standardise
-from models.towers.tower import Masked, Modality, Tower, TowerConfig
+from models.towers.tower import Masked, Modality, Moments, Tower, TowerConfig
 
 
 @tower("egemaps-mlp", place="audio")
@@ -55,13 +56,22 @@ class EgemapsTower(Tower):
         self.embedding_dim = config.embedding
         self._features = config.features
 
+    def take_moments(self, moments: Mapping[str, Moments]) -> Collection[str]:
+        """See `Tower.take_moments`."""
+        found = moments.get("egemaps")
+        if found is None:
+            return ("egemaps",)
+        if len(found.mean) == self._features:  # otherwise `forward` says so
+            self.standardise.fix(*found)
+        return ()
+
     def forward(self, functionals: Masked) -> Tensor:
         """See the class."""
         values, mask, _ = functionals
         if values.shape[1:] != (self._features,):
             raise InputError(
                 f"the dataset's egemaps are {tuple(values.shape[1:])}, and the tower takes ({self._features},): build "
-                "it again with functionals"
+                "it again with --member egemaps"
             )
         embedding: Tensor = self.layers(self.standardise(values, mask))
         return embedding

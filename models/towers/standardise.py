@@ -1,4 +1,4 @@
-"""Members in deviations from their mean, as measured while training: the dataset states no moments of them."""
+"""Members in deviations from their mean: by moments that the dataset states, or as they are measured in training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Standardise(nn.Module):
     """(B, …, features) and a mask (B, …) → float32, each feature minus its mean, over its deviation, within ± `limit`;
     0 where the mask is.
 
-    In training, moments are the running ones after the batch was taken in, so that a first batch is standardised by its
-    own, a batch of few valid rows by those of all before it. They are saved with the weights. Nothing is learnt.
+    By the moments that `fix` was given. Without them, in training, by the running ones after the batch was taken in, so
+    that a first batch is standardised by its own, a batch of few valid rows by those of all before it. Either are saved
+    with the weights. Nothing is learnt.
     """
 
     mean: Tensor  #: (features,)
@@ -26,15 +27,22 @@ class Standardise(nn.Module):
     def __init__(self, features: int, *, limit: float = 10.0) -> None:
         super().__init__()
         self.limit = limit
+        self._fixed = False
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("variance", torch.ones(features))
         self.register_buffer("batches", torch.zeros(()))
+
+    def fix(self, mean: Tensor, std: Tensor) -> None:
+        """Use these moments, (features,) each, from now on, and measure none."""
+        self.mean.copy_(mean)
+        self.variance.copy_(std.square())
+        self._fixed = True
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """See the class."""
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
             values, valid = values.float(), mask[..., None]
-            if self.training:
+            if self.training and not self._fixed:
                 self._take_in(values, valid)
             floor = _FLOOR + _ROUNDED * self.mean.abs()
             deviations = (values - self.mean) / torch.maximum(self.variance.sqrt(), floor)

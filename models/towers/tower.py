@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -19,6 +20,13 @@ class Masked(NamedTuple):
     values: Tensor  #: (B, *shape) float32, not normalised
     mask: Tensor  #: (B,) bool: whether there is one; or (B, rows) of one whose number of rows varies
     mirrored: Tensor | None = None  #: (B,) bool: whose frames were mirrored; None: nobody's
+
+
+class Moments(NamedTuple):
+    """Of a member over the training data, each of its numbers by itself."""
+
+    mean: Tensor  #: (numbers,) float64
+    std: Tensor
 
 
 #: What a tower takes: frames, a log-mel, statistics; or a member.
@@ -47,6 +55,14 @@ class Tower(nn.Module):
     def in_stages(self) -> list[nn.Module]:
         """Its stages, from the input on: what ``--freeze-stages`` counts. By default it is one."""
         return [self]
+
+    def take_moments(self, moments: Mapping[str, Moments]) -> Collection[str]:
+        """Before it is trained: standardise what it takes by the moments of the whole training data, by members' names.
+
+        Returns:
+            The members whose moments it would take and which are not among these. Most towers take none.
+        """
+        return ()
 
     def use_plain_operations(self) -> None:
         """Compute by torch's own operations from now on: before it is compiled, or its operations are counted.

@@ -37,6 +37,7 @@ from models.training.execution import place_front_end
 from models.training.freezing import require_free_towers
 from models.training.journal import read_metrics
 from models.training.loop import fit
+from models.training.moments import take_moments
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.picture import PICTURE, draw_curves
@@ -88,6 +89,12 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     model = doing.model(loader.catalogs, targets)
     if config.optimizer.tower_learning_rate is not None:
         require_free_towers(model.network, model.frozen)
+    for member in take_moments(model.network, loader.catalogs):
+        warn(
+            accelerator,
+            f"{names(data)}: no moments of {member} over the training split are stated: it is standardised by those of "
+            f"the batches so far; build again with --member {member} for exact ones",
+        )
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         validation = None if third is None else Validation(validating, doing, third, accelerator)

@@ -42,6 +42,7 @@ class ShardCheck:
     first_row: int  #: of the shard in the split's catalog
     catalog: bool  #: whether the split's catalog is whole: otherwise the shard is examined without it
     decode: frozenset[int] | None  #: clips of the shard to decode, by their place in it; None: all of them
+    moments: tuple[str, ...] = ()  #: the members whose moments dataset.json states
     store: Store | None = None  #: where the shard is to be fetched from, into ``dataset``; it goes again
 
     @property
@@ -71,6 +72,7 @@ class ShardReport:
     gaze_count: int
     gaze_mean: tuple[float, ...]
     gaze_squares: tuple[float, ...]  #: sums of squared deviations
+    moments: Mapping[str, Mapping[str, Any]]  #: of the members whose moments dataset.json states, `Moments.as_data`
 
 
 def is_plain_file(dataset: Path, path: str) -> bool:
@@ -118,6 +120,7 @@ class _Examination:
         self._made: list[dict[str, Any]] = []
         self._described = True
         self._gaze = Moments(GAZE_STATISTICS)
+        self._moments = {m.name: Moments(math.prod(m.shape)) for m in check.members if m.name in check.moments}
         self._rows = self._read_rows() if check.catalog else None
 
     def run(self) -> ShardReport:
@@ -149,6 +152,7 @@ class _Examination:
             gaze_count=self._gaze.count,
             gaze_mean=tuple(self._gaze.mean.tolist()),
             gaze_squares=tuple(self._gaze.squares.tolist()),
+            moments={name: moments.as_data() for name, moments in self._moments.items()},
         )
 
     def _fault(self, kind: Any, what: str, *, where: str) -> None:
@@ -245,7 +249,8 @@ class _Examination:
         contents: dict[str, Any] = {}
         for member in self._check.members:
             entry = clip.entries.get(member.name)
-            if entry is None or not (chosen or member.name in _ALWAYS) or not can_decode(member):
+            wanted = chosen or member.name in (*_ALWAYS, *self._moments)
+            if entry is None or not wanted or not can_decode(member):
                 continue
             if row is not None and row[f"{member.name}_xxh3"] != entry.xxh3:
                 continue  # said already, and the decoder's complaint would add nothing
@@ -266,7 +271,9 @@ class _Examination:
             " ".join(f"{suffixes[name]} {entry.offset} {entry.size} {entry.name}" for name, entry in ordered)
         )
         if "gaze" in contents and contents["gaze"].shape == (GAZE_STATISTICS,):
-            self._gaze.add(1, contents["gaze"].astype(np.float64), np.zeros(GAZE_STATISTICS))
+            self._gaze.add_one(contents["gaze"])
+        for name in self._moments.keys() & contents.keys():
+            self._moments[name].add_one(contents[name])
         description = contents.get(DESCRIPTION)
         if description is None:
             self._described = False

@@ -22,7 +22,7 @@ from loaders.storage.atomic import atomic_write
 from sharding.cards.documents import write_documents
 from sharding.checks.examine import ShardReport
 from sharding.checks.faults import REMAKE
-from sharding.checks.report import Report, gaze_moments
+from sharding.checks.report import Report, gaze_moments, member_moments
 from sharding.checks.sidecars import FILE_SYSTEM
 from sharding.packing.finish import finish_split, write_rejected
 from sharding.packing.tar import index_path
@@ -82,6 +82,7 @@ class _Repair:
                 manifest,
                 gaze_mean=tuple(gaze.mean.tolist()) if gaze.count else None,
                 gaze_std=tuple(gaze.deviation().tolist()) if gaze.count else None,
+                moments={name: found.stated() for name, found in member_moments(manifest, train).items()},
             )
         changed = manifest != self._manifest
         if faulty := [name for name in self._manifest.documents if changed or name in self._faulty]:

@@ -1,5 +1,6 @@
 """What a verification found, and what a repair goes by."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,15 @@ class Report:
     def is_whole(self) -> bool:
         """Nothing was found."""
         return not self.faults
+
+
+def member_moments(manifest: Manifest, shards: Sequence[ShardReport]) -> dict[str, Moments]:
+    """Of all clips of these shards, of the members whose moments dataset.json states, by name."""
+    found = {m.name: Moments(math.prod(m.shape)) for m in manifest.members if m.name in manifest.moments}
+    for report in shards:
+        for name, moments in found.items():
+            moments.add_data(report.moments[name])
+    return found
 
 
 def gaze_moments(shards: Sequence[ShardReport]) -> Moments:

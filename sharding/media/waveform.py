@@ -4,6 +4,7 @@ WAV costs a seventh more bytes a clip and next to no time to decode; FLAC is for
 """
 
 import io
+import math
 import wave
 from typing import Literal
 
@@ -33,6 +34,14 @@ def encode_waveform(samples: NDArray[np.int16], *, sample_rate: int, audio_forma
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return out.getvalue()
+
+
+def loudness(samples: NDArray[np.int16], sample_rate: int) -> float:
+    """Of the loudest tenth of a second of samples (n,), in dB of full scale, RMS; -120 where there is none."""
+    block = sample_rate // 10
+    whole = samples[: len(samples) // block * block] if len(samples) >= block else samples
+    power = np.square(whole.reshape(-1, min(block, max(len(whole), 1))).astype(np.float64)).mean(axis=1)
+    return 10 * math.log10(power.max() / 32768.0**2 + 1e-12) if power.size else -120.0
 
 
 def decode_waveform(data: bytes, *, samples: int | None = None, sample_rate: int | None = None) -> NDArray[np.float32]:

@@ -44,6 +44,12 @@ def makers_of(settings: BuildSettings) -> Mapping[str, OfUtterance]:
     return {name: found.of_utterance for name, found in _asked_for(settings).items()}
 
 
+def with_moments(settings: BuildSettings) -> tuple[Member, ...]:
+    """Those of which dataset.json states moments. Raises InputError as `members_of`."""
+    asked = _asked_for(settings).items()
+    return tuple(_declared(name, array) for name, found in asked if (array := found.type(settings)).moments)
+
+
 def files_of_members(settings: BuildSettings) -> tuple[ArrayFile, ...]:
     """The files beside the videos that ``--member`` asks for. Raises InputError as `members_of`."""
     return tuple(found for found in _asked_for(settings).values() if isinstance(found, ArrayFile))
@@ -61,7 +67,7 @@ def _asked_for(settings: BuildSettings) -> dict[str, Registered | ArrayFile]:
             raise InputError(f"--member {text}: {one.name!r} is no name: use letters, digits and _, at most 24")
         # WebDataset and DuckDB take Tok and tok for one.
         if one.name.lower() in (FILMSTRIP, AUDIO, GAZE, "clip") or (
-            isinstance(one, ArrayFile) and one.name in functions
+            isinstance(one, ArrayFile) and one.name in functions and not functions[one.name].or_files
         ):
             raise InputError(f"--member {text}: {one.name!r} is a member of another kind: use another name")
         if one.name.lower() in map(str.lower, found):
@@ -77,6 +83,8 @@ def _declared(name: str, array: ArrayType) -> Member:
     declared = Member(
         name=name, extension="npy", dtype=array.dtype, shape=array.shape, required=False, variable=array.variable
     )
+    if array.moments and (array.variable or np.dtype(array.dtype).kind not in "iuf"):
+        raise InputError(f"--member {name}: moments of numbers whose rows vary, or that are none: leave them out")
     if (problem := declared.problem()) is not None:
         raise InputError(f"--member {name}: {problem}: no loader would take it")
     return declared

@@ -27,6 +27,9 @@ class ArrayType:
     dtype: str  #: as numpy calls it: a kind of integer or of floating-point number
     shape: tuple[int, ...]
     variable: bool = False  #: clips have fewer rows than the first number of ``shape``, or as many
+    moments: bool = False
+    """dataset.json states mean and deviation of each number over the training split, see
+    `loaders.dataset.manifest.MemberMoments`; not of one whose rows vary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,18 +75,23 @@ class Registered:
     name: str  #: of the member
     type: Callable[[BuildSettings], ArrayType]
     of_utterance: OfUtterance
+    or_files: bool  #: files beside the videos may be declared under its name
 
 
 _REGISTERED: dict[str, Registered] = {}
 
 
-def member(name: str, array: Callable[[BuildSettings], ArrayType]) -> Callable[[OfUtterance], OfUtterance]:
+def member(
+    name: str, array: Callable[[BuildSettings], ArrayType], *, or_files: bool = False
+) -> Callable[[OfUtterance], OfUtterance]:
     """Register the decorated function: ``--member NAME`` has it called.
 
     Args:
         name: of the member.
         array: what its arrays are, by the settings of the build. Raises InputError where it cannot be made: a package
             is not installed, a setting does not go with it.
+        or_files: ``--member NAME=SUFFIX:…`` may declare files under its name: they hold what others have computed of
+            the same.
 
     Raises:
         ValueError: another function has the name.
@@ -92,7 +100,7 @@ def member(name: str, array: Callable[[BuildSettings], ArrayType]) -> Callable[[
     def register(function: OfUtterance) -> OfUtterance:
         if name in _REGISTERED:
             raise ValueError(f"{function.__module__}: another member is called {name}, too")
-        _REGISTERED[name] = Registered(name=name, type=array, of_utterance=function)
+        _REGISTERED[name] = Registered(name=name, type=array, of_utterance=function, or_files=or_files)
         return function
 
     return register

@@ -17,7 +17,7 @@ from sharding.crops.crop_plan import CropPlan, NoFaceError, crop_plan_of
 from sharding.crops.faces import MINIMUM_COVERAGE
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.media.reader import Media, MediaError, read_media
-from sharding.media.waveform import encode_waveform
+from sharding.media.waveform import encode_waveform, loudness
 from sharding.members.registry import WrongArrayError
 from sharding.packing.clip_arrays import UtteranceArrays
 from sharding.packing.clip_gaze import ClipGaze, UtteranceGaze
@@ -97,9 +97,9 @@ def encode_utterance(
         heard = source.audio[number * clip.samples : (number + 1) * clip.samples]
         first, last = number * clip.frames, min((number + 1) * clip.frames, len(still)) - 1
         is_still = bool(len(still) and still[first] and not source.changes[first + 1 : last + 1].any())
-        loudness = _loudness(heard)
-        has_sound = len(heard) > 0 and loudness >= settings.min_loudness
-        problem = _problem(view, own_gaze, len(media.frames) > 0, has_sound, loudness, is_still, start, end, settings)
+        level = loudness(heard, SAMPLE_RATE)
+        has_sound = len(heard) > 0 and level >= settings.min_loudness
+        problem = _problem(view, own_gaze, len(media.frames) > 0, has_sound, level, is_still, start, end, settings)
         if problem is not None:
             left_out.append(problem)
             continue
@@ -191,17 +191,9 @@ def _rejecting(utterance: Utterance) -> Iterator[None]:
 
 def _require_sound(audio: NDArray[np.int16], min_loudness: float) -> None:
     """Reject where no tenth of a second is as loud as ``min_loudness`` (dB of full scale, RMS)."""
-    loudness = _loudness(audio)
-    if loudness < min_loudness:
-        raise RejectedError("silent", f"its loudest tenth of a second has {loudness:.0f} dB of full scale")
-
-
-def _loudness(audio: NDArray[np.int16]) -> float:
-    """Of the loudest tenth of a second, in dB of full scale, RMS."""
-    block = SAMPLE_RATE // 10
-    whole = audio[: len(audio) // block * block] if len(audio) >= block else audio
-    power = np.square(whole.reshape(-1, min(block, max(len(whole), 1))).astype(np.float64)).mean(axis=1)
-    return 10 * math.log10(power.max() / 32768.0**2 + 1e-12) if power.size else -120.0
+    found = loudness(audio, SAMPLE_RATE)
+    if found < min_loudness:
+        raise RejectedError("silent", f"its loudest tenth of a second has {found:.0f} dB of full scale")
 
 
 def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
@@ -245,7 +237,7 @@ def _problem(
     gaze: ClipGaze,
     has_pictures: bool,
     has_sound: bool,
-    loudness: float,
+    level: float,
     is_still: bool,
     start: float,
     end: float,
@@ -256,7 +248,7 @@ def _problem(
         return "no_face", f"no face in enough frames from {start:g} s on"
     # Where it may lack one of the two, it must have the other.
     if not has_sound and (settings.requires("audio") or not has_pictures):
-        return "silent", f"from {start:g} s on, its loudest tenth of a second has {loudness:.0f} dB of full scale"
+        return "silent", f"from {start:g} s on, its loudest tenth of a second has {level:.0f} dB of full scale"
     if is_still:
         return "still", f"from {start:g} s on it shows one and the same picture"
     if settings.require_gaze and gaze.problem is not None:

@@ -1,6 +1,7 @@
 """The receipts of all shards become the catalogs, the table of the rejected, and dataset.json."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -29,7 +30,7 @@ from loaders.errors import InputError
 from loaders.storage.atomic import atomic_write, sha256_of
 from sharding.cards.documents import write_documents
 from sharding.corpora.duplicates import Alike, alike, sources_of
-from sharding.members.declared import members_of
+from sharding.members.declared import members_of, with_moments
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.names import distinct, share_video_names
 from sharding.packing.plan import ShardJob
@@ -101,6 +102,9 @@ def finish_dataset(
     lacks = Lacks()
     sources: list[pa.Table] = []
     gaze = existing.gaze() if existing else Moments(GAZE_STATISTICS)
+    measured = {member.name: Moments(math.prod(member.shape)) for member in with_moments(settings)}
+    if existing:
+        measured |= {name: Moments.of(stated) for name, stated in existing.manifest.moments.items()}
     for split in sorted({*(existing.manifest.splits if existing else ()), *(job.split for job in jobs)}):
         shards: list[Shard] = existing.shards(split) if existing else []
         parts: list[pa.Table] = existing.parts(split) if existing else []
@@ -112,8 +116,9 @@ def finish_dataset(
             for name, problems in facts["lacking"].items():
                 lacks.members.setdefault(name, Counter()).update(problems)
             if split == "train":
-                part = facts["gaze"]
-                gaze.add(part["count"], np.array(part["mean"]), np.array(part["squares"]))
+                gaze.add_data(facts["gaze"])
+                for name, moments in measured.items():
+                    moments.add_data(facts["moments"][name])
             if facts["clips"]:
                 parts.append(read_table(path).replace_schema_metadata(None))
                 shards.append(
@@ -154,6 +159,7 @@ def finish_dataset(
         video_names=video_names if share_video_names(catalogs) else "corpus",
         documents=existing.manifest.documents if existing else {},
         about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
+        moments={name: moments.stated() for name, moments in measured.items()},
     )
     manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)

@@ -1,6 +1,8 @@
 """One shard, from its utterances to its receipt: the unit of a build's work."""
 
 import hashlib
+import io
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ import numpy as np
 
 from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.storage.atomic import atomic_write
-from sharding.members.declared import members_of
+from sharding.members.declared import members_of, with_moments
 from sharding.packing.clips import EncodedClip, EncodedUtterance, RejectedError, encode_utterance
 from sharding.packing.plan import ShardJob
 from sharding.packing.writer import Moments, ShardWriter, read_receipt, receipt_name, write_receipt
@@ -90,6 +92,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     left_out: Counter[str] = Counter()
     lacking: dict[str, Counter[str]] = {}
     gaze = Moments(GAZE_STATISTICS)
+    measured = {member.name: Moments(math.prod(member.shape)) for member in with_moments(settings)}
     shard = folder / f"{job.stem}.tar"
     with atomic_write(shard) as file:
         writer = ShardWriter(file, members_of(settings), job.labels)
@@ -104,7 +107,9 @@ def _write_shard(job: ShardJob) -> ShardResult:
                 for name, reason in _problems(clip).items():
                     lacking.setdefault(name, Counter())[reason] += 1
                 if clip.gaze is not None:
-                    gaze.add(1, clip.gaze.astype(np.float64), np.zeros(GAZE_STATISTICS))
+                    gaze.add_one(clip.gaze)
+                for name in measured.keys() & clip.members.keys():
+                    measured[name].add_one(np.load(io.BytesIO(clip.members[name])))
         written = writer.close()
     size = written.bytes
     if len(written.rows) == 0:
@@ -123,7 +128,8 @@ def _write_shard(job: ShardJob) -> ShardResult:
         "rejected": [asdict(rejection) for rejection in rejected],
         "left_out": left_out,
         "lacking": lacking,
-        "gaze": {"count": gaze.count, "mean": gaze.mean.tolist(), "squares": gaze.squares.tolist()},
+        "gaze": gaze.as_data(),
+        "moments": {name: moments.as_data() for name, moments in measured.items()},
     }
     write_receipt(receipt_path(job.output, job.split, job.stem), written.rows, facts)
     return ShardResult(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import CATALOGUED, member_columns, values, with_labels
 from loaders.dataset.labels import Label
-from loaders.dataset.manifest import Member
+from loaders.dataset.manifest import Member, MemberMoments
 from loaders.dataset.tables import read_schema
 from loaders.storage.atomic import atomic_write
 from sharding.utterance import Utterance
@@ -117,6 +117,29 @@ class Moments:
         self.mean = self.mean + delta * (count / total)
         self.squares = self.squares + squares + delta**2 * (self.count * count / total)
         self.count = total
+
+    def add_one(self, vector: NDArray[np.generic]) -> None:
+        """Join one more vector; an array is taken row by row."""
+        self.add(1, vector.astype(np.float64).reshape(-1), np.zeros(self.mean.shape))
+
+    def stated(self) -> MemberMoments:
+        """As dataset.json has them."""
+        return MemberMoments(count=self.count, mean=tuple(self.mean.tolist()), std=tuple(self.deviation().tolist()))
+
+    @classmethod
+    def of(cls, stated: MemberMoments) -> "Moments":
+        """Those that dataset.json states."""
+        moments = cls(len(stated.mean))
+        moments.add(stated.count, np.array(stated.mean), np.square(stated.std) * stated.count)
+        return moments
+
+    def as_data(self) -> dict[str, Any]:
+        """For a receipt."""
+        return {"count": self.count, "mean": self.mean.tolist(), "squares": self.squares.tolist()}
+
+    def add_data(self, data: Mapping[str, Any]) -> None:
+        """Join what `as_data` gave."""
+        self.add(data["count"], np.array(data["mean"]), np.array(data["squares"]))
 
     def deviation(self) -> NDArray[np.float64]:
         """Standard deviation over all vectors."""

@@ -111,6 +111,19 @@ def test_those_of_the_audio_are_of_the_clip_that_is_heard(arrayed: Path, reading
     assert "of_audio names 'tokens', which is none of the members" in refusal(arrayed, of_audio=["tokens"])
 
 
+def test_a_member_of_the_whole_sound_does_not_give_away_which_time_of_the_video_is_heard(arrayed: Path) -> None:
+    """With a window it tells of more than is heard; where the times of one video are told apart, that is refused."""
+    heard: dict[str, Any] = {"members": ("rate",), "of_audio": ("rate",), "frames": 4}
+    for negatives in ({"shifted": 1}, {0: {"other_video": 1}, 3: {"other_video": 1, "shifted": 0.5}}):
+        told = refusal(arrayed, negatives=negatives, **heard)
+        assert "of_audio names 'rate', which is of whole clips, and a window has 4 of their 16 frames" in told
+        assert told.endswith("leave out the window, shifted, or the member")
+        # Each of the others goes.
+        for fine in ({"frames": 16}, {"frames": 4, "sample": "even"}, {"of_audio": ()}, {"negatives": None}):
+            loader_of(arrayed, **{"negatives": negatives, **heard, **fine}).close()
+    loader_of(arrayed, negatives={"other_video": 1, "shifted": 0}, **heard).close()
+
+
 def test_targets_are_what_the_catalog_states(arrayed: Path) -> None:
     table = open_catalog(arrayed, "train", []).table(["emotion", "arousal"]).to_pylist()
     with loader_of(arrayed, targets=["arousal", "emotion"]) as loader:

@@ -281,4 +281,4 @@ def test_gaze_frames_and_files_by_the_command_line(
     with pytest.raises(SystemExit) as ended:
         command.main()
     assert ended.value.code == 2
-    assert "--member landmarks: is none of gaze_frames" in capsys.readouterr().err
+    assert "--member landmarks: is none of egemaps, gaze_frames" in capsys.readouterr().err
