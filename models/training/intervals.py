@@ -107,7 +107,8 @@ def paired_difference(
                 doubt += (among**2 + within**2 / apart.freedom) / (runs - 1)
     low = high = math.nan
     if math.isfinite(apart.score) and math.isfinite(variance):
-        freedom = variance**2 / doubt if doubt else apart.freedom
+        # Of two runs a side at least one difference is free; Satterthwaite's approximation can say less.
+        freedom = max(variance**2 / doubt, 1.0) if doubt else apart.freedom
         reach = t_quantile((1 + CONFIDENCE) / 2, freedom) * math.sqrt(variance)
         low, high = apart.score - reach, apart.score + reach
     return Difference(
