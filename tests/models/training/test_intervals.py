@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loaders.intervals import wilson
 from models.training.intervals import Interval, interval, paired_difference
@@ -114,11 +115,16 @@ def test_a_better_recipe_is_found() -> None:
 
 def test_two_seeds_that_disagree_have_an_interval_that_can_be_printed() -> None:
     """Of two runs one difference is free: an approximation that says less gave ends of 1e150."""
-    draw = np.random.default_rng(0)
-    of = utterances(draw, SPEAKERS, each=5)
-    right, wrong = one_hot(of.stated), one_hot((of.stated + 1) % CLASSES)
-    half = one_hot(np.where(draw.random(len(of.stated)) < 0.5, of.stated, 0))
-    found = paired_difference(of_classes(CLASSES)["micro_f1"], [right, wrong], [right, half], of.stated, of.speaker)
+    draw = np.random.default_rng(1778)
+    of = utterances(draw, speakers=6, each=3)
+    base = np.where(draw.random(len(of.stated)) < 0.5, of.stated, 0)
+
+    def wrong_about(speakers: int) -> NDArray[np.float64]:
+        who = draw.integers(0, 6, speakers)
+        return one_hot(np.where(np.isin(of.speaker, who), (of.stated + 1) % CLASSES, base))
+
+    sides = [wrong_about(1), wrong_about(2)], [wrong_about(1), wrong_about(1)]
+    found = paired_difference(of_classes(CLASSES)["micro_f1"], *sides, of.stated, of.speaker)
     assert -10 < found.low < found.value < found.high < 10
 
 
