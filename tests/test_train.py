@@ -43,8 +43,9 @@ from models.training.runs import load_targets
 from models.training.scores import score_targets
 from models.training.stages import evaluate
 from models.training.tasks import correspondence
-from tests import datasets
+from tests import datasets, forked
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, Contents, make_dataset
+from tests.forked import ENVIRONMENT, Forked
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
 
@@ -53,21 +54,23 @@ STEPS = ("--batch-size", "8", "--log-every", "2")
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--no-picture", *STEPS)
 ONE_PROCESS = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
 LAUNCHED = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
-PLAIN = ("train.py",)  # the same run, without the seconds in which a launcher gets ready
-# One thread: sums have one order, so that runs can be compared bit by bit.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 def start(
-    *arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapping[str, str] = ENVIRONMENT
-) -> "subprocess.Popen[str]":
+    *arguments: object, launcher: tuple[str, ...] | None = None, environment: Mapping[str, str] = ENVIRONMENT
+) -> "subprocess.Popen[str] | Forked":
+    """The program, by a launcher; without one the same run, without the seconds in which it gets ready."""
+    if launcher is None:
+        return forked.train(arguments, environment)
     command = [sys.executable, *launcher, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
-def run(*arguments: object, launcher: tuple[str, ...] = PLAIN, environment: Mapping[str, str] = ENVIRONMENT) -> str:
+def run(
+    *arguments: object, launcher: tuple[str, ...] | None = None, environment: Mapping[str, str] = ENVIRONMENT
+) -> str:
     process = start(*arguments, launcher=launcher, environment=environment)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -397,11 +400,11 @@ def test_two_processes_train_what_one_does(
     training = ("--stage", "finetune", "--data", dataset, *small, "--max-steps", "4", "--accumulate", "2")
     more = ("--targets", "emotion", "valence", "--alpha", "1", "--learning-rate", "3e-4", "--clip-gradients", "0.5")
     halves = [value if value != "8" else "4" for value in map(str, (*training, *more))]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
-    pair = start(*halves, "--output", tmp_path / "two", launcher=launcher)
+    pair = [forked.train((*halves, "--output", tmp_path / "two"), rank) for rank in forked.rank_environments(2)]
     called(monkeypatch, capfd, *training, *more, "--output", tmp_path / "one")
-    _, err = pair.communicate(timeout=120)
-    assert pair.returncode == 0, err
+    for each in pair:
+        _, err = each.communicate(timeout=120)
+        assert each.returncode == 0, err
     # Adam makes much of the rounding in small gradients: after more steps it shows where embeddings have length 1.
     one, two = (curves_of(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()

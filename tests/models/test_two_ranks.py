@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests import forked
 
 RANK = """
 import copy, sys
@@ -94,17 +91,7 @@ print("equal")
 
 
 def test_losses_gradients_and_statistics_are_those_of_one_process(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path / "meet"), str(rank)],
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for rank in range(2)
-    ]
+    ranks = [forked.execute(RANK, tmp_path / "meet", rank) for rank in range(2)]
     for each in ranks:
         out, err = each.communicate(timeout=120)
         assert each.returncode == 0, err

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,8 +33,8 @@ from models.training.checkpoint import (
     write_checkpoint,
 )
 from models.training.execution import adam
+from tests import forked
 
-ROOT = Path(__file__).parents[3]
 LOADER = {"epoch": 1, "step": 5, "fingerprint": {"seed": 0}, "decoder": None}
 FILES = {MANIFEST, "model.safetensors", "optimizer.safetensors", "rank-00000.json", "rank-00000.safetensors"}
 
@@ -333,20 +331,10 @@ accelerator.end_training()
 
 
 def test_of_two_processes_each_has_its_random_states_and_none_waits_for_one_that_failed(tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(TWO_RANKS)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    done = subprocess.run(
-        [sys.executable, *launcher, script, tmp_path / "checkpoints"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = sorted(line for line in done.stdout.splitlines() if line[:3] in ("0: ", "1: "))
-    assert "another process of this training stopped" in lines[0]
-    assert "No space left on device" in lines[1]
+    ranks = [forked.execute(TWO_RANKS, tmp_path / "checkpoints", environment=of) for of in forked.rank_environments(2)]
+    said = [each.communicate(timeout=120) for each in ranks]
+    assert [each.returncode for each in ranks] == [0, 0], said
+    (first, _), (second, _) = said
+    assert "another process of this training stopped" in first
+    assert "No space left on device" in second
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000001"]

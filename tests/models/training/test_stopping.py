@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,25 +18,17 @@ from safetensors.torch import load_file
 import train
 from models.training import stopping
 from models.training.checkpoint import checkpoints
+from tests import forked
+from tests.forked import ENVIRONMENT, Forked
 from tests.s3_adversary import s3_adversary
 
-ROOT = Path(__file__).parents[3]
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--log-every", "2")
 RUN = ("--stage", "pretrain", *SMALL, "--tracker", "--no-picture", "--learning-rate", "1e-3")
-# One thread: sums have one order, so that runs can be compared bit by bit.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 PATIENCE = 120
 
 
-def start(*arguments: object, launcher: tuple[str, ...] = (), **environment: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, *launcher, "train.py", *RUN, *map(str, arguments)],
-        cwd=ROOT,
-        env={**ENVIRONMENT, **environment},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def start(*arguments: object, **environment: str) -> Forked:
+    return forked.train((*RUN, *arguments), {**ENVIRONMENT, **environment})
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -54,7 +45,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
         AcceleratorState._reset_state(True)
 
 
-def until(process: "subprocess.Popen[str]", there: Callable[[], bool]) -> None:
+def until(process: Forked, there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not there():
         assert process.poll() is None, process.communicate()
@@ -62,7 +53,7 @@ def until(process: "subprocess.Popen[str]", there: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def trained(process: "subprocess.Popen[str]", folder: Path) -> None:
+def trained(process: Forked, folder: Path) -> None:
     """Wait until there is a line of its curves."""
     metrics = folder / "metrics.jsonl"
     until(process, lambda: metrics.exists() and metrics.stat().st_size > 0)
@@ -127,24 +118,15 @@ def test_a_wait_for_data_is_no_hindrance(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_ranks_stop_at_one_step_although_one_alone_was_told(dataset: Path, tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     folder = tmp_path / "run"
-    steps = ("--data", dataset, "--output", folder, "--batch-size", "4", "--max-steps", "100000")
-    process = start(*steps, launcher=launcher)
-    trained(process, folder)
-    workers = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    assert len(workers) == 2
-    ranks = {
-        int(dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)["RANK"]): worker
-        for worker in workers
-        for text in [Path(f"/proc/{worker}/environ").read_text()]
-    }
-    os.kill(ranks[1], signal.SIGTERM)
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1, err  # torchrun's
-    assert "exitcode  : 143" in err
+    steps = (*RUN, "--data", dataset, "--output", folder, "--batch-size", "4", "--max-steps", "100000")
+    ranks = [forked.train(steps, rank) for rank in forked.rank_environments(2)]
+    trained(ranks[0], folder)
+    ranks[1].send_signal(signal.SIGTERM)
+    said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [143, 143], said
     [saved] = checkpoints(folder / "checkpoints")
-    assert f"stopped by SIGTERM after step {int(saved.name)}" in err
+    assert f"stopped by SIGTERM after step {int(saved.name)}" in said[0][1]
     states = [json.loads((saved / f"rank-0000{rank}.json").read_text())["loader"] for rank in (0, 1)]
     assert states[0] == states[1]
 

@@ -12,10 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from loaders.errors import InputError
 from models.training.trackers import TrackerName, require_trackers
+from tests import forked
+from tests.forked import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--batch-size", "8", "--no-picture")
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 #: What accelerate calls of wandb, into a file instead of into the network.
 WANDB = """
@@ -55,15 +56,9 @@ def test_trackers_are_told_the_curves_and_the_settings(dataset: Path, wandb: dic
     folder = tmp_path / "runs" / "l3"
     command = ["--stage", "pretrain", "--data", str(dataset), "--output", str(folder), *SMALL, "--max-steps", "4"]
     command += ["--log-every", "2"]
-    done = subprocess.run(
-        [sys.executable, "train.py", *command, "--tracker", "wandb", "tensorboard"],
-        cwd=ROOT,
-        env=wandb,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    process = forked.train((*command, "--tracker", "wandb", "tensorboard"), wandb)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
     told = [json.loads(line) for line in Path(wandb["TOLD"]).read_text().splitlines()]
     assert [what for what, _ in told] == ["init", "config", "log", "log", "finish"]
     assert told[0][1] == {"project": "filmstrip", "name": "l3", "dir": str(folder)}

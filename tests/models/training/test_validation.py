@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import random
 import shutil
@@ -35,6 +34,7 @@ from models.training.loop import fit
 from models.training.tasks.correspondence import Correspondence
 from models.training.tasks.registry import registered
 from models.training.validation import SELECTED, Standing
+from tests import forked
 from tests.datasets import Contents, make_dataset
 
 ROOT = Path(__file__).parents[3]
@@ -117,10 +117,7 @@ def _arm(kill: Kill) -> None:
 
 @pytest.fixture(scope="module")
 def processes() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    # What a training imports when it begins, too: two seconds of each.
-    context.set_forkserver_preload([__name__, "torch._dynamo", "torch.utils.tensorboard"])
-    return context
+    return forked.context()
 
 
 @pytest.fixture(scope="module")
