@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from loaders.errors import InputError, first_line
@@ -66,6 +67,20 @@ def towers(network: nn.Module) -> Iterator[Tower]:
         return
     for child in network.children():
         yield from towers(child)
+
+
+_OUTLIVING: list[Any] = []  # process groups
+
+
+def keep_process_group() -> None:
+    """Have the ranks' process group outlive the network that is trained over it, until this process ends.
+
+    Data-parallel training of torch owns its group, too, and where it is the last one to let go of it, it waits for
+    gloo's threads without releasing the interpreter's lock, for which one of them may be waiting: a training that was
+    told to stop now and then stood still instead of ending. Of what Python itself holds torch lets go without the lock.
+    """
+    if dist.is_available() and dist.is_initialized():
+        _OUTLIVING.append(dist.group.WORLD)
 
 
 #: Of a group of Adam's parameters: its learning rate, as a multiple of the schedule's.

@@ -23,7 +23,14 @@ from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat, options_of
 from models.training.curves import Curves, progress, say, say_what_bounds, warn
-from models.training.execution import adam, compile_towers, place, place_front_end, set_learning_rate
+from models.training.execution import (
+    adam,
+    compile_towers,
+    keep_process_group,
+    place,
+    place_front_end,
+    set_learning_rate,
+)
 from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
 from models.training.objectives import ObjectiveOptions
@@ -102,6 +109,7 @@ def fit(
     place_front_end(front_end, accelerator.device, half=accelerator.mixed_precision != "no")
     front_end.train()
     prepared, optimizer = accelerator.prepare(model.trained or network, optimizer)
+    keep_process_group()
     changed: list[Change] = []
     curves = Curves(accelerator)
     done, begun = 0, (output / runs.RUN).exists()
