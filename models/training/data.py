@@ -127,15 +127,14 @@ def validation_loader(
     Raises:
         InputError: see `validation_split`; or there are none.
     """
-    return _loader(
+    return scoring_loader(
         datasets,
         data,
         loader,
         accelerator,
         validation_split(datasets, validation, evaluation_split),
-        (1.0,) * len(datasets),
-        training=False,
-        negatives=negatives if paired else None,
+        paired=paired,
+        negatives=negatives,
         targets=targets,
         frames=frames,
         needs=needs,
@@ -161,10 +160,11 @@ def scoring_loader(
     targets: Sequence[str] = (),
     frames: int | None = None,
     needs: Needs = PLAIN,
+    speakers: SpeakerShare | None = None,
 ) -> ClipLoader:
     """Batches of the split to score on: ``split``, or whichever of `TO_SCORE` the datasets have.
 
-    The rest as of `training_loader`.
+    ``speakers``: of those a share alone. The rest as of `training_loader`.
 
     Raises:
         InputError: they have none.
@@ -182,6 +182,7 @@ def scoring_loader(
         targets=targets,
         frames=frames,
         needs=needs,
+        speakers=speakers,
     )
 
 

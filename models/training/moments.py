@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import MemberMoments
@@ -39,15 +39,21 @@ def _pooled(name: str, catalogs: Sequence[Catalog]) -> Moments | None:
     """None where one of the datasets does not state them, or no clip has the member, or they have other shapes."""
     stated = [catalog.manifest.moments.get(name) for catalog in catalogs]
     found: list[MemberMoments] = [one for one in stated if one is not None]
-    total = sum(one.count for one in found)
-    if len(found) < len(stated) or total == 0 or len({len(one.mean) for one in found}) > 1:
+    if len(found) < len(stated) or sum(one.count for one in found) == 0 or len({len(one.mean) for one in found}) > 1:
         return None
-    share = torch.tensor([one.count / total for one in found], dtype=torch.float64)[:, None]
-    means, stds = (_rows(found, part) for part in ("mean", "std"))
-    mean = (share * means).sum(0)
-    variance = (share * (stds.square() + (means - mean).square())).sum(0)
+    return pooled([one.count for one in found], [one.mean for one in found], [one.std for one in found])
+
+
+def pooled(counts: Sequence[int], means: Sequence[Sequence[float]], stds: Sequence[Sequence[float]]) -> Moments:
+    """Mean and deviation of several sets of rows together, from those of each: float64.
+
+    Args:
+        counts: rows of each set, of which there are some.
+        means, stds: of each set, as many numbers as a row has.
+    """
+    clips = torch.tensor([float(count) for count in counts], dtype=torch.float64)[:, None]
+    share = clips / clips.sum()
+    of_each, deviations = (torch.tensor(values, dtype=torch.float64) for values in (means, stds))
+    mean = (share * of_each).sum(0)
+    variance = (share * (deviations.square() + (of_each - mean).square())).sum(0)
     return Moments(mean, variance.sqrt())
-
-
-def _rows(found: Sequence[MemberMoments], part: str) -> Tensor:
-    return torch.tensor([getattr(one, part) for one in found], dtype=torch.float64)

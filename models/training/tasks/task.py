@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from models.systems.registry import sizes_of_system, system_of, with_towers
 from models.systems.streams import Needs
 from models.towers.vgg_face import begin_from
 from models.training.config import NetworkConfig
+from models.training.moments import pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +199,10 @@ def front_end_of(sizes: ModelConfig, catalogs: Sequence[Catalog], gaze_streams: 
     known = [m for m in manifests if m.gaze_mean is not None and m.gaze_std is not None and "train" in m.splits]
     if not known:
         return FrontEnd(sizes.front_end, gaze_streams=gaze_streams)
-    clips = torch.tensor([float(m.splits["train"].clips) for m in known], dtype=torch.float64)[:, None]
-    share = clips / clips.sum()
-    means = torch.tensor([m.gaze_mean for m in known], dtype=torch.float64)
-    stds = torch.tensor([m.gaze_std for m in known], dtype=torch.float64)
-    mean = (share * means).sum(0)
-    variance = (share * (stds.square() + (means - mean).square())).sum(0)
-    return FrontEnd(sizes.front_end, gaze_mean=mean, gaze_std=variance.sqrt(), gaze_streams=gaze_streams)
+    together = pooled(
+        [m.splits["train"].clips for m in known], [m.gaze_mean or () for m in known], [m.gaze_std or () for m in known]
+    )
+    return FrontEnd(sizes.front_end, gaze_mean=together.mean, gaze_std=together.std, gaze_streams=gaze_streams)
 
 
 def augmented(front_end: FrontEndConfig, config: NetworkConfig) -> FrontEndConfig:
