@@ -122,3 +122,15 @@ def test_what_is_missing_is_named() -> None:
     for wrong in ([], ["--stage"], ["--stage", "predict"]):
         with pytest.raises(InputError, match="of pretrain, finetune, evaluate"):
             parse(wrong)
+
+
+def test_the_help_names_the_program_as_it_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for prog in ("train.py", "filmstrip train"):
+        for line, usage in (
+            (["--stage", "evaluate", "--help"], f"usage: {prog} --stage evaluate "),
+            (["-h"], f"usage: {prog} "),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                parse(line, prog)
+            assert ended.value.code == 0
+            assert capsys.readouterr().out.startswith(usage)
