@@ -21,7 +21,7 @@ from loaders.decode.frame_offsets import (
     find_frames,
     with_offsets,
 )
-from loaders.decode.jpeg_header import SizeCheck
+from loaders.decode.jpeg_header import read_header
 from sharding.media.filmstrip import encode_filmstrip
 from sharding.settings import BuildSettings
 from tests.encoded import by_pillow
@@ -151,14 +151,14 @@ def test_headers_of_another_strip_with_the_same_beginning_are_not_mistaken_for_i
         assert cut.file.tobytes().count(NAME) == 0
 
 
-def test_strips_that_begin_alike_are_told_so_by_the_size_check_without_parsing() -> None:
-    """The segment stands where it does not make beginnings unlike, which a check of sizes remembers."""
-    check = SizeCheck(SIZE, 16 * SIZE)
+def test_strips_begin_alike_up_to_their_offsets_behind_all_that_a_check_of_sizes_reads() -> None:
+    """What begins as a strip before it did is not parsed again, by the check of sizes nor by what cuts."""
     files = [strip(16, seed) for seed in range(3)]
-    assert [check.fault(np.frombuffer(file, np.uint8)) for file in files] == [None] * 3
-    until = numbers_at(files[0])
-    assert len({file[:until] for file in files}) == 1
+    assert len({file[: numbers_at(file)] for file in files}) == 1
     assert len(set(files)) == 3
+    header = read_header(np.frombuffer(files[0], np.uint8))
+    assert header is not None
+    assert header.end == numbers_at(files[0]) - len(NAME) - 4
 
 
 def test_what_is_encoded_anew_by_a_program_that_keeps_comments_says_nothing_false() -> None:
