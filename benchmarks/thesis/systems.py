@@ -26,7 +26,7 @@ from models.training.tasks.task import needs_of
 ARMS: tuple[Arm, ...] = ("pretrain", "finetune", "scratch")
 FOLDER = "systems"  #: of their runs, in that of the grid
 _TUNED: Mapping[Network, str] = {"l3": "gaze-l3", "ave": "gaze-ave"}  # with gaze, and so fine-tuned by default
-_OF_PAIRS = {"--negatives": "+", "--evaluation-negatives": "+", "--evaluation-rounds": 1}
+_OF_PAIRS: Mapping[str, str | int] = {"--negatives": "+", "--evaluation-negatives": "+", "--evaluation-rounds": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
