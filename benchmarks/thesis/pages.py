@@ -126,7 +126,7 @@ def systems_terminal(systems: Sequence[SystemScores], majority: float) -> Table:
     for column in ("", *MODALITIES):
         table.add_column(column, no_wrap=True)
     for of in systems:
-        table.add_row(of.key if not of.lacking else f"{of.key}: no {', '.join(of.lacking)}", "", "", "")
+        table.add_row(of.key, f"no {', '.join(of.lacking)}" if of.lacking else "", "", "")
         for says, by in ((PRETRAINED, of.pretrained), (SCRATCH, of.scratch)):
             if by is not None:
                 table.add_row(f"  {says}", *(_short(by[m]) for m in MODALITIES))
@@ -134,7 +134,7 @@ def systems_terminal(systems: Sequence[SystemScores], majority: float) -> Table:
             table.add_row("  difference", *(_short(of.apart[m], "+") for m in MODALITIES))
         table.add_section()
     table.add_row("majority", *3 * [f"{majority:.1f}"])
-    table.add_row(f"{BASELINE}, published", *(f"{value:.1f}" for value in PRIOR[BASELINE]), "")
+    table.add_row("OMG, published", *(f"{value:.1f}" for value in PRIOR[BASELINE]), "")
     return table
 
 
@@ -239,7 +239,7 @@ def _system_notes(systems: Sequence[SystemScores], seeds: int) -> str:
             "**The weights of VGG-Face are random wherever it stands here (no --vgg-face FILE was given): these rows "
             "say nothing of VGG-Face as published.**"
         )
-    says += [f"{of.title}: {of.about}." for of in systems if "chosen by us" in of.about]
+    says += [f"{of.about}." for of in systems if "chosen by us" in of.about]
     for of in systems:
         if of.lacking:
             members = " and ".join(of.lacking)
@@ -304,7 +304,7 @@ def _signed(apart: Apart) -> str:
 
 def _short(of: Mean | Apart, sign: str = "") -> str:
     low, high = (format(end, f"{sign}.0f") if math.isfinite(end) else NONE for end in (of.low, of.high))
-    return f"{of.value:{sign}.1f} ({low} … {high})"
+    return f"{of.value:{sign}.1f} ({low}…{high})"
 
 
 def _end(value: float, sign: str = "") -> str:
