@@ -411,8 +411,8 @@ class ClipLoader(IterableDataset[Batch]):
     def start(self) -> None:
         """Begin to read and decode what the next loop yields, while something else is done, such as restoring a model.
 
-        Without it the first batch is begun when it is asked for. Where a placement is to be tried, this waits for the
-        trial. Nothing else changes: what runs already goes on, and `load_state_dict` and `set_epoch` begin anew.
+        Between two loops, after `load_state_dict` and `set_epoch`. Without it the first batch is begun when it is asked
+        for. Where a placement is to be tried, this waits for the trial. What runs already goes on.
 
         Raises:
             InputError: as of a loop.
