@@ -1,9 +1,11 @@
-"""README.md's tables of all systems: what they score, from a record, and what they are made of, counted from the code.
+"""README.md's tables: what networks and systems score, from records, and what they are made of, counted from the code.
 
-    python benchmarks/thesis_tables.py --demo --systems --output tables --json benchmarks/results/thesis_tables.json
+    python benchmarks/thesis_tables.py --demo --output tables --json benchmarks/results/thesis_tables.json
+    python benchmarks/thesis_tables.py --demo --systems --output tables --json benchmarks/results/systems.json
     python benchmarks/readme.py
 
-The tables stand between two marks in README.md; nothing there is typed by hand.
+The tables stand between marks in README.md; nothing there is typed by hand. Where a record is not there, its table is
+left out.
 """
 
 from __future__ import annotations
@@ -19,15 +21,21 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 import tyro
 
 from benchmarks.record import read_record
-from benchmarks.thesis.pages import systems_markdown, systems_of_record
+from benchmarks.thesis.pages import (
+    emotion_markdown,
+    pairs_markdown,
+    systems_markdown,
+    systems_of_record,
+    tables_of_record,
+)
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import write_atomically
 from models import summary
 from models.systems.presets import PresetName, preset
 from models.systems.registry import system_of, systems
 
-RESULTS = Path("benchmarks/results/thesis_tables.json")
-BEGIN, END = "<!-- systems: made by python benchmarks/readme.py -->", "<!-- systems: end -->"
+TABLES = Path("benchmarks/results/thesis_tables.json")
+SYSTEMS = Path("benchmarks/results/systems.json")
 _PLACES = ("video", "audio", "gaze")
 
 
@@ -35,10 +43,12 @@ _PLACES = ("video", "audio", "gaze")
 class Settings:
     """Where from and where to."""
 
-    record: Path = RESULTS
-    """Of benchmarks/thesis_tables.py with --systems; where it is not there, only sizes are told."""
+    tables: Path = TABLES
+    """Record of benchmarks/thesis_tables.py."""
+    systems: Path = SYSTEMS
+    """Record of the same with --systems."""
     readme: Path = Path("README.md")
-    """The page, with the two marks."""
+    """The page, with the marks."""
     preset: PresetName = "full"
     """Whose sizes are counted."""
 
@@ -48,25 +58,57 @@ def main() -> None:
     settings = tyro.cli(Settings, description=__doc__)
     with reported():
         text = settings.readme.read_text()
+        if settings.tables.exists():
+            text = between_marks(text, "tables", thesis_tables(settings.tables), str(settings.readme))
         said = [*sizes_table(settings.preset), ""]
-        if settings.record.exists():
-            said += scores_table(settings.record)
-        write_atomically(settings.readme, between_marks(text, said, str(settings.readme)).encode())
+        if settings.systems.exists():
+            said += scores_table(settings.systems)
+        text = between_marks(text, "systems", said, str(settings.readme))
+        write_atomically(settings.readme, text.encode())
 
 
-def between_marks(text: str, lines: Sequence[str], name: str) -> str:
-    """The text with these lines between its marks.
+def marks(what: str) -> tuple[str, str]:
+    """The lines before and after what is made here."""
+    return f"<!-- {what}: made by python benchmarks/readme.py -->", f"<!-- {what}: end -->"
+
+
+def between_marks(text: str, what: str, lines: Sequence[str], name: str) -> str:
+    """The text with these lines between these marks.
 
     Raises:
         InputError: it has not each mark once, in this order.
     """
-    before, begun, rest = text.partition(f"{BEGIN}\n")
-    old, ended, after = rest.partition(END)
-    if not begun or not ended or BEGIN in old + after or END in before + after:
+    begin, end = marks(what)
+    before, begun, rest = text.partition(f"{begin}\n")
+    old, ended, after = rest.partition(end)
+    if not begun or not ended or begin in old + after or end in before + after:
         raise InputError(
-            f"{name}: put a line {BEGIN}, and after it a line {END}, once each where the tables are to stand"
+            f"{name}: put a line {begin}, and after it a line {end}, once each where the tables are to stand"
         )
-    return "\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"])
+    return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
+
+
+def thesis_tables(path: Path) -> list[str]:
+    """Tables 4.1 and 4.2 as the record has them.
+
+    Raises:
+        InputError: it is no such record.
+    """
+    record, _, _ = read_record(path)
+    if record.benchmark != "thesis_tables":
+        raise InputError(f"{path}: no record of the thesis' tables: make one by benchmarks/thesis_tables.py --json")
+    pairs, emotion = tables_of_record(record.facts)
+    seeds = record.settings["seeds"]
+    return [
+        *emotion_markdown(emotion),
+        "",
+        f"Micro-F1 in percent, means over {seeds} seeds, intervals (95 %) over speakers and seeds. Before that, pairs:",
+        "",
+        *pairs_markdown(pairs),
+        "",
+        " ".join(record.facts["chosen"]),
+        "",
+    ]
 
 
 def scores_table(path: Path) -> list[str]:

@@ -42,8 +42,6 @@ def markdown(
         if seeds > 1
         else "intervals (95 %) are over speakers and say nothing of other seeds: there is one"
     )
-    accuracy = [[SAYS[network], _told(pairs.of[network]), f"{PAIRS[network]:.2f}"] for network in NETWORKS]
-    chance = ["chance", "50.0", f"{PAIRS_CHANCE:.2f}"]
     parts = [
         "# The thesis' tables",
         "",
@@ -51,21 +49,11 @@ def markdown(
         "",
         "## Table 4.1: accuracy on pairs",
         "",
-        *_table(["network", "ours", "published"], [*accuracy, chance]),
-        "",
-        f"{pairs.pairs:,} pairs of {pairs.speakers} unseen speakers, negatives: {pairs.negatives}. "
-        f"L3-Net minus AVE-Net: {_signed(pairs.apart)}.",
+        *pairs_markdown(pairs),
         "",
         "## Table 4.2: micro-F1 after fine-tuning",
         "",
-        *_table(
-            ["network", "channel", PRETRAINED, SCRATCH, "difference", "published: pre-trained", SCRATCH, "difference"],
-            [*_emotion_rows(emotion), ["majority", "any", *2 * [f"{emotion.majority:.1f}"], *4 * [NONE]]],
-        ),
-        "",
-        f"{emotion.utterances:,} utterances of {emotion.speakers} unseen speakers. Differences are paired: the same "
-        "utterances, those of a speaker together. From scratch both networks are one and the same; the published "
-        "figures are of two trainings.",
+        *emotion_markdown(emotion),
         "",
         "## Table 4.3: beside prior systems, micro-F1",
         "",
@@ -75,6 +63,29 @@ def markdown(
     if systems:
         parts += ["## All systems", "", *systems_markdown(systems, system_seeds, emotion.majority), ""]
     return "\n".join(parts)
+
+
+def pairs_markdown(pairs: PairScores) -> list[str]:
+    """Table 4.1, and what is to be said with it."""
+    accuracy = [[SAYS[network], _told(pairs.of[network]), f"{PAIRS[network]:.2f}"] for network in NETWORKS]
+    return [
+        *_table(["network", "ours", "published"], [*accuracy, ["chance", "50.0", f"{PAIRS_CHANCE:.2f}"]]),
+        "",
+        f"{pairs.pairs:,} pairs of {pairs.speakers} unseen speakers, negatives: {pairs.negatives}. "
+        f"L3-Net minus AVE-Net: {_signed(pairs.apart)}.",
+    ]
+
+
+def emotion_markdown(emotion: EmotionScores) -> list[str]:
+    """Table 4.2, and what is to be said with it."""
+    head = ["network", "channel", PRETRAINED, SCRATCH, "difference", "published: pre-trained", SCRATCH, "difference"]
+    return [
+        *_table(head, [*_emotion_rows(emotion), ["majority", "any", *2 * [f"{emotion.majority:.1f}"], *4 * [NONE]]]),
+        "",
+        f"{emotion.utterances:,} utterances of {emotion.speakers} unseen speakers. Differences are paired: the same "
+        "utterances, those of a speaker together. From scratch both networks are one and the same; the published "
+        "figures are of two trainings.",
+    ]
 
 
 def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
@@ -251,24 +262,41 @@ def _system_notes(systems: Sequence[SystemScores], seeds: int) -> str:
     return " ".join(says)
 
 
+def tables_of_record(facts: Mapping[str, Any]) -> tuple[PairScores, EmotionScores]:
+    """Tables 4.1 and 4.2 as a record has them."""
+    pairs, emotion = facts["pairs"], facts["emotion"]
+    return (
+        PairScores(**{**pairs, "of": _means(pairs["of"], Mean), "apart": Apart(**_ends(pairs["apart"]))}),
+        EmotionScores(
+            **{
+                **emotion,
+                "pretrained": {network: _means(by, Mean) for network, by in emotion["pretrained"].items()},
+                "scratch": _means(emotion["scratch"], Mean),
+                "apart": {network: _means(by, Apart) for network, by in emotion["apart"].items()},
+            }
+        ),
+    )
+
+
+def _ends(of: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in of.items()}
+
+
+def _means(by: Mapping[str, Any] | None, kind: type[Mean] | type[Apart]) -> Any:
+    return None if by is None else {m: kind(**_ends(of)) for m, of in by.items()}
+
+
 def systems_of_record(facts: Sequence[Mapping[str, Any]]) -> tuple[SystemScores, ...]:
     """The rows as a record has them."""
-
-    def ends(of: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: math.nan if value is None else value for name, value in of.items()}
-
-    def means(by: Mapping[str, Any] | None, kind: type[Mean] | type[Apart]) -> Any:
-        return None if by is None else {m: kind(**ends(of)) for m, of in by.items()}
-
     return tuple(
         SystemScores(
             **{
                 **row,
                 "lacking": tuple(row["lacking"]),
-                "pairs": None if row["pairs"] is None else Mean(**ends(row["pairs"])),
-                "pretrained": means(row["pretrained"], Mean),
-                "scratch": means(row["scratch"], Mean),
-                "apart": means(row["apart"], Apart),
+                "pairs": None if row["pairs"] is None else Mean(**_ends(row["pairs"])),
+                "pretrained": _means(row["pretrained"], Mean),
+                "scratch": _means(row["scratch"], Mean),
+                "apart": _means(row["apart"], Apart),
             }
         )
         for row in facts
