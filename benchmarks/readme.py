@@ -2,6 +2,8 @@
 
     python benchmarks/thesis_tables.py --demo --output tables --json benchmarks/results/thesis_tables.json
     python benchmarks/thesis_tables.py --demo --systems --output tables --json benchmarks/results/systems.json
+    python benchmarks/representation.py tables/l3-pre-trained-0 tables/ave-pre-trained-0 --data tables/omg --fresh \\
+        --window 12 --json benchmarks/results/representation.json
     python benchmarks/readme.py
 
 The tables stand between marks in README.md; nothing there is typed by hand. Where a record is not there, its table is
@@ -21,6 +23,7 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 import tyro
 
 from benchmarks.record import read_record
+from benchmarks.representation import markdown as representation_markdown
 from benchmarks.thesis.pages import (
     emotion_markdown,
     pairs_markdown,
@@ -36,6 +39,7 @@ from models.systems.registry import system_of, systems
 
 TABLES = Path("benchmarks/results/thesis_tables.json")
 SYSTEMS = Path("benchmarks/results/systems.json")
+REPRESENTATION = Path("benchmarks/results/representation.json")
 _PLACES = ("video", "audio", "gaze")
 
 
@@ -47,6 +51,8 @@ class Settings:
     """Record of benchmarks/thesis_tables.py."""
     systems: Path = SYSTEMS
     """Record of the same with --systems."""
+    representation: Path = REPRESENTATION
+    """Record of benchmarks/representation.py --fresh, of its pre-trained runs."""
     readme: Path = Path("README.md")
     """The page, with the marks."""
     preset: PresetName = "full"
@@ -60,6 +66,9 @@ def main() -> None:
         text = settings.readme.read_text()
         if settings.tables.exists():
             text = between_marks(text, "tables", thesis_tables(settings.tables), str(settings.readme))
+        if settings.representation.exists():
+            known = representation_table(settings.representation)
+            text = between_marks(text, "representation", known, str(settings.readme))
         said = [*sizes_table(settings.preset), ""]
         if settings.systems.exists():
             said += scores_table(settings.systems)
@@ -109,6 +118,18 @@ def thesis_tables(path: Path) -> list[str]:
         " ".join(record.facts["chosen"]),
         "",
     ]
+
+
+def representation_table(path: Path) -> list[str]:
+    """What towers know before they are fine-tuned, beside fresh ones, as the record has it.
+
+    Raises:
+        InputError: it is no such record, or knows nothing of fresh towers.
+    """
+    record, _, _ = read_record(path)
+    if record.benchmark != "representation" or not record.settings["fresh"]:
+        raise InputError(f"{path}: no record of benchmarks/representation.py --fresh --json: make one")
+    return [*representation_markdown(record), ""]
 
 
 def scores_table(path: Path) -> list[str]:

@@ -386,5 +386,33 @@ def _speakers(catalogs: Sequence[Catalog]) -> NDArray[np.int64]:
     return np.concatenate(numbers)
 
 
+def markdown(record: Record) -> list[str]:
+    """The table of a record with fresh towers: ranks and probes, a row a tower, and what is to be said with it."""
+    runs: Mapping[str, Any] = record.facts["runs"]
+    targets = [probe["target"] for probe in next(iter(runs.values()))["probes"]]
+    arms = ("trained", "fresh")
+    head = ["tower", *(f"{what}: {arm}" for what in ("rank", *targets) for arm in arms)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for run, found in runs.items():
+        for tower in found["dimensions"]:
+            ranks = [f"{found['rank'][arm][tower]:.0f}" for arm in arms]
+            probes = [_scored(probe["score"], probe[arm][tower]) for probe in found["probes"] for arm in arms]
+            lines.append(f"| {Path(run).name}, {tower} | {' | '.join([*ranks, *probes])} |")
+    utterances = sorted({probe["utterances"] for found in runs.values() for probe in found["probes"]})
+    return [
+        *lines,
+        "",
+        "Effective rank of the embeddings; linear probes fitted to "
+        f"{' and '.join(map(str, utterances))} labelled utterances of the train split, scored on others: micro-F1 in "
+        "percent of classes, CCC of numbers, intervals (95 %) over speakers.",
+    ]
+
+
+def _scored(score: str, of: Mapping[str, float]) -> str:
+    factor, digits = (1, 2) if score == "ccc" else (100, 1)
+    value, low, high = (f"{factor * of[what]:.{digits}f}" for what in ("value", "low", "high"))
+    return f"{value} ({low} … {high})"
+
+
 if __name__ == "__main__":
     main()

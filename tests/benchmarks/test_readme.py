@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.readme import SYSTEMS, TABLES, between_marks, marks, scores_table, sizes_table, thesis_tables
+from benchmarks.readme import (
+    REPRESENTATION,
+    SYSTEMS,
+    TABLES,
+    between_marks,
+    marks,
+    representation_table,
+    scores_table,
+    sizes_table,
+    thesis_tables,
+)
 from benchmarks.record import Record, write_record
 from benchmarks.thesis.recipes import ROOT
 from loaders.errors import InputError
@@ -19,7 +29,12 @@ def marked(what: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("what", "record", "table"), [("tables", TABLES, thesis_tables), ("systems", SYSTEMS, scores_table)]
+    ("what", "record", "table"),
+    [
+        ("tables", TABLES, thesis_tables),
+        ("systems", SYSTEMS, scores_table),
+        ("representation", REPRESENTATION, representation_table),
+    ],
 )
 def test_scores_are_those_of_the_record(what: str, record: Path, table: Callable[[Path], list[str]]) -> None:
     path = ROOT / record
