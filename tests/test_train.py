@@ -25,7 +25,7 @@ import train
 from loaders import ClipLoader
 from loaders.errors import TRY_AGAIN
 from loaders.sampling.negatives import shares_at
-from models.predict import predict_targets
+from models.answers import predict_targets
 from models.training import stages
 from models.training.checkpoint import checkpoints
 from models.training.config import (

@@ -80,6 +80,7 @@ class UtteranceMedia:
     """An utterance that was read: any stretch of it can be taken as a clip.
 
     Attributes:
+        source: what was read.
         frames: how many there are, a clip's at least; or would be, where the sound is alone.
         padded: seconds of last frame and silence that were added to make a clip.
         lacking: why it has no pictures, or no sound, by the member's name.
@@ -104,7 +105,7 @@ class UtteranceMedia:
         self._view, source, self.lacking = _looked_at(utterance, settings, watch, without)
         if settings.requires("audio"):
             _require_sound(source.audio, settings.min_loudness)
-        self._source = source
+        self.source = source
         self._still = still_frames(source.changes, source.fps)
         self._gaze: UtteranceGaze | None = None
         if len(source.frames):
@@ -117,7 +118,7 @@ class UtteranceMedia:
 
     def stretch(self, first: int) -> Stretch:
         """The stretch that begins with a frame, 0 … `frames` less a clip's."""
-        clip, source, still = self._settings.clip, self._source, self._still
+        clip, source, still = self._settings.clip, self.source, self._still
         # Clips lie end to end, and the samples of one are a whole number.
         number, rest = divmod(first, clip.frames)
         start = number * clip.seconds + rest / clip.fps

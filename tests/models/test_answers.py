@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from models.answers import predict_match, predict_targets
 from models.frontend.front_end import FrontEnd
-from models.predict import predict_match, predict_targets
 from models.systems.presets import correspondence_net, target_net
 from tests.datasets import EMOTIONS, LABELS
 from tests.presets import SMALLEST
