@@ -77,6 +77,7 @@ class Predictor:
     """What a trained network says of videos.
 
     Attributes:
+        front_end, network: of the run.
         labels: the targets.
         needs: what the network looks at.
         making: how clips are made for it.
@@ -101,7 +102,7 @@ class Predictor:
             precision: in what.
             gaze_dropout: share of the training clips whose gaze was withheld.
         """
-        self._front_end, self._network = front_end, network
+        self.front_end, self.network = front_end, network
         place(network, device)
         place_front_end(front_end, device, half=precision != "no")
         self._device, self._precision = device, precision
@@ -151,7 +152,7 @@ class Predictor:
         length = self.making.settings.clip_seconds
         if clips.media.padded:
             notes.append(
-                f"{clips.seconds:.3g} s, where clips have {length:g}: its last picture and silence fill the rest"
+                f"it lasts {clips.seconds:.3g} s, and a clip {length:g}: its last picture and silence fill the rest"
             )
         left = clips.seconds - len(clips.clips) * length
         if step is None and left > 1 / self.making.settings.fps:
@@ -201,7 +202,7 @@ class Predictor:
         given = self._batch(inputs, seen=seen, heard=heard)
         half = _HALF.get(self._precision, torch.bfloat16)
         with torch.autocast(self._device.type, dtype=half, enabled=self._precision != "no"):
-            predictions = predict_targets(self._front_end, self._network, **given)
+            predictions = predict_targets(self.front_end, self.network, **given)
         by_target = {name: _answers(prediction, len(inputs)) for name, prediction in predictions.items()}
         return [{name: answers[row] for name, answers in by_target.items()} for row in range(len(inputs))]
 

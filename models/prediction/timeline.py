@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.dataset.labels import Label
+from loaders.dataset.manifest import FILMSTRIP
 from loaders.errors import InputError, printable
 from loaders.storage.atomic import write_atomically
 from models.prediction.results import MODALITIES, Answer, VideoPrediction, Window
@@ -94,7 +95,8 @@ def _draw_frames(plot: Any, prediction: VideoPrediction, media: Media, wanted: f
     plot.set_yticks([])
     plot.spines[:].set_visible(False)
     if not len(media.frames):
-        _say(plot, "no pictures")
+        lacks = prediction.windows[0].lacks if prediction.windows else {}
+        _say(plot, "no face is seen" if lacks.get(FILMSTRIP) == "no_face" else "no pictures")
         return
     count = max(1, round(wanted))
     at = (np.arange(count) + 0.5) / count * prediction.seconds
