@@ -143,7 +143,7 @@ class VideoClips:
     def _decoded(self, file: bytes) -> NDArray[np.uint8]:
         size, count = self._settings.clip.size, len(self._chosen)
         out = np.empty((count * size, size, 3), np.uint8)
-        strip = self._cutter.cut(np.frombuffer(file, np.uint8), self._chosen)
+        strip = self._cutter.cut(np.frombuffer(file, np.uint8), self._chosen).file
         self._decoder.decode_into(strip, self._chosen, out)
         return out.reshape(count, size, size, 3)
 
