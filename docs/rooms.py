@@ -87,6 +87,7 @@ HOUSE: tuple[Storey, ...] = (
             Room("compare", ("models.compare",), "runs, paired"),
             Room("looks", ("models.summary", "models.curves"), "sizes, curves"),
             Room("predict", ("models", "models.predict", "models.prediction"), "of any video"),
+            Room("export", ("models.export", "models.exporting"), "ONNX, a card"),
         ),
     ),
     Storey("train.py", (Room("train", ("train",), "parse, call, print"),)),

@@ -92,8 +92,9 @@ def making_of(
 
 
 def _of_run(folder: Path, run: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
-    builds = run.get(BUILDS)
-    if not isinstance(builds, list) or not builds or not all(isinstance(build, dict) for build in builds):
+    stated = run.get(BUILDS)
+    builds: list[Any] = [build.get("settings") if isinstance(build, dict) else None for build in stated or ()]
+    if not builds or not all(isinstance(build, dict) for build in builds):
         raise InputError(
             folder,
             "its run.json does not say how the clips were made that it was trained on, as it is of an older version",

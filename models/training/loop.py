@@ -298,5 +298,13 @@ def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: Clip
         **versions(),
     }
     asked = replace(config, precision=replace(config.precision, mixed_precision=precision))
-    builds = [dict(catalog.manifest.settings) for catalog in loader.catalogs]
+    builds = [
+        {
+            "corpus": catalog.manifest.corpus,
+            "clips": catalog.manifest.splits[catalog.split].clips,
+            "speakers": catalog.manifest.splits[catalog.split].speakers,
+            "settings": dict(catalog.manifest.settings),
+        }
+        for catalog in loader.catalogs
+    ]
     return {CONFIG: as_data(asked), SETTINGS: decides, EXECUTION: rounds, BUILDS: builds}

@@ -3,8 +3,8 @@
 run.json says in ``config`` all settings as they were given, which ``--config run.json`` reads again; in ``settings``
 what decides the outcome, under the names of train.py's options and as it came out (the dataset by its contents), in
 ``execution`` what changes rounding alone (versions, devices, decoders), in ``changes`` what differed when the run was
-resumed, and in ``builds`` the settings that each dataset's clips were made with, by which `models.predict` makes clips
-of any video. What decides the outcome is only changed by who says so.
+resumed, and in ``builds`` each dataset's corpus, size and the settings that its clips were made with, by which
+`models.predict` makes clips of any video. What decides the outcome is only changed by who says so.
 """
 
 from __future__ import annotations

@@ -13,22 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 
 import train
 from loaders import ClipLoader
 from loaders.errors import InputError
 from models import load
-from models.frontend.front_end import FrontEnd
 from models.predict import main
 from models.prediction.clips import VideoClips
 from models.prediction.predictor import Predictor, utterance_of
 from models.prediction.results import Answer, Answers, VideoPrediction, mean_of
-from models.systems.presets import target_net
 from models.training.evaluation import MODALITIES, by_utterance, target_predictions
-from models.training.labels import to_json
-from models.training.runs import describe_run, save_model
 from sharding.crops.crop_plan import NoFaceError
 from sharding.packing.finish import finish_dataset
 from sharding.packing.plan import ShardJob
@@ -37,30 +32,7 @@ from sharding.settings import BuildSettings
 from sharding.utterance import Utterance
 from tests.datasets import LABELS
 from tests.films import write_film, write_table
-from tests.presets import SMALLEST
-
-SETTINGS = BuildSettings(size=32)
-
-
-def make_run(folder: Path, settings: BuildSettings | None = SETTINGS, window: int | None = None) -> Path:
-    """A run whose network has its first weights, trained on clips of these settings; None: of an older version."""
-    folder.mkdir()
-    torch.manual_seed(0)
-    described: dict[str, Any] = {
-        "stage": "finetune",
-        "gaze": True,
-        "sizes": dataclasses.asdict(SMALLEST),
-        "init": None,
-        "targets": to_json(LABELS),
-        "config": {"data": {"window": window}},
-        "settings": {"gaze_dropout": 0.3, "mixed_precision": "no"},
-    }
-    if settings is not None:
-        described["builds"] = [dataclasses.asdict(settings)]
-    describe_run(folder, described, Accelerator())
-    front_end = FrontEnd(SMALLEST.front_end, gaze_mean=torch.zeros(103), gaze_std=torch.ones(103))
-    save_model(folder, front_end, target_net(SMALLEST, LABELS))
-    return folder
+from tests.made_run import SETTINGS, built, make_run
 
 
 def make_dataset(folder: Path, utterances: list[Utterance], settings: BuildSettings) -> None:
@@ -237,11 +209,11 @@ def test_a_run_that_does_not_say_how_its_clips_were_made_is_told(run: Path, film
     for name, answers_ in load(run).predict(films / "long.mp4").targets.items():
         assert_close(found.targets[name], answers_)
     newer = json.loads((run / "run.json").read_text())
-    newer["builds"][0]["glasses"] = True
+    newer["builds"][0]["settings"]["glasses"] = True
     (old / "run.json").write_text(json.dumps(newer))
     with pytest.raises(InputError, match="glasses"):
         load(old)
-    newer["builds"] = [dataclasses.asdict(SETTINGS), dataclasses.asdict(dataclasses.replace(SETTINGS, quality=60))]
+    newer["builds"] = [built(SETTINGS), built(dataclasses.replace(SETTINGS, quality=60))]
     (old / "run.json").write_text(json.dumps(newer))
     assert load(old).making.notes == (
         "trained on clips of quality 90 and 60: here it is 90; --like DATASET names another",
