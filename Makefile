@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
-EXTRAS := dev,faces,egemaps,ray,s3,plots,planes,interop,tools
+EXTRAS := dev,faces,egemaps,ray,s3,plots,export,planes,interop,tools
 # accelerate would give a CPU process one thread.
 # After train.py's own line of error accelerate would print a traceback of its own.
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \

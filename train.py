@@ -1,4 +1,7 @@
-"""Train and evaluate: ``accelerate launch --quiet train.py --stage {pretrain,finetune,evaluate} --help``."""
+"""Train, evaluate, predict: ``accelerate launch --quiet train.py --stage {pretrain,finetune,evaluate,predict} --help``.
+
+Of these, predict is `models.predict`, with its options.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -25,12 +28,19 @@ from models.training.stages import check_device, evaluate, train
 from models.training.tasks.registry import stages
 from models.training.trackers import require_trackers
 
+_PREDICT = "predict"  #: a stage that trains nothing; `models.predict` knows videos, and is imported for it alone
 _HELP = "--config FILE gives options from a YAML file, or those of another run by its run.json; options beside it win."
 
 
 def main(prog: str = "train.py") -> None:
     """The command line, of a program that is called so."""
     with reported():
+        stage, rest = _stage(sys.argv[1:], prog)
+        if stage == _PREDICT:
+            from models import predict
+
+            predict.main(rest, prog=f"{prog} --stage {stage}")
+            return
         config, given = parse(sys.argv[1:], prog)
         accelerator = accelerator_of(config)
         check_device(config, given, accelerator)
@@ -98,12 +108,12 @@ def _stage(arguments: Sequence[str], prog: str) -> tuple[str, list[str]]:
         if name == "--stage":
             given = rest[place : place + (1 if has_value else 2)]
             stage = value if has_value else "".join(given[1:])
-            if stage in stages():
+            if stage in (*stages(), _PREDICT):
                 return stage, rest[:place] + rest[place + len(given) :]
-            raise InputError(f"--stage {stage}: use one of {', '.join(stages())}")
+            raise InputError(f"--stage {stage}: use one of {', '.join((*stages(), _PREDICT))}")
     if {"-h", "--help"} & set(rest):
         _help(prog)
-    raise InputError(f"--stage is missing: give one of {', '.join(stages())}; each has its own --help")
+    raise InputError(f"--stage is missing: give one of {', '.join((*stages(), _PREDICT))}; each has its own --help")
 
 
 def _require(stage: str, arguments: Sequence[str]) -> None:
@@ -116,8 +126,11 @@ def _require(stage: str, arguments: Sequence[str]) -> None:
 
 def _help(prog: str) -> None:
     """Say what there is where no stage is given, and exit."""
-    says = " ".join(f"{name}: {config.__doc__}" for name, config in stages().items())
-    choice = Literal[tuple(stages())]  # type: ignore[valid-type]
+    from models import predict
+
+    known = {**stages(), _PREDICT: predict.Predict}
+    says = " ".join(f"{name}: {config.__doc__}" for name, config in known.items())
+    choice = Literal[tuple(known)]  # type: ignore[valid-type]
 
     def of_any(stage: Annotated[choice, tyro.conf.arg(help=says)]) -> None:  # type: ignore[valid-type]
         """A stage has to be given."""

@@ -82,10 +82,12 @@ HOUSE: tuple[Storey, ...] = (
             package("models.frontend", "batch to inputs"),
             package("models.systems", "L3, AVE, targets"),
             package("models.objectives", "what is minimised"),
-            Room("predict", ("models",), "probabilities"),
+            Room("answers", ("models.answers",), "probabilities"),
             package("models.training", "tasks, loop, runs"),
             Room("compare", ("models.compare",), "runs, paired"),
             Room("looks", ("models.summary", "models.curves"), "sizes, curves"),
+            Room("predict", ("models", "models.predict", "models.prediction"), "of any video"),
+            Room("export", ("models.export", "models.exporting"), "ONNX, a card"),
         ),
     ),
     Storey(

@@ -1,7 +1,8 @@
 """What a build makes of its utterances."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 from loaders.dataset.manifest import LONGEST, ClipFormat
 from loaders.errors import InputError
@@ -63,6 +64,29 @@ class BuildSettings:
     lm=.lm.npy:float32[68,2]@25, the file has so many rows a second, and a clip gets those of its own time."""
     shard_mb: int = 256
     """Size that shards are planned for, in 10⁶ bytes."""
+
+    @classmethod
+    def stated(cls, settings: Mapping[str, Any], where: str) -> Self:
+        """Those that a dataset.json states, or whoever has copied them from there.
+
+        Args:
+            settings: by name; what is not stated has its default.
+            where: it is stated, for messages.
+
+        Raises:
+            InputError: they are not a build's.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            raise InputError(where, f"clips made with {unknown[0]!r}, which this program does not know", "upgrade it")
+        try:
+            as_given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
+            found = cls(**as_given)
+            found.check()
+        except (TypeError, ValueError, AttributeError) as error:
+            raise InputError(where, f"not the settings of a build ({error})", "restore it from a copy") from error
+        return found
 
     @property
     def clip(self) -> ClipFormat:

@@ -25,7 +25,8 @@ import train
 from loaders import ClipLoader
 from loaders.errors import TRY_AGAIN
 from loaders.sampling.negatives import shares_at
-from models.predict import predict_targets
+from models import load
+from models.answers import predict_targets
 from models.training import stages
 from models.training.checkpoint import checkpoints
 from models.training.config import (
@@ -44,7 +45,8 @@ from models.training.scores import score_targets
 from models.training.stages import evaluate
 from models.training.tasks import correspondence
 from tests import datasets, forked
-from tests.datasets import CONTENTS, EMOTIONS, LABELS, Contents, make_dataset
+from tests.datasets import CONTENTS, EMOTIONS, LABELS, SETTINGS, Contents, make_dataset
+from tests.films import write_film
 from tests.forked import ENVIRONMENT, Forked
 from tests.planes import needs_libturbojpeg
 from tests.s3_adversary import s3_adversary
@@ -564,6 +566,14 @@ def test_without_gaze_a_run_with_gaze_is_fine_tuned_without_it(
     _, network = load_targets(tuned)
     assert network.gaze is None
     assert not any(".gaze." in name for name in load_file(tuned / "model.safetensors"))
+    # The run knows how its clips were made, and answers for any video, whose gaze it does not miss.
+    predictor = load(tuned)
+    assert predictor.making.settings.clip == SETTINGS.clip
+    said = predictor.predict(write_film(tmp_path / "film.mp4", 2.0))
+    assert said.notes == ()
+    assert said.targets["emotion"].joint is not None
+    asked = (tmp_path / "film.mp4", "--checkpoint", tuned, "--gaze", "openface")
+    assert "does not look at gaze" in refused("--stage", "predict", *asked)
     evaluation = ("--stage", "evaluate", "--data", dataset, "--checkpoint", tuned)
     assert "--evaluation-rounds has no effect on" in refused(*evaluation, "--evaluation-rounds", "2")
     assert "gaze was false and is true" in refused(*finetuning, *STEPS, "--max-steps", "1", "--resume")

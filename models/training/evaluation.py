@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from loaders.batch import Batch
 from loaders.dataset.labels import Label
+from models.answers import encode_pairs, predict_match, predict_targets
 from models.frontend.front_end import FrontEnd, given_by
-from models.predict import encode_pairs, predict_match, predict_targets
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
 from models.training.retrieval import GALLERY, Gallery, drawn

@@ -34,7 +34,7 @@ from models.training.execution import (
 from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
 from models.training.objectives import ObjectiveOptions
-from models.training.provenance import CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
+from models.training.provenance import BUILDS, CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
 from models.training.tasks.task import Model, Task
 from models.training.trackers import start_trackers
@@ -299,4 +299,13 @@ def _trained_with(config: TrainingConfig, accelerator: Accelerator, loader: Clip
         **versions(),
     }
     asked = replace(config, precision=replace(config.precision, mixed_precision=precision))
-    return {CONFIG: as_data(asked), SETTINGS: decides, EXECUTION: rounds}
+    builds = [
+        {
+            "corpus": catalog.manifest.corpus,
+            "clips": catalog.manifest.splits[catalog.split].clips,
+            "speakers": catalog.manifest.splits[catalog.split].speakers,
+            "settings": dict(catalog.manifest.settings),
+        }
+        for catalog in loader.catalogs
+    ]
+    return {CONFIG: as_data(asked), SETTINGS: decides, EXECUTION: rounds, BUILDS: builds}

@@ -2,8 +2,9 @@
 
 run.json says in ``config`` all settings as they were given, which ``--config run.json`` reads again; in ``settings``
 what decides the outcome, under the names of train.py's options and as it came out (the dataset by its contents), in
-``execution`` what changes rounding alone (versions, devices, decoders), and in ``changes`` what differed when the run
-was resumed. What decides the outcome is only changed by who says so.
+``execution`` what changes rounding alone (versions, devices, decoders), in ``changes`` what differed when the run was
+resumed, and in ``builds`` each dataset's corpus, size and the settings that its clips were made with, by which
+`models.predict` makes clips of any video. What decides the outcome is only changed by who says so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from loaders.errors import InputError
 from models.training.labels import TARGETS, differences, from_json
 
-CONFIG, SETTINGS, EXECUTION, CHANGES = "config", "settings", "execution", "changes"
+CONFIG, SETTINGS, EXECUTION, CHANGES, BUILDS = "config", "settings", "execution", "changes", "builds"
 _PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", "nvidia-dali-cuda130", "simplejpeg")
 #: What makes the network: no checkpoint of one fits another.
 _NETWORK = ("stage", "model", "gaze", "sizes", "init", "vgg_face", "objective")

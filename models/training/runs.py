@@ -56,7 +56,7 @@ _FRONT_END, _NETWORK = "front_end.", "network."
 
 
 def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
-    """The front end and the network of a finished pre-training, on the CPU, for `models.predict.predict_match`.
+    """The front end and the network of a finished pre-training, on the CPU, for `models.answers.predict_match`.
 
     Raises:
         InputError: there is no such run, it is not finished, or it is of another stage.
@@ -71,7 +71,7 @@ def load_correspondence(folder: Path | str) -> tuple[FrontEnd, L3Net | AVENet]:
 
 
 def load_targets(folder: Path | str) -> tuple[FrontEnd, TargetNet]:
-    """The front end and the network of a finished fine-tuning, on the CPU, for `models.predict.predict_targets`.
+    """The front end and the network of a finished fine-tuning, on the CPU, for `models.answers.predict_targets`.
 
     The network's `targets` are the labels that it predicts, with their classes.
 

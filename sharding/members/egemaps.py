@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -36,8 +37,9 @@ def egemaps(source: Source) -> OfClip:
         raise NoArrayError("egemaps_no_audio", "it has no sound")
 
     def of_clip(start: float, end: float) -> NDArray[np.float32]:
-        number = round(start / clip.seconds)  # the very samples that the clip's sound has
-        heard = audio[number * clip.samples : (number + 1) * clip.samples]
+        number = math.floor(start / clip.seconds + 1e-9)  # the very samples that the clip's sound has
+        first = number * clip.samples + round((start - number * clip.seconds) * SAMPLE_RATE)
+        heard = audio[first : first + clip.samples]
         if loudness(heard, SAMPLE_RATE) < least:
             raise NoArrayError("egemaps_silent", f"from {start:g} s on it is silent")
         values = functionals(heard)

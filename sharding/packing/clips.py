@@ -61,6 +61,123 @@ class EncodedUtterance:
     left_out: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stretch:
+    """A stretch of an utterance, as long as a clip."""
+
+    start: float  #: seconds from the start of the utterance
+    end: float  #: the same, without what was added at the end of a short one
+    frames: NDArray[np.uint8]  #: (T, size, size, 3); none where the utterance has no pictures
+    samples: NDArray[np.int16]  #: (samples,); none where it has no sound
+    level: float  #: of the loudest tenth of a second that was there, in dB of full scale
+    has_sound: bool  #: it has some, which is loud enough
+    sees_face: bool  #: False where a face was looked for, and not seen in enough frames
+    is_still: bool  #: it shows one and the same picture, where the utterance otherwise moves
+    gaze: ClipGaze
+
+
+class UtteranceMedia:
+    """An utterance that was read: any stretch of it can be taken as a clip.
+
+    Attributes:
+        source: what was read.
+        frames: how many there are, a clip's at least; or would be, where the sound is alone.
+        padded: seconds of last frame and silence that were added to make a clip.
+        lacking: why it has no pictures, or no sound, by the member's name.
+    """
+
+    def __init__(
+        self, utterance: Utterance, settings: BuildSettings, watch: Stopwatch, *, without: Modality | None = None
+    ) -> None:
+        """Read it.
+
+        Args:
+            utterance: which.
+            settings: of the build.
+            watch: is told where the time goes.
+            without: what is not to be read though it may be there.
+
+        Raises:
+            RejectedError: with the reason, where it gives no clip.
+            SourceError: the file system of its files fails.
+        """
+        self._utterance, self._settings, self._watch = utterance, settings, watch
+        self._view, source, self.lacking = _looked_at(utterance, settings, watch, without)
+        if settings.requires("audio"):
+            _require_sound(source.audio, settings.min_loudness)
+        self.source = source
+        self._still = still_frames(source.changes, source.fps)
+        self._gaze: UtteranceGaze | None = None
+        if len(source.frames):
+            with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
+                self._gaze = UtteranceGaze(utterance, source, self._view, settings)
+        with _rejecting(utterance):
+            self._arrays = UtteranceArrays(utterance, source, self._view.start, settings, self._gaze, watch)
+        self._media, self.padded = _whole_clips(source, settings)
+        self.frames = _frames_in(self._media)
+
+    def stretch(self, first: int) -> Stretch:
+        """The stretch that begins with a frame, 0 … `frames` less a clip's."""
+        clip, source, still = self._settings.clip, self.source, self._still
+        # Clips lie end to end, and the samples of one are a whole number.
+        number, rest = divmod(first, clip.frames)
+        start = number * clip.seconds + rest / clip.fps
+        end = (number + 1) * clip.seconds + rest / clip.fps - self.padded
+        sample = number * clip.samples + round(rest / clip.fps * SAMPLE_RATE)
+        gaze = ClipGaze(problem="gaze_no_video", detail="it has no pictures")
+        if self._gaze is not None:
+            with self._watch.stage("gaze"):
+                gaze = self._gaze.of(start, end)
+        # What was there is judged, not what was added to it.
+        heard = source.audio[sample : sample + clip.samples]
+        last = min(first + clip.frames, len(still)) - 1
+        level = loudness(heard, SAMPLE_RATE)
+        face = self._view.face
+        return Stretch(
+            start=start,
+            end=end,
+            frames=self._media.frames[first : first + clip.frames],
+            samples=self._media.audio[sample : sample + clip.samples],
+            level=level,
+            has_sound=len(heard) > 0 and level >= self._settings.min_loudness,
+            sees_face=face is None or face.coverage(start, end) >= MINIMUM_COVERAGE,
+            is_still=bool(len(still) and still[first] and not source.changes[first + 1 : last + 1].any()),
+            gaze=gaze,
+        )
+
+    def encode(
+        self, stretch: Stretch, *, pictures: bool = True, sound: bool = True
+    ) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Its members in the order of a tar, but for the description; and why it lacks some, by their names.
+
+        Args:
+            stretch: of this utterance.
+            pictures, sound: whether they are encoded where they are there.
+
+        Raises:
+            RejectedError: an array is not what is declared.
+        """
+        settings = self._settings
+        with _rejecting(self._utterance):
+            arrays, problems = self._arrays.of(stretch.start, stretch.end)
+        members: dict[str, bytes] = {}
+        with self._watch.stage("encode"):
+            if len(stretch.frames) and pictures:
+                members["filmstrip"] = encode_filmstrip(
+                    stretch.frames,
+                    quality=settings.quality,
+                    subsampling=settings.subsampling,
+                    restart_markers=settings.restart_markers,
+                )
+            if len(stretch.samples) and sound:
+                members["audio"] = encode_waveform(
+                    stretch.samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format
+                )
+            if stretch.gaze.statistics is not None:
+                members["gaze"] = npy(stretch.gaze.statistics)
+        return members | arrays, {**self.lacking, **problems}
+
+
 def encode_utterance(
     utterance: Utterance, settings: BuildSettings, watch: Stopwatch, labels: Sequence[Label] = ()
 ) -> EncodedUtterance:
@@ -73,43 +190,30 @@ def encode_utterance(
         RejectedError: with the reason, where there are none.
         SourceError: the file system of its files fails.
     """
-    view, source, lacking = _looked_at(utterance, settings, watch)
-    if settings.requires("audio"):
-        _require_sound(source.audio, settings.min_loudness)
-    still = still_frames(source.changes, source.fps)
-    gaze: UtteranceGaze | None = None
-    if len(source.frames):
-        with watch.stage("gaze"), _rejecting(utterance):  # OpenFace may be run on its film
-            gaze = UtteranceGaze(utterance, source, view, settings)
-    with _rejecting(utterance):
-        arrays = UtteranceArrays(utterance, source, view.start, settings, gaze, watch)
-    media, padded = _whole_clips(source, settings)
-    clip = settings.clip
+    media = UtteranceMedia(utterance, settings, watch)
     clips: list[EncodedClip] = []
     left_out: list[tuple[str, str]] = []
-    for number in range(_frames_in(media) // clip.frames):
-        start, end = number * clip.seconds, (number + 1) * clip.seconds - padded
-        own_gaze = ClipGaze(problem="gaze_no_video", detail="it has no pictures")
-        if gaze is not None:
-            with watch.stage("gaze"):
-                own_gaze = gaze.of(start, end)
-        # What was there is judged, not what was added to it.
-        heard = source.audio[number * clip.samples : (number + 1) * clip.samples]
-        first, last = number * clip.frames, min((number + 1) * clip.frames, len(still)) - 1
-        is_still = bool(len(still) and still[first] and not source.changes[first + 1 : last + 1].any())
-        level = loudness(heard, SAMPLE_RATE)
-        has_sound = len(heard) > 0 and level >= settings.min_loudness
-        problem = _problem(view, own_gaze, len(media.frames) > 0, has_sound, level, is_still, start, end, settings)
+    for number in range(media.frames // settings.clip.frames):
+        stretch = media.stretch(number * settings.clip.frames)
+        problem = _problem(stretch, settings)
         if problem is not None:
             left_out.append(problem)
             continue
-        with _rejecting(utterance):
-            own_arrays, problems = arrays.of(start, end)
-        with watch.stage("encode"):
-            parts = media if has_sound else replace(media, audio=media.audio[:0])
-            encoded = _encode(utterance, settings, labels, parts, own_gaze, own_arrays, number, padded)
-            silent = {} if has_sound else {"audio": "silent"}
-            clips.append(replace(encoded, problems={**silent, **lacking, **problems}))
+        members, problems = media.encode(stretch, sound=stretch.has_sound)
+        of_clip = {"start": stretch.start, "padded": media.padded, "fps": settings.fps}
+        members["clip"] = msgpack.packb(values(with_labels(DESCRIBED, labels), utterance, utterance.labels, of_clip))
+        silent = {} if stretch.has_sound else {"audio": "silent"}
+        clips.append(
+            EncodedClip(
+                key=f"{utterance.key}+{number:03d}",
+                members=members,
+                start=stretch.start,
+                padded=media.padded,
+                gaze=stretch.gaze.statistics,
+                gaze_problem=stretch.gaze.problem,
+                problems={**silent, **problems},
+            )
+        )
     if not clips:
         raise RejectedError(*left_out[0])
     return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
@@ -121,11 +225,13 @@ def _frames_in(media: Media) -> int:
 
 
 def _looked_at(
-    utterance: Utterance, settings: BuildSettings, watch: Stopwatch
+    utterance: Utterance, settings: BuildSettings, watch: Stopwatch, without: Modality | None
 ) -> tuple[CropPlan, Media, Mapping[str, str]]:
     """How it is looked at, and its media: without sound, or without pictures, where it has none and may lack them; then
     also why, by the member's name."""
     with _rejecting(utterance):
+        if without is not None:
+            return *_read(utterance, settings, watch, without), {}
         try:
             return *_read(utterance, settings, watch, None), {}
         except MediaError as error:
@@ -232,64 +338,16 @@ def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
     return padded, missing / clip.fps
 
 
-def _problem(
-    view: CropPlan,
-    gaze: ClipGaze,
-    has_pictures: bool,
-    has_sound: bool,
-    level: float,
-    is_still: bool,
-    start: float,
-    end: float,
-    settings: BuildSettings,
-) -> tuple[str, str] | None:
+def _problem(stretch: Stretch, settings: BuildSettings) -> tuple[str, str] | None:
     """Why a clip is left out: reason and detail."""
-    if view.face is not None and view.face.coverage(start, end) < MINIMUM_COVERAGE:
+    start = stretch.start
+    if not stretch.sees_face:
         return "no_face", f"no face in enough frames from {start:g} s on"
     # Where it may lack one of the two, it must have the other.
-    if not has_sound and (settings.requires("audio") or not has_pictures):
-        return "silent", f"from {start:g} s on, its loudest tenth of a second has {level:.0f} dB of full scale"
-    if is_still:
+    if not stretch.has_sound and (settings.requires("audio") or not len(stretch.frames)):
+        return "silent", f"from {start:g} s on, its loudest tenth of a second has {stretch.level:.0f} dB of full scale"
+    if stretch.is_still:
         return "still", f"from {start:g} s on it shows one and the same picture"
-    if settings.require_gaze and gaze.problem is not None:
-        return gaze.problem, gaze.detail
+    if settings.require_gaze and stretch.gaze.problem is not None:
+        return stretch.gaze.problem, stretch.gaze.detail
     return None
-
-
-def _encode(
-    utterance: Utterance,
-    settings: BuildSettings,
-    labels: Sequence[Label],
-    media: Media,
-    gaze: ClipGaze,
-    arrays: Mapping[str, bytes],
-    number: int,
-    padded: float,
-) -> EncodedClip:
-    clip = settings.clip
-    frames = media.frames[number * clip.frames : (number + 1) * clip.frames]
-    samples = media.audio[number * clip.samples : (number + 1) * clip.samples]
-    start = number * clip.seconds
-    members: dict[str, bytes] = {}
-    if len(frames):
-        members["filmstrip"] = encode_filmstrip(
-            frames,
-            quality=settings.quality,
-            subsampling=settings.subsampling,
-            restart_markers=settings.restart_markers,
-        )
-    if len(samples):
-        members["audio"] = encode_waveform(samples, sample_rate=SAMPLE_RATE, audio_format=settings.audio_format)
-    if gaze.statistics is not None:
-        members["gaze"] = npy(gaze.statistics)
-    members |= arrays
-    of_clip = {"start": start, "padded": padded, "fps": settings.fps}
-    members["clip"] = msgpack.packb(values(with_labels(DESCRIBED, labels), utterance, utterance.labels, of_clip))
-    return EncodedClip(
-        key=f"{utterance.key}+{number:03d}",
-        members=members,
-        start=start,
-        padded=padded,
-        gaze=gaze.statistics,
-        gaze_problem=gaze.problem,
-    )

@@ -1,87 +1,315 @@
-"""Prediction from what the loader yields: one modality at a time, and nothing left changed."""
+"""Answers for videos: what is said of a clip from its file is what is said of it from a dataset."""
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 import torch
-from torch import Tensor
+from PIL import Image
 
-from models.frontend.front_end import FrontEnd
-from models.predict import predict_match, predict_targets
-from models.systems.presets import correspondence_net, target_net
-from tests.datasets import EMOTIONS, LABELS
-from tests.presets import SMALLEST
-
-
-def batch(n: int = 3) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        "video": torch.randint(0, 256, (n, 2, 20, 20, 3), dtype=torch.uint8, generator=generator),
-        "audio": 0.1 * torch.randn(n, 4000, generator=generator),
-        "gaze": torch.randn(n, 103, generator=generator),
-        "gaze_valid": torch.tensor([True, False, True])[:n],
-    }
-
-
-def test_single_modalities_agree_with_both() -> None:
-    front_end, net = FrontEnd(SMALLEST.front_end), target_net(SMALLEST, LABELS)
-    given = batch()
-    both = predict_targets(front_end, net, **given)
-    heard = predict_targets(front_end, net, audio=given["audio"])
-    seen = predict_targets(front_end, net, **{k: v for k, v in given.items() if k != "audio"})
-    assert {name: said.classes for name, said in both.items()} == {
-        "emotion": EMOTIONS,
-        "arousal": None,
-        "valence": None,
-    }
-    for name, said in both.items():
-        for values in (said.audio, said.visual, said.joint):
-            assert values is not None
-            if said.classes is None:
-                assert values.shape == (3,)
-            else:
-                assert values.shape == (3, len(said.classes))
-                torch.testing.assert_close(values.sum(1), torch.ones(3))
-        torch.testing.assert_close(heard[name].audio, said.audio)
-        torch.testing.assert_close(seen[name].visual, said.visual)
-        assert heard[name].visual is heard[name].joint is seen[name].audio is seen[name].joint is None
+import train
+from loaders import ClipLoader
+from loaders.errors import InputError
+from models import load
+from models.predict import main
+from models.prediction.clips import VideoClips
+from models.prediction.predictor import Predictor, utterance_of
+from models.prediction.results import Answer, Answers, VideoPrediction, mean_of
+from models.training.evaluation import MODALITIES, by_utterance, target_predictions
+from sharding.crops.crop_plan import NoFaceError
+from sharding.packing.finish import finish_dataset
+from sharding.packing.plan import ShardJob
+from sharding.packing.shard import build_shard
+from sharding.settings import BuildSettings
+from sharding.utterance import Utterance
+from tests.datasets import LABELS
+from tests.films import write_film, write_table
+from tests.made_run import SETTINGS, built, make_run
 
 
-def test_numbers_are_in_the_labels_units() -> None:
-    front_end, net = FrontEnd(SMALLEST.front_end), target_net(SMALLEST, LABELS)
-    plain = predict_targets(front_end, net, audio=batch()["audio"])["arousal"].audio
-    net.standardise({"arousal": (100.0, 5.0), "valence": (0.0, 1.0)})
-    scaled = predict_targets(front_end, net, audio=batch()["audio"])["arousal"].audio
-    assert plain is not None
-    torch.testing.assert_close(scaled, 100 + 5 * plain)
-
-
-def test_frames_without_gaze_are_frames_with_gaze_that_is_not_valid() -> None:
-    front_end, net = FrontEnd(SMALLEST.front_end), target_net(SMALLEST, LABELS)
-    given = batch()
-    without = predict_targets(front_end, net, video=given["video"])
-    invalid = predict_targets(
-        front_end, net, video=given["video"], gaze=given["gaze"], gaze_valid=torch.zeros(3, dtype=torch.bool)
+def make_dataset(folder: Path, utterances: list[Utterance], settings: BuildSettings) -> None:
+    (folder / ".build").mkdir(parents=True)
+    job = ShardJob(
+        output=folder,
+        split="test",
+        number=0,
+        utterances=tuple(utterances),
+        settings=settings,
+        labels=LABELS,
+        digest="d",
     )
-    torch.testing.assert_close(without["emotion"].visual, invalid["emotion"].visual)
+    build_shard(job)
+    finish_dataset(folder, "own", [job], settings, labels=LABELS)
 
 
-def test_match_probability() -> None:
-    front_end, net = FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "ave")
-    probability = predict_match(front_end, net, **batch())
-    assert probability.shape == (3,)
-    assert ((probability >= 0) & (probability <= 1)).all()
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips and a half with a table of gaze beside, and one clip without."""
+    folder = tmp_path_factory.mktemp("films")
+    write_film(folder / "long.mp4", 5.0)
+    write_table(folder / "long.csv", 125)
+    write_film(folder / "short.mp4", 2.2)
+    return folder
 
 
-def test_prediction_leaves_modes_and_weights_as_they_were() -> None:
-    front_end, net = FrontEnd(SMALLEST.front_end), target_net(SMALLEST, LABELS)
-    net.train()
-    net.audio.eval()  # a frozen tower
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    first = predict_targets(front_end, net, **batch())
-    second = predict_targets(front_end, net, **batch())
-    for name in first:
-        torch.testing.assert_close(first[name].joint, second[name].joint, rtol=0, atol=0)
-    assert net.training
-    assert not net.audio.training
-    assert net.video.training
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+def assert_close(found: Answers, expected: Answers) -> None:
+    for (_, one), (_, other) in zip(found.items(), expected.items(), strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            values = one.number if one.probabilities is None else list(one.probabilities.values())
+            assert values == pytest.approx(
+                other.number if other.probabilities is None else list(other.probabilities.values()), abs=1e-6
+            )
+
+
+WAYS: dict[str, tuple[dict[str, Any], int | None]] = {
+    "as by default": ({}, None),
+    "in another": (
+        {"subsampling": "4:4:4", "audio_format": "flac", "restart_markers": False, "gaze_window": "clip"},
+        None,
+    ),
+    "in windows": ({}, 8),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_clip_from_its_file_is_the_clip_from_a_dataset(films: Path, tmp_path: Path, way: str) -> None:
+    """Bit for bit, the JPEG's losses included; and so are the answers, of clips and of utterances."""
+    options, window = WAYS[way]
+    settings = dataclasses.replace(SETTINGS, **options)
+    predictor = load(make_run(tmp_path / "run", settings, window))
+    tables = {"long": films / "long.csv", "short": None}
+    utterances = [utterance_of(films / f"{name}.mp4", gaze=gaze) for name, gaze in tables.items()]
+    make_dataset(tmp_path / "dataset", [dataclasses.replace(u, split="test") for u in utterances], settings)
+    front_end, network = predictor.front_end, predictor.network
+    frames = front_end.config.frames if window is None else window
+    with ClipLoader(
+        tmp_path / "dataset",
+        "test",
+        batch_size=8,
+        frames=frames,
+        sample="even" if window is None else "window",
+        negatives=None,
+        targets=tuple(label.name for label in LABELS),
+    ) as loader:
+        rows = loader.catalogs[0].table(["utterance", "start"]).to_pylist()
+        (batch,) = list(loader)
+        said = target_predictions(front_end, network, [batch], torch.device("cpu"))
+    for utterance in utterances:
+        of_file = [place for place, row in enumerate(rows) if row["utterance"] == utterance.utterance]
+        clips = VideoClips(utterance, predictor.making, predictor.needs)
+        # A loader takes the window in the middle of a clip.
+        first = [round(rows[place]["start"] * 8) + (0 if window is None else (16 - window) // 2) for place in of_file]
+        for place, frame in zip(of_file, first, strict=True):
+            found = clips.at(frame)
+            assert np.array_equal(found.video, batch.video[place].numpy())
+            assert np.array_equal(found.audio, batch.audio[place].numpy())
+            assert (found.gaze is not None) == bool(batch.gaze_valid[place]) == (utterance.gaze_path is not None)
+            if found.gaze is not None:
+                assert np.array_equal(found.gaze, batch.gaze[place].numpy())
+        whole, _ = predictor.predict_utterance(utterance, every=1 / 8)
+        for label in LABELS:
+            for place, frame in zip(of_file, first, strict=True):
+                assert_close(whole.windows[frame].targets[label.name], answers(said, label.name, place))
+            if window is None:
+                together = by_utterance(said, np.array([row["utterance"] == utterance.utterance for row in rows]))
+                assert_close(whole.targets[label.name], answers(together, label.name, 1))
+
+
+def answers(said: Any, target: str, row: int) -> Answers:
+    """What an evaluation says of a clip, in the words of a prediction."""
+    classes = {label.name: label.classes for label in LABELS}[target]
+    of = {}
+    for modality in MODALITIES:
+        value = said.targets[target].by[modality][row]
+        of[modality] = Answer(
+            number=float(value) if classes is None else None,
+            probabilities=None if classes is None else dict(zip(classes, map(float, value), strict=True)),
+        )
+    return Answers(**of)
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return load(run)
+
+
+def test_windows_change_nothing_about_the_whole(predictor: Predictor, films: Path) -> None:
+    plain = predictor.predict(films / "long.mp4")
+    often = predictor.predict(films / "long.mp4", every=0.75)
+    assert [(w.start, w.end) for w in plain.windows] == [(0, 2), (2, 4)]
+    assert [w.start for w in often.windows] == [0, 0.75, 1.5, 2.25, 3.0]
+    for name in plain.targets:
+        assert_close(often.targets[name], plain.targets[name])
+        assert_close(mean_of(plain.windows, LABELS)[name], plain.targets[name])
+    assert any("its last 1 s fill no clip" in note for note in plain.notes)
+    for wrong in (0.3, 0, -1, float("nan")):
+        with pytest.raises(InputError, match=r"use a multiple of 0\.125 s"):
+            predictor.predict(films / "long.mp4", every=wrong)
+
+
+def has(prediction: VideoPrediction) -> list[str]:
+    said = [{name for name, answer in answers.items() if answer} for answers in prediction.targets.values()]
+    assert all(one == said[0] for one in said)
+    return sorted(said[0])
+
+
+def test_what_can_be_had_is_said(
+    predictor: Predictor, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without sound, silent for a while, shorter than a clip, without gaze, without a face."""
+    loud = 0.3 * np.sin(np.arange(4 * 16000) * 0.1).astype(np.float32)
+    loud[: 2 * 16000] = 0
+    mute = predictor.predict(write_film(tmp_path / "mute.mp4", 2.0, sound=None))
+    assert has(mute) == ["visual"]
+    assert any("no_audio" in note for note in mute.notes)
+    half = predictor.predict(write_film(tmp_path / "half.mp4", 4.0, sound=loud))
+    assert [w.targets["arousal"].joint is None for w in half.windows] == [True, False]
+    assert has(half) == ["audio", "joint", "visual"]
+    assert any("in 1 of 2 windows it is silent" in note for note in half.notes)
+    brief = predictor.predict(write_film(tmp_path / "brief.mp4", 0.8))
+    assert has(brief) == ["audio", "joint", "visual"]
+    assert brief.windows[0].end == brief.seconds < 1
+    assert any("its last picture and silence" in note for note in brief.notes)
+    assert any("no gaze (gaze_missing)" in note and "30%" in note for note in brief.notes)
+    whole = predictor.predict(films / "long.mp4", gaze=films / "long.csv")
+    assert not any("gaze" in note for note in whole.notes)
+
+    def faceless(*_: Any) -> Any:
+        raise NoFaceError("no face in any of 8 frames looked at")
+
+    monkeypatch.setattr("sharding.packing.clips.crop_plan_of", faceless)
+    heard = predictor.predict(films / "long.mp4")
+    assert has(heard) == ["audio"]
+    assert any("no face is seen" in note for note in heard.notes)
+    assert_close(heard.targets["emotion"], Answers(audio=whole.targets["emotion"].audio))
+    with pytest.raises(InputError, match="no_face"):
+        predictor.predict(tmp_path / "mute.mp4")
+
+
+def test_a_run_that_does_not_say_how_its_clips_were_made_is_told(run: Path, films: Path, tmp_path: Path) -> None:
+    make_dataset(tmp_path / "dataset", [dataclasses.replace(utterance_of(films / "long.mp4"), split="test")], SETTINGS)
+    old = make_run(tmp_path / "old", None)
+    with pytest.raises(InputError, match="--like DATASET"):
+        load(old)
+    found = load(old, like=tmp_path / "dataset").predict(films / "long.mp4")
+    for name, answers_ in load(run).predict(films / "long.mp4").targets.items():
+        assert_close(found.targets[name], answers_)
+    newer = json.loads((run / "run.json").read_text())
+    newer["builds"][0]["settings"]["glasses"] = True
+    (old / "run.json").write_text(json.dumps(newer))
+    with pytest.raises(InputError, match="glasses"):
+        load(old)
+    newer["builds"] = [built(SETTINGS), built(dataclasses.replace(SETTINGS, quality=60))]
+    (old / "run.json").write_text(json.dumps(newer))
+    assert load(old).making.notes == (
+        "trained on clips of quality 90 and 60: here it is 90; --like DATASET names another",
+    )
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], run: Path) -> Callable[..., tuple[int, str, str]]:
+    """The command line; returns exit status, standard output and standard error."""
+
+    def call(*arguments: object, by: Callable[[list[str]], None] = main) -> tuple[int, str, str]:
+        status: Any = 0
+        try:
+            by([*map(str, arguments), "--checkpoint", str(run)])
+        except SystemExit as ended:
+            status = ended.code or 0
+        return (status, *capsys.readouterr())
+
+    return call
+
+
+def test_files_folders_and_tables_are_answered_and_what_is_broken_is_named(
+    command: Callable[..., tuple[int, str, str]], films: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no film")
+    (tmp_path / "table.csv").write_text(f"video,start,end\n{films / 'long.mp4'},1,4\n")
+    names = (films, tmp_path / "broken.mp4", tmp_path / "table.csv", tmp_path / "away.mp4")
+    files = ("--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv", "--every", 0.5)
+    status, out, err = command(*names, *files, "--gaze", "openface")
+    assert status == 1
+    assert "broken.mp4: undecodable" in err
+    assert "away.mp4: missing" in err
+    assert "short.mp4: no gaze (gaze_missing)" in err
+    assert "long.mp4: no gaze" not in err
+    said = json.loads((tmp_path / "a.json").read_text())
+    assert [Path(one["path"]).name for one in said["videos"]] == ["long.mp4", "short.mp4", "long.mp4"]
+    assert [Path(one["path"]).name for one in said["unanswered"]] == ["broken.mp4", "away.mp4"]
+    whole, _, part = said["videos"]
+    assert (part["start"], part["seconds"], part["windows"][0]["start"]) == (1, 3, 1)
+    happy = whole["targets"]["emotion"]["joint"]
+    assert happy["best"] == max(happy["probabilities"], key=happy["probabilities"].get)
+    assert sum(happy["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
+    kinds = [row["row"] for row in rows]
+    assert kinds == ["video", *7 * ["window"], "video", "window", "video", *3 * ["window"], *2 * ["unanswered"]]
+    assert float(rows[0]["emotion.joint.happy"]) == happy["probabilities"]["happy"]
+    assert float(rows[0]["arousal.audio"]) == whole["targets"]["arousal"]["audio"]["number"]
+    assert "happy" in out or happy["best"] in out
+    status, _, err = command(tmp_path / "broken.mp4")
+    assert status == 2
+    assert "Traceback" not in err
+
+
+def test_train_py_has_it_as_a_stage(
+    command: Callable[..., tuple[int, str, str]], films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def staged(arguments: list[str]) -> None:
+        monkeypatch.setattr("sys.argv", ["train.py", "--stage", "predict", *arguments])
+        train.main()
+
+    plain = command(films / "short.mp4", "--json", "-")
+    assert plain[0] == 0
+    assert json.loads(plain[1])["videos"][0]["targets"]["valence"]["visual"]["number"]
+    assert command(films / "short.mp4", "--json", "-", by=staged) == plain
+
+
+def test_a_timeline_is_drawn_for_each(
+    command: Callable[..., tuple[int, str, str]], films: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    mute = write_film(tmp_path / "mute.mp4", 2.0, sound=None)
+    assert command(films / "short.mp4", "--timeline", tmp_path / "one.png")[0] == 0
+    assert command(films / "short.mp4", mute, "--timeline", tmp_path / "many")[0] == 0
+    pictures = [tmp_path / "one.png", *sorted((tmp_path / "many").iterdir())]
+    assert [path.name for path in pictures] == ["one.png", "mute.png", "short.png"]
+    one, other, same = (np.asarray(Image.open(path).convert("RGB")) for path in pictures)
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one[:200], other[:200])  # frames and sound
+    for path in (tmp_path / "one.png", tmp_path / "many.png", tmp_path / "many"):
+        status, _, err = command(films / "short.mp4", mute, "--timeline", path)
+        assert (status, "--timeline" in err) == (2, True)
+
+
+def test_options_without_effect_are_refused(
+    command: Callable[..., tuple[int, str, str]], films: Path, tmp_path: Path
+) -> None:
+    short = films / "short.mp4"
+    (tmp_path / "there.json").write_text("{}")
+    for options, why in (
+        ((), "no video"),
+        ((short, "--json", tmp_path / "there.json"), "is there already"),
+        ((short, "--csv", tmp_path / "no" / "a.csv"), "no folder"),
+        ((short, "--json", "-", "--csv", "-"), "one of them"),
+        ((short, "--every", "0.3"), "use a multiple"),
+        ((tmp_path,), "no video in it"),
+    ):
+        status, out, err = command(*options)
+        assert (status, out) == (2, ""), options
+        assert why in err

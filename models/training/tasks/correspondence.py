@@ -15,11 +15,11 @@ from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
+from models.answers import predict_match
 from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.global_batch import gather_rows
 from models.objectives.infonce import recall
 from models.objectives.registry import DEFAULT, ObjectiveConfig, OfPairs, from_json, settings_of, to_json
-from models.predict import predict_match
 from models.systems.correspondence import AVENet, Encoder, L3Net
 from models.systems.presets import correspondence_net, preset_to_json
 from models.systems.registry import system_of

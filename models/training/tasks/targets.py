@@ -16,9 +16,9 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
+from models.answers import predict_targets
 from models.frontend.front_end import FrontEnd, given_by
 from models.objectives.targets import TargetLossConfig, of_all_ranks, target_loss
-from models.predict import predict_targets
 from models.systems.presets import (
     ModelConfig,
     has_gaze_tower,

@@ -59,7 +59,7 @@ class Task(Protocol):
     paired: bool
     #: The file of a run that holds what it answered, see `models.training.predictions`.
     answers: str
-    #: What its network predicts from what the loader yields, see `models.predict`.
+    #: What its network predicts from what the loader yields, see `models.answers`.
     predict: Callable[..., Any]
 
     @property

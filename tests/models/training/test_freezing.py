@@ -50,7 +50,7 @@ def test_the_first_stages_stay_and_the_others_learn(count: int) -> None:
     assert not learnt & kept
     free = {name for name in before if name.startswith(("audio.", "video.", "join."))} - kept
     assert {name for name in free if name.endswith("weight")} <= learnt
-    # Evaluation and back leaves them frozen, see `models.predict`: modes are each module's own.
+    # Evaluation and back leaves them frozen, see `models.answers`: modes are each module's own.
     assert all(not module.training for part in frozen for module in part.modules())
 
 

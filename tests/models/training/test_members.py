@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 import train
 from loaders import ClipLoader
+from models.answers import predict_targets
 from models.frontend.front_end import given_by
-from models.predict import predict_targets
 from models.training.runs import load_correspondence, load_targets
 from tests.members import FUNCTIONALS, GAZE, functionals, gaze
 from tests.rebuilt import with_arrays
