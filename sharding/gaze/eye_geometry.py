@@ -2,32 +2,32 @@
 
 **Camera.** x runs to the right of the picture, y down, z away from the camera, as in OpenFace's tables. Near the head,
 and near each eye, it is taken for a weak perspective along the ray there; directions are turned from that ray into the
-camera's own axes.
-A video does not state its focal length: `assumed_focal` is OpenFace's guess, so that the two trackers' millimetres and
-angles err alike.
+camera's own axes. A video does not state its focal length: `assumed_focal` is OpenFace's guess, so that the two
+trackers' millimetres and angles err alike.
 
-**Head.** The mesh gives each point's depth too, as large as its x. The head's own axes are anatomical: x from points of
-its right half to their partners in the left one, y from the forehead to the chin, z into the head. In these axes the
-points that no expression moves have the same places in every picture: their medians over the video, made symmetrical,
-are the person's shape, and a picture's pose is the turn, size and shift that lay that shape over its points best (Umeyama,
-"Least-squares estimation of transformation parameters between two point patterns", 1991).
+**Head.** The mesh gives each point's depth too, as large as its x. The head's own axes are anatomical: x from points
+of its right half to their partners in the left one, y from the forehead to the chin, z into the head. In these axes
+the points that no expression moves have the same places in every picture: their medians over the video, made
+symmetrical, are the person's shape, and a picture's pose is the turn, size and shift that lay that shape over its
+points best (Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991).
 
-**Millimetres.** The visible iris of adults is 11.7 mm wide, whoever they are (Hashemi, KhabazKhoob, Yazdani, Mehravaran,
-Mohammad and Fotouhi, "White-to-white corneal diameter distribution in an adult population", 2015; Rüfer, Schröder and
-Erb, "White-to-white corneal diameter", Cornea 24(3), 2005: 11.71 ± 0.42 mm). Its widths in all pictures together tell how
-large the head is; the head's size in one picture tells how far away it is, with less noise than that picture's irises.
+**Millimetres.** The visible iris of adults is 11.7 mm wide, whoever they are (Rüfer, Schröder and Erb, "White-to-white
+corneal diameter: normal values in healthy humans obtained with the Orbscan II topography system", 2005: 11.71 ± 0.42
+mm). Its widths in all pictures together tell how large the head is; the head's size in one picture tells how far away
+it is, with less noise than that picture's irises.
 
-**Eyes.** An eyeball turns around its centre, 6 mm behind the middle of the eye's corners and 0.8 mm above it, and 10.5 mm
-behind the iris' rim: on a sphere of 12 mm, the eyeball's radius, a circle 11.7 mm across lies so far from the centre. (6 mm:
-the cornea's top lies some 7.5 mm before the corners, and the eye turns around a point 13.5 mm behind it. 0.8 mm: the median
-of ten people who look into the camera.) Where the iris is seen beside the place where the centre must be, the eye looks to
-that side: the sine of the angle is the distance over 10.5 mm. People differ by a millimetre, which shifts all angles of a
-video by up to 5 degrees; what changes within a video does not suffer from that. Healthy eyes turn together, so that what one
-of them is turned further in the median over the video is taken for such a difference, and taken away from both by halves.
+**Eyes.** An eyeball turns around its centre, 6 mm behind the middle of the eye's corners and 0.8 mm above it, and 10.5
+mm behind the iris' rim: on a sphere of 12 mm, the eyeball's radius, a circle 11.7 mm across lies so far from the
+centre. (6 mm: the cornea's top lies some 7.5 mm before the corners, and the eye turns around a point 13.5 mm behind
+it. 0.8 mm: the median of ten talking heads that look into the camera.) Where the iris is seen beside the place where
+the centre must be, the eye looks to that side: the sine of the angle is the distance over 10.5 mm. People differ by a
+millimetre, which shifts all angles of a video by up to 5 degrees; what changes within a video does not suffer from
+that. Healthy eyes turn together, so that what one of them is turned further in the median over the video is taken for
+such a difference, and taken away from both by halves.
 
-The networks of the mesh and of the eyes err in their own ways from picture to picture. Where an eye's corners jump in one
-and not in the other, the iris jumps with those of its own network: as far as it does so, by least squares over the video,
-such jumps (what differs from the median over 0.4 s) are taken away.
+The networks of the mesh and of the eyes err in their own ways from picture to picture. Where an eye's corners jump in
+one and not in the other, the iris jumps with those of its own network: as far as it does so, by least squares over the
+video, such jumps (what differs from the median over 0.4 s) are taken away.
 
 **Lids.** How far they are apart is measured along the head's y axis and held against the same eyes when open, the 80th
 percentile over the video (Soukupová and Čech, "Real-Time Eye Blink Detection using Facial Landmarks", 2016, hold it
@@ -35,7 +35,6 @@ against the eye's width, which does not know how narrow somebody's eyes are).
 """
 
 from __future__ import annotations
-
 
 import math
 from dataclasses import dataclass
@@ -48,18 +47,18 @@ Floats = NDArray[np.float64]
 IRIS_MM = 11.7  #: across
 CENTRE_TO_IRIS_MM = 10.5  #: from an eyeball's centre to the plane of its iris' rim
 CENTRE_MM = (0.0, -0.8, 6.0)  #: from the middle of an eye's corners to the eyeball's centre, along the head's axes
-CLOSED = 0.5  #: of the lids' distance when open: closer, an eye is closed
+CLOSED = 0.55  #: of the lids' distance when open: closer, an eye is closed
 MOST_INTENSITY = 5.0  #: of a blink, as of OpenFace's action units
 
-#: Points of the mesh that move with the skull alone: on the middle line, and pairs, that of the head's right half first.
-_MIDLINE = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1)
-_PAIRS = (
+#: Points of the mesh that move with the skull alone: on the middle line, and pairs, the right half's first.
+MIDLINE = (10, 151, 9, 8, 168, 6, 197, 195, 5, 4, 1)
+PAIRS = (
     *((33, 263), (133, 362), (234, 454), (127, 356), (162, 389), (21, 251), (54, 284), (103, 332), (67, 297)),
     *((109, 338), (93, 323), (116, 345), (129, 358), (98, 327), (122, 351), (188, 412)),
 )
-_FOREHEAD, _CHIN = 10, 152
-_RIGID = np.array([*_MIDLINE, *(right for right, _ in _PAIRS), *(left for _, left in _PAIRS)])
-_PARTNER = np.concatenate([np.arange(len(_MIDLINE)), np.roll(np.arange(2 * len(_PAIRS)), -len(_PAIRS)) + len(_MIDLINE)])
+_FOREHEAD, CHIN = 10, 152
+_RIGID = np.array([*MIDLINE, *(right for right, _ in PAIRS), *(left for _, left in PAIRS)])
+_PARTNER = np.concatenate([np.arange(len(MIDLINE)), np.roll(np.arange(2 * len(PAIRS)), -len(PAIRS)) + len(MIDLINE)])
 _CORNERS = np.array([(33, 133), (263, 362)])  # outer, inner; of the head's right eye first
 #: Of the iris network's lids: points of the lower lid, and those of the upper one above them, about the eye's middle.
 _LOWER, _UPPER = (3, 4, 5), (11, 12, 13)
@@ -161,7 +160,9 @@ def eyes(mesh: Floats, lids: Floats, irises: Floats, camera: Camera, fps: float)
     to_camera = _along(_rays((mesh[..., :2].min(axis=1) + mesh[..., :2].max(axis=1)) / 2, camera))
     rotation = to_camera @ turn
     to_eyes = _along(_rays(middles.reshape(-1, 2), camera)).reshape(-1, 2, 3, 3)
-    from_eyes = to_eyes.transpose(0, 1, 3, 2) @ rotation[:, None]  # the head's turns, each as it is seen from an eye's ray
+    from_eyes = (
+        to_eyes.transpose(0, 1, 3, 2) @ rotation[:, None]
+    )  # the head's turns, each as it is seen from an eye's ray
     narrowed = np.ones((*across.shape, 2))
     for _ in range(2):  # a look to the side narrows the iris, and how far it is to the side its width must tell
         width = (across / narrowed[..., 0] + upright / narrowed[..., 1]) / 2
@@ -228,9 +229,9 @@ def _openness(lids: Floats, pixels: Floats, turn: Floats) -> Floats:
 
 def _anatomical(mesh: Floats) -> Floats:
     """The head's axes in each picture, (N, 3, 3), as columns."""
-    pairs = np.array(_PAIRS)
+    pairs = np.array(PAIRS)
     across = (mesh[:, pairs[:, 1]] - mesh[:, pairs[:, 0]]).sum(axis=1)
-    down = mesh[:, _CHIN] - mesh[:, _FOREHEAD]
+    down = mesh[:, CHIN] - mesh[:, _FOREHEAD]
     x = across / np.linalg.norm(across, axis=-1, keepdims=True)
     y = down - (down * x).sum(axis=-1, keepdims=True) * x
     y = y / np.linalg.norm(y, axis=-1, keepdims=True)
@@ -238,7 +239,7 @@ def _anatomical(mesh: Floats) -> Floats:
 
 
 def _laid(shape: Floats, points: Floats) -> tuple[Floats, Floats, Floats]:
-    """The turn (N, 3, 3), size (N,) and shift (N, 3) that lay a shape (K, 3) over points (N, K, 3), by least squares."""
+    """What turn (N, 3, 3), size (N,) and shift (N, 3) lay a shape (K, 3) over points (N, K, 3) best."""
     middle, centred = points.mean(axis=1), shape - shape.mean(axis=0)
     u, stretch, v = np.linalg.svd((points - middle[:, None]).transpose(0, 2, 1) @ centred)
     sign = np.ones((len(points), 3))
@@ -264,10 +265,8 @@ def _along(ray: Floats) -> Floats:
 
 
 def euler(rotation: Floats) -> Floats:
-    """Pitch, yaw and roll in radians, (N, 3), of turns (N, 3, 3) = X(pitch) · Y(yaw) · Z(roll), as OpenFace has them."""
+    """Pitch, yaw and roll in radians, (N, 3), of turns (N, 3, 3) = X(pitch) · Y(yaw) · Z(roll), as OpenFace's."""
     yaw = np.arcsin(np.clip(rotation[:, 0, 2], -1, 1))
     pitch = np.arctan2(-rotation[:, 1, 2], rotation[:, 2, 2])
     roll = np.arctan2(-rotation[:, 0, 1], rotation[:, 0, 0])
     return np.stack([pitch, yaw, roll], axis=-1)
-
-

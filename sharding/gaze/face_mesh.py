@@ -2,12 +2,15 @@
 
 Face detection: Bazarevsky, Kartynnik, Vakunov, Raveendran and Grundmann, "BlazeFace: Sub-millisecond Neural Face
 Detection on Mobile GPUs" (2019). Mesh: Kartynnik, Ablavatski, Grishchenko and Grundmann, "Real-time Facial Surface
-Geometry from Monocular Video on Mobile GPUs" (2019). Irises: Ablavatski, Vakunov, Grishchenko, Raveendran and Zhdanovich,
-"Real-time Pupil Tracking from Monocular Video for Digital Puppetry" (2020). What each network is given, turned upright
-and widened by how much, is as in MediaPipe's own graphs.
+Geometry from Monocular Video on Mobile GPUs" (2019). Irises: Ablavatski, Vakunov, Grishchenko, Raveendran and
+Zhdanovich, "Real-time Pupil Tracking from Monocular Video for Digital Puppetry" (2020). What each network is given,
+turned upright and widened by how much, is as in MediaPipe's own graphs.
 
-As there, a face is detected once, and then looked for where its mesh was in the picture before; it is detected anew when
-it is not there. What a picture gives thus depends, by fractions of a pixel, on the one before.
+As there, a face is detected once, and then looked for where its mesh was in the picture before; it is detected anew
+when it is not there. Where a network is shown a square of the picture, it draws its points a little elsewhere than in
+a square beside that. So a square stays as it is while the face stays in the middle of it, and a picture that does not
+move gives points that do not. And the mesh is the mean of those that the network gives of the face and of its mirror
+image, or what is left would not be right's opposite.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.gaze.eye_geometry import CHIN, MIDLINE, PAIRS
 from sharding.gaze.mediapipe_models import models
 from sharding.media.opencv import opencv
 
@@ -34,6 +38,14 @@ CORNERS = ((33, 133), (263, 362))
 
 _FACE_SIDE, _EYE_SIDE = 192, 64  # pixels of the networks' inputs
 _FACE_MARGIN, _EYE_MARGIN = 1.5, 2.3  # sides of what they are given, over the longer side of what was found
+_STAYS, _STAYS_AS_LARGE, _STAYS_UPRIGHT = (
+    0.02,
+    0.04,
+    math.radians(2),
+)  # of a square: its side, its size's logarithm, turn
+_LOOKS = 6  # at a face that has been detected
+_SYMMETRIC = np.array([*MIDLINE, CHIN, *(right for right, _ in PAIRS), *(left for _, left in PAIRS)])
+_PARTNERS = np.array([*MIDLINE, CHIN, *(left for _, left in PAIRS), *(right for right, _ in PAIRS)])
 _OVERLAP = 0.3  # boxes that overlap by more are of one face
 _MISSING = "--gaze mediapipe needs the extra 'mediapipe': pip install 'filmstrip[mediapipe]'"
 _OLD = "--gaze mediapipe needs OpenCV 5, {} is installed: pip install --upgrade 'opencv-python>=5'"
@@ -43,9 +55,13 @@ _OLD = "--gaze mediapipe needs OpenCV 5, {} is installed: pip install --upgrade 
 class Face:
     """A face in a picture; x and y in pixels, 0 at the outer edge of the first one, y down; z as large as x, away."""
 
-    mesh: Floats  #: (468, 3), MediaPipe's face mesh
-    lids: Floats  #: (2, 71, 2), of the eye at the left of the picture and of that at its right; the first 16 are the lids
-    irises: Floats  #: (2, 5, 2): centre, then four points of the edge, those beside it at 1 and 3, above and below at 2, 4
+    mesh: Floats  #: (468, 3), MediaPipe's face mesh; what `eye_geometry` uses of it, seen in a mirror too
+    lids: (
+        Floats  #: (2, 71, 2), of the eye at the left of the picture and of that at its right; the first 16 are the lids
+    )
+    irises: (
+        Floats  #: (2, 5, 2): centre, then four points of the edge, those beside it at 1 and 3, above and below at 2, 4
+    )
     probability: float  #: that there is a face where it was looked for, 0 to 1
 
 
@@ -69,6 +85,22 @@ class Square:
         centre = np.array([self.x, self.y])
         return np.column_stack([turn, centre - turn @ np.full(2, side / 2)])
 
+    def or_else(self, other: Square) -> Square:
+        """This one, where the other hardly differs from it."""
+        away = max(abs(other.x - self.x), abs(other.y - self.y)) / self.side
+        turn = abs(math.remainder(other.angle - self.angle, 2 * math.pi))
+        is_near = away < _STAYS and abs(math.log(other.side / self.side)) < _STAYS_AS_LARGE and turn < _STAYS_UPRIGHT
+        return self if is_near else other
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A mesh, how probable it is that there is a face, and the square in whose middle that is."""
+
+    mesh: Floats
+    probability: float
+    square: Square
+
 
 class FaceMesh:
     """The networks, on one thread of the CPU.
@@ -87,11 +119,12 @@ class FaceMesh:
         self._far = self._network("face_detection_full_range", _FAR_OUTPUTS)
         self._mesh = self._network("face_landmark", ("conv2d_20", "conv2d_30"))
         self._eye = self._network("iris_landmark", ("output_eyes_contours_and_brows", "output_iris"))
-        self._before: Floats | None = None  # the mesh in the picture before
+        self.forget()
 
     def forget(self) -> None:
         """The next picture has nothing to do with those before."""
-        self._before = None
+        self._square: Square | None = None  # where the face of the picture before was looked for, and will be
+        self._eye_squares: list[Square | None] = [None, None]
 
     def find(self, picture: NDArray[np.uint8], within: Box | None = None) -> Face | None:
         """The face of the picture, (height, width, 3) uint8 RGB; the largest where there are several, None where none.
@@ -102,16 +135,24 @@ class FaceMesh:
         """
         height, width = picture.shape[:2]
         box = within or (0.0, 0.0, float(width), float(height))
-        found = None if self._before is None else self._look(picture, _around_mesh(self._before), box)
+        square, found = self._square, None
+        if square is not None:
+            found = self._look(picture, square, box)
         if found is None:
+            self.forget()
             square = self._detect(picture, box)
-            # The detector's square is not as tight as the mesh's own: the second look begins as the next picture's will.
-            found = None if square is None else self._look(picture, square, box)
-            found = None if found is None else self._look(picture, _around_mesh(found[0]), box)
-        self._before = None if found is None else found[0]
-        if found is None:
+            # The detector's square is not as tight as the mesh's own, nor does it see a mirror image alike: looking again
+            # where the mesh was leads to the same square from either.
+            for _ in range(_LOOKS):
+                found = None if square is None else self._look(picture, square, box)
+                if found is None:
+                    break
+                square = found.square
+        if found is None or square is None:
+            self.forget()
             return None
-        mesh, probability = found
+        self._square = square.or_else(found.square)
+        mesh, probability = found.mesh, found.probability
         lids, irises = self._eyes(picture, mesh)
         return Face(mesh=mesh, lids=lids, irises=irises, probability=probability)
 
@@ -159,20 +200,31 @@ class FaceMesh:
                 return Square(x=x, y=y, side=max(w, h) * _FACE_MARGIN, angle=angle)
         return None
 
-    def _look(self, picture: NDArray[np.uint8], square: Square, box: Box) -> tuple[Floats, float] | None:
+    def _look(self, picture: NDArray[np.uint8], square: Square, box: Box) -> _Found | None:
         """The mesh of the face in a square, and its probability."""
-        points, flag = self._run(self._mesh, self._patch(picture, square, _FACE_SIDE)[None])
-        probability = float(1 / (1 + np.exp(-flag[0, 0].clip(-50, 50))))
-        mesh = points.reshape(MESH, 3).astype(np.float64)
+        patch = self._patch(picture, square, _FACE_SIDE)
+        points, flags = self._run(self._mesh, np.stack([patch, patch[:, ::-1]]))
+        probability = float(1 / (1 + np.exp(-flags.mean().clip(-50, 50))))
+        mesh, mirrored = points.reshape(2, MESH, 3).astype(np.float64)
+        mirrored[:, 0] = _FACE_SIDE - mirrored[:, 0]
+        corners = [(np.array([m[:, :2].min(0), m[:, :2].max(0)])) for m in (mesh, mirrored)]
+        low, high = np.mean(corners, axis=0)
+        mesh[_SYMMETRIC] = (mesh[_SYMMETRIC] + mirrored[_PARTNERS]) / 2
         placed = _placed(mesh, square, _FACE_SIDE)
-        middle = (placed[:, :2].min(0) + placed[:, :2].max(0)) / 2
+        middle = square.to_picture(_FACE_SIDE) @ (*(low + high) / 2, 1)
         if probability < PRESENT or not _inside(middle[0], middle[1], box):
             return None
-        return placed, probability
+        (left_x, left_y), (right_x, right_y) = placed[CORNERS[0][0], :2], placed[CORNERS[1][0], :2]
+        side = float((high - low).max()) * square.side / _FACE_SIDE * _FACE_MARGIN
+        angle = math.atan2(right_y - left_y, right_x - left_x)
+        return _Found(placed, probability, Square(x=float(middle[0]), y=float(middle[1]), side=side, angle=angle))
 
     def _eyes(self, picture: NDArray[np.uint8], mesh: Floats) -> tuple[Floats, Floats]:
         """Lids (2, 71, 2) and irises (2, 5, 2). The network knows one eye; the other is shown to it in a mirror."""
         squares = [_around_eye(mesh, *corners, mirrored=bool(eye)) for eye, corners in enumerate(CORNERS)]
+        before = self._eye_squares
+        squares = [now if old is None else old.or_else(now) for old, now in zip(before, squares, strict=True)]
+        self._eye_squares = [*squares]
         lids, irises = self._run(self._eye, np.stack([self._patch(picture, square, _EYE_SIDE) for square in squares]))
         found = np.concatenate([lids.reshape(2, LIDS, 3), irises.reshape(2, IRIS, 3)], axis=1).astype(np.float64)
         placed = np.stack([_placed(points, square, _EYE_SIDE) for points, square in zip(found, squares, strict=True)])
@@ -217,14 +269,6 @@ def _overlap(one: Floats, other: Floats) -> float:
 
 def _inside(x: float, y: float, box: Box) -> bool:
     return box[0] <= x <= box[0] + box[2] and box[1] <= y <= box[1] + box[3]
-
-
-def _around_mesh(mesh: Floats) -> Square:
-    """What the mesh's network is given of the picture that comes next."""
-    low, high = mesh[:, :2].min(0), mesh[:, :2].max(0)
-    (x, y), side = (low + high) / 2, float((high - low).max()) * _FACE_MARGIN
-    (left_x, left_y), (right_x, right_y) = mesh[CORNERS[0][0], :2], mesh[CORNERS[1][0], :2]
-    return Square(x=float(x), y=float(y), side=side, angle=math.atan2(right_y - left_y, right_x - left_x))
 
 
 def _around_eye(mesh: Floats, outer: int, inner: int, *, mirrored: bool) -> Square:

@@ -2,9 +2,10 @@
 
     python -m sharding.gaze.mediapipe VIDEO [--csv TABLE]
 
-The table has the columns that the 103 statistics are made of, under OpenFace's names and in its units and axes, and more;
-what stands in them is MediaPipe's, and its last column, ``tracker``, says so in every row. How it comes about is told by
-`sharding.gaze.face_mesh` (networks), `sharding.gaze.eye_geometry` (pose, gaze, lids) and `sharding.gaze.pupil`.
+The table has the columns that the 103 statistics are made of, under OpenFace's names and in its units and axes, and
+more; what stands in them is MediaPipe's, and its last column, ``tracker``, says so in every row. How it comes about is
+told by `sharding.gaze.face_mesh` (networks), `sharding.gaze.eye_geometry` (pose, gaze, lids) and
+`sharding.gaze.pupil`.
 
 A picture without a face has the confidence and success 0, and zeros. The confidence of the others is the network's.
 """
@@ -160,7 +161,9 @@ def _show(
         raise InputError(f"--fps is {fps}: use 1 to 1000")
     try:
         # As a build does it, of which the table is then the same.
-        rate = fps or min(read_media(video, fps=1, size=16, max_seconds=math.inf, needs_audio=False).source_fps, MOST_FPS)
+        rate = fps or min(
+            read_media(video, fps=1, size=16, max_seconds=math.inf, needs_audio=False).source_fps, MOST_FPS
+        )
         text = track(read_frames(video, fps=rate, max_seconds=math.inf), rate)
     except MediaError as error:
         raise InputError(f"{video}: {error.detail}") from error

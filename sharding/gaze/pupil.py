@@ -1,10 +1,11 @@
 """How wide a pupil is, as a share of its iris.
 
-Of circles about the iris' centre, the pupil's edge is where the brightness along the circle grows most from one to the next:
-Daugman's integro-differential operator ("High confidence visual recognition of persons by a test of statistical
-independence", 1993). The arcs above and below, which lids cover, are left out, and of the others the median is taken, which
-the reflection of a lamp does not move. A pupil takes a quarter of a second to begin to move, and longer to get anywhere: what
-single pictures give is smoothed over 0.4 s (`steadied`), a median and then a mean. Where an iris is as dark as its pupil, or a few pixels wide, what is found is chance.
+Of circles about the iris' centre, the pupil's edge is where the brightness along the circle grows most from one to the
+next: Daugman's integro-differential operator ("High confidence visual recognition of persons by a test of statistical
+independence", 1993). The arcs above and below, which lids cover, are left out, and of the others the median is taken,
+which the reflection of a lamp does not move. A pupil takes a quarter of a second to begin to move, and longer to get
+anywhere: what single pictures give is smoothed over 0.4 s (`steadied`), a median and then a mean. Where an iris is as
+dark as its pupil, or a few pixels wide, what is found is chance.
 """
 
 from __future__ import annotations

@@ -39,7 +39,10 @@ from sharding.sources.regular import open_regular
 
 Floats = NDArray[np.float64]
 
-OPENFACE, MEDIAPIPE = "openface", "mediapipe"  #: trackers; a table says in its column "tracker" that it is no OpenFace's
+OPENFACE, MEDIAPIPE = (
+    "openface",
+    "mediapipe",
+)  #: trackers; a table says in its column "tracker" that it is no OpenFace's
 
 FIXATION_DEGREES_PER_SECOND = 3.2
 """Gaze that turns no faster than this fixates (Lappi 2016)."""
@@ -234,7 +237,9 @@ def window(table: GazeTable, start_seconds: float, end_seconds: float) -> GazeTa
     lasting = np.minimum(part.lasting, end_seconds - part.timestamp)
     seen, whole = float(lasting[part.success].sum()), end_seconds - start_seconds
     if 2 * seen < whole - 2 * _HALF_TIMESTAMP_STEP:
-        raise GazeError("gaze_few_frames", f"the tracker succeeded on {seen:.2f} s of {whole:g} s; half of it is needed")
+        raise GazeError(
+            "gaze_few_frames", f"the tracker succeeded on {seen:.2f} s of {whole:g} s; half of it is needed"
+        )
     return replace(part, timestamp=part.timestamp - start_seconds, lasting=lasting)
 
 

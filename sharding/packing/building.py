@@ -159,8 +159,8 @@ def _require_no_tables(corpus: Corpus) -> None:
     tables = sum(utterance.gaze_path is not None for utterance in corpus.utterances)
     if tables:
         raise InputError(
-            f"--gaze mediapipe tracks every utterance itself, and {tables} of {len(corpus.utterances)} come with a table "
-            "of gaze: leave the tables away (--openface, or the column of them), or build with --gaze openface"
+            f"--gaze mediapipe tracks every utterance itself, and {tables} of {len(corpus.utterances)} come with a "
+            "table of gaze: leave the tables away (--openface, or the column of them), or build with --gaze openface"
         )
 
 
