@@ -51,8 +51,8 @@ class BuildSettings:
     gaze_window: GazeWindow = "utterance"
     """What the gaze statistics are computed over: the whole utterance, the same for all its clips, or each clip."""
     gaze: Tracker = "openface"
-    """What tracks gaze: OpenFace 2, whose tables come with the corpus or by --openface-bin; or MediaPipe's networks (the
-    extra mediapipe), which are run on every utterance and need no tables. Their numbers are not each other's."""
+    """What tracks gaze: OpenFace 2, whose tables come with the corpus or by --openface-bin; or MediaPipe's networks
+    (extra mediapipe), run on every utterance, without tables. The numbers of one are not those of the other."""
     openface_bin: str | None = None
     """OpenFace 2's FeatureExtraction: it is run on the crops of utterances that have no table."""
     gaze_fps: float = 25.0

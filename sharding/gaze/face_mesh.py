@@ -141,8 +141,8 @@ class FaceMesh:
         if found is None:
             self.forget()
             square = self._detect(picture, box)
-            # The detector's square is not as tight as the mesh's own, nor does it see a mirror image alike: looking again
-            # where the mesh was leads to the same square from either.
+            # The detector's square is not as tight as the mesh's own, nor does it see a mirror image alike: looking
+            # again where the mesh was leads to the same square from either.
             for _ in range(_LOOKS):
                 found = None if square is None else self._look(picture, square, box)
                 if found is None:
