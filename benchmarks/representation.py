@@ -38,10 +38,12 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.errors import InputError, printable, reported
 from loaders.progress import Bar, progress
-from models.frontend.front_end import FrontEnd
+from models.frontend.front_end import FrontEnd, given_by
 from models.systems.correspondence import AVENet, L3Net, unit
 from models.systems.presets import correspondence_net, model_config_from_json, target_net
+from models.systems.streams import AUDIO, GAZE, VIDEO, encode
 from models.systems.targets import TargetNet
+from models.towers.tower import Tower
 from models.training import runs
 from models.training.config import DataConfig, LoaderConfig
 from models.training.data import scoring_loader
@@ -217,6 +219,7 @@ def _of_run(
             paired=False,
             targets=[target.name for target in targets],
             frames=front_end.config.frames,
+            needs=networks[TRAINED].needs,
         )
 
     with loader(settings.evaluation_split) as unseen:
@@ -360,15 +363,16 @@ def _embed(what: str, front_end: FrontEnd, networks: Mapping[str, Network], load
 @torch.no_grad()
 def embeddings_of(front_end: FrontEnd, network: Network, batch: Batch) -> dict[str, Tensor]:
     """(B, d) float32 of each tower, and of what AVE compares: the projections, as unit vectors."""
-    inputs = front_end(batch.video, batch.audio, batch.gaze, batch.gaze_valid)
-    found = {"video": network.video(inputs.video), "audio": network.audio(inputs.audio)}
-    if network.gaze is not None:
-        found["gaze"] = network.gaze(inputs.gaze)
+    inputs = front_end(**given_by(batch))
+    gaze = {} if network.gaze is None else {GAZE: network.gaze}
+    further = {place: tower for place, tower in network.further.items() if isinstance(tower, Tower)}
+    towers: dict[str, Tower] = {VIDEO: network.video, AUDIO: network.audio, **gaze, **further}
+    found = {place: encode(place, tower, inputs) for place, tower in towers.items()}
     if isinstance(network, AVENet):
-        found["video projected"] = unit(network.project_video(found["video"]))
-        found["audio projected"] = unit(network.project_audio(found["audio"]))
-        if network.project_gaze is not None:
-            found["gaze projected"] = unit(network.project_gaze(found["gaze"]))
+        projections = {VIDEO: network.project_video, AUDIO: network.project_audio, GAZE: network.project_gaze}
+        for place, projection in (projections | dict(network.project_further.items())).items():
+            if projection is not None:
+                found[f"{place} projected"] = unit(projection(found[place]))
     return {tower: vectors.float() for tower, vectors in found.items()}
 
 

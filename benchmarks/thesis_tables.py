@@ -1,31 +1,41 @@
 """The thesis' Tables 4.1 to 4.3, made again: L3 and AVE, pre-trained or from scratch, over several seeds.
 
     python benchmarks/thesis_tables.py --voxceleb DATASET --omg DATASET --output FOLDER
-    python benchmarks/thesis_tables.py --demo --output FOLDER
+    python benchmarks/thesis_tables.py --demo --output FOLDER [--systems]
 
 Each run is a run of train.py under FOLDER. The command can be killed and given again: what is finished stays, what was
 begun goes on from its last checkpoint. It ends in FOLDER/tables.md (the published figures beside ours, what always
 saying the most frequent class scores beside both), FOLDER/tables.png and FOLDER/tables.json. --demo makes its corpora
 first, and takes the demo's recipe: see benchmarks/recipes.
+
+With --systems all further systems follow on the same clips, each pre-trained and from scratch, and have a table of
+their own on the same page: the thesis' networks with gaze and without, those with a transformer over gaze, VGG-Face or
+eGeMAPS in place of a tower, one pre-trained by InfoNCE, and prior systems.
 """
 
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import pyarrow.parquet as pq
 import tyro
 
 from benchmarks.record import Record, console, machine, write_record
 from benchmarks.thesis.grid import Grid
-from benchmarks.thesis.pages import markdown, picture, terminal
+from benchmarks.thesis.pages import markdown, picture, systems_terminal, terminal
 from benchmarks.thesis.recipes import RECIPES, REPORTED_SEED, ROOT, RecipeName
 from benchmarks.thesis.running import SECONDS, cores, do, launcher, seconds_of, start, timed
-from benchmarks.thesis.scores import scores_of
-from loaders.dataset.manifest import MANIFEST
+from benchmarks.thesis.scores import SystemScores, scores_of, system_scores
+from benchmarks.thesis.systems import FOLDER, Systems, members_of
+from loaders.dataset.dataset import Dataset
+from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, MANIFEST
 from loaders.errors import InputError, printable, reported
 from loaders.storage.atomic import write_atomically
 from loaders.storage.urls import url_of
@@ -49,6 +59,15 @@ class Settings:
     """Settings of each arm, in benchmarks/recipes; thesis by default, demo with --demo."""
     seeds: int = 3
     """Of every training; fine-tuning of a seed starts from the pre-training of that seed."""
+    systems: bool = False
+    """Train and score all further systems, too, with the options of every training below. Those whose towers take a
+    member that the datasets do not have (--member egemaps, --member gaze_frames) are named and left out; --demo builds
+    its datasets once more, with these members."""
+    system_seeds: int = 1
+    """Of each of these; at most --seeds, with whose runs they are compared."""
+    vgg_face: Path | None = None
+    """With --systems: file of VGG-Face's published weights, of Torch (.t7) or PyTorch (.pth); without it, and with
+    --demo, whose networks are too small for it, they are random."""
     pretrain_options: str = ""
     """More options for every pre-training, as one word: --pretrain-options="--max-steps 100"."""
     finetune_options: str = ""
@@ -82,6 +101,17 @@ def check(settings: Settings) -> None:
         raise InputError("--demo-seed has no effect without --demo: leave it away")
     if settings.seeds < 1:
         raise InputError(f"--seeds is {settings.seeds}: use 1 or more")
+    if not settings.systems:
+        if settings.system_seeds != 1 or settings.vgg_face is not None:
+            name = "--vgg-face" if settings.vgg_face is not None else "--system-seeds"
+            raise InputError(f"{name} has no effect without --systems: leave it away")
+        return
+    if not 1 <= settings.system_seeds <= settings.seeds:
+        raise InputError(f"--system-seeds is {settings.system_seeds}: use 1 to {settings.seeds}, which is --seeds")
+    if settings.vgg_face is not None and (settings.recipe or ("demo" if settings.demo else "thesis")) == "demo":
+        raise InputError(
+            "--vgg-face is of VGG-16's own size, and the recipe demo's networks are smaller: leave it away"
+        )
 
 
 def make(settings: Settings) -> None:
@@ -105,10 +135,19 @@ def make(settings: Settings) -> None:
         scratch_options=tuple(shlex.split(settings.scratch_options)),
     )
     works = list(grid.works())
+    systems = _systems(settings, grid, folder) if settings.systems else None
+    if systems is not None:
+        works += systems.works()
+        for row in systems.rows:
+            if lacking := systems.lacking(row):
+                _say(f"{row.key}: not trained, the datasets have no {', '.join(lacking)}")
     do(works, folder, shlex.split(settings.launch) if settings.launch else launcher(cores()), _say)
     pairs, emotion = scores_of(grid)
+    further = system_scores(systems) if systems else ()
     seconds = seconds_of(folder)
     says = [recipe.chosen]
+    if systems is not None:
+        says.append("Settings of the further systems were not tried against others.")
     if grid.pretrain_options or grid.finetune_options or grid.scratch_options:
         says = ["The recipe was changed by options: how these were chosen is not known here."]
     if settings.demo:
@@ -116,7 +155,8 @@ def make(settings: Settings) -> None:
             f"The data is the drawn demo corpus, seed {settings.demo_seed}, made so that the method can work: its "
             "figures compare with each other, and not with those published."
         )
-    write_atomically(folder / "tables.md", markdown(pairs, emotion, settings.seeds, says).encode())
+    page = markdown(pairs, emotion, settings.seeds, says, further, settings.system_seeds)
+    write_atomically(folder / "tables.md", page.encode())
     record = Record(
         benchmark="thesis_tables",
         settings={**asdict(settings), "output": None, "recipe": recipe.name},
@@ -126,6 +166,7 @@ def make(settings: Settings) -> None:
             "pairs": asdict(pairs),
             "emotion": asdict(emotion),
             "recipe": {arm: recipe.file(arm).read_text() for arm in ("pretrain", "finetune", "scratch")},
+            **(_facts_of(systems, further) if systems else {}),
             "chosen": says,
             "seconds": seconds,
             "seconds in all": round(sum(seconds.values()), 1),
@@ -138,7 +179,53 @@ def make(settings: Settings) -> None:
         if path is not None:
             picture(emotion, path)
     console.print(terminal(pairs, emotion))
+    if further:
+        console.print(systems_terminal(further, emotion.majority))
     _say(f"{folder / 'tables.md'}: {sum(seconds.values()) / 60:.0f} min in all")
+
+
+def make_corpora_with_members(folder: Path) -> tuple[str, str]:
+    """Make what is not there yet of the demo's datasets with the members that further systems take.
+
+    The corpora are the same, and the clips: the datasets without members stay as they are. eGeMAPS need the package
+    opensmile; without it they are left out, and a line says so.
+
+    Raises:
+        InputError: they have other clips than the datasets without.
+    """
+    members = ["gaze_frames", "egemaps"]
+    if find_spec("opensmile") is None:
+        members.remove("egemaps")
+        _say("opensmile is not installed (pip install 'filmstrip[egemaps]'): the datasets have no egemaps")
+    made: list[str] = []
+    for corpus, (name, (there, arguments)) in zip(
+        ("vox", "omg"), list(demo_commands(folder, 0).items())[1:], strict=True
+    ):
+        output = folder / f"{corpus}-members"
+        made.append(str(output))
+        if (output / MANIFEST).exists():
+            _say(f"{name} with members: is there")
+        else:
+            _say(f"{name} with members")
+            given = [str(output) if argument == str(there.parent) else argument for argument in arguments]
+            given += [option for member in members for option in ("--member", member)]
+            with timed(folder, f"{name} with members"):
+                start([sys.executable, str(ROOT / "sharding" / "build.py"), *given], folder / f"{output.name}.log")
+        require_same_clips(there.parent, output)
+    return made[0], made[1]
+
+
+def require_same_clips(one: Path, other: Path) -> None:
+    """Raise InputError where two datasets have not the same clips in the same order."""
+    datasets = [Dataset.open(folder, splits=None) for folder in (one, other)]
+    splits = [sorted(dataset.manifest.splits) for dataset in datasets]
+    if splits[0] != splits[1]:
+        raise InputError(f"{other}: its splits are not those of {one}: give another --output")
+    for split in splits[0]:
+        columns = ["key", *(f"{member}_xxh3" for member in (FILMSTRIP, AUDIO, GAZE))]
+        tables = [pq.read_table(folder / split / CATALOG, columns=columns) for folder in (one, other)]
+        if not tables[0].equals(tables[1]):
+            raise InputError(f"{other}: its {split} has other clips than {one}: give another --output")
 
 
 def demo_commands(folder: Path, seed: int) -> dict[str, tuple[Path, list[str]]]:
@@ -184,6 +271,31 @@ def make_corpora(folder: Path, seed: int) -> tuple[str, str]:
         with timed(folder, name):
             start([sys.executable, str(ROOT / "sharding" / "build.py"), *arguments], folder / f"{arguments[0]}.log")
     return str(folder / "vox"), str(folder / "omg")
+
+
+def _systems(settings: Settings, grid: Grid, folder: Path) -> Systems:
+    """The runs of all further systems; of the demo on datasets with the members that some take."""
+    data = (grid.voxceleb, grid.omg)
+    if settings.demo:
+        data = make_corpora_with_members(folder)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    return Systems(
+        grid=grid,
+        voxceleb=data[0],
+        omg=data[1],
+        seeds=settings.system_seeds,
+        members=members_of(data),
+        vgg_face=None if settings.vgg_face is None else settings.vgg_face.resolve(),
+    )
+
+
+def _facts_of(systems: Systems, rows: Sequence[SystemScores]) -> dict[str, Any]:
+    trainings = [work.arguments for work in systems.works() if work.trains]
+    files = sorted({Path(arguments[arguments.index("--config") + 1]) for arguments in trainings})
+    return {
+        "systems": [asdict(row) for row in rows],
+        "recipe of systems": {path.stem: path.read_text() for path in files},
+    }
 
 
 def _own(folder: Path) -> None:

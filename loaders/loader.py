@@ -619,6 +619,7 @@ class ClipLoader(IterableDataset[Batch]):
         """What the loader did so far, and who waited for whom."""
         counts, reader = self._counts, self._reader
         cached = CacheCounts() if self._cache is None else self._cache.counts
+        reasons = [] if self._choice is None else [self._choice.reason, self._slower, reader.slower]
         return LoaderStats(
             clips=self._yielded,
             first_batch=self._first_batch,
@@ -640,8 +641,9 @@ class ClipLoader(IterableDataset[Batch]):
             damaged_shards=cached.damaged,
             bad_clips=len(reader.bad),
             substitutions=reader.substitutions,
+            searched=reader.searched,
             decoder="" if self._choice is None else self._choice.decoder,
-            decoder_reason="" if self._choice is None else "; ".join(filter(None, (self._choice.reason, self._slower))),
+            decoder_reason="" if self._choice is None else "; ".join(filter(None, reasons)),
             cpu_trial=0.0 if self._choice is None else self._choice.cpu,
             gpu_trial=0.0 if self._choice is None else self._choice.gpu,
         )

@@ -23,7 +23,8 @@ from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
 from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_each, read_members
-from loaders.decode.cut import Cutter, NotAddressableError, clip_of
+from loaders.decode.cut import Cutter, clip_of
+from loaders.decode.frame_offsets import NOT_SAID, NotAddressableError
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
@@ -96,6 +97,7 @@ class Drawn:
     rows: WavRows | None = None
     arrays: dict[str, Arrays] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)  #: examples of which a member is not as it was written
+    searched: dict[int, str] = field(default_factory=dict)  #: examples whose frames were searched for, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class Reader:
         self._of_audio = frozenset(of_audio)
         self.bad: dict[int, str] = {}  #: key of every clip found bad, by its number
         self.substitutions = 0  #: examples replaced, a bad clip counting as often as it was drawn
+        self.searched = 0  #: filmstrips whose frames were searched for
+        self._searched_why: set[str] = set()  # what was said of them
         self.bytes = 0  #: bytes of members read and checked
         self.seconds = 0.0  #: seconds spent drawing, reading and checking, by all threads together
         self.check_seconds = 0.0  #: of these, reading and checking
@@ -278,7 +282,9 @@ class Reader:
             strip, cut = memory[:size], _NOTHING
             if is_whole and self._strips.fault(strip) is None:
                 with suppress(NotAddressableError):
-                    cut = self._cutter.cut(strip, frames)
+                    cut, why = self._cutter.cut(strip, frames)
+                    if why:
+                        drawn.searched[index] = why
             if cut is _NOTHING:
                 drawn.bad.add(index)
             strips.append(cut)
@@ -293,6 +299,10 @@ class Reader:
         """
         began = time.perf_counter()
         examples, count = drawn.examples, len(drawn.positions)
+        if drawn.searched:
+            with self._one_at_a_time:
+                for index, why in drawn.searched.items():
+                    self._count_searched(int(examples.clip[index]), why)
         sizes = [0] * count if drawn.filmstrips is None else list(drawn.filmstrips.size)
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
@@ -573,10 +583,33 @@ class Reader:
         if fault is not None:
             raise _BadClipError(clip, f"its filmstrip is {fault}")
         try:
-            cut = self._cutter.cut(strip, frames)
+            cut, why = self._cutter.cut(strip, frames)
         except NotAddressableError as error:
             raise _BadClipError(clip, f"its filmstrip is {error}") from error
+        if why:
+            self._count_searched(clip, why)
         return _Picture(strip, cut, arrays)
+
+    def _count_searched(self, clip: int, why: str) -> None:
+        self.searched += 1
+        if why in self._searched_why:
+            return
+        self._searched_why.add(why)
+        dataset, row = self.locate(clip)
+        catalog = self._catalogs[dataset]
+        key = catalog.table(["key"])["key"][row]
+        level = logging.INFO if why == NOT_SAID else logging.WARNING
+        _log.log(level, "frames are searched for in filmstrips, first in %s of %s: %s", key, catalog.folder, why)
+
+    @property
+    def slower(self) -> str:
+        """What took longer than it had to; nothing where nothing did."""
+        if not self.searched:
+            return ""
+        return (
+            f"frames of {self.searched} filmstrips were searched for, for their headers do not say where they lie: "
+            "build the dataset anew"
+        )
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)

@@ -29,6 +29,7 @@ class LoaderStats:
     )
     bad_clips: int  #: different clips whose bytes were not those written
     substitutions: int  #: examples that took the place of bad ones
+    searched: int  #: filmstrips whose frames were searched for, as their header does not say where they lie, or falsely
     decoder: str  #: of filmstrips: "gpu" or "cpu", DALI's on either, or "turbo", without it; "" before the first batch
     decoder_reason: str  #: why that: as asked for, what was measured, or why another cannot
     cpu_trial: float  #: clips/s that the CPU decoded when the two were tried; 0 where it was not

@@ -25,7 +25,7 @@ def encoded_of(
     every = [range(clip.frames)] * len(strips) if chosen is None else chosen
     frames = np.array([list(numbers) for numbers in every], np.int16).reshape(len(strips), -1)
     cutter = Cutter(clip, frames.shape[1])
-    cut = [cutter.cut(strip, numbers) for strip, numbers in zip(strips, frames, strict=True)]
+    cut = [cutter.cut(strip, numbers).file for strip, numbers in zip(strips, frames, strict=True)]
     return Encoded(cut, audio, frames, first_sample(frames[:, 0].astype(np.int64), clip))
 
 

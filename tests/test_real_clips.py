@@ -8,12 +8,19 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+import train
+from benchmarks.thesis.grid import Grid
+from benchmarks.thesis.recipes import DEMO
+from benchmarks.thesis.systems import System, systems_of
 from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd, FrontEndConfig
+from models.systems.registry import systems
+from models.training.evaluation import MODALITIES
 from tests.planes import needs_libturbojpeg
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +29,9 @@ TRAIN = ("train.py", "--mixed-precision", "no")
 BATCH = ("--batch-size", "4")
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "32", *BATCH)
 SPLIT = ("--test-fraction", "0.4", "--size", "64")  # of nine videos, a fifth by hash may be none
+HAS_OPENSMILE = find_spec("opensmile") is not None
+MEMBERS = ("--member", "gaze_frames", *(("--member", "egemaps") if HAS_OPENSMILE else ()))
+GRID = Grid(folder=Path("f"), voxceleb="v", omg="o", recipe=DEMO, seeds=1)
 COLUMNS = ("link", "start", "end", "video", "utterance", "arousal", "valence", "EmotionMaxVote")
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="needs the real clips in ../shared/real")
@@ -38,7 +48,9 @@ def run(*arguments: object) -> str:
 def voxceleb(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real") / "vox"
     source = REAL / "voxceleb2"
-    run("sharding/build.py", "voxceleb", "--source", source, "--output", folder, "--split-by", "video", *SPLIT)
+    run(
+        "sharding/build.py", "voxceleb", "--source", source, "--output", folder, "--split-by", "video", *SPLIT, *MEMBERS
+    )
     return folder
 
 
@@ -57,7 +69,7 @@ def omg(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 writer.writerow(("", 0, 3, film.stem, f"utterance_1{film.suffix}", 0.5, 0.1, 3 + number % 2))
     dataset = folder / "omg"
     tables_given = ("--train-csv", folder / "train.csv", "--validation-csv", folder / "validation.csv")
-    run("sharding/build.py", "omg", "--source", folder, *tables_given, "--output", dataset, "--size", "64")
+    run("sharding/build.py", "omg", "--source", folder, *tables_given, "--output", dataset, "--size", "64", *MEMBERS)
     return dataset
 
 
@@ -89,3 +101,41 @@ def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_pa
     results = json.loads((after / "results.json").read_text())
     assert results["pretraining"]["pairs"] > 0
     assert results["targets"]["emotion"]["utterances"] == 2
+
+
+@pytest.mark.parametrize("row", systems_of(GRID), ids=lambda row: row.key)
+def test_every_system_from_real_films_to_scores(
+    row: System, voxceleb: Path, omg: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Pre-trained, fine-tuned, from scratch; the members that it takes are made of the films themselves."""
+    if not full:
+        pytest.skip("--full trains all systems")
+    if "egemaps-mlp" in row.all_towers.values() and not HAS_OPENSMILE:
+        pytest.skip("needs opensmile (the extra egemaps)")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def program(stage: str, *arguments: object) -> None:
+        more = ("--max-steps", "3", "--no-picture", "--tracker") if stage != "evaluate" else ()
+        monkeypatch.setattr(sys, "argv", ["train.py", "--stage", stage, *map(str, (*arguments, *BATCH, *more))])
+        train.main()
+
+    before, after, scratch = (tmp_path / name for name in ("pretrained", "tuned", "scratch"))
+    made = (*row.options(), *SMALL[:-2])
+    objective = () if row.objective is None else ("--objective", row.objective)
+    program("pretrain", "--data", voxceleb, "--output", before, *made, *objective)
+    no_gaze = () if row.looks_at_gaze else ("--no-gaze",)
+    program("finetune", "--data", omg, "--output", after, "--init", before, *no_gaze)
+    program("finetune", "--data", omg, "--output", scratch, *made)
+    for number, tuned in enumerate((after, scratch)):
+        program("evaluate", "--checkpoint", tuned, "--data", omg, "--json", tmp_path / f"{number}.json")
+        emotion = json.loads((tmp_path / f"{number}.json").read_text())["targets"]["emotion"]
+        assert emotion["utterances"] == 2
+        for modality in MODALITIES:
+            assert 0 <= emotion[modality]["micro_f1"] <= 1
+    results = json.loads((before / "results.json").read_text())
+    assert ("pretraining" in results) == row.tells_pairs
+    assert 0 <= results["retrieval"]["audio_to_video"]["ndcg"] <= 1
+
+
+def test_every_system_of_train_py_is_among_them() -> None:
+    assert {row.system for row in systems_of(GRID)} == set(systems())

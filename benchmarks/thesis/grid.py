@@ -75,17 +75,8 @@ class Grid:
                 pretraining = self._training("pretrain", seed, network, (*self.pretrain_options, *model))
                 yield pretraining
                 if seed:
-                    yield Work(
-                        name=f"{SAYS[network]} pre-trained, seed {seed}, on the pairs of seed 0",
-                        kind="scoring",
-                        output=self.pairs(network, seed),
-                        arguments=(
-                            *("--stage", "evaluate", "--checkpoint", str(pretrained), "--data", self.voxceleb),
-                            *("--seed", "0", "--predictions", str(self.pairs(network, seed))),
-                            *_scored_as(pretraining),
-                        ),
-                        trains=False,
-                    )
+                    name = f"{SAYS[network]} pre-trained, seed {seed}, on the pairs of seed 0"
+                    yield scoring_of_pairs(pretraining, self.pairs(network, seed), self.voxceleb, name)
                 init = ("--init", str(pretrained))
                 yield self._training("finetune", seed, network, (*self.finetune_options, *init), pretrained)
             yield self._training("scratch", seed, None, (*self.finetune_options, *self.scratch_options))
@@ -114,6 +105,21 @@ class Grid:
 def asked(arguments: tuple[str, ...]) -> StageConfig:
     """The settings that train.py takes from its arguments. Raises what `train.parse` does."""
     return train.parse(arguments)[0]
+
+
+def scoring_of_pairs(pretraining: Work, output: Path, data: str, name: str) -> Work:
+    """The scoring of a pre-training on the pairs of the first seed."""
+    return Work(
+        name=name,
+        kind="scoring",
+        output=output,
+        arguments=(
+            *("--stage", "evaluate", "--checkpoint", str(pretraining.output), "--data", data),
+            *("--seed", "0", "--predictions", str(output)),
+            *_scored_as(pretraining),
+        ),
+        trains=False,
+    )
 
 
 def _scored_as(pretraining: Work) -> Iterator[str]:

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from benchmarks.figures import save, style
 from benchmarks.thesis.grid import NETWORKS, SAYS
 from benchmarks.thesis.published import EMOTION, PAIRS, PAIRS_CHANCE, PRIOR, SOURCE
-from benchmarks.thesis.scores import Apart, EmotionScores, Mean, PairScores
+from benchmarks.thesis.scores import Apart, EmotionScores, Mean, PairScores, SystemScores
 from models.training.evaluation import MODALITIES
 
 PRETRAINED, SCRATCH = "pre-trained", "from scratch"
+BASELINE = "OMG baseline"  #: whose figures are published alone
 NONE = "–"  #: there is none
 
 
-def markdown(pairs: PairScores, emotion: EmotionScores, seeds: int, says: Sequence[str]) -> str:
-    """Tables 4.1 to 4.3, ours beside the published figures.
+def markdown(
+    pairs: PairScores,
+    emotion: EmotionScores,
+    seeds: int,
+    says: Sequence[str],
+    systems: Sequence[SystemScores] = (),
+    system_seeds: int = 0,
+) -> str:
+    """Tables 4.1 to 4.3, ours beside the published figures, and that of all systems where they were trained.
 
     Args:
         pairs, emotion: what the runs score.
         seeds: how many.
         says: sentences about the data and the recipe.
+        systems: what these score; none, where they were not asked for.
+        system_seeds: how many of theirs.
     """
     of = (
         f"intervals (95 %) are over speakers and seeds; means over {seeds} seeds"
         if seeds > 1
         else "intervals (95 %) are over speakers and say nothing of other seeds: there is one"
     )
-    accuracy = [[SAYS[network], _told(pairs.of[network]), f"{PAIRS[network]:.2f}"] for network in NETWORKS]
-    chance = ["chance", "50.0", f"{PAIRS_CHANCE:.2f}"]
     parts = [
         "# The thesis' tables",
         "",
@@ -40,28 +49,43 @@ def markdown(pairs: PairScores, emotion: EmotionScores, seeds: int, says: Sequen
         "",
         "## Table 4.1: accuracy on pairs",
         "",
-        *_table(["network", "ours", "published"], [*accuracy, chance]),
-        "",
-        f"{pairs.pairs:,} pairs of {pairs.speakers} unseen speakers, negatives: {pairs.negatives}. "
-        f"L3-Net minus AVE-Net: {_signed(pairs.apart)}.",
+        *pairs_markdown(pairs),
         "",
         "## Table 4.2: micro-F1 after fine-tuning",
         "",
-        *_table(
-            ["network", "channel", PRETRAINED, SCRATCH, "difference", "published: pre-trained", SCRATCH, "difference"],
-            [*_emotion_rows(emotion), ["majority", "any", *2 * [f"{emotion.majority:.1f}"], *4 * [NONE]]],
-        ),
-        "",
-        f"{emotion.utterances:,} utterances of {emotion.speakers} unseen speakers. Differences are paired: the same "
-        "utterances, those of a speaker together. From scratch both networks are one and the same; the published "
-        "figures are of two trainings.",
+        *emotion_markdown(emotion),
         "",
         "## Table 4.3: beside prior systems, micro-F1",
         "",
         *_table(["system", "audio", "visual", "source"], _prior_rows(emotion)),
         "",
     ]
+    if systems:
+        parts += ["## All systems", "", *systems_markdown(systems, system_seeds, emotion.majority), ""]
     return "\n".join(parts)
+
+
+def pairs_markdown(pairs: PairScores) -> list[str]:
+    """Table 4.1, and what is to be said with it."""
+    accuracy = [[SAYS[network], _told(pairs.of[network]), f"{PAIRS[network]:.2f}"] for network in NETWORKS]
+    return [
+        *_table(["network", "ours", "published"], [*accuracy, ["chance", "50.0", f"{PAIRS_CHANCE:.2f}"]]),
+        "",
+        f"{pairs.pairs:,} pairs of {pairs.speakers} unseen speakers, negatives: {pairs.negatives}. "
+        f"L3-Net minus AVE-Net: {_signed(pairs.apart)}.",
+    ]
+
+
+def emotion_markdown(emotion: EmotionScores) -> list[str]:
+    """Table 4.2, and what is to be said with it."""
+    head = ["network", "channel", PRETRAINED, SCRATCH, "difference", "published: pre-trained", SCRATCH, "difference"]
+    return [
+        *_table(head, [*_emotion_rows(emotion), ["majority", "any", *2 * [f"{emotion.majority:.1f}"], *4 * [NONE]]]),
+        "",
+        f"{emotion.utterances:,} utterances of {emotion.speakers} unseen speakers. Differences are paired: the same "
+        "utterances, those of a speaker together. From scratch both networks are one and the same; the published "
+        "figures are of two trainings.",
+    ]
 
 
 def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
@@ -86,6 +110,42 @@ def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
     table.caption = (
         f"micro-F1 %, {emotion.utterances} utterances, {emotion.speakers} speakers\npairs, %: {accuracy}, chance 50"
     )
+    return table
+
+
+def systems_markdown(systems: Sequence[SystemScores], seeds: int, majority: float) -> list[str]:
+    """The table of all systems, each pre-trained and from scratch, and what is to be said with it.
+
+    Args:
+        systems: what they score.
+        seeds: how many of each.
+        majority: percent: always the most frequent class.
+    """
+    head = ["system", "", "pairs", "recall@10", *MODALITIES, *(f"published: {channel}" for channel in MODALITIES)]
+    baseline = PRIOR[BASELINE]
+    rows = [
+        *(row for of in systems for row in _system_rows(of)),
+        ["majority", *3 * [""], *3 * [f"{majority:.1f}"], *3 * [""]],
+        [BASELINE, *6 * [""], *(f"{value:.1f}" for value in baseline), ""],
+    ]
+    return [*_table(head, rows), "", _system_notes(systems, seeds)]
+
+
+def systems_terminal(systems: Sequence[SystemScores], majority: float) -> Table:
+    """The table of all systems in short. 80 columns hold it."""
+    table = Table(title="micro-F1 %, 95 % over speakers", title_justify="left", caption_justify="left")
+    for column in ("", *MODALITIES):
+        table.add_column(column, no_wrap=True)
+    for of in systems:
+        table.add_row(of.key, f"no {', '.join(of.lacking)}" if of.lacking else "", "", "")
+        for says, by in ((PRETRAINED, of.pretrained), (SCRATCH, of.scratch)):
+            if by is not None:
+                table.add_row(f"  {says}", *(_short(by[m]) for m in MODALITIES))
+        if of.apart is not None:
+            table.add_row("  difference", *(_short(of.apart[m], "+") for m in MODALITIES))
+        table.add_section()
+    table.add_row("majority", *3 * [f"{majority:.1f}"])
+    table.add_row("OMG, published", *(f"{value:.1f}" for value in PRIOR[BASELINE]), "")
     return table
 
 
@@ -143,6 +203,106 @@ def _emotion_rows(emotion: EmotionScores) -> list[list[str]]:
     return rows
 
 
+def _system_rows(of: SystemScores) -> list[list[str]]:
+    if of.pretrained is None or of.scratch is None or of.apart is None:
+        return [[of.title, f"not trained: no {', '.join(of.lacking)}", *5 * [""], *_published_of(of, SCRATCH)]]
+    recall = NONE if not of.recall else " / ".join(f"{value:.1f}" for value in of.recall.values())
+    pairs = NONE if of.pairs is None else _told(of.pairs)
+    title = f"{of.title} (random weights)" if of.random_faces else of.title
+    return [
+        [
+            title,
+            PRETRAINED,
+            pairs,
+            recall,
+            *(_told(of.pretrained[m]) for m in MODALITIES),
+            *_published_of(of, PRETRAINED),
+        ],
+        ["", SCRATCH, "", "", *(_told(of.scratch[m]) for m in MODALITIES), *_published_of(of, SCRATCH)],
+        ["", "difference", "", "", *(_signed(of.apart[m]) for m in MODALITIES), *3 * [""]],
+    ]
+
+
+def _published_of(of: SystemScores, arm: str) -> list[str]:
+    figures = of.published.get(arm, {})
+    return [f"{figures[m]:.1f}" if m in figures else "" for m in MODALITIES]
+
+
+def _system_notes(systems: Sequence[SystemScores], seeds: int) -> str:
+    says = [
+        "Micro-F1 in percent, each system pre-trained and fine-tuned, and from scratch, on the same utterances; "
+        f"differences are paired. {'One seed' if seeds == 1 else f'{seeds} seeds'} each: intervals (95 %) are over "
+        f"speakers{'' if seeds == 1 else ' and seeds'}{', and say nothing of other seeds' if seeds == 1 else ''}.",
+        "Pairs: accuracy of the pre-training, of which chance is 50; a contrastive one sets no threshold.",
+    ]
+    found = next((of for of in systems if of.gallery is not None), None)
+    if found is not None:
+        says.append(
+            f"Recall@10: pictures found by sounds / sounds found by pictures, among {found.gallery} clips, of which "
+            f"chance is {found.by_chance:.1f}."
+        )
+    says.append(
+        "Two systems with the same towers are one network from scratch; the thesis' towers in Abdou et al.'s "
+        "architecture are its own networks, for the two differ by towers alone."
+    )
+    if any(of.random_faces for of in systems):
+        says.append(
+            "**The weights of VGG-Face are random wherever it stands here (no --vgg-face FILE was given): these rows "
+            "say nothing of VGG-Face as published.**"
+        )
+    says += [f"{of.about}." for of in systems if "chosen by us" in of.about]
+    for of in systems:
+        if of.lacking:
+            members = " and ".join(of.lacking)
+            says.append(
+                f"{of.title} was not trained: the datasets have no {members}. Build them with "
+                f"{' '.join(f'--member {name}' for name in of.lacking)}."
+            )
+    says.append(f"Published figures: {SOURCE}, on OMG.")
+    return " ".join(says)
+
+
+def tables_of_record(facts: Mapping[str, Any]) -> tuple[PairScores, EmotionScores]:
+    """Tables 4.1 and 4.2 as a record has them."""
+    pairs, emotion = facts["pairs"], facts["emotion"]
+    return (
+        PairScores(**{**pairs, "of": _means(pairs["of"], Mean), "apart": Apart(**_ends(pairs["apart"]))}),
+        EmotionScores(
+            **{
+                **emotion,
+                "pretrained": {network: _means(by, Mean) for network, by in emotion["pretrained"].items()},
+                "scratch": _means(emotion["scratch"], Mean),
+                "apart": {network: _means(by, Apart) for network, by in emotion["apart"].items()},
+            }
+        ),
+    )
+
+
+def _ends(of: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: math.nan if value is None else value for name, value in of.items()}
+
+
+def _means(by: Mapping[str, Any] | None, kind: type[Mean] | type[Apart]) -> Any:
+    return None if by is None else {m: kind(**_ends(of)) for m, of in by.items()}
+
+
+def systems_of_record(facts: Sequence[Mapping[str, Any]]) -> tuple[SystemScores, ...]:
+    """The rows as a record has them."""
+    return tuple(
+        SystemScores(
+            **{
+                **row,
+                "lacking": tuple(row["lacking"]),
+                "pairs": None if row["pairs"] is None else Mean(**_ends(row["pairs"])),
+                "pretrained": _means(row["pretrained"], Mean),
+                "scratch": _means(row["scratch"], Mean),
+                "apart": _means(row["apart"], Apart),
+            }
+        )
+        for row in facts
+    )
+
+
 def _prior_rows(emotion: EmotionScores) -> list[list[str]]:
     channels = ("audio", "visual")
     ours = [
@@ -168,6 +328,11 @@ def _told(mean: Mean) -> str:
 
 def _signed(apart: Apart) -> str:
     return f"{apart.value:+.1f} ({_end(apart.low, '+')} … {_end(apart.high, '+')})"
+
+
+def _short(of: Mean | Apart, sign: str = "") -> str:
+    low, high = (format(end, f"{sign}.0f") if math.isfinite(end) else NONE for end in (of.low, of.high))
+    return f"{of.value:{sign}.1f} ({low}…{high})"
 
 
 def _end(value: float, sign: str = "") -> str:

@@ -22,9 +22,16 @@ class Recipe:
     name: RecipeName
     chosen: str  #: on what it was chosen: a sentence of the record and of the page
 
-    def file(self, arm: Arm) -> Path:
-        """What train.py is given as --config."""
-        return ROOT / "benchmarks" / "recipes" / self.name / f"{arm}.yaml"
+    def file(self, arm: Arm, variant: str | None = None) -> Path:
+        """What train.py is given as --config: the arm's file, or ``<arm>-<variant>.yaml`` where the recipe has it."""
+        folder = ROOT / "benchmarks" / "recipes" / self.name
+        own = folder / f"{arm}-{variant}.yaml"
+        return own if variant is not None and own.exists() else folder / f"{arm}.yaml"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, by name."""
+        return tuple(sorted((ROOT / "benchmarks" / "recipes" / self.name).glob("*.yaml")))
 
 
 #: Of the demo's generator: what is reported is of this one. Settings are tried on another, with --demo-seed.
@@ -33,8 +40,8 @@ REPORTED_SEED = 0
 DEMO = Recipe(
     name="demo",
     # To be said anew, with the seed that it was chosen on, by who changes the recipe.
-    chosen="Corpus and settings were tried on people of other seeds, both arms at the same few rates (NOTES.md); the "
-    "choice is not finished, and none was made on the people reported on.",
+    chosen="Corpus and settings were chosen on people of the generator's seed 1, every setting with both arms "
+    "(NOTES.md); none was chosen on the people reported on.",
 )
 THESIS = Recipe(
     name="thesis",

@@ -68,7 +68,7 @@ def do(works: Sequence[Work], folder: Path, launch: Sequence[str], say: Callable
 
     Args:
         works: in order.
-        folder: for `SECONDS`, and the processes' output, a file each.
+        folder: for `SECONDS`; the processes' output is a file beside each work's.
         launch: what train.py is started with.
         say: prints a line.
 
@@ -90,7 +90,7 @@ def do(works: Sequence[Work], folder: Path, launch: Sequence[str], say: Callable
         rest = "" if left is None else f", about {max(1, round(left / 60))} min left"
         say(f"{place}{': goes on' if begun else ''}{rest}")
         with timed(folder, work.name):
-            log = folder / f"{work.output.stem}.log"
+            log = work.output.with_suffix(".log")
             command = [*launch, str(ROOT / "train.py"), *work.arguments, *(["--resume"] if begun else [])]
             start(command, log)
     return seconds_of(folder)

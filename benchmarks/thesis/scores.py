@@ -15,11 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.thesis.grid import NETWORKS, Grid
+from benchmarks.thesis.systems import System, Systems
 from loaders.errors import InputError
+from models.systems.registry import system_of
 from models.training.evaluation import MODALITIES
 from models.training.intervals import Difference, paired_difference
 from models.training.measures import of_classes, of_pairs
 from models.training.predictions import PREDICTIONS, Answers, aligned, read_pairs, read_predictions
+from models.training.retrieval import WAYS
+from models.training.runs import read_results
+
+_RECALL = "recall_at_10"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,26 +80,13 @@ def pair_scores(runs: Mapping[str, Sequence[Path]]) -> PairScores:
     Raises:
         InputError: a file is missing, or they are not of the same pairs.
     """
-    found = {str(path): read_pairs(path) for paths in runs.values() for path in paths}
-    kind = next(iter(next(iter(found.values()))))
-    answers = dict(zip(found, aligned({path: of[kind] for path, of in found.items()}), strict=True))
-    any_one = next(iter(answers.values()))
-    stated, units = any_one.stated, any_one.units
-    said = {network: [answers[str(path)].by["match"] for path in paths] for network, paths in runs.items()}
-    wrong = 1.0 - stated
-    of = {
-        network: _mean(
-            paired_difference(of_pairs(), sides, [wrong], stated, units),
-            [paired_difference(of_pairs(), [side], [wrong], stated, units).value for side in sides],
-        )
-        for network, sides in said.items()
-    }
+    said, kind, stated, units = _pair_answers(runs)
     first, second = (said[network] for network in NETWORKS)
     return PairScores(
         negatives=kind,
         pairs=len(stated),
         speakers=len(np.unique(units)),
-        of=of,
+        of=_accuracies(said, stated, units),
         apart=_apart(paired_difference(of_pairs(), first, second, stated, units)),
     )
 
@@ -141,6 +134,45 @@ def emotion_scores(pretrained: Mapping[str, Sequence[Path]], scratch: Sequence[P
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemScores:
+    """A row of the table of all systems."""
+
+    key: str
+    title: str
+    about: str  #: of its system, in one line
+    lacking: tuple[str, ...] = ()  #: members that the datasets do not have: then it was not trained
+    random_faces: bool = False  #: whether its video tower is VGG-Face's with random weights
+    pairs: Mean | None = None  #: accuracy on pairs; None: its objective is given none
+    recall: Mapping[str, float] | None = None  #: percent, by way: mean recall at 10 of the seeds
+    by_chance: float | None = None  #: of these
+    gallery: int | None = None  #: clips that they are among
+    pretrained: Mapping[str, Mean] | None = None  #: micro-F1 by modality
+    scratch: Mapping[str, Mean] | None = None
+    apart: Mapping[str, Apart] | None = None
+    published: Mapping[str, Mapping[str, float]]  #: by arm and modality
+
+
+def system_scores(systems: Systems) -> tuple[SystemScores, ...]:
+    """Of all systems, whose runs are finished, in the order of the rows.
+
+    Raises:
+        InputError: a file is missing, or they are not of the grid's pairs and utterances.
+    """
+    seeds, trained = range(systems.seeds), systems.trained
+    grid = systems.grid
+    told = {row.key: [systems.pairs(row, seed) for seed in seeds] for row in trained if row.tells_pairs}
+    # The grid's own with them: what is compared has answered the same.
+    said, _, stated, units = _pair_answers({**told, "the grid's": [grid.pairs(NETWORKS[0], 0)]})
+    accuracy = _accuracies(said, stated, units)
+    return tuple(
+        _of_system(systems, row, accuracy.get(row.key))
+        if row in trained
+        else SystemScores(lacking=systems.lacking(row), **_named(row))
+        for row in systems.rows
+    )
+
+
 def scores_of(grid: Grid) -> tuple[PairScores, EmotionScores]:
     """Of all runs of a grid, which are finished."""
     seeds = range(grid.seeds)
@@ -150,6 +182,61 @@ def scores_of(grid: Grid) -> tuple[PairScores, EmotionScores]:
             {network: [grid.run("finetune", seed, network) / PREDICTIONS for seed in seeds] for network in NETWORKS},
             [grid.run("scratch", seed) / PREDICTIONS for seed in seeds],
         ),
+    )
+
+
+def _pair_answers(
+    runs: Mapping[str, Sequence[Path]],
+) -> tuple[dict[str, list[NDArray[Any]]], str, NDArray[Any], NDArray[Any]]:
+    """What each side's runs say of the same pairs, the negatives' kind, what is so, and whose the pairs are."""
+    found = {str(path): read_pairs(path) for paths in runs.values() for path in paths}
+    kind = next(iter(next(iter(found.values()))))
+    answers = dict(zip(found, aligned({path: of[kind] for path, of in found.items()}), strict=True))
+    any_one = next(iter(answers.values()))
+    said = {side: [answers[str(path)].by["match"] for path in paths] for side, paths in runs.items()}
+    return said, kind, any_one.stated, any_one.units
+
+
+def _accuracies(
+    said: Mapping[str, Sequence[NDArray[Any]]], stated: NDArray[Any], units: NDArray[Any]
+) -> dict[str, Mean]:
+    wrong = 1.0 - stated
+    return {
+        side: _mean(
+            paired_difference(of_pairs(), runs, [wrong], stated, units),
+            [paired_difference(of_pairs(), [run], [wrong], stated, units).value for run in runs],
+        )
+        for side, runs in said.items()
+    }
+
+
+def _named(row: System) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "title": row.title,
+        "about": system_of(row.system).about,
+        "published": {arm: dict(of) for arm, of in row.published.items()},
+    }
+
+
+def _of_system(systems: Systems, row: System, pairs: Mean | None) -> SystemScores:
+    seeds = range(systems.seeds)
+    tuned, scratch = ([systems.run(arm, row, seed) / PREDICTIONS for seed in seeds] for arm in ("finetune", "scratch"))
+    emotion = emotion_scores({row.key: tuned}, scratch)
+    found = [read_results(systems.run("pretrain", row, seed)).get("retrieval") for seed in seeds]
+    retrieval = [of_seed for of_seed in found if of_seed is not None]
+    return SystemScores(
+        **_named(row),
+        random_faces=row.knows_faces and systems.vgg_face is None,
+        pairs=pairs,
+        recall={
+            way: 100 * float(np.mean([of_seed[way][_RECALL] for of_seed in retrieval])) for way in WAYS if retrieval
+        },
+        by_chance=100 * retrieval[0][WAYS[0]]["chance"][_RECALL] if retrieval else None,
+        gallery=retrieval[0]["clips"] if retrieval else None,
+        pretrained=emotion.pretrained[row.key],
+        scratch=emotion.scratch,
+        apart=emotion.apart[row.key],
     )
 
 

@@ -3,7 +3,7 @@
 `loaders.decode.pipeline` yields the same bytes. But DALI's decoder fills a buffer of its own and then copies it, and a
 clip takes it a quarter more processor time (benchmarks/NOTES.md). Here every filmstrip is decoded to where it lies in
 the batch, by as many threads as there are cores, and a WAV file's samples are converted there. Where not all frames are
-wanted, each is a file of its own, and decoded to its place in the same way.
+wanted, they have been cut out as a shorter filmstrip, which is decoded to its place in the same way.
 """
 
 import threading

@@ -30,6 +30,10 @@ class EgemapsTowerConfig(TowerConfig):
         """See `Tower.streams`."""
         return ("egemaps",)
 
+    def member_shapes(self, seconds: float) -> Mapping[str, tuple[int, ...]]:
+        """See `TowerConfig.member_shapes`."""
+        return {"egemaps": (self.features,)}
+
     def tower(self) -> EgemapsTower:
         """See `TowerConfig.tower`."""
         return EgemapsTower(self)

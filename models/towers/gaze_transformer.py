@@ -6,6 +6,7 @@ The thesis names it as future work (section 5) and gives no sizes: all of them a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,10 @@ class GazeTransformerConfig(TowerConfig):
     def streams(self) -> tuple[str, ...]:
         """See `Tower.streams`."""
         return ("gaze_frames",)
+
+    def member_shapes(self, seconds: float) -> Mapping[str, tuple[int, ...]]:
+        """See `TowerConfig.member_shapes`; of a film of 25 frames a second."""
+        return {"gaze_frames": (round(25 * seconds), self.signals + 1)}
 
     def tower(self) -> GazeTransformer:
         """See `TowerConfig.tower`."""

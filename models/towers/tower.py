@@ -91,6 +91,10 @@ class TowerConfig(ABC):
         """See `Tower.streams`."""
         return ()
 
+    def member_shapes(self, seconds: float) -> Mapping[str, tuple[int, ...]]:
+        """Of the members that it takes, what a clip of this length has, for `models.summary`; none: it does not say."""
+        return {}
+
     def with_width(self, width: int) -> TowerConfig | None:
         """The settings with another number of channels, for ``--width``; None where they have no such number."""
         return None

@@ -17,6 +17,7 @@ from loaders.dataset.catalog import catalog_rows, schema
 from loaders.dataset.columns import SAID_TWICE, Column, member_columns, with_labels
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE_STATISTICS, ClipFormat, Member, Shard
+from loaders.decode.frame_offsets import NotAddressableError, check_offsets
 from sharding.checks.faults import DROP, REMAKE, FaultList
 from sharding.packing.members import can_decode, decode_member, largest
 from sharding.packing.tar import Entry, TarError, TarReader, index_path
@@ -258,7 +259,9 @@ class _Examination:
                 if entry.data is None:
                     raise ValueError(f"{entry.size} bytes are too many for it")
                 contents[member.name] = decode_member(member, entry.data, self._check.clip)
-            except ValueError as error:
+                if member.name == FILMSTRIP and self._check.clip.addressable:
+                    check_offsets(entry.data, self._check.clip.frames)
+            except (ValueError, NotAddressableError) as error:
                 self._fault("content", str(error) or type(error).__name__, where=entry.name)
         self._decoded += chosen
         return contents

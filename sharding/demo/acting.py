@@ -3,7 +3,7 @@
 A person is a handful of traits. A take is what that person does for a few seconds: syllables, glances, blinks, nods.
 `demo_face` draws the numbers and `demo_voice` sounds them, so whatever joins picture and sound is stated here:
 
-- a person's looks go with their voice a little (`Person`), the same way for everyone: it holds for strangers too;
+- a person's looks tell nothing of their voice (`Person`);
 - the mouth opens with every syllable that is heard (`Speech`);
 - what is felt moves the face, the eyes and the voice (`sharding.demo.affect`), each with its own chance errors.
 """
@@ -22,10 +22,8 @@ Track = NDArray[np.float64]
 #: Steps a second at which speech is described: fine enough for a consonant, coarse enough to be cheap.
 CONTROL_RATE = 200
 
-#: How far voices are apart, as a share of what `Person`'s traits allow, and what share of a voice the looks tell. More
-#: of either, and who speaks would be all that a network learns of a pair: so quickly that it looks no further.
-_VOICES = 0.3
-_LOOKS = 0.3
+#: How far voices are apart, as a share of what `Person`'s traits allow.
+_VOICES = 0.9
 
 
 # Mean formants of men's vowels in hertz, F1 to F3 (Peterson and Barney 1952, Table II): heed, head, hod, hawed, who'd.
@@ -34,11 +32,8 @@ VOWELS = np.array([(270, 2290, 3010), (530, 1840, 2480), (730, 1090, 2440), (570
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Traits from 0 to 1, seen but for the last three, which are heard. Of the seen ones all but the first three go
-    with nothing.
-
-    The links are a cartoon's: wide heads tend to speak low, long hair tends to go with a long vocal tract, warm hair
-    colours with a mellow voice. None of them is a claim about people.
+    """Traits from 0 to 1, seen but for the last three, which are heard. None tells anything of another: if looks told
+    of voices, who speaks would be all that a network learns of a pair, so quickly that it looks no further.
     """
 
     width: float
@@ -102,16 +97,14 @@ class Take:
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """A new person: every trait independent of the others, but for the voice's, which are those of the looks in part.
+    """A new person: every trait independent of the others.
 
-    Those looks are nearer to an extreme than not: were they uniform, or followed they the arcsine distribution as after
-    one of the two folds, more pairs of strangers would be too alike to tell apart.
+    Build, hair and voice are nearer to an extreme than not: were they uniform, more strangers would be alike.
     """
-    looks = _fold(_fold(rng.random(3)))
-    width, length, warmth = looks.tolist()
+    width, length, warmth = _fold(_fold(rng.random(3))).tolist()
     skin, eyes, parting, fringe, nose, freckles, glasses = rng.random(7).tolist()
     chance = _fold(_fold(rng.random(3)))
-    depth, tract, mellowness = (0.5 + _VOICES * (_LOOKS * looks + (1 - _LOOKS) * chance - 0.5)).tolist()
+    depth, tract, mellowness = (0.5 + _VOICES * (chance - 0.5)).tolist()
     return Person(
         width=width,
         hair_length=length,

@@ -109,13 +109,11 @@ NEUTRAL = EMOTIONS.index("neutral")
 POKER_FACE = 0.03
 FLAT_VOICE = 0.03
 #: How much of the tables above an emotion shows beside what arousal and valence do.
-OWN_MARKS = 0.5
+OWN_MARKS = 0.6
 
 
-def feel(rng: np.random.Generator, emotion: int | None) -> Affect:
-    """What somebody feels who has this emotion, by its code; None: anything, each as likely."""
-    if emotion is None:
-        return Affect(*rng.uniform(-1, 1, 2).tolist())
+def feel(rng: np.random.Generator, emotion: int) -> Affect:
+    """What somebody feels who has this emotion, by its code."""
     return Affect(*(np.array(PLACES[emotion]) + rng.normal(0, PLACE_SPREAD, 2)).tolist())
 
 

@@ -1,9 +1,9 @@
 """A demo corpus that a program makes: talking heads with voices, in VoxCeleb2's and OMG-Emotion's published layouts.
 
-Nothing here is recorded, so it may be handed on, and everything about it is known: which looks go with which voice,
-when the mouth opens, what is felt (see `demo_acting`). What a network learns from it holds for people that it has never
-seen, which is what makes it useful to try a pipeline on; it says nothing about how well anything works on people. What
-is felt shows in face and voice alike, and who somebody is in both only a little: so what pre-training finds is of use.
+Nothing here is recorded, so it may be handed on, and everything about it is known: when the mouth opens, what is felt
+(see `demo_acting`). What a network learns from it holds for people that it has never seen, which is what makes it
+useful to try a pipeline on; it says nothing about how well anything works on people. What is felt shows in face and
+voice alike, and who somebody is nowhere in both: so what pre-training finds is of use.
 
 ```
 OUTPUT/voxceleb/dev/mp4/<speaker>/<video>/00001.mp4     H.264 at 25 fps, AAC 16 kHz mono
@@ -141,7 +141,7 @@ class _Scenario:
     person: int
     video: int
     utterance: int
-    emotion: int | None
+    emotion: int
     affect: Affect
     frames: int
     movie: str
@@ -200,12 +200,13 @@ def _stream(settings: DemoSettings, *key: int) -> np.random.Generator:
 
 
 def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
-    """Interviews: something is felt in each, and nobody says what."""
+    """Interviews: one of the emotions is felt in each, all as often, and nobody says which."""
     scenarios = []
     for person in range(settings.speakers):
         for video in range(settings.videos_per_speaker):
             for utterance in range(settings.utterances_per_video):
                 rng = _stream(settings, _PLAN, _VOXCELEB, person, video, utterance)
+                emotion = int(rng.integers(len(SHARES)))
                 name = f"id{90001 + person}/demo{person:04d}_{video:02d}/{utterance + 1:05d}"
                 scenarios.append(
                     _Scenario(
@@ -213,8 +214,8 @@ def _voxceleb(settings: DemoSettings) -> list[_Scenario]:
                         person=person,
                         video=video,
                         utterance=utterance,
-                        emotion=None,
-                        affect=feel(rng, None),
+                        emotion=emotion,
+                        affect=feel(rng, emotion),
                         frames=round(rng.uniform(*settings.voxceleb_seconds) * FPS),
                         movie=f"voxceleb/dev/mp4/{name}.mp4",
                         table=f"openface/voxceleb/{name}.csv",

@@ -2,7 +2,7 @@
 
 Decoded, the picture is the array (T, H, W, 3) by reshape. A height that is a multiple of 16 keeps every frame on its
 own rows of JPEG blocks, also with halved colour resolution; a restart marker between frames makes any of them a JPEG by
-cutting, see `loaders.decode.cut`.
+cutting, see `loaders.decode.cut`, and the header says where they lie, see `loaders.decode.frame_offsets`.
 """
 
 import io
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from loaders.dataset.manifest import LONGEST
+from loaders.decode.frame_offsets import with_offsets
 
 Subsampling = Literal["4:2:0", "4:4:4"]
 ROWS_OF_A_BLOCK = 16
@@ -31,7 +32,7 @@ def encode_filmstrip(
 
     Its Huffman tables are made for the picture: a few per cent smaller than with the standard's tables, and as much
     faster to decode. ``quality`` is libjpeg's, 1 … 95. With ``restart_markers`` each frame is a restart interval of its
-    own, which takes H to be a multiple of a block's rows.
+    own, which takes H to be a multiple of a block's rows, and the header says where they lie.
     """
     count, height, width, _ = frames.shape
     picture = Image.new("RGB", (width, count * height), None)  # not filled first, as `Image.fromarray` does
@@ -50,7 +51,7 @@ def encode_filmstrip(
         optimize=True,
         restart_marker_rows=height // block if restart_markers else 0,
     )
-    return out.getvalue()
+    return with_offsets(out.getvalue(), count) if restart_markers else out.getvalue()
 
 
 def decode_filmstrip(data: bytes, frames: int, *, size: int | None = None) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ from accelerate import Accelerator
 
 from benchmarks import representation
 from benchmarks.representation import Embedded, Settings, effective_rank
+from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import correspondence_net, target_net
+from models.systems.registry import sizes_of_system, system_of
+from models.towers.vgg_face import VggFaceConfig
 from models.training.labels import to_json
 from models.training.runs import describe_run, save_model
 from tests.datasets import CONTENTS, LABELS
+from tests.members import FUNCTIONALS, GAZE, functionals, gaze
 from tests.presets import SMALLEST
+from tests.rebuilt import with_arrays
 
 DRAW = np.random.default_rng(0)
 
@@ -143,6 +148,24 @@ def test_a_run_has_its_ranks_and_probes(
                 assert -1 <= probe[side][tower]["low"] <= probe[side][tower]["high"] <= 1
     assert of_run["probes"][0]["scored"] == len([row for row in rows if row[3] is not None])
     assert "majority" in of_run["probes"][0]
+
+
+def test_towers_of_members_are_embedded(dataset: Path, tmp_path: Path) -> None:
+    data = with_arrays(dataset, tmp_path / "data", {FUNCTIONALS: functionals, GAZE: gaze})
+    towers = {"gaze": "gaze-transformer"}
+    sizes = sizes_of_system(SMALLEST, system_of("abdou-model-level"), towers)
+    sizes = replace(sizes, video=VggFaceConfig(width=1, features=8, embedding=4))
+    network = correspondence_net(sizes, "l3").eval()
+    needs = network.needs
+    with ClipLoader(data, "test", batch_size=8, negatives=None, training=False, members=needs.members) as loader:
+        batch = next(iter(loader))
+    found = representation.embeddings_of(FrontEnd(sizes.front_end).eval(), network, batch)
+    assert {tower: of.shape for tower, of in found.items()} == {"video": (8, 4), "audio": (8, 128), "gaze": (8, 128)}
+    # What they take is what they are given: of other functionals there is another embedding.
+    batch.members["egemaps"].neg_()
+    other = representation.embeddings_of(FrontEnd(sizes.front_end).eval(), network, batch)
+    assert not torch.equal(found["audio"], other["audio"])
+    assert torch.equal(found["gaze"], other["gaze"])
 
 
 def test_what_cannot_be_probed_is_refused(

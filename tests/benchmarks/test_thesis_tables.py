@@ -21,15 +21,22 @@ from accelerate.state import AcceleratorState
 
 import train
 from benchmarks import thesis_tables
-from benchmarks.record import read_record
+from benchmarks.record import console, read_record
 from benchmarks.report import page
-from benchmarks.thesis import running
+from benchmarks.thesis import running, systems
 from benchmarks.thesis.grid import NETWORKS, Grid, Work
+from benchmarks.thesis.pages import systems_markdown, systems_of_record, systems_terminal
 from benchmarks.thesis.published import EMOTION, PAIRS, PRIOR
-from benchmarks.thesis.recipes import DEMO, RECIPES, ROOT
+from benchmarks.thesis.recipes import DEMO, RECIPES, ROOT, Recipe
 from benchmarks.thesis.running import is_done, time_left
+from benchmarks.thesis.systems import systems_of
+from loaders.errors import InputError
+from models.systems.registry import systems as models_systems
 from models.training import stages
 from models.training.evaluation import MODALITIES
+from models.training.retrieval import WAYS
+from tests.members import FUNCTIONALS, GAZE, functionals, gaze
+from tests.rebuilt import with_arrays
 
 SMALL = "--width 4 --frame-size 16"
 BRIEF = "--batch-size 8 --max-steps 2 --checkpoint-every 1 --no-picture --tracker"
@@ -82,6 +89,12 @@ def tables(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
+def grid_of(folder: Path, data: Path, recipe: Recipe = DEMO, pretrain_options: tuple[str, ...] = ()) -> Grid:
+    return Grid(
+        folder=folder, voxceleb=str(data), omg=str(data), recipe=recipe, seeds=1, pretrain_options=pretrain_options
+    )
+
+
 def shares_right(path: Path) -> dict[str, float]:
     """Percent of the utterances that each modality is right about, by counting rows."""
     rows = [row for row in pq.read_table(path).to_pylist() if row["stated_class"] is not None]
@@ -96,7 +109,7 @@ def pairs_right(path: Path) -> float:
 
 
 def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
-    dataset: Path, tmp_path: Path, tables: Tables, started: list[str]
+    dataset: Path, tmp_path: Path, tables: Tables, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "tables"
     command = ("--voxceleb", dataset, "--omg", dataset, "--output", folder, *OPTIONS)
@@ -148,13 +161,121 @@ def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
     assert started == ["ave-pre-trained-1-pairs", "from-scratch-1"]
     assert (folder / "tables.md").read_text() == before
 
+    # Further systems follow on the same clips; of the grid's runs none is trained again.
+    started.clear()
+    rows = [row for row in systems_of(grid_of(folder, dataset)) if row.key in ("l3", "infonce", "gaze-transformer")]
+    monkeypatch.setattr(systems, "systems_of", lambda _: rows)
+    out = tables(*command, "--systems")
+    assert started == ["l3-fine-tuned-0", "l3-from-scratch-0", "infonce-pre-trained-0", "infonce-fine-tuned-0"]
+    assert "gaze-transformer: not trained, the datasets have no gaze_frames" in out
+    again = (folder / "tables.md").read_text()
+    assert again.startswith(before)
+    assert "was not trained: the datasets have no gaze_frames. Build them with --member gaze_frames." in again
+    facts = json.loads((folder / "tables.json").read_text())["facts"]
+    found = {of["key"]: of for of in facts["systems"]}
+    for key, fresh in (("l3", folder / "systems" / "l3-from-scratch-0"), ("infonce", folder / "from-scratch-0")):
+        tuned = shares_right(folder / "systems" / f"{key}-fine-tuned-0" / "predictions.parquet")
+        of_fresh = shares_right(fresh / "predictions.parquet")
+        for modality in MODALITIES:
+            assert found[key]["pretrained"][modality]["value"] == pytest.approx(tuned[modality])
+            assert found[key]["scratch"][modality]["value"] == pytest.approx(of_fresh[modality])
+            apart = tuned[modality] - of_fresh[modality]
+            assert found[key]["apart"][modality]["value"] == pytest.approx(apart, abs=1e-9)
+    assert found["l3"]["pairs"]["value"] == pytest.approx(pairs_right(folder / "l3-pre-trained-0" / "pairs.parquet"))
+    assert found["infonce"]["pairs"] is None
+    results = json.loads((folder / "systems" / "infonce-pre-trained-0" / "results.json").read_text())["retrieval"]
+    assert found["infonce"]["recall"] == {way: pytest.approx(100 * results[way]["recall_at_10"]) for way in WAYS}
+    shown = systems_terminal(systems_of_record(facts["systems"]), facts["emotion"]["majority"])
+    with console.capture() as captured:
+        console.print(shown, width=80)
+    assert "… │" not in captured.get()  # nothing is cut off
+    assert max(map(len, captured.get().splitlines())) <= 80
+    assert "OMG, published" in captured.get()
+    # From the record the table is that of the page.
+    assert "\n".join(systems_markdown(systems_of_record(facts["systems"]), 1, facts["emotion"]["majority"])) in again
+    started.clear()
+    (folder / "systems" / "infonce-fine-tuned-0" / "results.json").unlink()
+    tables(*command, "--systems")
+    assert started == ["infonce-fine-tuned-0"]
+    assert (folder / "tables.md").read_text() == again
+    started.clear()
+
     # With other settings, or from other weights, what is there is refused.
     other = [option.replace("--max-steps 2", "--max-steps 3") for option in OPTIONS]
     err = tables("--voxceleb", dataset, "--omg", dataset, "--output", folder, *other, status=2)
     assert "max_steps was 2 and is 3" in err
     shutil.copy(folder / "l3-pre-trained-1" / "model.safetensors", folder / "l3-pre-trained-0" / "model.safetensors")
     assert "started from other weights" in tables(*command, status=2)
-    assert len(started) == 2
+    assert started == []
+
+
+def test_every_system_is_trained_both_ways_and_told(
+    dataset: Path, tmp_path: Path, tables: Tables, started: list[str], full: bool
+) -> None:
+    if not full:
+        pytest.skip("--full trains all systems")
+    data = with_arrays(dataset, tmp_path / "data", {FUNCTIONALS: functionals, GAZE: gaze})
+    folder = tmp_path / "tables"
+    options = [option for option in OPTIONS if option not in ("--seeds", "2")]
+    command = ("--voxceleb", data, "--omg", data, "--output", folder, *options, "--seeds", "1", "--systems")
+    out = tables(*command)
+    assert len(started) == len(set(started)) + 2  # names of two networks' runs are those of the grid's, in a folder
+    facts = json.loads((folder / "tables.json").read_text())["facts"]
+    found = {of["key"]: of for of in facts["systems"]}
+    assert {row.system for row in systems_of(grid_of(folder, data))} == set(models_systems())
+    assert not any(of["lacking"] for of in found.values())
+    for key, of in found.items():
+        assert of["recall"].keys() == set(WAYS), key
+        assert (of["pairs"] is None) == (key == "infonce")
+        for modality in MODALITIES:
+            apart = of["pretrained"][modality]["value"] - of["scratch"][modality]["value"]
+            assert of["apart"][modality]["value"] == pytest.approx(apart, abs=1e-9)
+    assert [key for key, of in found.items() if of["random_faces"]] == [
+        "vgg-face-gru",
+        "abdou-model-level",
+        "abdou-early",
+        "emobed",
+    ]
+    text = (folder / "tables.md").read_text()
+    assert "VGG-Face are random" in text
+    for published in ("42.6", "45.0", "33.0", "37.0"):
+        assert published in text[text.index("## All systems") :]
+    assert "abdou-early" in out
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_systems_are_trained_by_recipes_that_train_py_takes(name: str) -> None:
+    """Also those that look at no gaze, or whose objective is given no pairs; the grid's runs are taken from there."""
+    grid = grid_of(Path("f"), Path("v"), RECIPES[name], ("--evaluation-rounds", "2", "--negatives", "other_speaker"))
+    runs = systems.Systems(
+        grid=grid, voxceleb="v", omg="o", seeds=1, members=frozenset({"egemaps", "gaze_frames"}), vgg_face=Path("w.t7")
+    )
+    works = list(runs.works())
+    outputs = {work.output for work in (*grid.works(), *works)}
+    assert len(outputs) == len(list(grid.works())) + len(works)
+    for work in works:
+        config = train.parse(work.arguments)[0]
+        assert (config.network.vgg_face is not None) == ("--vgg-face" in work.arguments)
+    for row in runs.rows:
+        assert {runs.run(arm, row, 0) for arm in systems.ARMS} <= outputs
+        # Both arms have the same towers, and so a fair comparison.
+        scratch = next((work for work in works if work.output == runs.run("scratch", row, 0)), None)
+        if scratch is not None and row.key != "ave":
+            assert set(row.options()) <= set(scratch.arguments)
+    assert [row.key for row in runs.rows if not row.tells_pairs] == ["infonce"]
+    bare = systems.Systems(grid=grid, voxceleb="v", omg="o", seeds=1, members=frozenset())
+    lacking = {row.key: bare.lacking(row) for row in bare.rows if bare.lacking(row)}
+    assert lacking == {
+        "gaze-transformer": ("gaze_frames",),
+        **dict.fromkeys(("egemaps", "abdou-model-level", "abdou-early", "emobed"), ("egemaps",)),
+    }
+
+
+def test_datasets_of_other_clips_are_told(dataset: Path, namesakes: Path, tmp_path: Path) -> None:
+    same = with_arrays(dataset, tmp_path / "data", {GAZE: gaze})
+    thesis_tables.require_same_clips(dataset, same)
+    with pytest.raises(InputError, match="has other clips"):
+        thesis_tables.require_same_clips(dataset, namesakes)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +285,9 @@ def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
         (["--voxceleb", "a"], "give --voxceleb and --omg"),
         (["--voxceleb", "a", "--omg", "b", "--demo-seed", "1"], "no effect without --demo"),
         (["--demo", "--seeds", "0"], "use 1 or more"),
+        (["--demo", "--system-seeds", "2"], "no effect without --systems"),
+        (["--demo", "--systems", "--system-seeds", "4"], "use 1 to 3"),
+        (["--demo", "--systems", "--vgg-face", "w.t7"], "are smaller"),
         (["--voxceleb", "a", "--omg", "b"], "holds other files"),
     ],
 )

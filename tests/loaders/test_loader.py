@@ -1196,6 +1196,43 @@ def test_strips_whose_markers_are_not_as_declared_are_bad_clips(tmp_path: Path) 
         take(loader, 14)
 
 
+@pytest.mark.parametrize("wrong", [False, True], ids=["unsaid", "false"])
+def test_frames_that_no_header_says_where_they_lie_are_searched_for_counted_and_named(
+    dataset: Path, tmp_path: Path, wrong: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of all strips of a dataset from before, or of one strip whose header is false: the same frames come."""
+
+    def otherwise(data: bytes) -> bytes:
+        at = data.index(b"filmstrip\0")
+        numbers = at + len(b"filmstrip\0")
+        if wrong:
+            return data[:numbers] + bytes(64) + data[numbers + 64 :]
+        return data[: at - 4] + data[numbers + 64 :]
+
+    strips = [30] if wrong else range(1000)
+    folder = made_otherwise(tmp_path / "dataset", encode_filmstrip, dict.fromkeys(strips, otherwise))
+    with loader_of(dataset, frames=5) as loader:
+        expected = digests(take(loader, 14))
+        assert (loader.stats().searched, "searched for" in loader.stats().decoder_reason) == (0, False)
+    for decoder, readers in (("turbo", 1), ("dali", 3)):
+        caplog.clear()
+        with (
+            caplog.at_level(logging.INFO, "loaders.reader"),
+            loader_of(folder, frames=5, cpu_decoder=decoder, reading_threads=readers) as loader,
+        ):
+            assert digests(take(loader, 14)) == expected
+            stats = loader.stats()
+        assert (stats.bad_clips, stats.substitutions) == (0, 0)
+        assert 0 < stats.searched < 8 if wrong else stats.searched >= 14 * 8
+        assert f"frames of {stats.searched} filmstrips were searched for" in stats.decoder_reason
+        told = [record for record in caplog.records if "searched for" in record.message]
+        assert [record.levelname for record in told] == ["WARNING" if wrong else "INFO"]
+    # Whole clips need no offsets.
+    with loader_of(folder) as loader:
+        take(loader, 14)
+        assert loader.stats().searched == 0
+
+
 # -- clips that were written so that no decoder takes them
 
 

@@ -11,7 +11,9 @@ from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from models import summary
 from models.systems.presets import FULL, TINY, ModelConfig, preset_to_json
+from models.systems.registry import system_of, systems
 from models.towers.gaze_transformer import GazeTransformerConfig
+from models.towers.tower import TowerConfig
 from models.training.labels import to_json
 
 BY_NAME = {"l3": ("classifier",), "ave": ("project_video", "project_audio", "classifier")}
@@ -75,6 +77,40 @@ def test_every_system_is_listed_with_gaze_and_without() -> None:
             assert set(parts) - {"video", "audio", "gaze"} == set(BY_NAME[one.system])
 
 
+@pytest.mark.parametrize("name", sorted(systems()))
+def test_every_system_is_counted_by_its_towers(name: str, full: bool) -> None:
+    if not full and name not in ("abdou-early", "emobed"):
+        pytest.skip("--full counts them all")
+    system = system_of(name)
+    sizes, both = summary.systems_by_name(TINY, name, 2.0)
+    inputs = summary.inputs_of(sizes.front_end, 2.0, both[0].members)
+    for one in both:
+        counted = summary.count(one, inputs)
+        parts = {part.name: part for part in counted.parts}
+        assert counted.total.parameters == sum(weight.numel() for weight in one.build().parameters())
+        assert ("gaze" in parts) == system.gaze_tower
+        assert counted.gaze == system.looks_at_gaze
+        if system.towers["audio"] == "egemaps-mlp":
+            assert parts["audio"].forward == 2 * (88 * 128 + 128 * 128)
+            assert parts["audio"].parameters == 88 * 128 + 128 * 128 + 4 * 128
+    if system.towers["video"] == "vgg-face-gru":
+        assert parts["video"].forward == vgg(TINY.video.width, frames=2, side=48, gaze=system.fusion == "early")  # type: ignore[attr-defined]
+
+
+def vgg(width: int, *, frames: int, side: int, gaze: bool) -> int:
+    """Operations of VGG-16 up to its seventh layer on each frame, and of a GRU of 128 over them."""
+    total, channels = 0, 3
+    for count, multiple in ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8)):
+        for _ in range(count):
+            total += 2 * 9 * channels * width * multiple * side * side
+            channels = width * multiple
+        side = math.ceil(side / 2)
+    features = 64 * width
+    total += 2 * (channels * 49 * features + features * features)
+    total += 2 * 3 * 128 * (features + (103 if gaze else 0) + 128)
+    return frames * total
+
+
 def run_of(folder: Path, sizes: ModelConfig, **more: object) -> Path:
     folder.mkdir()
     run = {"stage": "finetune", "gaze": False, "sizes": preset_to_json(sizes), "init": None, **more}
@@ -82,7 +118,9 @@ def run_of(folder: Path, sizes: ModelConfig, **more: object) -> Path:
     return folder
 
 
-def test_a_run_has_its_own_targets_and_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_has_its_own_targets_and_sizes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     targets = (Label(name="valence", classes=None, low=-1.0, high=1.0),)
     small = replace(TINY, video=TINY.video.with_width(4), audio=TINY.audio.with_width(4))
     folder = run_of(tmp_path / "run", small, targets=to_json(targets))
@@ -99,9 +137,15 @@ def test_a_run_has_its_own_targets_and_sizes(tmp_path: Path, capsys: pytest.Capt
     assert "targets, no gaze" in shown
     with pytest.raises(InputError, match="--preset has no effect"):
         summary.summarise(summary.Summary(run=(folder,), preset=("tiny",)))
-    tracked = replace(small, gaze=GazeTransformerConfig())
-    with pytest.raises(InputError, match="its towers take gaze_frames"):
-        summary.of_run(run_of(tmp_path / "tracked", tracked, targets=to_json(targets), gaze=True))
+    tracked = replace(small, gaze=GazeTransformerConfig(signals=5, width=4))
+    sizes, system_of_run = summary.of_run(run_of(tmp_path / "tracked", tracked, targets=to_json(targets), gaze=True))
+    assert system_of_run.members == {"gaze_frames": (50, 6)}
+    assert (
+        summary.count(system_of_run, summary.inputs_of(sizes.front_end, 2.0, system_of_run.members)).total.forward > 0
+    )
+    monkeypatch.setattr(GazeTransformerConfig, "member_shapes", TowerConfig.member_shapes)
+    with pytest.raises(InputError, match="its towers take gaze_frames and do not say how large"):
+        summary.of_run(tmp_path / "tracked")
     other = run_of(tmp_path / "other", small, stage="pretrain", model="other")
     with pytest.raises(InputError, match="'other', which is none of this program's"):
         summary.of_run(other)
@@ -112,4 +156,4 @@ def test_a_run_has_its_own_targets_and_sizes(tmp_path: Path, capsys: pytest.Capt
     [(12, "12"), (999, "999"), (1000, "1.00 k"), (59_136, "59.1 k"), (999_900, "1.00 M"), (102_400_000_000, "102 G")],
 )
 def test_operations_are_shown_to_three_digits(operations: int, shown: str) -> None:
-    assert summary._readable(operations) == shown
+    assert summary.readable(operations) == shown

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgpack
 import numpy as np
@@ -40,6 +42,7 @@ from loaders.storage.atomic import sha256_of
 from sharding import verify as command
 from sharding.checks.repair import QUARANTINE, repair
 from sharding.checks.report import Report
+from sharding.media.filmstrip import encode_filmstrip
 from sharding.packing.finish import write_rejected
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
@@ -804,3 +807,23 @@ def test_what_cannot_be_done_in_a_store_is_refused(
     assert capsys.readouterr().err == (
         "error: s3://bucket/vox: --shortcut and --repair take a folder: copy the dataset to one\n"
     )
+
+
+def test_offsets_that_are_false_are_a_fault_of_the_clip_and_none_at_all_are_not(tmp_path: Path) -> None:
+    """With right checksums: what a build wrote so."""
+    written = itertools.count()
+
+    def encode(*arguments: Any, **options: Any) -> bytes:
+        jpeg, number = encode_filmstrip(*arguments, **options), next(written)
+        at = jpeg.index(b"filmstrip\0") + len(b"filmstrip\0")
+        if number == 1:
+            return jpeg[: at + 4] + jpeg[at : at + 4] + jpeg[at + 8 :]
+        return jpeg if number else jpeg[: at - 14] + jpeg[at + 8 :]  # the first: as from before
+
+    with mock.patch("sharding.packing.clips.encode_filmstrip", encode):
+        make_dataset(tmp_path / "dataset", TINY, SETTINGS)
+    report = verify(tmp_path / "dataset", decode=True)
+    (fault,) = report.faults
+    assert (fault.kind, fault.path) == ("content", "train/000000.tar")
+    assert fault.where.endswith(".filmstrip.jpg")
+    assert "frames do not lie where its header says" in fault.what

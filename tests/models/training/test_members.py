@@ -8,34 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 import train
 from loaders import ClipLoader
-from loaders.dataset.members import Member
 from models.frontend.front_end import given_by
 from models.predict import predict_targets
 from models.training.runs import load_correspondence, load_targets
+from tests.members import FUNCTIONALS, GAZE, functionals, gaze
 from tests.rebuilt import with_arrays
 
-FUNCTIONALS = Member(name="egemaps", extension="npy", dtype="float32", shape=(88,), required=False)
-GAZE = Member(name="gaze_frames", extension="npy", dtype="float32", shape=(20, 13), required=False, variable=True)
 SMALL = ("--preset", "tiny", "--width", "2", "--frame-size", "16", "--batch-size", "8", "--max-steps", "2")
-
-
-def functionals(split: str, row: int) -> NDArray[Any] | None:
-    """Of most clips."""
-    return None if row % 7 == 6 else np.random.default_rng([row, len(split)]).normal(100, 9, 88).astype(np.float32)
-
-
-def gaze(split: str, row: int) -> NDArray[Any] | None:
-    rows = np.random.default_rng([row, len(split)]).normal(size=(row % 20, 13)).astype(np.float32)
-    rows[:, -1] = np.arange(len(rows)) % 3 > 0
-    return None if row % 5 == 4 else rows
 
 
 @pytest.fixture(scope="module")

@@ -247,7 +247,7 @@ def measured_pitch(sound: NDArray[np.int16]) -> float:
     return float(np.median(SAMPLE_RATE / lags[echo[:, lags].argmax(axis=1)]))
 
 
-def test_deep_voices_are_low_and_of_wide_heads_more_often() -> None:
+def test_deep_voices_are_low() -> None:
     depths, pitches = [], []
     for index, (person, scene) in enumerate(people(40)):
         rng = np.random.default_rng(index)
@@ -256,12 +256,10 @@ def test_deep_voices_are_low_and_of_wide_heads_more_often() -> None:
         depths.append(person.depth)
         pitches.append(np.log(measured_pitch(sound)))
     assert np.corrcoef(depths, pitches)[0, 1] < -0.85
-    crowd = [person for person, _ in people(600)]
-    linked = np.corrcoef([demo_face.head_half_width(p) for p in crowd], [p.depth for p in crowd])[0, 1]
-    assert 0.25 < linked < 0.55  # a little: identity alone is not enough to tell pairs
 
 
-def test_looks_tell_a_little_of_a_voice_and_each_trait_of_its_own() -> None:
+def test_looks_tell_nothing_of_a_voice() -> None:
+    """Identity alone tells no pair."""
     looks = np.array([(p.width, p.hair_length, p.hair_warmth) for p, _ in people(600)])
     voices = np.array(
         [
@@ -270,17 +268,17 @@ def test_looks_tell_a_little_of_a_voice_and_each_trait_of_its_own() -> None:
         ]
     )
     together = np.corrcoef(looks.T, voices.T)[:3, 3:]
-    assert (np.diag(together) > 0.25).all()
-    assert (np.abs(together[~np.eye(3, dtype=bool)]) < 0.15).all()
+    assert (np.abs(together) < 0.15).all()
 
 
 def test_face_and_voice_rise_and_fall_together_with_what_is_felt() -> None:
-    """Measured of the pictures and sounds alone, over people who feel anything: the link that pre-training can find."""
+    """Measured of the pictures and sounds alone: the link that pre-training can find."""
     felt, redness, loudness = [], [], []
     for index, (person, scene) in enumerate(people(80)):
         rng = np.random.default_rng(index)
-        affect = demo_affect.feel(rng, None)
-        take = demo_acting.act(rng, frames=25, fps=FPS, affect=affect)
+        emotion = index % len(demo_affect.PLACES)
+        affect = demo_affect.feel(rng, emotion)
+        take = demo_acting.act(rng, frames=25, fps=FPS, affect=affect, emotion=emotion)
         sound = demo_voice.speak(rng, person, scene, take, samples=16000, rate=SAMPLE_RATE).astype(float)
         picture = next(demo_face.film(person, replace(scene, light=(1.0, 1.0, 1.0)), take, size=64)).astype(float)
         cheek = picture[34:44, 22:42].reshape(-1, 3).mean(axis=0)
