@@ -261,7 +261,7 @@ def _along(ray: Floats) -> Floats:
     x, y, z = unit.T
     zero = np.zeros_like(x)
     skew = np.stack([zero, zero, x, zero, zero, y, -x, -y, zero], axis=-1).reshape(-1, 3, 3)
-    return np.eye(3) + skew + skew @ skew / (1 + z)[:, None, None]
+    return np.asarray(np.eye(3) + skew + skew @ skew / (1 + z)[:, None, None])
 
 
 def euler(rotation: Floats) -> Floats:
