@@ -45,7 +45,7 @@ def require_blinks(clip: str, first: int = 0, last: int | None = None) -> None:
 @needs_real_faces
 class TestRealClips:
     def test_blinks_are_those_that_were_counted(self) -> None:
-        require_blinks(GRID, 20, 70)
+        require_blinks(GRID, 30, 66)
 
     @pytest.mark.parametrize("clip", [TALKING, WINKING])
     def test_blinks_of_longer_clips(self, clip: str, full: bool) -> None:
@@ -55,7 +55,7 @@ class TestRealClips:
 
     def test_a_mirrored_video_gives_the_opposite_horizontal_angle(self, full: bool) -> None:
         for clip in (GRID, TURNING, TALKING) if full else (TURNING,):
-            shown = pictures(clip, None if full else 30)
+            shown = pictures(clip, None if full else 16)
             one = run_mediapipe(shown, FPS)
             other = run_mediapipe((np.ascontiguousarray(picture[:, ::-1]) for picture in shown), FPS)
             assert np.corrcoef(one.gaze_angle_x, other.gaze_angle_x)[0, 1] <= -0.95
@@ -64,7 +64,7 @@ class TestRealClips:
 
     def test_a_still_picture_does_not_move(self) -> None:
         for clip in (GRID, TURNING):
-            table = run_mediapipe([pictures(clip, 30)[20]] * 6, FPS)
+            table = run_mediapipe([pictures(clip, 16)[15]] * 4, FPS)
             assert table.success.all()
             assert np.degrees(max(np.ptp(table.gaze_angle_x), np.ptp(table.gaze_angle_y))) < 1
 
