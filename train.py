@@ -28,10 +28,10 @@ from models.training.trackers import require_trackers
 _HELP = "--config FILE gives options from a YAML file, or those of another run by its run.json; options beside it win."
 
 
-def main() -> None:
-    """The command line."""
+def main(prog: str = "train.py") -> None:
+    """The command line, of a program that is called so."""
     with reported():
-        config, given = parse(sys.argv[1:])
+        config, given = parse(sys.argv[1:], prog)
         accelerator = accelerator_of(config)
         check_device(config, given, accelerator)
         if accelerator.device.type == "cuda":
@@ -45,13 +45,17 @@ def main() -> None:
             accelerator.end_training()
 
 
-def parse(arguments: Sequence[str]) -> tuple[StageConfig, frozenset[str]]:
+def parse(arguments: Sequence[str], prog: str = "train.py") -> tuple[StageConfig, frozenset[str]]:
     """The settings of a command line, and which options somebody gave, there or in a file written by hand.
+
+    Args:
+        arguments: the command line.
+        prog: what the program is called, for its help.
 
     Raises:
         InputError: what is given does not go together; SystemExit (2), after tyro's own words: it is no option.
     """
-    stage, rest = _stage(arguments)
+    stage, rest = _stage(arguments, prog)
     known = {name: options_of(config) for name, config in stages().items()}
     every = {option for names in known.values() for option in names}
     options.require_effect(stage, options.given(rest, every), known)
@@ -62,7 +66,7 @@ def parse(arguments: Sequence[str]) -> tuple[StageConfig, frozenset[str]]:
     config = tyro.cli(
         stages()[stage],
         args=arguments,
-        prog=f"train.py --stage {stage}",
+        prog=f"{prog} --stage {stage}",
         description=f"{stages()[stage].__doc__}\n\n{_HELP}\n\n{runs.__doc__}",
     )
     config = with_local_paths(config)
@@ -86,7 +90,7 @@ def accelerator_of(config: StageConfig) -> Accelerator:
     )
 
 
-def _stage(arguments: Sequence[str]) -> tuple[str, list[str]]:
+def _stage(arguments: Sequence[str], prog: str) -> tuple[str, list[str]]:
     """The stage, and the arguments without it."""
     rest = list(arguments)
     for place, argument in enumerate(rest):
@@ -98,7 +102,7 @@ def _stage(arguments: Sequence[str]) -> tuple[str, list[str]]:
                 return stage, rest[:place] + rest[place + len(given) :]
             raise InputError(f"--stage {stage}: use one of {', '.join(stages())}")
     if {"-h", "--help"} & set(rest):
-        _help()
+        _help(prog)
     raise InputError(f"--stage is missing: give one of {', '.join(stages())}; each has its own --help")
 
 
@@ -110,7 +114,7 @@ def _require(stage: str, arguments: Sequence[str]) -> None:
         raise InputError(f"--stage {stage} needs {' and '.join(missing)}: see --help")
 
 
-def _help() -> None:
+def _help(prog: str) -> None:
     """Say what there is where no stage is given, and exit."""
     says = " ".join(f"{name}: {config.__doc__}" for name, config in stages().items())
     choice = Literal[tuple(stages())]  # type: ignore[valid-type]
@@ -118,7 +122,7 @@ def _help() -> None:
     def of_any(stage: Annotated[choice, tyro.conf.arg(help=says)]) -> None:  # type: ignore[valid-type]
         """A stage has to be given."""
 
-    tyro.cli(of_any, args=["--help"], prog="train.py", description=__doc__)
+    tyro.cli(of_any, args=["--help"], prog=prog, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,13 @@ HOUSE: tuple[Storey, ...] = (
             Room("looks", ("models.summary", "models.curves"), "sizes, curves"),
         ),
     ),
-    Storey("train.py", (Room("train", ("train",), "parse, call, print"),)),
+    Storey(
+        "train.py",
+        (
+            Room("train", ("train",), "parse, call, print"),
+            Room("filmstrip", ("filmstrip",), "runs each of the commands"),
+        ),
+    ),
     Storey("benchmarks", (Room("benchmarks", ("benchmarks",), "speed, measured"),)),
 )
 
@@ -99,13 +105,13 @@ def rooms() -> list[Room]:
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """The project's modules, by name: those of the packages, and train.py."""
+    """The project's modules, by name: those of the packages, train.py and filmstrip.py."""
     found: dict[str, Path] = {}
     for package_name in ("loaders", "sharding", "models", "benchmarks"):
         for path in sorted((root / package_name).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found["train"] = root / "train.py"
+    found |= {name: path for name in ("train", "filmstrip") if (path := root / f"{name}.py").exists()}
     return found
 
 

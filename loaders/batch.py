@@ -1,10 +1,14 @@
 """What the loader yields."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from functools import cache
+from typing import Any, overload
 
 import torch
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +39,36 @@ class Batch:
     def __len__(self) -> int:
         return len(self.clip)
 
-    def __getitem__(self, rows: slice) -> "Batch":
-        """Some of the examples, not copied."""
-        return self._each(lambda tensor: tensor[rows])
+    @overload
+    def __getitem__(self, rows: slice, /) -> "Batch": ...
+
+    @overload
+    def __getitem__(self, name: str, /) -> Any: ...
+
+    def __getitem__(self, key: slice | str, /) -> Any:
+        """Some of the examples, ``batch[:4]``, not copied; or a field by its name, as ``batch["video"]``.
+
+        Raises:
+            KeyError: there is no such field.
+            TypeError: neither a slice nor a name.
+        """
+        if isinstance(key, slice):
+            return self._each(lambda tensor: tensor[key])
+        if not isinstance(key, str):
+            raise TypeError(f"batch[{key!r}]: a batch is indexed by the name of a field, or by a slice of examples")
+        if key in self:
+            return getattr(self, key)
+        within = [name for name in ("targets", "members") if key in getattr(self, name)]
+        mend = f"it is batch[{within[0]!r}][{key!r}]" if within else f"there are {', '.join(self.keys())}"
+        raise KeyError(f"a batch has no field {key!r}: {mend}")
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a field has this name."""
+        return name in self.keys()
+
+    def keys(self) -> KeysView[str]:
+        """The fields' names: with `__getitem__` what ``model(**batch)`` and ``dict(batch)`` take."""
+        return dict(self._fields()).keys()
 
     def as_dict(self) -> dict[str, torch.Tensor | dict[str, torch.Tensor]]:
         """The fields by their names, not copied: what takes keyword arguments or a mapping can have them so.
@@ -51,8 +82,20 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked host memory, from which a GPU copies without stopping the host."""
+        """The batch in page-locked host memory, from which a GPU copies without stopping the host.
+
+        Where there is nothing to pin it is this very batch, and a line of the log says why: it lies on a GPU already,
+        as those of ``ClipLoader(device="cuda:0")`` do, or torch can use no GPU here.
+        """
+        if self.clip.device.type != "cpu":
+            return self._as_it_is(f"it lies on {self.clip.device} already")
+        if not torch.accelerator.is_available():
+            return self._as_it_is("torch can use no GPU here")
         return self._each(torch.Tensor.pin_memory)
+
+    def _as_it_is(self, why: str) -> "Batch":
+        _say_unpinned(why)
+        return self
 
     def _fields(self) -> list[tuple[str, torch.Tensor | Mapping[str, torch.Tensor]]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self)]
@@ -66,3 +109,9 @@ class Batch:
             else:
                 changed[name] = {key: change(tensor) for key, tensor in value.items()}
         return Batch(**changed)
+
+
+@cache
+def _say_unpinned(why: str) -> None:
+    """Once a process: a DataLoader that was told to pin asks for each batch."""
+    _log.info("a batch is not pinned: %s; pin_memory has no effect", why)

@@ -14,14 +14,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from loaders.batch import Batch
 from loaders.errors import InputError
 from loaders.loader import ClipLoader
+from loaders.without_cuda import make_torchaudio_importable
 
-try:
-    from transformers import Trainer, TrainerCallback
-    from transformers.trainer_callback import ExportableState
-except OSError as error:
-    raise InputError(
-        "transformers imports torchaudio, which does not load beside a torch without CUDA: import models before this"
-    ) from error
+make_torchaudio_importable()
+
+from transformers import Trainer, TrainerCallback  # noqa: E402  (it imports torchaudio)
+from transformers.trainer_callback import ExportableState  # noqa: E402
 
 Place = tuple[int, int]  # epoch, step
 Fields = dict[str, torch.Tensor | dict[str, torch.Tensor]]

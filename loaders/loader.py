@@ -6,6 +6,7 @@ import inspect
 import logging
 import operator
 import os
+import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 import torch
@@ -75,6 +76,10 @@ _STEPS = 1 << 62  # more than any epoch has
 
 
 Place = str | Path | Dataset  #: a dataset's folder, its URL, or the dataset, opened
+
+
+class NotPicklableError(InputError, pickle.PicklingError):
+    """What belongs to this process was to be pickled or copied. Whoever asks whether something can be is told so."""
 
 
 class ClipLoader(IterableDataset[Batch]):
@@ -389,11 +394,8 @@ class ClipLoader(IterableDataset[Batch]):
             RuntimeError: the loader is closed, or a later loop over an evaluation has begun.
         """
         self._require_own_place()
-        if not (self._training or self._resumed) and self._step:
-            self._stop()  # what was broken off is not what is asked for now
-            self._step = 0
+        self._begin_loop()
         self._resumed = False
-        self._loops += 1
         epoch, loop = self._epoch, self._loops
         while self._epoch == epoch:
             batch = self._next()
@@ -406,6 +408,27 @@ class ClipLoader(IterableDataset[Batch]):
             if not (ended or self._training) and loop != self._loops:
                 raise RuntimeError("a later loop over this evaluation has begun: make a ClipLoader for each of the two")
 
+    def start(self) -> None:
+        """Begin to read and decode what the next loop yields, while something else is done, such as restoring a model.
+
+        Between two loops, after `load_state_dict` and `set_epoch`. Without it the first batch is begun when it is asked
+        for. Where a placement is to be tried, this waits for the trial. What runs already goes on.
+
+        Raises:
+            InputError: as of a loop.
+            RuntimeError: the loader is closed.
+        """
+        self._require_own_place()
+        if self._stream is None:
+            self._begin_loop()
+            self._start()
+
+    def _begin_loop(self) -> None:
+        if not (self._training or self._resumed) and self._step:
+            self._stop()  # what was broken off is not what is asked for now
+            self._step = 0
+        self._loops += 1
+
     def _require_own_place(self) -> None:
         """Raise InputError where this is another process, or another rank, than the loader was made for."""
         _require_own_process(self._process)
@@ -417,7 +440,8 @@ class ClipLoader(IterableDataset[Batch]):
                 f"{group[0]} of {group[1]}: make it after the group, or give rank and world_size"
             )
 
-    def _next(self) -> Batch:
+    def _start(self) -> Stream:
+        """The threads that make the next batches, begun where there are none."""
         _require_own_process(self._process)
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
@@ -435,9 +459,13 @@ class ClipLoader(IterableDataset[Batch]):
             )
             self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
             _unclosed.add(self)
+        return self._stream
+
+    def _next(self) -> Batch:
+        self._start()
         asked = time.perf_counter()
         try:
-            loaded, frames, waveform = self._stream.next()
+            loaded, frames, waveform = self._start().next()  # no name here for an error's traceback to hold
         except ClosedError as error:
             raise RuntimeError("this ClipLoader was closed by another thread while a batch was awaited") from error
         except BaseException:
@@ -562,13 +590,13 @@ class ClipLoader(IterableDataset[Batch]):
             "decoder": self._choice.decoder if self._choice is not None and self._video else None,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state.
 
         Raises:
             InputError: it is of another dataset or of other settings, the message says what differs; or no state.
         """
-        epoch, step, saved = _parse_state(state)
+        epoch, step, saved = _parse_state(state_dict)
         if saved.get("draws", 1) != DRAWS:
             raise InputError(
                 f"the checkpoint was saved by a version that draws pairs in another way ({saved.get('draws', 1)}, here "
@@ -577,13 +605,44 @@ class ClipLoader(IterableDataset[Batch]):
         differing = [name for name, value in self._fingerprint.items() if saved.get(name) != value]
         if differing:
             what = ", ".join(f"{name} was {saved.get(name)!r} and is {self._fingerprint[name]!r}" for name in differing)
-            raise InputError(f"the checkpoint's loader differs: {what}: resume with the settings it was saved with")
+            raise InputError(
+                f"the checkpoint's loader differs: {what}: resume with the settings it was saved with, or load no "
+                f"state and begin an epoch of this order with set_epoch({epoch + (step > 0)})"
+            )
         _require_below("step", step, len(self))  # of another batch size it may be beyond, which has been said now
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
         if self._video and self._placement == "auto" and self._settings.device.type == "cuda":
-            self._wanted, self._choice = as_before(state.get("decoder"))
+            self._wanted, self._choice = as_before(state_dict.get("decoder"))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch the next loop is over, as a DistributedSampler is told it.
+
+        Loops count epochs by themselves: this is for code that says so all the same, and for going on with other
+        settings, such as other weights of several datasets, after a whole epoch. The epoch that the loader is in
+        stays where it is; any other begins with its first batch, and a loop that is under way ends.
+
+        Raises:
+            InputError: no epoch; or another than the state's that was loaded just before, whose place would be lost.
+        """
+        epoch = _check("epoch", epoch, 0, _EPOCHS - 1)
+        if epoch == self._epoch:
+            return
+        if self._resumed:
+            raise InputError(
+                f"set_epoch({epoch}) would leave the state that was loaded, of epoch {self._epoch}, step {self._step}: "
+                f"count epochs from loader.epoch on; where accelerate has prepared a DataLoader, say it set_epoch"
+                f"({self._epoch}) first"
+            )
+        self._stop()
+        self._epoch, self._step = epoch, 0
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise NotPicklableError(
+            "a ClipLoader has threads and open files of this process, and is neither pickled nor copied: make one with "
+            "the same arguments where it is needed, and give it this one's state_dict(); num_workers=0 for a DataLoader"
+        )
 
     # -- life cycle
 

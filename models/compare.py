@@ -50,10 +50,10 @@ class Compared:
     difference: Difference
 
 
-def main() -> None:
-    """The command line."""
+def main(prog: str = "python -m models.compare") -> None:
+    """The command line, of a program that is called so."""
     with reported():
-        asked = tyro.cli(Compare, prog="python -m models.compare", description=__doc__)
+        asked = tyro.cli(Compare, prog=prog, description=__doc__)
         one, other = sides(asked.runs, asked.against)
         compared = list(compare(one, other))
         if asked.json:

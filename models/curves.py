@@ -25,10 +25,10 @@ class Curves:
     """The picture; by default curves.png in the run, or here where there are several."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.curves") -> None:
+    """The command line, of a program that is called so."""
     with reported():
-        config = tyro.cli(Curves, args=arguments, prog="python -m models.curves", description=__doc__)
+        config = tyro.cli(Curves, args=arguments, prog=prog, description=__doc__)
         path = draw(config)
         print(path)
 

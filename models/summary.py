@@ -267,10 +267,10 @@ def table(counted: Sequence[Counted], title: str, caption: str) -> Table:
     return shown
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.summary") -> None:
+    """The command line, of a program that is called so."""
     with reported():
-        summarise(tyro.cli(Summary, args=arguments, prog="python -m models.summary", description=__doc__))
+        summarise(tyro.cli(Summary, args=arguments, prog=prog, description=__doc__))
 
 
 def summarise(config: Summary) -> None:

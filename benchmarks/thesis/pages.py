@@ -91,7 +91,7 @@ def emotion_markdown(emotion: EmotionScores) -> list[str]:
 def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
     """Table 4.2 with the pairs' accuracy and the majority. 80 columns hold it."""
     table = Table(caption_justify="left")
-    for column in ("", PRETRAINED, SCRATCH, "difference (95 %)", "published"):
+    for column in ("", PRETRAINED, SCRATCH, "difference (95 %)", "thesis"):  # 80 columns hold no longer word
         table.add_column(column, no_wrap=True)
     for network in NETWORKS:
         for modality in MODALITIES:

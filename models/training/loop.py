@@ -239,12 +239,13 @@ def _resume(
     if checkpoint is None:
         say(accelerator, f"{output}: no checkpoint yet, from the beginning")
         return 0
+    _place(loader, checkpoint, changed, partial(say, accelerator))
+    loader.start()  # the first batch is made while weights are restored
     restore(checkpoint, accelerator, network, optimizer)
     if checkpoint.state.get("curves") is not None:  # an earlier version had none
         curves.load_state_dict(checkpoint.state["curves"])
     if not checkpoint.same_rank:
         say(accelerator, "another number of processes: this one's random states begin anew")
-    _place(loader, checkpoint, changed, partial(say, accelerator))
     found = checkpoint.state.get("validation")
     if found is not None and (validation is None or not validation.load_state_dict(found, checkpoint.best)):
         say(accelerator, "what was validated until now does not count: it was something else")

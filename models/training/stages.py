@@ -105,7 +105,7 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         validation = None if third is None else Validation(validating, doing, third, accelerator)
-        with third or nullcontext():
+        with loader, third or nullcontext():  # a loader that was started ends also where nothing is trained
             fit(config, accelerator, doing, model, loader, validation)
         with unseen:
             answers = config.run.output / doing.answers

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +167,29 @@ def test_other_files_are_refused_and_random_weights_are_said(tmp_path: Path, cap
     with pytest.raises(InputError, match="No such file"):
         begin_from(net, tmp_path / "none.pth")
     begin_from(torch.nn.Linear(1, 1), None)  # a network without such a tower
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_a_file_of_weights_runs_no_code(tmp_path: Path) -> None:
+    """Neither as PyTorch's nor as Torch 7's, neither in torch's archive nor as a bare pickle."""
+    mark = tmp_path / "ran"
+    pickle.loads(pickle.dumps(Evil(mark)))
+    assert mark.exists()  # the attack works
+    mark.unlink()
+    for name in ("archive.pth", "bare.pth", "bare.t7"):
+        if name == "archive.pth":
+            torch.save({"conv.weight": Evil(mark)}, tmp_path / name)
+        else:
+            (tmp_path / name).write_bytes(pickle.dumps(Evil(mark), protocol=2))
+        with pytest.raises(InputError, match=name):
+            begin_from(SMALL.tower(), tmp_path / name)
+        assert not mark.exists()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from loaders.errors import InputError
 from models.training.config import FinetuneConfig, PretrainConfig, as_data, flat
@@ -122,3 +123,26 @@ def test_what_is_missing_is_named() -> None:
     for wrong in ([], ["--stage"], ["--stage", "predict"]):
         with pytest.raises(InputError, match="of pretrain, finetune, evaluate"):
             parse(wrong)
+
+
+def test_the_help_names_the_program_as_it_was_called(capsys: pytest.CaptureFixture[str]) -> None:
+    for prog in ("train.py", "filmstrip train"):
+        for line, usage in (
+            (["--stage", "evaluate", "--help"], f"usage: {prog} --stage evaluate "),
+            (["-h"], f"usage: {prog} "),
+        ):
+            with pytest.raises(SystemExit) as ended:
+                parse(line, prog)
+            assert ended.value.code == 0
+            assert capsys.readouterr().out.startswith(usage)
+
+
+def test_a_file_of_settings_runs_no_code(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    text = f"learning_rate: !!python/object/apply:os.system ['touch {mark}']\n"
+    yaml.unsafe_load(text)
+    assert mark.exists()  # the attack works
+    mark.unlink()
+    with pytest.raises(InputError, match="neither YAML nor JSON"):
+        parse(["--stage", "pretrain", "--config", file_of(tmp_path, text), *NEEDED])
+    assert not mark.exists()
