@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
-EXTRAS := dev,faces,egemaps,ray,s3,plots,export,planes,interop,tools
+EXTRAS := dev,faces,mediapipe,egemaps,ray,s3,plots,export,planes,interop,tools
 # accelerate would give a CPU process one thread.
 # After train.py's own line of error accelerate would print a traceback of its own.
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -21,7 +21,7 @@ SCRATCH  := --config $(RECIPE)/scratch.yaml
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo bench-setup architecture test test-python format clean
+.PHONY: help setup demo gaze-models bench-setup architecture test test-python format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune, train from scr
 	$(LAUNCH) train.py --stage finetune --data $(DEMO)/omg --output $(DEMO)/scratch $(SCRATCH)
 	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
 	$(BIN)/python -m models.compare $(DEMO)/finetuned $(DEMO)/scratch
+
+gaze-models: $(STAMP)  ## fetch the networks of --gaze mediapipe into the cache (7 MB)
+	$(BIN)/python -m sharding.gaze.mediapipe_models
 
 architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
 	$(BIN)/python docs/rooms.py

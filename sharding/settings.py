@@ -12,6 +12,7 @@ from sharding.media.waveform import AudioFormat
 SAMPLE_RATE = 16_000
 
 Crop = Literal["centre", "face"]
+Tracker = Literal["openface", "mediapipe"]
 GazeWindow = Literal["utterance", "clip"]
 Modality = Literal["audio", "video"]
 
@@ -50,6 +51,9 @@ class BuildSettings:
     """Pad utterances shorter than a clip with their last frame and silence, instead of rejecting them."""
     gaze_window: GazeWindow = "utterance"
     """What the gaze statistics are computed over: the whole utterance, the same for all its clips, or each clip."""
+    gaze: Tracker = "openface"
+    """What tracks gaze: OpenFace 2, whose tables come with the corpus or by --openface-bin; or MediaPipe's networks
+    (extra mediapipe), run on every utterance, without tables. The numbers of one are not those of the other."""
     openface_bin: str | None = None
     """OpenFace 2's FeatureExtraction: it is run on the crops of utterances that have no table."""
     gaze_fps: float = 25.0
@@ -138,6 +142,8 @@ class BuildSettings:
         _require(
             self.gaze_fps == 25.0 or "gaze_frames" in self.member, "--gaze-fps", self.gaze_fps, "--member gaze_frames"
         )
+        if self.openface_bin is not None and self.gaze != "openface":
+            raise InputError(f"--openface-bin has no effect with --gaze {self.gaze}: leave one of them away")
         _require(self.min_loudness <= 0, "--min-loudness", self.min_loudness, "at most 0, full scale")
         unlike = len(set(self.allow_missing)) == len(self.allow_missing)
         _require(unlike, "--allow-missing", " ".join(self.allow_missing), "each at most once")

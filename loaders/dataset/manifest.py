@@ -135,6 +135,11 @@ class Manifest:
         """SHA-256 of every file beside the shards and dataset.json, by its path: the `tables` and the `documents`."""
         return {**self.tables, **self.documents}
 
+    @property
+    def gaze_tracker(self) -> str:
+        """What tracked the gaze of its clips, where they have any; builds before there was a choice had OpenFace."""
+        return str(self.settings.get("gaze", "openface"))
+
     def member(self, name: str) -> Member | None:
         """The declaration of a member, None where the dataset has none of that name."""
         return next((member for member in self.members if member.name == name), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from models.training.curves import console, say, warn
 from models.training.data import datasets_of, names, scoring_loader, training_loader, validation_loader
 from models.training.execution import place_front_end
 from models.training.freezing import require_free_towers
+from models.training.gaze_tracker import GAZE_TRACKER, require_tracker, tracker_of
 from models.training.journal import read_metrics
 from models.training.loop import fit
 from models.training.moments import take_moments
@@ -76,6 +78,9 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     )
     of_batches["paired"] = doing.paired
     doing.require(loader, names(data))
+    tracker = tracker_of(loader.catalogs, doing.needs, names(data))
+    if isinstance(config, FinetuneConfig) and config.network.init is not None:
+        require_tracker(runs.read_run(config.network.init), tracker, config.network.init, names(data))
     third: ClipLoader | None = None
     if validating.validate_every is not None:
         third = validation_loader(
@@ -87,6 +92,8 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     doing.require(unseen, names(data))
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
+    if doing.needs.of_gaze:
+        model = replace(model, description={**model.description, GAZE_TRACKER: tracker})
     if config.optimizer.tower_learning_rate is not None:
         require_free_towers(model.network, model.frozen)
     for member in take_moments(model.network, loader.catalogs):
@@ -145,6 +152,8 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))
+        needs = needs_of_network(network)
+        require_tracker(run, tracker_of(unseen.catalogs, needs, names(data)), config.checkpoint, names(data))
         with _written(config.found.predictions):
             results = doing.score(accelerator, front_end, network, unseen, keep=config.found.predictions)
     tell_precision(accelerator, run)

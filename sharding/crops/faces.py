@@ -13,18 +13,17 @@ arXiv:1911.03599.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loaders.errors import InputError
+from sharding.media.opencv import opencv
 
 # How large and how often to look. CenterFace finds every face that is 32 pixels across at its input, 9 of 10 at 24 and
 # hardly any at 16 (talking heads, shrunk), so at 480 it needs a face a fifteenth as wide as the picture. Such a look at
@@ -94,8 +93,7 @@ class FaceDetector:
 
     def __init__(self, *, longest_side: int = DETECTION_SIDE, minimum_score: float = MINIMUM_SCORE) -> None:
         """Load the network. Frames larger than `longest_side` pixels are shrunk to it before they are looked at."""
-        self._cv2 = _opencv()
-        self._cv2.setNumThreads(1)  # utterances run in parallel processes; threads inside them would only contend
+        self._cv2 = opencv(_MISSING)
         self._network = self._cv2.dnn.readNetFromONNX(str(_weights()))
         self._longest_side = longest_side
         self._minimum_score = minimum_score
@@ -348,19 +346,6 @@ def _round_up(pixels: int) -> int:
 
 
 _MISSING = "finding faces needs the extra 'faces': pip install 'filmstrip[faces]'"
-
-
-def _opencv() -> Any:
-    if importlib.util.find_spec("cv2") is None:
-        raise InputError(_MISSING)
-    try:
-        return importlib.import_module("cv2")
-    except ImportError as error:
-        # opencv-python links the libraries of a desktop (libxcb, libGL, libglib), which bare images do not have.
-        raise InputError(
-            f"OpenCV cannot be loaded ({error}); where there is no desktop: "
-            "pip install --force-reinstall --no-deps opencv-python-headless"
-        ) from error
 
 
 def _weights() -> Path:

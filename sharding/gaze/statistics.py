@@ -39,6 +39,11 @@ from sharding.sources.regular import open_regular
 
 Floats = NDArray[np.float64]
 
+OPENFACE, MEDIAPIPE = (
+    "openface",
+    "mediapipe",
+)  #: trackers; a table says in its column "tracker" that it is no OpenFace's
+
 FIXATION_DEGREES_PER_SECOND = 3.2
 """Gaze that turns no faster than this fixates (Lappi 2016)."""
 
@@ -89,6 +94,7 @@ _COLUMNS = {
     "blink_intensity": "AU45_r",
     "eyes_closed": "AU45_c",
 }
+TRACKER = "tracker"  #: a column of tables that are not OpenFace's
 _HALF_TIMESTAMP_STEP = 0.0005  # seconds: OpenFace rounds its timestamps to milliseconds
 
 
@@ -119,6 +125,8 @@ class GazeTable:
     timestamps of a short part, it would not be the same.
 
     `lasting` is how many seconds each row's picture stays, where that varies; None: 1 / fps, all of them.
+
+    `tracker` is what made the table.
     """
 
     frame: Floats
@@ -135,6 +143,7 @@ class GazeTable:
     eyes_closed: Floats
     fps: float
     lasting: Floats | None = None
+    tracker: str = OPENFACE
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -164,6 +173,11 @@ def read_table(path: Path) -> GazeTable:
         raise GazeError("gaze_missing", "no such file") from None
     except OSError as error:
         raise GazeError("gaze_unreadable", error.strerror or str(error)) from error
+    return parse_table(content)
+
+
+def parse_table(content: bytes) -> GazeTable:
+    """The table in a file's content; `GazeError` as from `read_table`."""
     lines = io.BytesIO(content)
     names = [name.strip() for name in lines.readline().decode("utf-8-sig", errors="replace").split(",")]
     _require_columns(names)
@@ -176,7 +190,7 @@ def read_table(path: Path) -> GazeTable:
         raise _few_frames(int(np.count_nonzero(succeeded)), round(np.ptp(columns["frame"])) + 1)
     fps = _frame_rate(columns["frame"][succeeded], columns["timestamp"][succeeded])
     numbers = {field: columns[name] for field, name in _COLUMNS.items() if field != "success"}
-    return GazeTable(success=succeeded, fps=fps, **numbers)
+    return GazeTable(success=succeeded, fps=fps, tracker=_tracker(content, names), **numbers)
 
 
 def on_pictures(table: GazeTable, starts: Floats, seconds: float) -> GazeTable:
@@ -223,7 +237,9 @@ def window(table: GazeTable, start_seconds: float, end_seconds: float) -> GazeTa
     lasting = np.minimum(part.lasting, end_seconds - part.timestamp)
     seen, whole = float(lasting[part.success].sum()), end_seconds - start_seconds
     if 2 * seen < whole - 2 * _HALF_TIMESTAMP_STEP:
-        raise GazeError("gaze_few_frames", f"OpenFace succeeded on {seen:.2f} s of {whole:g} s; half of it is needed")
+        raise GazeError(
+            "gaze_few_frames", f"the tracker succeeded on {seen:.2f} s of {whole:g} s; half of it is needed"
+        )
     return replace(part, timestamp=part.timestamp - start_seconds, lasting=lasting)
 
 
@@ -374,6 +390,14 @@ def _parse(content: bytes, names: list[str]) -> dict[str, Floats]:
     return {name: parsed[name].to_numpy() for name in needed}
 
 
+def _tracker(content: bytes, names: list[str]) -> str:
+    """What a table says that made it, in its first row."""
+    if TRACKER not in names:
+        return OPENFACE
+    lines = content.splitlines()
+    return lines[1].decode(errors="replace").split(",")[names.index(TRACKER)].strip() if len(lines) > 1 else OPENFACE
+
+
 def _require_columns(names: list[str]) -> None:
     missing = [name for name in _COLUMNS.values() if name not in names]
     if not missing:
@@ -415,7 +439,7 @@ def require_half(table: GazeTable, frames: int) -> None:
 
 def _few_frames(succeeded: int, frames: int) -> GazeError:
     return GazeError(
-        "gaze_few_frames", f"OpenFace succeeded on {succeeded} of {frames} frames; half, and 2, are needed"
+        "gaze_few_frames", f"the tracker succeeded on {succeeded} of {frames} frames; half, and 2, are needed"
     )
 
 

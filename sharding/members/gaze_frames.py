@@ -28,7 +28,7 @@ def gaze_frames(source: Source) -> OfClip:
     def of_clip(start: float, end: float) -> NDArray[np.float32]:
         rows = resampled(table, start, _steps(settings), settings.gaze_fps)
         if not rows[:, -1].any():
-            raise NoArrayError("gaze_few_frames", f"OpenFace succeeded on no frame from {start:g} s on")
+            raise NoArrayError("gaze_few_frames", f"the tracker succeeded on no frame from {start:g} s on")
         return rows
 
     return of_clip

@@ -23,6 +23,7 @@ from sharding.corpora.duplicates import OnDuplicate, reject_duplicates
 from sharding.corpora.leaks import OnLeak, emptied, settle_leaks
 from sharding.crops.crop_plan import face_detector
 from sharding.engines.local import Engine, LocalEngine, WorkerDiedError
+from sharding.gaze.mediapipe import require_mediapipe
 from sharding.gaze.openface import require_openface
 from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
@@ -122,6 +123,9 @@ def build(
         face_detector()
     if settings.openface_bin is not None:
         require_openface(settings.openface_bin)
+    if settings.gaze == "mediapipe":
+        _require_no_tables(corpus)
+        require_mediapipe()
     place = output_at(output, remote or RemoteOptions())
     corpus = with_arrays(corpus, files, 4 * workers)
     whole, corpus = corpus, settle_leaks(corpus, on_leak)
@@ -148,6 +152,16 @@ def build(
             alike=tuple(lacks.alike.warnings()) if on_duplicate == "warn" else (),
         )
     return Built(output=place.name, manifest=manifest, made=made)
+
+
+def _require_no_tables(corpus: Corpus) -> None:
+    """Raise InputError where tables of gaze are given to a build that would not read them."""
+    tables = sum(utterance.gaze_path is not None for utterance in corpus.utterances)
+    if tables:
+        raise InputError(
+            f"--gaze mediapipe tracks every utterance itself, and {tables} of {len(corpus.utterances)} come with a "
+            "table of gaze: leave the tables away (--openface, or the column of them), or build with --gaze openface"
+        )
 
 
 def output_at(path: Path, remote: RemoteOptions) -> Output:

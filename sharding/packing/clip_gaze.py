@@ -6,8 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharding.crops.crop_plan import CropPlan
+from sharding.gaze.mediapipe import MOST_FPS as MOST_TRACKED
+from sharding.gaze.mediapipe import run_mediapipe
 from sharding.gaze.openface import MOST_FPS, SIZE, run_openface
 from sharding.gaze.statistics import (
+    OPENFACE,
     GazeError,
     GazeTable,
     on_pictures,
@@ -16,7 +19,7 @@ from sharding.gaze.statistics import (
     statistics,
     window,
 )
-from sharding.media.reader import Media, read_media
+from sharding.media.reader import Box, Media, MediaError, centre_square, read_frames, read_media
 from sharding.settings import BuildSettings
 from sharding.utterance import Utterance
 
@@ -37,12 +40,12 @@ class UtteranceGaze:
     """The gaze of an utterance's clips. What is wrong with the table is wrong with the gaze of every clip."""
 
     def __init__(self, utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> None:
-        """Read the utterance's table, or have OpenFace make one.
+        """Read the utterance's table, or have a tracker make one.
 
         Args:
             utterance: whose gaze it is.
             media: its frames, which the table has to fit.
-            view: how it is looked at, for OpenFace.
+            view: how it is looked at, for the tracker.
             settings: of the build.
         """
         self._table: GazeTable | None = None
@@ -82,8 +85,12 @@ class UtteranceGaze:
 
 
 def _table(utterance: Utterance, media: Media, view: CropPlan, settings: BuildSettings) -> GazeTable:
-    if utterance.gaze_path is not None:
+    if settings.gaze == "mediapipe":
+        table = _track(utterance, media, view, settings.max_seconds)
+    elif utterance.gaze_path is not None:
         table = read_table(utterance.gaze_path)
+        if table.tracker != OPENFACE:
+            raise GazeError("gaze_other_tracker", f"the table is made by {table.tracker}, not by OpenFace")
         table = _placed(table, media) if utterance.is_whole else _cut(table, view, media)
     elif settings.openface_bin is not None:
         table = _run(settings.openface_bin, utterance, media, view, settings.max_seconds)
@@ -142,6 +149,31 @@ def _run(binary: str, utterance: Utterance, media: Media, view: CropPlan, max_se
     table = run_openface(binary, crops.frames, fps)
     _require_fit(table, crops.seconds)
     return table
+
+
+def _track(utterance: Utterance, media: Media, view: CropPlan, max_seconds: float) -> GazeTable:
+    """MediaPipe on whole pictures, where the camera is known best, at the source's own frame rate.
+
+    The face is the one whose middle lies in what is cropped.
+    """
+    fps = min(media.source_fps, MOST_TRACKED)
+    boxes = view.boxes(fps)
+    rows: dict[tuple[int, int], NDArray[np.floating]] = {}
+
+    def within(frame: int, width: int, height: int) -> Box:
+        if boxes is None:
+            return centre_square(width, height)
+        of_size = rows.get((width, height))
+        if of_size is None:
+            of_size = rows[width, height] = boxes(width, height)
+        left, top, wide, high = of_size[min(frame, len(of_size) - 1)].tolist()
+        return left, top, wide, high
+
+    pictures = read_frames(utterance.video_path, fps=fps, max_seconds=max_seconds, start=view.start, stop=view.stop)
+    try:
+        return run_mediapipe(pictures, fps, within)
+    except MediaError as error:
+        raise GazeError("gaze_unreadable", error.detail) from error
 
 
 def _require_fit(table: GazeTable, seconds: float) -> None:

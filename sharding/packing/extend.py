@@ -132,7 +132,7 @@ def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettin
         raise InputError(f"{dataset}: its splits are apart by {manifest.apart}, not by {corpus.apart}: {AGAIN}")
     joined(manifest.labels, corpus.labels, dataset, AGAIN)
     for name, value in json.loads(json.dumps(asdict(settings))).items():
-        stated = manifest.settings.get(name)
+        stated = manifest.gaze_tracker if name == "gaze" else manifest.settings.get(name)
         if stated != value:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{dataset}: was built with {option} {stated}, not {value}: give the same, or {AGAIN}")

@@ -35,6 +35,7 @@ from sharding.utterance import Corpus
 from sharding.verify import verify
 from tests.films import shades, tone, write_film, write_table
 from tests.pipes import pipe, without_waiting
+from tests.sharding.gaze.tracked import needs_real_faces
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/real"
@@ -586,6 +587,35 @@ def test_openface_that_fails_is_a_reason(tmp_path: Path) -> None:
     assert "cannot find the model" in rejected["detail"]
     with pytest.raises(InputError, match="--openface-bin"):
         build(corpus, tmp_path / "other", BuildSettings(size=32, openface_bin=str(tmp_path / "nothing")), 1)
+
+
+def test_gaze_by_one_tracker_takes_no_tables_of_another(tmp_path: Path) -> None:
+    write_film(tmp_path / "mp4/s/v/1.mp4", 2)
+    table = write_table(tmp_path / "csv/s/v/1.csv", 50)
+    corpus = vox(tmp_path / "mp4", openface=tmp_path / "csv")
+    with pytest.raises(InputError, match=r"1 of 1 come with a table of gaze: leave the tables away \(--openface"):
+        build(corpus, tmp_path / "out", BuildSettings(size=16, gaze="mediapipe"), 1)
+    with pytest.raises(InputError, match="--openface-bin has no effect with --gaze mediapipe"):
+        build(corpus, tmp_path / "out", BuildSettings(size=16, gaze="mediapipe", openface_bin=sys.executable), 1)
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header}, tracker", *(f"{row}, mediapipe" for row in rows)]) + "\n")
+    with pytest.raises(InputError, match=r"1 gaze_other_tracker.*made by mediapipe"):
+        build(corpus, tmp_path / "out", BuildSettings(size=16, require_gaze=True), 1)
+
+
+@needs_real_faces
+def test_gaze_by_mediapipe_is_that_of_its_table(tmp_path: Path, full: bool) -> None:
+    if not full:
+        pytest.skip("seconds of tracking: --full")
+    clip = tmp_path / "mp4/s/v/1.mp4"
+    clip.parent.mkdir(parents=True)
+    shutil.copy(REAL / "edge/single_face_30fps.mp4", clip)
+    manifest = built(vox(tmp_path / "mp4"), tmp_path / "out", BuildSettings(size=16, gaze="mediapipe"))
+    assert manifest.gaze_tracker == manifest.settings["gaze"] == "mediapipe"
+    command = [sys.executable, "-m", "sharding.gaze.mediapipe", clip, "--csv", tmp_path / "1.csv"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    found = array(member(tmp_path / "out", 0, "gaze"))
+    np.testing.assert_allclose(found, statistics(read_table(tmp_path / "1.csv")), rtol=1e-4, atol=1e-5)
 
 
 # Faces ----------------------------------------------------------------------------------------------------------------

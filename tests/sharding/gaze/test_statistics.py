@@ -387,7 +387,7 @@ def test_a_higher_threshold_never_makes_less_fixation(table: GazeTable, one: flo
 def test_frames_that_failed_count_for_nothing(table: GazeTable, seed: int) -> None:
     noise = np.random.default_rng(seed).normal(scale=1e6, size=(9, len(table)))
     noise[:, ::3] = np.nan
-    kept = ("frame", "timestamp", "success", "fps", "lasting")
+    kept = ("frame", "timestamp", "success", "fps", "lasting", "tracker")
     measured = [name for name in GazeTable.__slots__ if name not in kept]
     garbled = {
         name: np.where(table.success, getattr(table, name), junk) for name, junk in zip(measured, noise, strict=True)

@@ -26,6 +26,7 @@ from sharding.checks.repair import QUARANTINE, repair
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.packing import exchange as exchanging
 from sharding.packing.building import build
+from sharding.packing.extend import require_same_build
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
@@ -471,3 +472,12 @@ def test_a_description_that_cannot_be_read_is_not_extended(existing: Path, sourc
         build(read(sources), existing, SETTINGS, 1, extend=True)
     assert digests(existing) == before
     assert not existing.with_name(f".{existing.name}.extension").exists()
+
+
+def test_a_dataset_of_before_there_was_a_choice_of_trackers_has_openfaces(grown: dict[str, Path]) -> None:
+    manifest = read_manifest(grown["extended"])
+    corpus = read(grown["sources"])
+    before = replace(manifest, settings={name: value for name, value in manifest.settings.items() if name != "gaze"})
+    require_same_build(before, corpus, SETTINGS, "it")
+    with pytest.raises(InputError, match="was built with --gaze openface, not mediapipe"):
+        require_same_build(before, corpus, replace(SETTINGS, gaze="mediapipe"), "it")
