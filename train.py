@@ -66,6 +66,11 @@ def parse(arguments: Sequence[str], prog: str = "train.py") -> tuple[StageConfig
         InputError: what is given does not go together; SystemExit (2), after tyro's own words: it is no option.
     """
     stage, rest = _stage(arguments, prog)
+    if stage == _PREDICT:
+        raise InputError(
+            f"--stage {stage} has settings of its own: where a training's are asked for, use one of "
+            f"{', '.join(stages())}"
+        )
     known = {name: options_of(config) for name, config in stages().items()}
     every = {option for names in known.values() for option in names}
     options.require_effect(stage, options.given(rest, every), known)

@@ -58,6 +58,12 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+def heard() -> None:
+    """Ctrl-C and a hang-up are heard, also where these tests run by nohup or in a shell's background."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Run:
     """A build from the command line, in a process group of its own."""
 
@@ -72,7 +78,7 @@ class Run:
         ]
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=heard,
         )  # fmt: skip
         while not lock.exists() and self.process.poll() is None:
             time.sleep(0.002)
