@@ -72,8 +72,8 @@ def main() -> None:
         asked.output.unlink(missing_ok=True)
         options = ["--timeline", str(asked.output), "--every", str(asked.every)]
         predict.main([str(joined), "--checkpoint", str(asked.checkpoint), *options])
-    with Image.open(asked.output) as picture:  # a third of the bytes, and nobody sees it
-        picture.convert("RGB").quantize(256).save(asked.output, optimize=True)
+    with Image.open(asked.output) as picture:  # a third of the bytes; by octree, which keeps thin lines' colours apart
+        picture.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE).save(asked.output, optimize=True)
 
 
 if __name__ == "__main__":
