@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from loaders.errors import InputError
 from models.systems.presets import FULL, correspondence_net, model_config_from_json, preset_to_json, target_net
@@ -47,6 +48,25 @@ def test_every_system_with_any_tower_is_made_and_read_back(name: str, exchanged:
     given = {stream: value for stream, value in streams().items() if stream in pairs.needs.streams}
     assert pairs(**given).shape == (6, 2)
     assert labels(**given).from_joint["emotion"].shape == (6, 7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gaze_tower", [None, "gaze-transformer"])
+def test_every_system_answers_from_one_modality_without_the_others_data(name: str, gaze_tower: str | None) -> None:
+    """Given nothing of the other, it says what it says with it."""
+    table = system_of(name)
+    exchanged = {"gaze": gaze_tower} if gaze_tower is not None and table.gaze_tower else {}
+    torch.manual_seed(0)
+    sizes = sizes_of_system(SMALLEST, table, exchanged)
+    network = target_net(sizes, LABELS, gaze=table.looks_at_gaze).eval()
+    given = {stream: value for stream, value in streams().items() if stream in network.needs.streams}
+    heard = {stream: value for stream, value in given.items() if stream in {"audio", *network.needs.of_audio}}
+    seen = {stream: value for stream, value in given.items() if stream not in heard}
+    both, by_ear, by_eye = network(**given), network(**heard), network(**seen)
+    assert by_ear.from_visual is by_ear.from_joint is by_eye.from_audio is by_eye.from_joint is None
+    for label in LABELS:
+        torch.testing.assert_close(by_ear.from_audio[label.name], both.from_audio[label.name])
+        torch.testing.assert_close(by_eye.from_visual[label.name], both.from_visual[label.name])
 
 
 @pytest.mark.parametrize(("name", "network", "gaze"), [("gaze-l3", "l3", True), ("ave", "ave", False)])
