@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -24,6 +24,7 @@ from loaders.errors import TRY_AGAIN, WRONG_INPUT, InputError, printable, report
 from loaders.progress import progress
 from loaders.storage.atomic import write_atomically
 from models.answers import Prediction, encode_pairs, predict_match, predict_targets
+from models.prediction.making import GazeSource
 from models.prediction.predictor import Device, Predictor, load, with_table_beside
 from models.prediction.results import VideoPrediction
 from models.prediction.shown import video_table, videos_table, windows_table
@@ -59,8 +60,9 @@ class Predict:
     """A new file for all that is said; - prints it instead of tables."""
     csv: Path | None = None
     """A new file with a row a video, and with --every a row a window; - prints it instead of tables."""
-    gaze: Literal["none", "openface"] = "none"
-    """For a run that looks at gaze: openface takes OpenFace 2's table beside each video, clip.csv of clip.mp4."""
+    gaze: GazeSource = "auto"
+    """For a run that looks at gaze: mediapipe tracks it, as the build does; openface takes OpenFace 2's table beside
+    each video, clip.csv of clip.mp4; none leaves it out. auto: mediapipe where the run has learned from it, else none."""
     crop: Crop | None = None
     """What to crop of each picture instead of what the run's clips show: the middle, or the largest face."""
     like: str | None = None
@@ -85,9 +87,7 @@ def predict(asked: Predict) -> int:
         InputError: the run cannot be asked, an option has no effect, or a file cannot be written.
     """
     _check(asked)
-    predictor = load(asked.checkpoint, like=asked.like, crop=asked.crop, device=asked.device)
-    if asked.gaze != "none" and not predictor.needs.of_gaze:
-        raise InputError(f"--gaze {asked.gaze}: the network of {asked.checkpoint} does not look at gaze: leave it away")
+    predictor = load(asked.checkpoint, like=asked.like, crop=asked.crop, gaze=asked.gaze, device=asked.device)
     every = asked.every
     if every is not None:
         predictor.frames_of(every)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,13 @@ from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError
 from loaders.sampling.frames import evenly_spaced
 from models.systems.streams import Needs
+from models.training.gaze_tracker import learned_tracker
 from models.training.provenance import BUILDS, CONFIG
 from sharding.members.declared import members_of
-from sharding.settings import BuildSettings, Crop
+from sharding.settings import BuildSettings, Crop, Tracker
+
+#: auto: MediaPipe's where the run has learned from it; OpenFace's comes in tables, which are to be given.
+GazeSource = Literal["auto", "none", "openface", "mediapipe"]
 
 #: What of a build's settings a clip's content depends on.
 _OF_CONTENT = (
@@ -43,6 +47,7 @@ def making_of(
     *,
     like: str | None = None,
     crop: Crop | None = None,
+    gaze: GazeSource = "auto",
 ) -> Making:
     """How the clips of a run were made.
 
@@ -53,6 +58,7 @@ def making_of(
         frames: that its front end takes.
         like: a dataset whose settings to take instead of those of the run's.
         crop: what to crop instead of what they crop.
+        gaze: what tracks it.
 
     Raises:
         InputError: nothing says it; or clips that are made so are not what the network takes.
@@ -81,6 +87,7 @@ def making_of(
         pad_short=True,
         require_gaze=False,
         openface_bin=None,
+        gaze=_tracker(folder, run, needs, gaze),
     )
     given = settings.clip.frames
     if frames > given:
@@ -89,6 +96,20 @@ def making_of(
     # As `models.training.data` has them decoded: all of a window, of which the front end takes some.
     chosen = range(given) if window is not None else evenly_spaced(given, frames)
     return Making(settings=settings, chosen=np.array(chosen, np.int16), notes=notes)
+
+
+def _tracker(folder: Path, run: Mapping[str, Any], needs: Needs, asked: GazeSource) -> Tracker:
+    """What tracks gaze: MediaPipe's networks, which the build runs; or OpenFace, whose table may not be there."""
+    if not needs.of_gaze:
+        if asked != "auto":
+            raise InputError(f"--gaze {asked}: the network of {folder} does not look at gaze: leave it away")
+        return "openface"  # which without a table costs nothing
+    learned = learned_tracker(run)
+    if asked in ("openface", "mediapipe") and learned not in (None, asked):
+        raise InputError(f"--gaze {asked}: {folder} was trained with the gaze of {learned}: use --gaze {learned}")
+    if asked == "mediapipe" or (asked == "auto" and learned == "mediapipe"):
+        return "mediapipe"
+    return "openface"
 
 
 def _of_run(folder: Path, run: Mapping[str, Any]) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:

@@ -18,7 +18,7 @@ from loaders.errors import InputError
 from models.answers import Prediction, predict_targets
 from models.frontend.front_end import FrontEnd
 from models.prediction.clips import ClipInputs, VideoClips, notes_of
-from models.prediction.making import Making, making_of
+from models.prediction.making import GazeSource, Making, making_of
 from models.prediction.results import MODALITIES, Answer, Answers, VideoPrediction, Window, mean_of
 from models.systems.streams import Needs
 from models.systems.targets import TargetNet
@@ -28,6 +28,7 @@ from models.training.execution import place, place_front_end
 from models.training.precision import trained_in
 from models.training.provenance import SETTINGS
 from sharding.crops.crop_plan import face_detector
+from sharding.gaze.mediapipe import require_mediapipe
 from sharding.media.reader import Media
 from sharding.members.declared import members_of
 from sharding.packing.clips import RejectedError
@@ -42,7 +43,12 @@ _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def load(
-    run: Path | str, *, like: str | Path | None = None, crop: Crop | None = None, device: Device = "cpu"
+    run: Path | str,
+    *,
+    like: str | Path | None = None,
+    crop: Crop | None = None,
+    gaze: GazeSource = "auto",
+    device: Device = "cpu",
 ) -> Predictor:
     """A finished fine-tuning, to be asked about videos.
 
@@ -50,6 +56,7 @@ def load(
         run: its folder.
         like: a dataset whose clips are made as the run's are; needed for runs of older versions, which do not say how.
         crop: what to crop instead of what the run's clips show.
+        gaze: what tracks it; auto: MediaPipe, where the run has learned from it.
         device: auto: a GPU where there is one.
 
     Raises:
@@ -59,7 +66,9 @@ def load(
     front_end, network = runs.load_targets(folder)
     described = runs.read_run(folder)
     given = None if like is None else str(like)
-    making = making_of(folder, described, network.needs, front_end.config.frames, like=given, crop=crop)
+    making = making_of(folder, described, network.needs, front_end.config.frames, like=given, crop=crop, gaze=gaze)
+    if making.settings.gaze == "mediapipe":
+        require_mediapipe()
     if making.settings.crop == "face":
         face_detector()
     where = torch.device("cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu")
@@ -135,6 +144,9 @@ class Predictor:
             InputError: see `predict`.
         """
         step = None if every is None else self.frames_of(every)
+        if utterance.gaze_path is not None and self.making.settings.gaze == "mediapipe":
+            problem = "it comes with a table of gaze, which here MediaPipe tracks"
+            raise InputError(readable(utterance.video_path), problem, "leave the table away")
         with local_media(utterance, Stopwatch()) as local:
             try:
                 clips = VideoClips(local.utterance, self.making, self.needs)

@@ -51,7 +51,7 @@ def require_tracker(run: Mapping[str, Any], tracker: str | None, folder: object,
         folder: of the run.
         names: of the datasets.
     """
-    learned = _learned(run)
+    learned = learned_tracker(run)
     if None not in (learned, tracker) and learned != tracker:
         raise InputError(
             f"{names}: the gaze is by {tracker}, and {folder} was trained with that of {learned}: build the dataset "
@@ -59,7 +59,8 @@ def require_tracker(run: Mapping[str, Any], tracker: str | None, folder: object,
         )
 
 
-def _learned(run: Mapping[str, Any]) -> str | None:
+def learned_tracker(run: Mapping[str, Any]) -> str | None:
+    """What made the gaze that a run has learned from, by its run.json; None: it has seen none."""
     stated = run.get(GAZE_TRACKER)
     if stated is not None:
         return str(stated)

@@ -6,7 +6,8 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from models.prediction.predictor import Predictor, utterance_of
 from models.prediction.results import Answer, Answers, VideoPrediction, mean_of
 from models.training.evaluation import MODALITIES, by_utterance, target_predictions
 from sharding.crops.crop_plan import NoFaceError
+from sharding.gaze.statistics import GazeTable, read_table
 from sharding.packing.finish import finish_dataset
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import build_shard
@@ -233,6 +235,38 @@ def command(capsys: pytest.CaptureFixture[str], run: Path) -> Callable[..., tupl
         return (status, *capsys.readouterr())
 
     return call
+
+
+def test_gaze_is_tracked_as_the_run_has_learned_it(
+    run: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of MediaPipe's gaze tracks each video by itself; trackers are not mixed."""
+    with pytest.raises(InputError, match=r"--gaze mediapipe: .* with the gaze of openface: use --gaze openface"):
+        load(run, gaze="mediapipe")
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    described = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(described | {"gaze_tracker": "mediapipe"}))
+    with pytest.raises(InputError, match="use --gaze mediapipe"):
+        load(other, gaze="openface")
+    tracked = []
+
+    def track(pictures: Iterable[Any], fps: float, within: object = None) -> GazeTable:
+        tracked.append(fps)
+        return read_table(films / "long.csv")
+
+    monkeypatch.setattr("models.prediction.predictor.require_mediapipe", lambda: None)
+    monkeypatch.setattr("sharding.packing.clip_gaze.run_mediapipe", track)
+    found = load(other).predict(films / "long.mp4")
+    assert len(tracked) == 1
+    assert not any("gaze" in note for note in found.notes)
+    given = load(run).predict(films / "long.mp4", gaze=films / "long.csv")
+    assert_close(found.targets["emotion"], given.targets["emotion"])
+    without = load(other, gaze="none").predict(films / "long.mp4")
+    assert len(tracked) == 1
+    assert any("no gaze (gaze_missing)" in note for note in without.notes)
+    with pytest.raises(InputError, match="leave the table away"):
+        load(other).predict(films / "long.mp4", gaze=films / "long.csv")
 
 
 def test_files_folders_and_tables_are_answered_and_what_is_broken_is_named(
