@@ -62,7 +62,7 @@ class Predict:
     """A new file with a row a video, and with --every a row a window; - prints it instead of tables."""
     gaze: GazeSource = "auto"
     """For a run that looks at gaze: mediapipe tracks it, as the build does; openface takes OpenFace 2's table beside
-    each video, clip.csv of clip.mp4; none leaves it out. auto: mediapipe where the run has learned from it, else none."""
+    each video, clip.csv of clip.mp4; none leaves it out. auto: mediapipe where the run has learned from it."""
     crop: Crop | None = None
     """What to crop of each picture instead of what the run's clips show: the middle, or the largest face."""
     like: str | None = None
