@@ -17,7 +17,13 @@ import tyro
 
 from benchmarks.record import Record, read_record, spread
 from benchmarks.representation import markdown
-from benchmarks.thesis.pages import emotion_markdown, pairs_markdown, tables_of_record
+from benchmarks.thesis.pages import (
+    emotion_markdown,
+    pairs_markdown,
+    systems_markdown,
+    systems_of_record,
+    tables_of_record,
+)
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import write_atomically
 
@@ -261,9 +267,12 @@ def train_facts(record: Record) -> list[str]:
 
 
 def thesis_facts(record: Record) -> list[str]:
-    """Tables 4.1 and 4.2."""
+    """Tables 4.1 and 4.2; or all systems, where they were trained."""
     pairs, emotion = tables_of_record(record.facts)
     chosen = " ".join(record.facts["chosen"])
+    if "systems" in record.facts:
+        rows = systems_of_record(record.facts["systems"])
+        return [*systems_markdown(rows, record.settings["system_seeds"], emotion.majority), "", chosen, ""]
     return [*emotion_markdown(emotion), "", "Pairs:", "", *pairs_markdown(pairs), "", chosen, ""]
 
 
