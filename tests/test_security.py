@@ -24,12 +24,12 @@ LETS = {("allow_pickle", True), ("shell", True), ("weights_only", False), ("trus
 
 
 def dotted(node: ast.expr) -> str:
-    """What is called, as ``torch.load``; the method of what is no plain name as ``?.load``."""
+    """What is called, as ``torch.load``; of what is no plain name, the end."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
         node = node.value
-    parts.append(node.id if isinstance(node, ast.Name) else "?")
+    parts.append(node.id if isinstance(node, ast.Name) else "")
     return ".".join(reversed(parts))
 
 

@@ -156,7 +156,8 @@ def session(graph: bytes) -> Callable[[Mapping[str, NDArray[Any]]], dict[str, ND
 
 
 def _whole(predictor: Predictor, given: Mapping[str, Tensor]) -> OneClip:
-    return OneClip(predictor.front_end, predictor.network, list(given)).eval()
+    whole = OneClip(predictor.front_end, predictor.network, list(given))
+    return whole.eval()
 
 
 def _scales(predictor: Predictor) -> dict[str, float]:

