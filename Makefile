@@ -13,7 +13,7 @@ LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --
 
 # What two cores train in minutes; benchmarks/thesis_tables.py --demo takes the same files.
 RECIPE   := benchmarks/recipes/demo
-PRETRAIN := --config $(RECIPE)/pretrain.yaml
+PRETRAIN := --config $(RECIPE)/pretrain.yaml --model ave
 FINETUNE := --config $(RECIPE)/finetune.yaml
 SCRATCH  := --config $(RECIPE)/scratch.yaml
 

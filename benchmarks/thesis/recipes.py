@@ -35,12 +35,12 @@ class Recipe:
 
 
 #: Of the demo's generator: what is reported is of this one. Settings are tried on another, with --demo-seed.
-REPORTED_SEED = 0
+REPORTED_SEED = 2
 
 DEMO = Recipe(
     name="demo",
     # To be said anew, with the seed that it was chosen on, by who changes the recipe.
-    chosen="Corpus and settings were chosen on people of the generator's seed 1, every setting with both arms "
+    chosen="Corpus and settings were chosen on people of the generator's seeds 0 and 1, every setting with both arms "
     "(NOTES.md); none was chosen on the people reported on.",
 )
 THESIS = Recipe(

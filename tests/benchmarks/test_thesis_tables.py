@@ -163,10 +163,14 @@ def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
 
     # Further systems follow on the same clips; of the grid's runs none is trained again.
     started.clear()
-    rows = [row for row in systems_of(grid_of(folder, dataset)) if row.key in ("l3", "infonce", "gaze-transformer")]
+    keys_of_rows = ("l3", "gaze-l3", "infonce", "gaze-transformer")
+    rows = [row for row in systems_of(grid_of(folder, dataset)) if row.key in keys_of_rows]
     monkeypatch.setattr(systems, "systems_of", lambda _: rows)
     out = tables(*command, "--systems")
-    assert started == ["l3-fine-tuned-0", "l3-from-scratch-0", "infonce-pre-trained-0", "infonce-fine-tuned-0"]
+    assert started == [
+        *("l3-pre-trained-0", "l3-fine-tuned-0", "l3-from-scratch-0"),
+        *("infonce-pre-trained-0", "infonce-fine-tuned-0"),
+    ]
     assert "gaze-transformer: not trained, the datasets have no gaze_frames" in out
     again = (folder / "tables.md").read_text()
     assert again.startswith(before)
@@ -181,7 +185,8 @@ def test_tables_are_those_of_the_runs_and_nothing_is_trained_twice(
             assert found[key]["scratch"][modality]["value"] == pytest.approx(of_fresh[modality])
             apart = tuned[modality] - of_fresh[modality]
             assert found[key]["apart"][modality]["value"] == pytest.approx(apart, abs=1e-9)
-    assert found["l3"]["pairs"]["value"] == pytest.approx(pairs_right(folder / "l3-pre-trained-0" / "pairs.parquet"))
+    for key, run in (("l3", folder / "systems" / "l3-pre-trained-0"), ("gaze-l3", folder / "l3-pre-trained-0")):
+        assert found[key]["pairs"]["value"] == pytest.approx(pairs_right(run / "pairs.parquet"))
     assert found["infonce"]["pairs"] is None
     results = json.loads((folder / "systems" / "infonce-pre-trained-0" / "results.json").read_text())["retrieval"]
     assert found["infonce"]["recall"] == {way: pytest.approx(100 * results[way]["recall_at_10"]) for way in WAYS}
