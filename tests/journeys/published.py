@@ -1,8 +1,9 @@
 """What the student has downloaded: ``python published.py CORPUS DOWNLOADS``.
 
 The people of a drawn corpus (``filmstrip build demo``), laid out as VoxCeleb2 and OMG-Emotion come, with what is odd
-about those: VoxCeleb2 in dev and test, YouTube's ids, a list of speakers that is padded with blanks; OMG with blank rows,
-a video that YouTube has no longer, a download that broke off, and what file managers and downloaders leave behind.
+about those: VoxCeleb2 in dev and test, YouTube's ids, a list of speakers that is padded with blanks; OMG with blank
+rows, a video that YouTube has no longer, a download that broke off, and what file managers and downloaders leave
+behind.
 """
 
 import csv
