@@ -12,7 +12,7 @@ Where runs are to be repeated to the bit, name the placement. The order, the pai
 nor does the loader's fingerprint; frames differ by how the two round, see `loaders.reference`.
 
 A GPU that cannot decode is no reason to stop, but none to be silent either: the CPU decodes instead, and the log and
-`LoaderStats` say why. Without DALI, which is an extra, libjpeg-turbo alone decodes, for a GPU too: torch copies the batches.
+`LoaderStats` say why. Without DALI, which is an extra, libjpeg-turbo alone decodes, for a GPU too: torch copies.
 """
 
 import logging
