@@ -49,9 +49,7 @@ def test_the_first_block_works_word_for_word(full: bool, tmp_path: Path) -> None
     if not full:
         pytest.skip("installs everything from the index, for minutes: make test-install")
     if not _has_debians_python():
-        pytest.skip(
-            f"the system's own Python is none of the supported, or lacks venv: {SYSTEM}: apt install python3-venv"
-        )
+        pytest.skip("the system's own Python is none of the supported, or lacks venv: apt install python3-venv")
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.split("\n")
     for name in filter(None, names):
         (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
