@@ -298,6 +298,7 @@ def test_a_gpu_beyond_the_last_is_refused() -> None:
         _device("cuda:4")
 
 
+@pytest.mark.skipif(not dali.is_installed(), reason="DALI is not installed: the extra cuda13")
 @pytest.mark.usefixtures("four_gpus")
 def test_a_run_with_auto_goes_on_as_it_was_decoded_before(dataset: Path) -> None:
     for placement, saved, settled_as in (
