@@ -352,7 +352,7 @@ class ClipLoader(IterableDataset[Batch]):
                 on_no_gpu = on_no_gpu or "the sound's files are not of one length"
             elif device.type == "cpu":
                 on_no_gpu = on_no_gpu or f"cpu_decoder is {cpu_decoder!r}"
-            self._choice = without_dali(self._choice, self._placement, on_no_gpu, dali.mend())
+            self._choice = without_dali(self._placement, on_no_gpu, dali.mend())
         self._slower = ""
         if video and not (choice.is_whole or self._clip.addressable):
             self._slower = (

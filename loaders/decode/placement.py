@@ -94,13 +94,12 @@ def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
     return Choice("cpu", f"libjpeg-turbo alone takes clips with WAV, and {obstacle}")
 
 
-def without_dali(choice: Choice | None, placement: Placement, obstacle: str | None, mend: str) -> Choice:
+def without_dali(placement: Placement, obstacle: str | None, mend: str) -> Choice:
     """What decodes where DALI, which would have, is not installed.
 
     Args:
-        choice: what DALI would have decoded, None where that was to be tried: then batches lie on a GPU.
         placement: as it was asked for.
-        obstacle: why libjpeg-turbo alone cannot; None where it can.
+        obstacle: why libjpeg-turbo alone cannot; None where it can: then batches lie on a GPU.
         mend: what installs DALI.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 
 from loaders import ClipLoader, InputError
 from loaders.decode import dali
-from loaders.decode.placement import Choice, _say_once, without_dali
+from loaders.decode.placement import _say_once, without_dali
 from sharding.settings import BuildSettings
 from tests import forked
 from tests.batches import digests
@@ -93,11 +93,11 @@ def test_the_mend_is_the_extra_of_torchs_cuda(cuda: str | None, extra: str, monk
 def test_a_gpus_batches_without_dali(caplog: pytest.LogCaptureFixture) -> None:
     _say_once.cache_clear()
     with pytest.raises(InputError, match=r"placement is 'gpu'.*not installed: MEND, or use placement cpu"):
-        without_dali(None, "gpu", None, "MEND")
+        without_dali("gpu", None, "MEND")
     with pytest.raises(InputError, match=r"the audio is flac, which needs DALI.*: MEND"):
-        without_dali(None, "auto", "the audio is flac", "MEND")
+        without_dali("auto", "the audio is flac", "MEND")
     with caplog.at_level(logging.WARNING):
-        choices = [without_dali(None, "auto", None, "MEND"), without_dali(Choice("cpu", ""), "cpu", None, "MEND")]
+        choices = [without_dali("auto", None, "MEND"), without_dali("cpu", None, "MEND")]
     assert [choice.decoder for choice in choices] == ["turbo", "turbo"]
     (said,) = caplog.messages
     assert "MEND" in said
