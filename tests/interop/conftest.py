@@ -41,12 +41,16 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def environment(programs: Path) -> dict[str, str]:
+    """Of a process that has the programs and the project at hand."""
+    return os.environ | {"PYTHONPATH": f"{programs}:{ROOT}", "OMP_NUM_THREADS": "1"}
+
+
 def run_ranks(arguments: Sequence[str | Path], programs: Path) -> str:
     """Run Python with the programs and the project at hand; returns what it printed. No process of it is left."""
-    environment = {"PYTHONPATH": f"{programs}:{ROOT}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, arguments)]
     with subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        command, env=environment(programs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     ) as process:  # fmt: skip
         try:

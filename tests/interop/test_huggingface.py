@@ -18,7 +18,8 @@ pytest.importorskip("transformers", reason="the extra interop is not installed")
 from accelerate.state import AcceleratorState, GradientState
 
 from loaders import ClipLoader, InputError
-from tests.interop.conftest import CLIPS, run_ranks
+from tests import forked
+from tests.interop.conftest import CLIPS, PATIENCE, environment
 from tests.programs import as_module
 
 EVERY = {name: list(range(count)) for name, count in CLIPS.items()}
@@ -211,7 +212,9 @@ def test_two_ranks_share_every_clip(programs: Path, clips: Path, tmp_path: Path)
     """And a split that does not divide among them is refused before anything is trained."""
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    run_ranks(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, clips, tmp_path], programs)
+    pair = forked.torchrun((script, clips, tmp_path), environment(programs))
+    printed = pair.communicate(timeout=PATIENCE)
+    assert pair.returncode == 0, printed
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     for part in ("training", "evaluation"):
         shares = [seen[part] for _, seen in ranks]
