@@ -103,6 +103,11 @@ def train(arguments: Sequence[object], environment: Mapping[str, str] = ENVIRONM
     return Forked(_train, list(map(str, arguments)), environment=environment)
 
 
+def script(command: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT) -> Forked:
+    """``python`` with a script of this folder and its arguments."""
+    return Forked(_script, list(map(str, command)), environment=environment)
+
+
 def launched(arguments: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT) -> Forked:
     """``accelerate launch train.py`` with these arguments, by one process in float32 that the launcher forks."""
     command = [*("--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no")]
