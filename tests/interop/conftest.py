@@ -1,11 +1,6 @@
 """The programs of docs/interop.md, and a dataset that their batches of four divide; one thread a process for torch."""
 
-import contextlib
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,19 +39,3 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(programs: Path) -> dict[str, str]:
     """Of a process that has the programs and the project at hand."""
     return os.environ | {"PYTHONPATH": f"{programs}:{ROOT}", "OMP_NUM_THREADS": "1"}
-
-
-def run_ranks(arguments: Sequence[str | Path], programs: Path) -> str:
-    """Run Python with the programs and the project at hand; returns what it printed. No process of it is left."""
-    command = [sys.executable, *map(str, arguments)]
-    with subprocess.Popen(
-        command, env=environment(programs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    ) as process:  # fmt: skip
-        try:
-            printed, _ = process.communicate(timeout=PATIENCE)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, printed
-    return printed

@@ -6,21 +6,23 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-
-pytest.importorskip("transformers", reason="the extra interop is not installed")
-
 from accelerate.state import AcceleratorState, GradientState
 
 from loaders import ClipLoader, InputError
 from tests import forked
 from tests.interop.conftest import CLIPS, PATIENCE, environment
 from tests.programs import as_module
+
+# Not imported here, where every process of the tests would wait for it.
+if find_spec("transformers") is None:
+    pytest.skip("the extra interop is not installed", allow_module_level=True)
 
 EVERY = {name: list(range(count)) for name, count in CLIPS.items()}
 STEPS = 6
