@@ -25,7 +25,7 @@ from unittest import mock
 ROOT = Path(__file__).parents[1]
 #: One thread: sums have one order, so that runs can be compared bit by bit.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-_IMPORTED = ["train", "torch._dynamo", "torch.utils.tensorboard", "pytest", "hypothesis"]
+_IMPORTED = ["train", "torch._dynamo", "torch.utils.tensorboard", "pytest", "hypothesis", "sharding.build", "s3fs"]
 _OURS = {"loaders", "models", "sharding", "train"}
 _PATIENCE = 60.0  # seconds until something that should be said counts as missing
 
@@ -41,13 +41,15 @@ def context() -> ForkServerContext:
 class Forked:
     """A running process, used as `subprocess.Popen` is with pipes of text."""
 
-    def __init__(self, function: Callable[..., object], *given: object, environment: Mapping[str, str]) -> None:
-        """Calls a function of a module's top level with what can be pickled."""
+    def __init__(
+        self, function: Callable[..., object], *given: object, environment: Mapping[str, str], session: bool = False
+    ) -> None:
+        """Calls a function of a module's top level with what can be pickled; with ``session`` in a group of its own."""
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name) / name for name in ("out", "err")]
         for path in self._said:
             path.touch()
-        arguments = (function, given, dict(environment), *map(str, self._said))
+        arguments = (function, given, dict(environment), *map(str, self._said), session)
         self._process: ForkServerProcess = context().Process(target=_run, args=arguments, daemon=True)
         self._process.start()
 
@@ -103,9 +105,9 @@ def train(arguments: Sequence[object], environment: Mapping[str, str] = ENVIRONM
     return Forked(_train, list(map(str, arguments)), environment=environment)
 
 
-def script(command: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT) -> Forked:
+def script(command: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT, *, session: bool = False) -> Forked:
     """``python`` with a script of this folder and its arguments."""
-    return Forked(_script, list(map(str, command)), environment=environment)
+    return Forked(_script, list(map(str, command)), environment=environment, session=session)
 
 
 def launched(arguments: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT) -> Forked:
@@ -142,8 +144,18 @@ def execute(source: str, *arguments: object, environment: Mapping[str, str] = EN
 
 
 def _run(
-    function: Callable[..., object], given: Sequence[Any], environment: dict[str, str], out: str, err: str
+    function: Callable[..., object],
+    given: Sequence[Any],
+    environment: dict[str, str],
+    out: str,
+    err: str,
+    session: bool,
 ) -> None:
+    if session:
+        os.setsid()
+    # Ctrl-C and a hang-up are heard, also where these tests run by nohup or in a shell's background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     multiprocessing.current_process().daemon = False  # one that is may start no others
     multiprocessing.set_start_method(None, force=True)  # it starts them as any process does
     _settle(environment, out, err)
