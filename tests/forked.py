@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -44,7 +45,11 @@ class Forked:
     def __init__(
         self, function: Callable[..., object], *given: object, environment: Mapping[str, str], session: bool = False
     ) -> None:
-        """Calls a function of a module's top level with what can be pickled; with ``session`` in a group of its own."""
+        """Calls a function of a module's top level with what can be pickled.
+
+        With ``session`` in a session of its own, which ends with it where it is killed.
+        """
+        self._session = session
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name) / name for name in ("out", "err")]
         for path in self._said:
@@ -74,7 +79,10 @@ class Forked:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """As by ``kill -9``."""
+        """As by ``kill -9``; of all of its session where it has one."""
+        if self._session and self.returncode is None:
+            with suppress(ProcessLookupError):  # it has not come to that yet
+                os.killpg(self.pid, signal.SIGKILL)
         self.send_signal(signal.SIGKILL)
 
     def lines(self, count: int) -> list[str]:
@@ -118,7 +126,8 @@ def launched(arguments: Sequence[object], environment: Mapping[str, str] = ENVIR
 
 def torchrun(command: Sequence[object], environment: Mapping[str, str] = ENVIRONMENT, ranks: int = 2) -> Forked:
     """``torchrun --standalone`` with this script and its arguments, by so many processes that it forks."""
-    return Forked(_torchrun, list(map(str, command)), dict(environment), ranks, environment=environment)
+    given = (list(map(str, command)), dict(environment), ranks)
+    return Forked(_torchrun, *given, environment=environment, session=True)
 
 
 def elsewhere(house: Path, command: Sequence[object], environment: Mapping[str, str]) -> Forked:
@@ -219,8 +228,7 @@ def _torchrun(command: list[str], environment: dict[str, str], ranks: int) -> No
         return lambda *_: launch(config, _rank)(command, environment, *said)
 
     with mock.patch.object(run, "elastic_launch", forking):
-        # This process' server is its children's, too.
-        run.main(["--standalone", f"--nproc-per-node={ranks}", "--start-method=forkserver", *command])
+        run.main(["--standalone", f"--nproc-per-node={ranks}", "--start-method=fork", *command])
 
 
 def _rank(command: list[str], environment: dict[str, str], out: str, err: str) -> None:

@@ -142,7 +142,7 @@ def test_two_ranks_share_every_clip(programs: Path, clips: Path, tmp_path: Path)
     """Lightning starts the second one itself. Of the last global batch of the validation one of them has nothing."""
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    first = forked.script((script, clips, tmp_path), environment(programs))
+    first = forked.script((script, clips, tmp_path), environment(programs), session=True)
     printed = first.communicate(timeout=PATIENCE)
     assert first.returncode == 0, printed
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]

@@ -74,7 +74,7 @@ class Run:
             time.sleep(0.002)
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.communicate()
 
     def end(self) -> None:
@@ -127,7 +127,7 @@ def test_killed_alone_a_build_leaves_no_process_and_ends_the_same(
         run = Run(source, output, 2)
         time.sleep(draw.uniform(0, 3))
         there = children(run.process.pid)
-        run.process.kill()
+        run.process.send_signal(signal.SIGKILL)
         run.process.communicate()
         ended(there)
         if run.process.returncode == 0:  # it was faster

@@ -5,7 +5,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -444,7 +443,7 @@ def test_killed_at_random_moments_it_ends_the_same(grown: dict[str, Path], exist
         while not stage.exists() and process.poll() is None and existing.exists():
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 2.5))
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert digests(existing) in ends
     process = forked.script(command)

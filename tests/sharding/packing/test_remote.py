@@ -152,7 +152,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(
         process = forked.script(command(films, url, scratch), os.environ, session=True)
         while s3.done == number and process.poll() is None:
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, "it was over before the moment came"
         time.sleep(1.1)  # what is on its way still arrives
