@@ -38,6 +38,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _PARTS.sub(lambda part: _on_site(part, page.file.src_uri, files), markdown)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Intervals in one piece: 74.9 (72.7 … 77.2)."""
+    return re.sub(r"(?<=[\d–]) … (?=[-+\d–])", "\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}", html)
+
+
 def _on_site(part: re.Match[str], here: str, files: Files) -> str:
     """A part of a page's text, with the place on the site of what it links to."""
     link = part["link"] or part["source"]

@@ -1,4 +1,4 @@
-"""transformers' Trainer with the program of docs/interop.md: every clip once an epoch, resumed, and on two ranks."""
+"""transformers' Trainer with the program of docs/trainers.md: every clip once an epoch, resumed, and on two ranks."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Lightning with the program of docs/interop.md: every clip once an epoch, validated, resumed and on two ranks."""
+"""Lightning with the program of docs/trainers.md: every clip once an epoch, validated, resumed and on two ranks."""
 
 import json
 import runpy
