@@ -65,7 +65,7 @@ def test_the_middle_looks_square_whatever_shape_the_pixels_have(tmp_path: Path) 
 
 def test_whole_frames_are_given_square_pixels_where_that_is_asked(tmp_path: Path) -> None:
     picture = marked(64, 48, 8, 8, 16)
-    for shape, size in ((Fraction(4, 3), (48, 85)), (Fraction(1, 2), (96, 64)), (Fraction(1), (48, 64)), (99, (48, 64))):
+    for shape, size in (("4/3", (48, 85)), ("1/2", (96, 64)), ("1", (48, 64)), ("99", (48, 64))):
         path = write_changing_film(tmp_path / "film.mkv", [picture] * 4, aspects=[Fraction(shape)] * 4)
         assert {frame.shape[:2] for frame in read_frames(path, fps=FPS)} == {(48, 64)}
         (frame,) = {frame.tobytes(): frame for frame in read_frames(path, fps=FPS, square_pixels=True)}.values()
