@@ -44,7 +44,10 @@ HOUSE: tuple[Storey, ...] = (
         (
             Room(
                 "ground",
-                ("loaders.errors", "loaders.intervals", "loaders.progress", "loaders.stats", "loaders.batch"),
+                (
+                    *("loaders.errors", "loaders.intervals", "loaders.progress", "loaders.stats", "loaders.exposition"),
+                    "loaders.batch",
+                ),
                 "errors, bars, a batch",
             ),
             package("loaders.threads", "queues, turns, buffers"),

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loaders import ClipLoader
 from loaders.progress import progress as bar_or_lines
+from loaders.stats import LoaderStats
 from models.training.journal import Journal
 from models.training.scores import plain
 
@@ -51,7 +52,7 @@ class Curves:
         self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
 
     def log(self, step: int, rate: float, loader: ClipLoader, journal: Journal | None) -> dict[str, float]:
-        """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it.
+        """Write a line to the trackers, and to the journal where this process has one; returns it, begins the next.
 
         Called by every rank: a line has means over all of them.
         """
@@ -80,7 +81,12 @@ class Curves:
                     "data_wait_share": stats.data_wait_share,
                 }
             )
-        return line | {"clips/s": stats.clips_per_second, "data wait %": 100 * stats.data_wait_share}
+        return line
+
+
+def told(line: Mapping[str, float], stats: LoaderStats) -> dict[str, float]:
+    """What a bar shows of a line of the curves, and of the loader."""
+    return {**line, "clips/s": stats.clips_per_second, "data wait %": 100 * stats.data_wait_share}
 
 
 @contextmanager
