@@ -161,8 +161,9 @@ def tell(built: Built) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
     rate = f"{speed.clips / built.made.seconds:.1f} clips/s"
     table = Table(title=f"{built.output}: {clips} clips of {manifest.clip.seconds:g} s, {rate}")
-    for name in ("split", "clips", "speakers", "videos", "shards", "MB"):
-        table.add_column(name, justify="left" if name == "split" else "right")
+    table.add_column("split", overflow="fold")  # however long a name is, it is shown whole
+    for name in ("clips", "speakers", "videos", "shards", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, split in manifest.splits.items():
         size = sum(shard.bytes for shard in split.shards) / 1e6
         numbers = (split.clips, split.speakers, split.videos, len(split.shards), round(size, 1))

@@ -84,23 +84,27 @@ class Curves:
         return line
 
 
-def told(line: Mapping[str, float], stats: LoaderStats) -> dict[str, float]:
-    """What a bar shows of a line of the curves, and of the loader."""
-    return {**line, "clips/s": stats.clips_per_second, "data wait %": 100 * stats.data_wait_share}
+def told(line: Mapping[str, float], stats: LoaderStats) -> dict[str, float | str]:
+    """What a bar shows of a line of the curves, and of the loader: numbers, and texts that have their unit."""
+    return {**line, "clips/s": stats.clips_per_second, "data wait": f"{100 * stats.data_wait_share:.2f} %"}
 
 
 @contextmanager
 def progress(
     accelerator: Accelerator, stage: str, done: int, total: int
-) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """A bar on the main process, or lines in its log; the yielded function moves it."""
     shown = accelerator.is_main_process
     with bar_or_lines(stage, total, "steps", console=console(), done=done, shown=shown) as bar:
 
-        def show(step: int, line: Mapping[str, float]) -> None:
-            bar.move(step, ", ".join(f"{name} {value:.3g}" for name, value in line.items()))
+        def show(step: int, line: Mapping[str, Any]) -> None:
+            bar.move(step, ", ".join(f"{name} {_short(value)}" for name, value in line.items()))
 
         yield show
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def say(accelerator: Accelerator, text: str) -> None:
