@@ -21,7 +21,7 @@ SCRATCH  := --config $(RECIPE)/scratch.yaml
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo gaze-models bench-setup architecture test test-python format clean
+.PHONY: help setup demo gaze-models bench-setup architecture test types tests test-python format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -64,7 +64,12 @@ test: export OMP_WAIT_POLICY = PASSIVE
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -n $(JOBS)
+	$(MAKE) --no-print-directory -j 2 types tests
+
+# Side by side: mypy alone would leave cores idle, whatever its own number of processes.
+types: $(STAMP)
+	$(BIN)/mypy
+tests: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # What `pip install filmstrip` brings today, on a Python that may be newer than that of .venv. TESTS: others than the whole

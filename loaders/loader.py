@@ -90,8 +90,8 @@ class ClipLoader(IterableDataset[Batch]):
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
 
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
-    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/interop.md
-    has programs for Lightning, transformers' Trainer and torchdata.
+    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/trainers.md
+    has programs for Lightning, transformers' Trainer, accelerate, plain DDP and torchdata.
     """
 
     def __init__(
