@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
-EXTRAS := dev,cuda13,faces,mediapipe,egemaps,ray,s3,plots,export,planes,interop,tools
+EXTRAS := dev,cuda13,faces,mediapipe,egemaps,ray,s3,plots,export,planes,interop,tools,docs
 # accelerate would give a CPU process one thread.
 # After train.py's own line of error accelerate would print a traceback of its own.
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -21,7 +21,7 @@ SCRATCH  := --config $(RECIPE)/scratch.yaml
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo gaze-models bench-setup architecture lock test types tests test-python test-install format clean
+.PHONY: help setup demo gaze-models bench-setup architecture docs lock test types tests test-python test-install format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -53,6 +53,11 @@ gaze-models: $(STAMP)  ## fetch the networks of --gaze mediapipe into the cache 
 
 architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
 	$(BIN)/python docs/rooms.py
+
+# Pages and links that do not fit together are errors. mkdocs-material's advertisement of another mkdocs is not wanted.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP)  ## make the site of docs/ in site/, and check its links
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 lock: $(STAMP)  ## make uv.lock anew, of constraints.txt; needs uv
 	$(BIN)/python docs/lock.py

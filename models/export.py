@@ -47,10 +47,10 @@ class Export:
     """A dataset whose clips are made as the run's are: for runs of older versions, which do not say how."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line; ``arguments``: those of this process by default."""
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.export") -> None:
+    """The command line, of a program that is called so; ``arguments``: those of this process by default."""
     with reported():
-        asked = tyro.cli(Export, args=arguments, prog="python -m models.export", description=__doc__)
+        asked = tyro.cli(Export, args=arguments, prog=prog, description=__doc__)
         checked = export(asked)
         print(printable(f"{asked.output}: {', '.join(path.name for path in sorted(asked.output.iterdir()))}"))
         print(

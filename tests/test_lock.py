@@ -80,7 +80,9 @@ def test_the_lock_is_of_todays_requirements() -> None:
     wanted = set()
     for line, extra in asked:
         requirement = Requirement(line)
-        marker = None if extra is None else f"extra == '{extra}'"
+        # uv spells a marker with single quotes.
+        markers = [str(requirement.marker).replace('"', "'")] if requirement.marker is not None else []
+        marker = " and ".join([*markers, *([] if extra is None else [f"extra == '{extra}'"])]) or None
         extras = tuple(sorted(requirement.extras))
         wanted.add((canonicalize_name(requirement.name), str(requirement.specifier), extras, marker))
     found = {

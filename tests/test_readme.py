@@ -37,9 +37,10 @@ def test_the_first_block_names_what_there_is() -> None:
     assert called[0] in project["scripts"]
 
 
-def test_extras_that_readme_names_are_there() -> None:
+def test_extras_that_readme_and_pages_name_are_there() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for asked in re.findall(r"'\.\[([\w,]+)\]'", README) for extra in asked.split(",")}
+    text = "\n".join([README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))])
+    named = {extra for asked in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in asked.split(",")}
     assert len(named) > 3
     assert named <= extras.keys()
 

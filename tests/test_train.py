@@ -46,6 +46,7 @@ from models.training.stages import evaluate
 from models.training.tasks import correspondence
 from tests import datasets, forked
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, SETTINGS, Contents, make_dataset
+from tests.exposition import parsed
 from tests.films import write_film
 from tests.forked import ENVIRONMENT, Forked
 from tests.planes import needs_libturbojpeg
@@ -111,9 +112,36 @@ def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "8",
         "--checkpoint-every",
         "4",
+        "--metrics",
+        folder.with_suffix(".prom"),
         start=launched,
     )
     return folder
+
+
+def test_the_figures_that_are_left_are_those_of_the_whole_run(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    found = parsed(pretrained.with_suffix(".prom").read_text())
+    of = {"rank": "0", "stage": "pretrain"}
+
+    def value(name: str, **more: str) -> float:
+        return found[f"filmstrip_{name}", tuple(sorted({**of, **more}.items()))]
+
+    last = json.loads((pretrained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert value("training_step") == value("training_steps_total") == last["step"] == 8
+    assert value("training_loss") == last["loss"]
+    assert value("training_learning_rate") == last["learning_rate"]
+    assert value("loader_clips_total", loader="training", split="train") == 8 * 8
+    scored = json.loads((pretrained / "results.json").read_text())["pretraining"]["pairs"]
+    assert value("loader_clips_total", loader="scoring", split="test") == scored
+
+
+def test_figures_are_refused_where_they_cannot_be_written(
+    dataset: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    line = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *SMALL, "--metrics")
+    assert "give a name that ends in .prom" in refused(*line, tmp_path / "run.csv")
+    assert "there is no folder" in refused(*line, tmp_path / "missing" / "run.prom")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_thesis_in_three_commands(

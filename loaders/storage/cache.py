@@ -88,6 +88,7 @@ class _Trouble:
 
     failures: int = 0
     due: float = 0.0  #: not asked for again before
+    why: str = ""  #: the last one failed, in a line
     error: Exception | None = None  #: the last one, where it is given up
 
 
@@ -579,7 +580,7 @@ class ShardCache:
         if self._closed or isinstance(error, ClosedError):
             return
         trouble = self._trouble.setdefault(shard.sha256, _Trouble())
-        trouble.failures += 1
+        trouble.failures, trouble.why = trouble.failures + 1, first_line(error)
         is_needed = any(shard.sha256 == other.sha256 for other in self._needed_now())
         if not isinstance(error, InputError):
             self.counts.retries += 1
@@ -676,7 +677,7 @@ class ShardCache:
             return "which is on its way"
         trouble = self._trouble.get(shard.sha256)
         if trouble is not None:
-            return f"of which {trouble.failures} attempts failed"
+            return f"of which {trouble.failures} attempts failed, at last with: {trouble.why}"
         return f"which another process fetches into {self._folder}, or for which there is no room yet"
 
     def _given_up(self, shard: RemoteShard, error: Exception) -> InputError:

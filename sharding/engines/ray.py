@@ -111,11 +111,12 @@ def _connected(ray: Any, address: str | None, workers: int) -> Iterator[None]:
         else:
             _require_answer(address)
             ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+    except Exception as error:  # not only of these kinds: of a node that is slow to start, Ray raises Exception itself
         where = "Ray could not be started" if address is None else f"--address {address}: no Ray cluster answers"
-        mend = "start one with `ray start --head`, and give its address"
+        slow = type(error) is Exception
+        mend = f"{'run it again, or ' if slow else ''}start one with `ray start --head`, and give its address"
         token = "" if address is None else "; one that wants a token finds it in ~/.ray/auth_token or RAY_AUTH_TOKEN"
-        raise InputError(f"{where} ({first_line(error)}): {mend}{token}") from error
+        raise InputError(f"{where} ({first_line(error)}): {mend}{token}", try_again=slow) from error
     try:
         _restore(before)
         yield

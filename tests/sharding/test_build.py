@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loaders.dataset.catalog import open_catalog, utterances
-from loaders.dataset.manifest import CATALOG, REJECTED, Manifest
+from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, read_manifest
 from loaders.errors import TRY_AGAIN, InputError
 from loaders.loader import ClipLoader
 from sharding.build import console, tell
@@ -35,6 +35,7 @@ from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
 from tests import forked
+from tests.exposition import parsed
 from tests.films import shades, tone, write_film, write_table
 from tests.pipes import pipe, without_waiting
 from tests.sharding.gaze.tracked import needs_real_faces
@@ -754,9 +755,15 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     write_film(tmp_path / "mp4/s/v/1.mp4", 2)
     write_film(tmp_path / "mp4/s/v/2.mp4", 1)
     done = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32, "--workers", 1,
-               "--test-fraction", 0)  # fmt: skip
+               "--test-fraction", 0, "--metrics", tmp_path / "build.prom")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "utterances rejected, too_short: 1" in done.stdout
+    train = read_manifest(tmp_path / "out").splits["train"]
+    figures = parsed((tmp_path / "build.prom").read_text())
+    for name, value in (("clips", train.clips), ("bytes", train.shards[0].bytes), ("utterances", 2), ("shards", 1)):
+        assert figures[f"filmstrip_build_{name}_total", (("corpus", "voxceleb"), ("split", "train"))] == value
+    rejected = "filmstrip_build_rejected_utterances_total", (("corpus", "voxceleb"), ("reason", "too_short"))
+    assert figures[rejected] == 1
     assert "clips/s a process: decode" in done.stdout
     assert (tmp_path / "out/dataset.json").is_file()
     again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32,

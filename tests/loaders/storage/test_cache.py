@@ -1,12 +1,13 @@
 """A cache's folder, with real files: what several caches do to it at once, as processes of one machine would."""
 
+import dataclasses
 import fcntl
 import hashlib
 import os
 import random
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,15 @@ def test_a_store_that_is_out_for_good_ends_the_wait_with_its_reason(store: list[
         cache.open(store[0])
     assert source.asked >= 3
     cache.close()
+
+
+def test_a_wait_that_ends_before_the_attempts_do_says_why_they_failed(store: list[RemoteShard], tmp_path: Path) -> None:
+    """As of an object that has rotted: who waits is told that other bytes came, not only that some attempts failed."""
+    rotten = dataclasses.replace(store[0], sha256="0" * 64)
+    with closing(ShardCache(Unreliable(), tmp_path / "c", 1 << 20, patience=0.5, backoff=60)) as cache:
+        cache.want("a", [rotten])
+        with pytest.raises(InputError, match=r"1 attempts failed, at last with: other bytes came than dataset.json"):
+            cache.open(rotten)
 
 
 def test_a_store_that_never_answers_ends_the_wait(

@@ -158,6 +158,19 @@ def test_an_address_where_nothing_answers_is_told_at_once(monkeypatch: pytest.Mo
         list(RayEngine(address="127.0.0.1:1").run(math.sqrt, [1.0]))
 
 
+def test_a_ray_that_is_slow_to_start_is_told_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine that is busy: Ray gives up after half a minute, with an exception of no kind."""
+
+    def slow(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(InputError, match=r"could not be started \(.*timed out .*: run it again, or start one") as told:
+        list(RayEngine().run(math.sqrt, [1.0]))
+    assert told.value.try_again
+
+
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"pip install 'filmstrip\[ray\]'"):
