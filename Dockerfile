@@ -16,9 +16,9 @@ COPY loaders loaders
 COPY sharding sharding
 COPY models models
 
-# PyPI's torch and DALI bring CUDA's libraries with them: only the driver is the host's.
+# PyPI's torch and DALI (cuda13) bring CUDA's libraries with them: only the driver is the host's.
 FROM base AS cuda
-RUN pip install -c constraints.txt '.[faces,planes,plots,s3]' \
+RUN pip install -c constraints.txt '.[cuda13,faces,planes,plots,s3]' \
     && pip install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 USER 1000
@@ -26,7 +26,7 @@ WORKDIR /work
 ENTRYPOINT ["filmstrip"]
 CMD ["--help"]
 
-# A torch without CUDA is on PyTorch's own index, as 2.13.0+cpu, which pip holds for newer than 2.13.0.
+# Without DALI, which a CPU needs for FLAC alone. A torch without CUDA is on PyTorch's own index, as 2.13.0+cpu, which pip holds for newer than 2.13.0.
 FROM base AS cpu
 RUN pip install -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu torch \
     && pip install -c constraints.txt '.[faces,planes,plots,s3]' \

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 DEMO   ?= demo
 JOBS   ?= $(shell nproc)
-EXTRAS := dev,faces,mediapipe,egemaps,ray,s3,plots,export,planes,interop,tools
+EXTRAS := dev,cuda13,faces,mediapipe,egemaps,ray,s3,plots,export,planes,interop,tools,docs
 # accelerate would give a CPU process one thread.
 # After train.py's own line of error accelerate would print a traceback of its own.
 LAUNCH := $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -21,7 +21,7 @@ SCRATCH  := --config $(RECIPE)/scratch.yaml
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo gaze-models bench-setup architecture test test-python format clean
+.PHONY: help setup demo gaze-models bench-setup architecture docs lock test types tests test-python test-install format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,17 +54,30 @@ gaze-models: $(STAMP)  ## fetch the networks of --gaze mediapipe into the cache 
 architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
 	$(BIN)/python docs/rooms.py
 
+# Pages and links that do not fit together are errors. mkdocs-material's advertisement of another mkdocs is not wanted.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP)  ## make the site of docs/ in site/, and check its links
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+lock: $(STAMP)  ## make uv.lock anew, of constraints.txt; needs uv
+	$(BIN)/python docs/lock.py
+
 bench-setup:  ## make .venv-bench, with the loaders that ours is compared with
 	test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt setuptools wheel
-	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt --no-build-isolation -e '.[bench]'
+	$(VENV)-bench/bin/python -m pip install -q -c constraints-bench.txt --no-build-isolation -e '.[bench,cuda13]'
 
 # As many tests as cores run side by side, each with torch's threads: those that wait must not spin, or all of them crawl.
 test: export OMP_WAIT_POLICY = PASSIVE
 test: $(STAMP)  ## lint, types and every test that can run here
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -n $(JOBS)
+	$(MAKE) --no-print-directory -j 2 types tests
+
+# Side by side: mypy alone would leave cores idle, whatever its own number of processes.
+types: $(STAMP)
+	$(BIN)/mypy
+tests: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # What `pip install filmstrip` brings today, on a Python that may be newer than that of .venv. TESTS: others than the whole
@@ -78,6 +91,10 @@ test-python:  ## make .venv-3.13 with the newest packages, and build, load and t
 	$(BIN)/python -VV
 	$(BIN)/python -m pip list --format=freeze --exclude-editable
 	$(BIN)/python -m pytest $(TESTS)
+
+# README's first block word for word, in an environment with nothing but Debian's own.
+test-install: $(STAMP)  ## install as README says, from the index (gigabytes, minutes)
+	$(BIN)/python -m pytest -n 0 -s tests/test_readme.py --full
 
 format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

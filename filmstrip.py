@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "train": Command("train", "pre-train, fine-tune, evaluate", takes_name=True),
     "predict": Command("models.predict", "what a trained network answers", takes_name=True),
     "compare": Command("models.compare", "runs on the same utterances, paired", takes_name=True),
+    "page": Command("models.page", "a page to look at a run", takes_name=True),
     "curves": Command("models.curves", "curves of runs as a picture", takes_name=True),
     "export": Command("models.export", "a trained network as files for others", takes_name=True),
     "summary": Command("models.summary", "parameters and operations of the networks", takes_name=True),

@@ -175,18 +175,30 @@ def read_record(path: Path) -> tuple[Record, dict[str, Any], dict[str, str]]:
 
 
 def show_rounds(title: str, rounds: Mapping[str, Sequence[Figures]], figures: Sequence[str]) -> None:
-    """Print a table: a row a side, of each figure the median and in brackets the least and greatest."""
-    table = Table("side", title=title)
-    for name in figures:
-        table.add_column(name.replace("_", " "), justify="right")
+    """Print `rounds_table`."""
+    console.print(rounds_table(title, rounds, figures))
+
+
+def rounds_table(title: str, rounds: Mapping[str, Sequence[Figures]], figures: Sequence[str]) -> Table:
+    """A row for each figure of each side: the median, the least and the greatest. 80 columns hold it."""
+    table = Table(title=title)
+    for name in ("side", "figure"):
+        table.add_column(name, overflow="fold")  # however long, they are shown whole
+    for name in ("median", "least", "greatest"):
+        table.add_column(name, justify="right", no_wrap=True)
     for side, measured in rounds.items():
-        cells = []
-        for name in figures:
-            values = [round_[name] for round_ in measured if name in round_]
-            middle, least, most = spread(values) if values else (float("nan"),) * 3
-            cells.append(f"{middle:,.4g} ({least:,.4g}–{most:,.4g})" if values else "")
-        table.add_row(side, *cells)
-    console.print(table)
+        of_side = {name: [round_[name] for round_ in measured if name in round_] for name in figures}
+        known = {name: values for name, values in of_side.items() if values}
+        for number, (name, values) in enumerate(known.items(), 1):
+            cells = map(_readable, spread(values))
+            end = number == len(known) and len(known) > 1
+            table.add_row(side if number == 1 else "", name.replace("_", " "), *cells, end_section=end)
+    return table
+
+
+def _readable(number: float) -> str:
+    """Four digits, or all before the point: nobody reads 1.234e+04."""
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def show_ratios(ratios: Mapping[str, float]) -> None:

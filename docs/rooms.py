@@ -44,7 +44,10 @@ HOUSE: tuple[Storey, ...] = (
         (
             Room(
                 "ground",
-                ("loaders.errors", "loaders.intervals", "loaders.progress", "loaders.stats", "loaders.batch"),
+                (
+                    *("loaders.errors", "loaders.intervals", "loaders.progress", "loaders.stats", "loaders.exposition"),
+                    "loaders.batch",
+                ),
                 "errors, bars, a batch",
             ),
             package("loaders.threads", "queues, turns, buffers"),
@@ -86,6 +89,7 @@ HOUSE: tuple[Storey, ...] = (
             package("models.training", "tasks, loop, runs"),
             Room("compare", ("models.compare",), "runs, paired"),
             Room("looks", ("models.summary", "models.curves"), "sizes, curves"),
+            Room("page", ("models.page", "models.run_page"), "a run, to look at"),
             Room("predict", ("models", "models.predict", "models.prediction"), "of any video"),
             Room("export", ("models.export", "models.exporting"), "ONNX, a card"),
         ),

@@ -1,4 +1,4 @@
-"""The README's timeline, of a video of the demo corpus' drawn people: ``python docs/timeline.py --checkpoint RUN``.
+"""The timeline of docs/predict.md, of a drawn person's video: ``python docs/timeline.py --checkpoint RUN``.
 
 What the corpus has are utterances of two seconds; those of one video are joined to a file of ten.
 """

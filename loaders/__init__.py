@@ -1,7 +1,7 @@
-"""Feeds audio-visual encoders: catalog → order → pairs → storage → DALI → batches.
+"""Feeds audio-visual encoders: catalog → order → pairs → storage → DALI or libjpeg-turbo → batches.
 
 The public names are imported when they are first used: `sharding` reads the dataset's description from this package
-in many processes, and none of them needs torch or DALI.
+in many processes, and none of them needs torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""transformers' Trainer over ClipLoaders. It needs the extra ``interop``; docs/interop.md has a program.
+"""transformers' Trainer over ClipLoaders. It needs the extra ``interop``; docs/trainers.md has a program.
 
 The Trainer counts steps itself, and resumes by asking its DataLoader to leave out those it has counted. It is given one
 whose sampler yields places, (epoch, step), and whose dataset is the loader asked for the batch at a place: what is left

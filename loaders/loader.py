@@ -28,6 +28,7 @@ from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, Manifest
 from loaders.dataset.remote import CACHE
+from loaders.decode import dali
 from loaders.decode.columns import to_device
 from loaders.decode.cut import clip_of
 from loaders.decode.decodable import faults
@@ -43,6 +44,7 @@ from loaders.decode.placement import (
     on_cpu,
     settled,
     turned,
+    without_dali,
 )
 from loaders.decode.planes import check_pixels
 from loaders.decode.turbo import obstacle
@@ -90,8 +92,8 @@ class ClipLoader(IterableDataset[Batch]):
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
 
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
-    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/interop.md
-    has programs for Lightning, transformers' Trainer and torchdata.
+    torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/trainers.md
+    has programs for Lightning, transformers' Trainer, accelerate, plain DDP and torchdata.
     """
 
     def __init__(
@@ -148,7 +150,8 @@ class ClipLoader(IterableDataset[Batch]):
                 ranks give accelerate's device, a GPU of each rank's own.
             placement: where filmstrips are decoded for a GPU: "gpu", "cpu", or "auto": on the CPU while it keeps up,
                 and then on the GPU if that is faster; tried when the first batch is asked for, see
-                `loaders.decode.placement`.
+                `loaders.decode.placement`. Without DALI (extra cuda13 or cuda12) libjpeg-turbo decodes, torch copies,
+                and "gpu" is refused.
             hw_decoder_load: share of the filmstrips that a GPU decodes in its JPEG engines, where it has some.
             cpu_decoder: what decodes batches on a CPU, to the same bytes: "dali", its graph; "turbo", libjpeg-turbo
                 without DALI's copy, for clips with WAV, see `loaders.decode.turbo`; "auto", the second where it can.
@@ -195,7 +198,8 @@ class ClipLoader(IterableDataset[Batch]):
 
         Raises:
             InputError: no such dataset, split, member or label, a setting out of range, negatives that the split cannot
-                offer, or a worker of a torch DataLoader, each of which would yield every batch.
+                offer, DALI is needed and not installed, or a worker of a torch DataLoader, each of which would yield
+                every batch.
         """
         self._process = os.getpid()
         _require_own_process(self._process)
@@ -342,6 +346,13 @@ class ClipLoader(IterableDataset[Batch]):
         self._choice = on_a_cpu if device.type == "cpu" else settled(self._placement)
         if not video:
             self._choice = Choice("cpu", "filmstrips are left out")
+        if self._needs_dali() and not dali.is_installed():
+            on_no_gpu = obstacle(manifests, torch.device("cpu"), audio=audio)
+            if not video:
+                on_no_gpu = on_no_gpu or "the sound's files are not of one length"
+            elif device.type == "cpu":
+                on_no_gpu = on_no_gpu or f"cpu_decoder is {cpu_decoder!r}"
+            self._choice = without_dali(self._placement, on_no_gpu, dali.mend())
         self._slower = ""
         if video and not (choice.is_whole or self._clip.addressable):
             self._slower = (
@@ -446,8 +457,12 @@ class ClipLoader(IterableDataset[Batch]):
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
+            steps = self._placed_read()
+            if self._needs_dali():
+                dali.load()
+                _close_before_dali_ends_at_exit()
             self._stream = Stream(
-                self._placed_read(),
+                steps,
                 self._reading_threads,
                 (self._epoch, self._step),
                 len(self),
@@ -460,6 +475,12 @@ class ClipLoader(IterableDataset[Batch]):
             self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
             _unclosed.add(self)
         return self._stream
+
+    def _needs_dali(self) -> bool:
+        """Whether DALI decodes, or is to be tried."""
+        if not self._video:
+            return self._settings.audio
+        return self._choice is None or self._choice.decoder != "turbo"
 
     def _next(self) -> Batch:
         self._start()
@@ -535,7 +556,8 @@ class ClipLoader(IterableDataset[Batch]):
             audio = waveforms_on(device, rows, loaded.encoded.start, self._samples)
         if not self._video:
             video = torch.empty((len(loaded.examples), 0), dtype=torch.uint8, device=device)
-        return video, audio
+        # Nothing is copied but for a GPU without DALI. It waits for the copy: libjpeg-turbo's memory is used again.
+        return video.to(device), audio.to(device)
 
     # -- state
 
@@ -613,7 +635,8 @@ class ClipLoader(IterableDataset[Batch]):
         self._stop()
         self._epoch, self._step = epoch, step
         self._resumed = True
-        if self._video and self._placement == "auto" and self._settings.device.type == "cuda":
+        is_open = self._video and self._placement == "auto" and self._settings.device.type == "cuda"
+        if is_open and self._needs_dali():  # without it there is no choice
             self._wanted, self._choice = as_before(state_dict.get("decoder"))
 
     def set_epoch(self, epoch: int) -> None:
@@ -722,18 +745,24 @@ def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
 _unclosed: "weakref.WeakSet[ClipLoader]" = weakref.WeakSet()
 
 
-def _close_before_dali_ends() -> None:
-    """End the loaders that a program leaves open at its exit, before DALI ends the pipelines under their threads.
+def _close_all() -> None:
+    """End the loaders that a program leaves open at its exit."""
+    for loader in list(_unclosed):
+        loader.close()
+
+
+def _close_before_dali_ends_at_exit() -> None:
+    """Once DALI is loaded: at exit loaders end before DALI ends the pipelines under their threads.
 
     A decoding thread takes a pipeline that was ended for a fault of a clip, and makes another. Functions that run at
     exit run last come, first served: this one is registered after DALI's. That of `weakref.finalize`, which would do
     the same, is registered by the first object of any library that has a finalizer, as a rule before DALI's.
     """
-    for loader in list(_unclosed):
-        loader.close()
+    atexit.unregister(_close_all)
+    atexit.register(_close_all)
 
 
-atexit.register(_close_before_dali_ends)
+atexit.register(_close_all)
 
 
 class _ReadAhead:

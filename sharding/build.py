@@ -5,6 +5,7 @@ is there. With --extend, a finished dataset gets the utterances that its corpus 
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -16,6 +17,8 @@ from rich.table import Table
 
 from loaders.dataset.about import About
 from loaders.errors import InputError, reported
+from loaders.metrics_file import MetricsFile, require_metrics_file
+from loaders.storage.urls import local_path
 from sharding.corpora.duplicates import OnDuplicate
 from sharding.corpora.leaks import OnLeak
 from sharding.corpora.registry import Sources, registered
@@ -24,6 +27,7 @@ from sharding.engines.local import Engine, LocalEngine, default_workers
 from sharding.engines.ray import RayEngine, require_ray
 from sharding.engines.stopping import stopped_in_order
 from sharding.packing.building import Built, as_input_error, build
+from sharding.packing.figures import BuildFigures
 from sharding.packing.remote import RemoteOptions
 from sharding.settings import BuildSettings
 
@@ -39,6 +43,9 @@ class Running:
     address: str | None = None
     """With --engine ray: of the Ray cluster, host:port or auto, whose machines see the sources and the output under
     the same paths. Otherwise a Ray of --workers cores is started here."""
+    metrics: Path | None = None
+    """A file of figures to watch the build by, written every few seconds and at the end: NAME.prom, for Prometheus
+    by the node exporter's textfile collector, or NAME.jsonl, to which lines are appended."""
 
     def make(self, workers: int) -> Engine:
         """The engine.
@@ -115,23 +122,35 @@ def main() -> None:
             console.print(str(command.make()))
         else:
             engine = command.running.make(command.workers)
+            if command.running.metrics is not None:
+                require_metrics_file(local_path(command.running.metrics, "--metrics"))
             console.print("listing the sources")
             with as_input_error("the sources"):
                 corpus = command.sources.read()
-            built = build(
-                corpus,
-                command.output,
-                command.settings,
-                command.workers,
-                command.on_leak,
-                remote=command.remote,
-                engine=engine,
-                extend=command.extend,
-                on_duplicate=command.on_duplicate,
-                about=command.about,
-                console=console,
-            )
+            figures = BuildFigures()
+            with _watched(command.running.metrics, figures, corpus.name):
+                built = build(
+                    corpus,
+                    command.output,
+                    command.settings,
+                    command.workers,
+                    command.on_leak,
+                    remote=command.remote,
+                    engine=engine,
+                    extend=command.extend,
+                    on_duplicate=command.on_duplicate,
+                    about=command.about,
+                    console=console,
+                    figures=figures,
+                )
             tell(built)
+
+
+def _watched(path: Path | None, figures: BuildFigures, corpus: str) -> AbstractContextManager[object]:
+    """Within it, --metrics has the figures of a build."""
+    if path is None:
+        return nullcontext()
+    return MetricsFile(local_path(path, "--metrics"), lambda: figures.metrics({"corpus": corpus}))
 
 
 def tell(built: Built) -> None:
@@ -142,8 +161,9 @@ def tell(built: Built) -> None:
     clips = sum(split.clips for split in manifest.splits.values())
     rate = f"{speed.clips / built.made.seconds:.1f} clips/s"
     table = Table(title=f"{built.output}: {clips} clips of {manifest.clip.seconds:g} s, {rate}")
-    for name in ("split", "clips", "speakers", "videos", "shards", "MB"):
-        table.add_column(name, justify="left" if name == "split" else "right")
+    table.add_column("split", overflow="fold")  # however long a name is, it is shown whole
+    for name in ("clips", "speakers", "videos", "shards", "MB"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, split in manifest.splits.items():
         size = sum(shard.bytes for shard in split.shards) / 1e6
         numbers = (split.clips, split.speakers, split.videos, len(split.shards), round(size, 1))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 # Triton's kernels run in its interpreter where there is no GPU. It must be said before they are imported.
@@ -11,7 +12,10 @@ if not Path("/dev/nvidiactl").exists():
 import pytest
 from hypothesis import settings
 
+from loaders.decode import dali
 from tests.datasets import CONTENTS, make_dataset
+
+DALI = dali.is_installed()
 
 # No deadline: how long an example takes is the machine's affair. The same examples in every run: a failure can be
 # repeated, and a change is not blamed for what luck found.
@@ -22,6 +26,28 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--full`` runs the tests that scale at full size: more kills, more clips, minutes instead of seconds."""
     parser.addoption("--full", action="store_true", help="tests that scale run at full size, for minutes")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """A fixture that needs DALI."""
+    return (yield from _skipped_without_dali())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """A test that needs DALI."""
+    return (yield from _skipped_without_dali())
+
+
+def _skipped_without_dali() -> Generator[None, object, object]:
+    """Where DALI, an extra, is not installed, what fails for want of it is skipped: it says what would install it."""
+    try:
+        return (yield)
+    except Exception as error:
+        if not DALI and dali.mend() in str(error):
+            pytest.skip(f"DALI is not installed: {dali.mend()}")
+        raise
 
 
 @pytest.fixture(scope="session")

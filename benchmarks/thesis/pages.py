@@ -88,6 +88,21 @@ def emotion_markdown(emotion: EmotionScores) -> list[str]:
     ]
 
 
+def brief_markdown(emotion: EmotionScores) -> list[str]:
+    """Table 4.2 in short: both arms and their differences, without the published figures."""
+    rows = [row[:5] for row in _emotion_rows(emotion)]
+    return _table(["network", "channel", PRETRAINED, SCRATCH, "difference"], rows)
+
+
+def seeds_markdown(emotion: EmotionScores, network: str) -> list[str]:
+    """The least and the greatest score of the seeds of one network, and from scratch."""
+    rows = [
+        [modality, *(_range(arm[modality].seeds) for arm in (emotion.pretrained[network], emotion.scratch))]
+        for modality in MODALITIES
+    ]
+    return _table(["micro-F1, emotion from", PRETRAINED, SCRATCH], rows)
+
+
 def terminal(pairs: PairScores, emotion: EmotionScores) -> Table:
     """Table 4.2 with the pairs' accuracy and the majority. 80 columns hold it."""
     table = Table(caption_justify="left")
@@ -320,6 +335,10 @@ def _prior_rows(emotion: EmotionScores) -> list[list[str]]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+
+
+def _range(scores: Sequence[float]) -> str:
+    return f"{min(scores):.1f} … {max(scores):.1f}"
 
 
 def _told(mean: Mean) -> str:

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from nvidia.dali import fn, pipeline_def, tensors, types
 from torch.utils.dlpack import from_dlpack
 
 from loaders.dataset.manifest import ClipFormat
+from loaders.decode import dali
 from loaders.decode.cut import Cutter
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.planes import Pixels, frame_shape
@@ -77,7 +77,11 @@ class DecodePipeline:
             frames: of an example, 1 … ``clip.frames``.
             settings: see there.
             source: the next batch; raises StopIteration at the end. Called from within `run`.
+
+        Raises:
+            InputError: there is no DALI.
         """
+        self._dali = dali.load()
         self._clip = clip
         self._frames = frames
         self._source = source
@@ -87,7 +91,8 @@ class DecodePipeline:
         self._fault: str | None = None
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         on_gpu = settings.device.type == "cuda"
-        self._pipe = _graph(
+        self._pipe = dali.graph(
+            _outputs,
             clip,
             frames,
             self._feed,
@@ -133,7 +138,8 @@ class DecodePipeline:
                 raise StopIteration  # DALI lets nothing else out of here
         # As DALI's own tensors: of arrays it would make them one by one, looking at each for what it might be.
         files = (batch.filmstrips, batch.audio) if self._audio else (batch.filmstrips,)
-        fed: tuple[Any, ...] = tuple([tensors.TensorCPU(file) for file in of_member] for of_member in files)
+        tensor = self._dali.tensors.TensorCPU
+        fed: tuple[Any, ...] = tuple([tensor(file) for file in of_member] for of_member in files)
         if self._frames < self._clip.frames:
             if self._audio:
                 fed = (*fed, list(batch.start.astype(np.int32)[:, None]))
@@ -190,8 +196,7 @@ def samples_of(clip: ClipFormat, frames: int, samples: int | None) -> int:
     return window_samples(clip, frames) if samples is None else samples
 
 
-@pipeline_def  # type: ignore[untyped-decorator]
-def _graph(
+def _outputs(
     clip: ClipFormat,
     frames: int,
     feed: Callable[[], tuple[Any, ...]],
@@ -201,6 +206,7 @@ def _graph(
     hw_decoder_load: float,
     samples: int,
 ) -> tuple[Any, ...]:
+    fn, types = dali.load().fn, dali.load().types
     windowed = frames < clip.frames
     is_whole = windowed and not clip.addressable  # and then frames are taken of it
     types_in = [types.UINT8] * (1 + with_audio) + [types.INT32] * (windowed * with_audio + is_whole)

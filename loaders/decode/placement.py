@@ -12,7 +12,7 @@ Where runs are to be repeated to the bit, name the placement. The order, the pai
 nor does the loader's fingerprint; frames differ by how the two round, see `loaders.reference`.
 
 A GPU that cannot decode is no reason to stop, but none to be silent either: the CPU decodes instead, and the log and
-`LoaderStats` say why.
+`LoaderStats` say why. Without DALI, which is an extra, libjpeg-turbo alone decodes, for a GPU too: torch copies.
 """
 
 import logging
@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import cycle
 from typing import Literal, cast, get_args
 
@@ -91,6 +92,32 @@ def on_cpu(cpu_decoder: str, obstacle: str | None) -> Choice:
     if cpu_decoder == "turbo":
         raise InputError(f"cpu_decoder is 'turbo', which takes clips with WAV on a CPU, but {obstacle}: use auto")
     return Choice("cpu", f"libjpeg-turbo alone takes clips with WAV, and {obstacle}")
+
+
+def without_dali(placement: Placement, obstacle: str | None, mend: str) -> Choice:
+    """What decodes where DALI, which would have, is not installed.
+
+    Args:
+        placement: as it was asked for.
+        obstacle: why libjpeg-turbo alone cannot; None where it can: then batches lie on a GPU.
+        mend: what installs DALI.
+
+    Raises:
+        InputError: nothing can, or DALI is asked for.
+    """
+    if placement == "gpu":
+        obstacle, mend = "placement is 'gpu'", f"{mend}, or use placement cpu"
+    if obstacle is not None:
+        raise InputError(f"{obstacle}, which needs DALI, and that is not installed: {mend}")
+    reason = f"without DALI ({mend}) the GPU does not decode, and torch copies the batches to it"
+    _say_once(f"filmstrips are decoded on the CPU: {reason}")
+    return Choice("turbo", reason)
+
+
+@cache
+def _say_once(line: str) -> None:
+    """For what every loader of a process would say again."""
+    _log.warning("%s", line)
 
 
 def as_before(decoder: Decoder | None) -> tuple[Placement, Choice | None]:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from nvidia.dali import fn, pipeline_def, tensors, types
 
 from loaders.dataset.manifest import ClipFormat
+from loaders.decode import dali
 from loaders.decode.pipeline import Encoded, PipelineSettings, samples_of
 
 
@@ -20,13 +20,14 @@ class SoundDecoder:
     def __init__(
         self, clip: ClipFormat, frames: int, settings: PipelineSettings, source: Callable[[], Encoded]
     ) -> None:
-        """Arguments as of `loaders.decode.pipeline.DecodePipeline`."""
+        """Arguments and errors as of `loaders.decode.pipeline.DecodePipeline`."""
         self._source = source
         self._fed: deque[tuple[Any, ...]] = deque(maxlen=settings.in_flight + 2)
         self._pipe = None
         if settings.audio:
             on_gpu = settings.device.type == "cuda"
-            self._pipe = _graph(
+            self._pipe = dali.graph(
+                _outputs,
                 self._feed,
                 on_gpu,
                 samples_of(clip, frames, settings.samples),
@@ -58,13 +59,14 @@ class SoundDecoder:
 
     def _feed(self) -> tuple[Any, ...]:
         batch = self._source()
-        fed = [tensors.TensorCPU(file) for file in batch.audio], list(batch.start.astype(np.int32)[:, None])
+        tensor = dali.load().tensors.TensorCPU
+        fed = [tensor(file) for file in batch.audio], list(batch.start.astype(np.int32)[:, None])
         self._fed.append(fed)  # the graph reads these arrays in place: they must outlive its work
         return fed
 
 
-@pipeline_def  # type: ignore[untyped-decorator]
-def _graph(feed: Callable[[], tuple[Any, ...]], on_gpu: bool, samples: int) -> Any:
+def _outputs(feed: Callable[[], tuple[Any, ...]], on_gpu: bool, samples: int) -> Any:
+    fn, types = dali.load().fn, dali.load().types
     audio, start = fn.external_source(feed, num_outputs=2, dtype=[types.UINT8, types.INT32], no_copy=True)
     waveform, _ = fn.decoders.audio(audio, dtype=types.FLOAT, downmix=True)
     waveform = fn.slice(waveform, start=start, shape=[samples], axes=[0], out_of_bounds_policy="pad")

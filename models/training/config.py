@@ -274,6 +274,8 @@ class FoundConfig:
     """A new file for the scores with their intervals, as results.json of a run has them."""
     predictions: Path | None = None
     """A new Parquet file for all that was answered, an utterance or a pair a row, as a run has it."""
+    metrics: Path | None = None
+    """A file of figures to watch it by, as of a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +324,10 @@ class RunConfig:
     """Steps from one line of the curves to the next."""
     tracker: tuple[TrackerName, ...] = ("tensorboard",)
     """What the curves are sent to, beside the run's metrics.jsonl; none at all where no name follows."""
+    metrics: Path | None = None
+    """A file of figures to watch the training by, written every few seconds and at the end: NAME.prom, for Prometheus
+    by the node exporter's textfile collector, or NAME.jsonl, to which lines are appended. Of several processes each has
+    its own, as NAME.rank1.prom."""
     picture: bool = True
     """Draw curves.png in the run when it ends; needs matplotlib (the extra plots)."""
     compile: bool = False
@@ -393,7 +399,7 @@ OF_TRIPLETS = ("alpha", "margin", "triplet_reduction", "normalise", "same_instan
 #: What is of validation, beside how often.
 OF_VALIDATION = ("validation_fraction", "validation_split", "patience", "select_by")
 #: What a later use of the same settings does not repeat.
-_ONCE = ("resume", "change")
+_ONCE = ("resume", "change", "metrics")
 
 _LEAST: Mapping[str, float] = {
     "batch_size": 2,

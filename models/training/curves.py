@@ -15,6 +15,7 @@ from torch import Tensor
 
 from loaders import ClipLoader
 from loaders.progress import progress as bar_or_lines
+from loaders.stats import LoaderStats
 from models.training.journal import Journal
 from models.training.scores import plain
 
@@ -51,7 +52,7 @@ class Curves:
         self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
 
     def log(self, step: int, rate: float, loader: ClipLoader, journal: Journal | None) -> dict[str, float]:
-        """Write a line to the trackers, and to the journal where this process has one; begins the next, returns it.
+        """Write a line to the trackers, and to the journal where this process has one; returns it, begins the next.
 
         Called by every rank: a line has means over all of them.
         """
@@ -80,21 +81,30 @@ class Curves:
                     "data_wait_share": stats.data_wait_share,
                 }
             )
-        return line | {"clips/s": stats.clips_per_second, "data wait %": 100 * stats.data_wait_share}
+        return line
+
+
+def told(line: Mapping[str, float], stats: LoaderStats) -> dict[str, float | str]:
+    """What a bar shows of a line of the curves, and of the loader: numbers, and texts that have their unit."""
+    return {**line, "clips/s": stats.clips_per_second, "data wait": f"{100 * stats.data_wait_share:.2f} %"}
 
 
 @contextmanager
 def progress(
     accelerator: Accelerator, stage: str, done: int, total: int
-) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
+) -> Iterator[Callable[[int, Mapping[str, Any]], None]]:
     """A bar on the main process, or lines in its log; the yielded function moves it."""
     shown = accelerator.is_main_process
     with bar_or_lines(stage, total, "steps", console=console(), done=done, shown=shown) as bar:
 
-        def show(step: int, line: Mapping[str, float]) -> None:
-            bar.move(step, ", ".join(f"{name} {value:.3g}" for name, value in line.items()))
+        def show(step: int, line: Mapping[str, Any]) -> None:
+            bar.move(step, ", ".join(f"{name} {_short(value)}" for name, value in line.items()))
 
         yield show
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
 
 
 def say(accelerator: Accelerator, text: str) -> None:

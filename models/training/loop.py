@@ -22,7 +22,7 @@ from models.training import options, runs
 from models.training.advance import Advance
 from models.training.checkpoint import Checkpoint, newest, newest_checkpoint, not_finite, restore, write_checkpoint
 from models.training.config import OptimizerConfig, Precision, TrainingConfig, as_data, flat, options_of
-from models.training.curves import Curves, progress, say, say_what_bounds, warn
+from models.training.curves import Curves, progress, say, say_what_bounds, told, warn
 from models.training.execution import (
     adam,
     compile_towers,
@@ -33,6 +33,7 @@ from models.training.execution import (
 )
 from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
+from models.training.monitoring import Monitor
 from models.training.objectives import ObjectiveOptions
 from models.training.provenance import BUILDS, CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
 from models.training.stopping import Stopping
@@ -47,7 +48,10 @@ _ORDER = (
     "validation_fraction",
 )
 #: Options that change rounding at most.
-_NOT_DECISIVE = ("output", "resume", "change", "checkpoint_every", "log_every", "compile", "tf32", "tracker", "picture")
+_NOT_DECISIVE = (
+    *("output", "resume", "change", "checkpoint_every", "log_every"),
+    *("compile", "tf32", "tracker", "metrics", "picture"),
+)
 #: What the network's description holds.
 _DESCRIBED = (
     *(
@@ -89,17 +93,19 @@ def fit(
     model: Model,
     loader: ClipLoader,
     validation: Validation | None = None,
+    monitor: Monitor | None = None,
 ) -> None:
     """Train the model's network in place, with checkpoints and curves, and save it in the run's folder.
 
-    With a validation, what is saved and what the network has in the end are the best weights by it.
+    With a validation, what is saved and what the network has in the end are the best weights by it. The monitor is told
+    how far it is.
 
     Raises:
         InputError: a run that was begun there was trained with something else, has gone on for longer, or has no
             checkpoint that can be read; the loss is no longer finite; or what is asked for cannot be validated.
         TrainingStopped: a signal ended it, with a checkpoint.
     """
-    output, schedule = config.run.output, config.schedule
+    output, schedule, monitor = config.run.output, config.schedule, monitor or Monitor(task.stage)
     network, front_end = model.network, model.front_end
     if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
         synchronise(network, accelerator.device)
@@ -140,6 +146,7 @@ def fit(
     train_all_but(prepared, model.frozen)
     advance = Advance(accelerator, optimizer, task.step, accumulate=accumulate, clip=config.optimizer.clip_gradients)
     saved = done  # the step of the last checkpoint
+    monitor.begin(done)
     if validation is not None:
         say(accelerator, validation.plan)
     with (
@@ -174,15 +181,20 @@ def fit(
                 if taken is None:  # of a step that takes several batches, not the last
                     continue
                 done += 1
+                monitor.step(done, loader.epoch)
                 curves.add({"loss": taken.loss, **taken.logged})
                 at_a_line = done % config.run.log_every == 0 or done == total
                 at_a_checkpoint = done % config.run.checkpoint_every == 0 or done == total
                 if at_a_line:
                     _require_finite(output, accelerator, curves.loss, [], done)
-                    show(done, curves.log(done, rate, loader, journal))
+                    line = curves.log(done, rate, loader, journal)
+                    monitor.line(line, rate)
+                    show(done, told(line, loader.stats()))
                 if validation is not None and validation.due(done):
                     require_finite()
-                    show(done, validation.validate(done, model, journal))
+                    scores = validation.validate(done, model, journal)
+                    monitor.validated(scores)
+                    show(done, scores)
                     at_its_end = validation.stopped
                 if at_a_checkpoint or at_its_end:
                     save(loader.state_dict())

@@ -38,7 +38,7 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("curves need matplotlib: pip install '.[plots]'") from error
-    curves = {name: _series(lines) for name, lines in runs.items()}
+    curves = {name: series(lines) for name, lines in runs.items()}
     titles = list(dict.fromkeys(title for series in curves.values() for title in series))
     if not titles:
         raise InputError(f"{', '.join(runs)}: no line of metrics yet: train for at least --log-every steps")
@@ -74,7 +74,7 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
     write_atomically(path, picture.getvalue())
 
 
-def _series(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
+def series(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and values by title: each number of the lines, those inside others under both names; null is a gap."""
     found: dict[str, tuple[list[int], list[float]]] = {}
     for line in lines:

@@ -21,7 +21,8 @@ from loaders.errors import InputError
 from models.training.labels import TARGETS, differences, from_json
 
 CONFIG, SETTINGS, EXECUTION, CHANGES, BUILDS = "config", "settings", "execution", "changes", "builds"
-_PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", "nvidia-dali-cuda130", "simplejpeg")
+_DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")  # one of them, or none
+_PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", *_DALI, "simplejpeg")
 #: What makes the network: no checkpoint of one fits another.
 _NETWORK = ("stage", "model", "gaze", "sizes", "init", "vgg_face", "objective")
 #: With a rate that does not look at the end, a longer run is the shorter one, gone on with.

@@ -40,6 +40,7 @@ from models.training.gaze_tracker import GAZE_TRACKER, require_tracker, tracker_
 from models.training.journal import read_metrics
 from models.training.loop import fit
 from models.training.moments import take_moments
+from models.training.monitoring import Monitor, monitored
 from models.training.negatives import scoring_negatives, training_negatives
 from models.training.options import refuse
 from models.training.picture import PICTURE, draw_curves
@@ -55,6 +56,13 @@ _LITTLE_GAZE = 0.1
 
 def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
     """Train a task's network and score it on unseen clips; ``given`` are the options that somebody gave."""
+    with monitored(config.run.metrics, config.stage, accelerator) as monitor:
+        _train(config, accelerator, given, monitor)
+
+
+def _train(
+    config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, given: Collection[str], monitor: Monitor
+) -> None:
     doing, data = task_of(config), config.data
     split, validating = config.scoring.evaluation_split, config.validation
     also = () if validating.validation_split is None else (validating.validation_split,)
@@ -105,9 +113,14 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
     _warn_of_gaze(accelerator, loader, model.network, names(data))
     with _run_of(config.run, accelerator):
         validation = None if third is None else Validation(validating, doing, third, accelerator)
-        with loader, third or nullcontext():  # a loader that was started ends also where nothing is trained
-            fit(config, accelerator, doing, model, loader, validation)
-        with unseen:
+        with (
+            loader,  # that was started ends also where nothing is trained
+            third or nullcontext(),
+            monitor.watching("training", loader),
+            monitor.watching("validation", third),
+        ):
+            fit(config, accelerator, doing, model, loader, validation, monitor)
+        with unseen, monitor.watching("scoring", unseen):
             answers = config.run.output / doing.answers
             results = doing.score(accelerator, model.front_end, model.network, unseen, keep=answers)
         if validation is not None:
@@ -123,6 +136,11 @@ def train(config: PretrainConfig | FinetuneConfig, accelerator: Accelerator, giv
 
 def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection[str] = ()) -> None:
     """Score a finished run on a dataset; ``given`` are the options that somebody gave."""
+    with monitored(config.found.metrics, config.stage, accelerator) as monitor:
+        _evaluate(config, accelerator, given, monitor)
+
+
+def _evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection[str], monitor: Monitor) -> None:
     run, data = runs.read_run(config.checkpoint), config.data
     doing = task_of_run(run, rounds=config.scoring.evaluation_rounds)
     if not doing.paired:
@@ -149,6 +167,7 @@ def evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collection
             targets=asked,
             needs=needs_of_network(network),
         ) as unseen,
+        monitor.watching("scoring", unseen),
         accelerator.autocast(),
     ):
         doing.require(unseen, names(data))

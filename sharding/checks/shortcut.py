@@ -336,9 +336,9 @@ def report_shortcuts(found: Shortcuts, dataset: Path, *, as_json: bool) -> None:
     console = Console()
     pairs = f"{found.pairs} pairs of {found.clips} clips, {found.videos} videos"
     table = Table(title=f"{escape(str(dataset))}: matches guessed without looking or listening, {pairs}")
-    table.add_column("from")
+    table.add_column("from", overflow="fold")
     for column in ("right", "95 % interval"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("")
     for guess in found.guesses:
         verdict = "[bold red]beats chance[/]" if guess.beats_chance else "[green]no better than a coin[/]"

@@ -4,7 +4,7 @@ What is felt is a point of the plane of arousal and valence (Russell 1980), and 
 emotions. Face and voice rise and fall with the two numbers together, whatever an emotion is called: that is what
 pre-training can find, and what recognises emotions afterwards. Beside it each emotion has marks of its own.
 
-The corpus is made so that this can work (see README.md, The finding): the sizes are a cartoon's.
+The corpus is made so that this can work (see docs/results.md): the sizes are a cartoon's.
 """
 
 from typing import NamedTuple

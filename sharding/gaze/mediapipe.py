@@ -163,7 +163,7 @@ def _show(
         rate = fps or min(
             read_media(video, fps=1, size=16, max_seconds=math.inf, needs_audio=False).source_fps, MOST_FPS
         )
-        text = track(read_frames(video, fps=rate, max_seconds=math.inf), rate)
+        text = track(read_frames(video, fps=rate, max_seconds=math.inf, square_pixels=True), rate)
     except MediaError as error:
         raise InputError(f"{video}: {error.detail}") from error
     if csv is not None:

@@ -57,6 +57,7 @@ _LATE, _LATE_AT_FIRST = 0.05, 4  # pictures that may come late: this part, or so
 _DEEPEST = 16  # pictures: codecs reorder no further
 _LEFT_OUT = 0.1  # part of an MPEG program stream that may lack pictures: a broadcast that was lost for a moment
 _ANY_RATE = 16_000
+_LONGEST = 4  # times as wide as high, or the reverse: pixels of which more is said are no camera's
 
 _AUDIO_BATCH = 64  # audio frames that are resampled in one go
 _AUDIO_PIECE = 16_384  # samples that come of it at once, but for the last
@@ -258,9 +259,17 @@ def _sound_alone(
 
 
 def read_frames(
-    path: Path, *, fps: float, max_seconds: float = 600.0, start: float = 0.0, stop: float = math.inf
+    path: Path,
+    *,
+    fps: float,
+    max_seconds: float = 600.0,
+    start: float = 0.0,
+    stop: float = math.inf,
+    square_pixels: bool = False,
 ) -> Iterator[NDArray[np.uint8]]:
     """Frames k = 0, 1, 2, … of `read_media`, upright, whole and in the source's own size, one at a time.
+
+    square_pixels: where the source's are not, pictures are made wider or higher, so that what is round looks round.
 
     Yields (height, width, 3) uint8 RGB, of another size where the source's changes in mid-file. The same array comes
     again while the same picture is on screen. There may be more frames than `read_media` gives, never fewer: here the
@@ -268,10 +277,21 @@ def read_frames(
     """
     _check(fps)
     film = _Film(path, max_seconds, _part(path, start, stop) if start > 0 or stop < math.inf else None)
-    for ticks, picture in on_clock(film.pictures(), fps):
-        image, _ = film.upright(picture)
+    for ticks, (picture, coded_aspect) in on_clock(film.looked_at(), fps):
+        image, pixel_aspect = film.upright(picture, coded_aspect)
+        if square_pixels:
+            image = _squared(image, pixel_aspect)
         for _ in ticks:
             yield image
+
+
+def _squared(image: NDArray[np.uint8], pixel_aspect: Fraction) -> NDArray[np.uint8]:
+    """A picture with pixels so wide for their height, enlarged in one direction to square ones."""
+    if pixel_aspect == 1 or not 1 / _LONGEST <= pixel_aspect <= _LONGEST:
+        return image
+    height, width, _ = image.shape
+    size = round(width * max(pixel_aspect, Fraction(1))), round(height / min(pixel_aspect, Fraction(1)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def on_clock(pictures: Iterable[tuple[float, float, T]], fps: float) -> Iterator[tuple[range, T]]:

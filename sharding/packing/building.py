@@ -29,6 +29,7 @@ from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
+from sharding.packing.figures import BuildFigures
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
 from sharding.packing.labels import joined, require_declared, require_possible
@@ -90,6 +91,7 @@ def build(
     on_duplicate: OnDuplicate = "warn",
     about: About | None = None,
     console: Console | None = None,
+    figures: BuildFigures | None = None,
 ) -> Built:
     """Build a corpus into a dataset.
 
@@ -105,6 +107,7 @@ def build(
         on_duplicate: what to do about utterances with the same sources.
         about: what its owner says of the dataset; of one that is extended, what is not given here stays.
         console: where to tell how far it is; None: nowhere.
+        figures: what counts how far it is, for who looks from elsewhere.
 
     Raises:
         InputError: a setting is out of range or needs a program that is not installed, the corpus has a leak, the
@@ -139,7 +142,8 @@ def build(
         with progress("looking for duplicates", len(corpus.utterances), "utterances", console=console) as bar:
             corpus = reject_duplicates(corpus, 4 * workers, bar.advance)
     began = time.perf_counter()
-    builder = _Builder(corpus, settings, about, workers, engine or LocalEngine(workers=workers), console)
+    engine, figures = engine or LocalEngine(workers=workers), figures or BuildFigures()
+    builder = _Builder(corpus, settings, about, workers, engine, console, figures)
     with as_input_error(place.name):
         manifest, outcome = builder.make(place, extend=extend)
     made = None
@@ -216,6 +220,7 @@ class _Builder:
     workers: int
     engine: Engine
     console: Console
+    figures: BuildFigures
 
     def make(self, output: Output, *, extend: bool) -> tuple[Manifest, _Outcome]:
         """Build or extend, if that is not done already."""
@@ -236,6 +241,7 @@ class _Builder:
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
                 missing = held.missing(jobs, existing)  # which may refuse what lies there
+            self.figures.plan(jobs, fresh.rejected)
             speed = self._build(missing, jobs, held)
             folder = held.assemble(jobs, missing, existing)
             try:
@@ -322,7 +328,9 @@ class _Builder:
         with progress("building", total, "utterances", console=self.console, text="0 clips, 0 rejected") as bar:
             clips = rejected = 0
             seconds: Counter[Stage] = Counter()
+            self.figures.begin()
             for result in self.engine.run(build_shard, jobs):
+                self.figures.add(result)
                 clips += result.clips
                 rejected += result.rejected
                 seconds.update(result.seconds)

@@ -169,7 +169,14 @@ def _track(utterance: Utterance, media: Media, view: CropPlan, max_seconds: floa
         left, top, wide, high = of_size[min(frame, len(of_size) - 1)].tolist()
         return left, top, wide, high
 
-    pictures = read_frames(utterance.video_path, fps=fps, max_seconds=max_seconds, start=view.start, stop=view.stop)
+    pictures = read_frames(
+        utterance.video_path,
+        fps=fps,
+        max_seconds=max_seconds,
+        start=view.start,
+        stop=view.stop,
+        square_pixels=True,  # of which a head's proportions are made
+    )
     try:
         return run_mediapipe(pictures, fps, within)
     except MediaError as error:

@@ -33,8 +33,14 @@ class ShardResult:
     utterances: int
     clips: int
     bytes: int
-    rejected: int
+    reasons: Mapping[str, int]  #: utterances rejected, by reason
+    left_out: Mapping[str, int]  #: clips left out of those that are kept, by reason
     seconds: Mapping[Stage, float]  #: where the time went
+
+    @property
+    def rejected(self) -> int:
+        """Utterances rejected."""
+        return sum(self.reasons.values())
 
 
 def receipt_path(output: Path, split: str, stem: str) -> Path:
@@ -137,7 +143,8 @@ def _write_shard(job: ShardJob) -> ShardResult:
         utterances=len(job.utterances),
         clips=len(written.rows),
         bytes=size,
-        rejected=len(rejected),
+        reasons=Counter(rejection.reason for rejection in rejected),
+        left_out=left_out,
         # What is left is writing: the tar, its checksums, waiting for the disk.
         seconds={**watch.seconds, "write": time.perf_counter() - began - sum(watch.seconds.values())},
     )

@@ -1,19 +1,18 @@
-"""README's tables are those of the records and of the code."""
+"""The tables of README and of docs/ are those of the records and of the code."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks.readme import (
-    REPRESENTATION,
-    SYSTEMS,
-    TABLES,
+    PAGES,
+    Settings,
     between_marks,
+    made,
     marks,
-    representation_table,
     scores_table,
     sizes_table,
+    speed_table,
     thesis_tables,
 )
 from benchmarks.record import Record, write_record
@@ -25,28 +24,29 @@ MACHINE = {"processor": "P", "cores": 2, "memory_gb": 25.0, "gpu": None, "system
 
 def marked(what: str) -> str:
     begin, end = marks(what)
-    return (ROOT / "README.md").read_text().partition(begin)[2].partition(end)[0]
+    return (ROOT / PAGES[what]).read_text().partition(begin)[2].partition(end)[0]
 
 
-@pytest.mark.parametrize(
-    ("what", "record", "table"),
-    [
-        ("tables", TABLES, thesis_tables),
-        ("systems", SYSTEMS, scores_table),
-        ("representation", REPRESENTATION, representation_table),
-    ],
-)
-def test_scores_are_those_of_the_record(what: str, record: Path, table: Callable[[Path], list[str]]) -> None:
-    path = ROOT / record
-    if not path.exists():
-        pytest.skip(f"no {record} here")
-    assert "\n".join(table(path)) in marked(what), "run python benchmarks/readme.py"
+def test_every_table_is_that_of_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("benchmarks.readme.sizes_table", lambda name: [])  # the test below counts them
+    tables = made(Settings())
+    assert tables.keys() == PAGES.keys()
+    for what, lines in tables.items():
+        assert "\n".join(lines) in marked(what), f"{what}: run python benchmarks/readme.py"
+
+
+def test_a_record_that_is_not_there_leaves_its_table_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("benchmarks.readme.sizes_table", lambda name: [])
+    tables = made(Settings(tables=tmp_path / "none.json", train_gpu=tmp_path / "none.json"))
+    assert PAGES.keys() - tables.keys() == {"tables", "pre-training", "seeds", "speed"}
 
 
 def test_sizes_are_those_of_the_code(full: bool) -> None:
     if not full:
         pytest.skip("--full counts all systems")
-    assert "\n".join(sizes_table("full")) in marked("systems"), "run python benchmarks/readme.py"
+    assert "\n".join(sizes_table("full")) in marked("sizes"), "run python benchmarks/readme.py"
 
 
 def test_what_is_between_the_marks_is_replaced_and_nothing_else() -> None:
@@ -72,3 +72,5 @@ def test_a_record_of_something_else_is_refused(tmp_path: Path) -> None:
     write_record(path, Record(benchmark="windows", settings={}, rounds={}, ratios={}, facts={}), MACHINE)
     with pytest.raises(InputError, match="no record of the thesis' tables"):
         thesis_tables(path)
+    with pytest.raises(InputError, match="no record of loaders"):
+        speed_table(path, path, path)

@@ -1,13 +1,24 @@
 """Sides take turns, ratios are those within a round, and a record comes back as it was written."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from benchmarks.record import Record, SideError, median_ratio, read_record, spread, take_turns, write_record
+from benchmarks.record import (
+    Record,
+    SideError,
+    median_ratio,
+    read_record,
+    rounds_table,
+    spread,
+    take_turns,
+    write_record,
+)
 from loaders.errors import InputError
 
 
@@ -75,3 +86,19 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
 def test_no_rounds_are_refused_before_medians_of_nothing_are_taken(rounds: int) -> None:
     with pytest.raises(InputError, match=f"--rounds is {rounds}: use 1 or more"):
         take_turns({"one": lambda: {"figure": 1.0}}, rounds)
+
+
+def test_tables_of_rounds_fit_80_columns_and_show_every_name_whole() -> None:
+    side = "the video loader of a library with a very long name, eight threads"
+    rounds = {side: [{"frames_per_second": 12345.6, "share": 0.12345}] * 2, "ours": [{"frames_per_second": 2.0}]}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(rounds_table("loaders", rounds, ["frames_per_second", "share", "not_measured"]))
+    shown = console.export_text()
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    folded = "".join(line.split("│")[1].strip() for line in shown.splitlines() if line.startswith("│"))
+    assert side.replace(" ", "") in folded.replace(" ", "")
+    assert shown.count("frames per second") == 2
+    assert "12,346" in shown
+    assert "0.1235" in shown or "0.1234" in shown
+    assert "not measured" not in shown

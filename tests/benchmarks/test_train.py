@@ -1,7 +1,6 @@
 """Training is measured both ways, and its operations counted; what needs a GPU is told in one line."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,20 +8,16 @@ import pytest
 
 from benchmarks.report import page
 from benchmarks.train import main
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def bench(dataset: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/train.py", "--data", str(dataset), "--steps", "2", "--rounds", "1"]
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=False)
+from tests import forked
 
 
 def test_it_trains_with_the_loader_and_from_memory(dataset: Path, tmp_path: Path) -> None:
     written = tmp_path / "train.json"
     # A few steps, so that one that another process held up does not decide.
-    done = bench(dataset, "--batch-size", "4", "--steps", "6", "--json", str(written))
-    assert done.returncode == 0, done.stderr
+    steps = ("--rounds", "1", "--batch-size", "4", "--steps", "6")
+    process = forked.script(("benchmarks/train.py", "--data", dataset, *steps, "--json", written))
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
     record = json.loads(written.read_text())
     assert set(record["rounds"]) == {"in memory", "with the loader", "front end alone", "network alone"}
     [figures] = record["rounds"]["with the loader"]

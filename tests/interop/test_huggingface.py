@@ -1,4 +1,4 @@
-"""transformers' Trainer with the program of docs/interop.md: every clip once an epoch, resumed, and on two ranks."""
+"""transformers' Trainer with the program of docs/trainers.md: every clip once an epoch, resumed, and on two ranks."""
 
 import json
 import runpy
@@ -6,20 +6,23 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-
-pytest.importorskip("transformers", reason="the extra interop is not installed")
-
 from accelerate.state import AcceleratorState, GradientState
 
 from loaders import ClipLoader, InputError
-from tests.interop.conftest import CLIPS, run_ranks
+from tests import forked
+from tests.interop.conftest import CLIPS, PATIENCE, environment
 from tests.programs import as_module
+
+# Not imported here, where every process of the tests would wait for it.
+if find_spec("transformers") is None:
+    pytest.skip("the extra interop is not installed", allow_module_level=True)
 
 EVERY = {name: list(range(count)) for name, count in CLIPS.items()}
 STEPS = 6
@@ -211,7 +214,9 @@ def test_two_ranks_share_every_clip(programs: Path, clips: Path, tmp_path: Path)
     """And a split that does not divide among them is refused before anything is trained."""
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    run_ranks(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, clips, tmp_path], programs)
+    pair = forked.torchrun((script, clips, tmp_path), environment(programs))
+    printed = pair.communicate(timeout=PATIENCE)
+    assert pair.returncode == 0, printed
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     for part in ("training", "evaluation"):
         shares = [seen[part] for _, seen in ranks]

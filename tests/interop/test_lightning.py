@@ -1,19 +1,23 @@
-"""Lightning with the program of docs/interop.md: every clip once an epoch, validated, resumed and on two ranks."""
+"""Lightning with the program of docs/trainers.md: every clip once an epoch, validated, resumed and on two ranks."""
 
 import json
 import runpy
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-pl = pytest.importorskip("pytorch_lightning", reason="the extra interop is not installed")
+from loaders import InputError
+from tests import forked
+from tests.interop.conftest import CLIPS, PATIENCE, environment
+from tests.programs import as_module
 
-from loaders import InputError  # noqa: E402  (what needs the extra is behind its absence)
-from tests.interop.conftest import CLIPS, run_ranks  # noqa: E402
-from tests.programs import as_module  # noqa: E402
+# Not imported here, where every process of the tests would wait for it.
+if find_spec("pytorch_lightning") is None:
+    pytest.skip("the extra interop is not installed", allow_module_level=True)
 
 EVERY = {name: list(range(count)) for name, count in CLIPS.items()}
 STEPS = 6
@@ -138,7 +142,9 @@ def test_two_ranks_share_every_clip(programs: Path, clips: Path, tmp_path: Path)
     """Lightning starts the second one itself. Of the last global batch of the validation one of them has nothing."""
     script = tmp_path / "rank.py"
     script.write_text(RANK)
-    run_ranks([script, clips, tmp_path], programs)
+    first = forked.script((script, clips, tmp_path), environment(programs), session=True)
+    printed = first.communicate(timeout=PATIENCE)
+    assert first.returncode == 0, printed
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert [backend for backend, _ in ranks] == ["gloo", "gloo"]
     for part, split in (("training", "train"), ("sanity", "test"), ("validation", "test")):

@@ -1,4 +1,4 @@
-"""torchdata's StatefulDataLoader over a ClipLoader, as in docs/interop.md: a snapshot is continued."""
+"""torchdata's StatefulDataLoader over a ClipLoader, as in docs/trainers.md: a snapshot is continued."""
 
 import itertools
 import json

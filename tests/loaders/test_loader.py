@@ -35,6 +35,7 @@ from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
+from tests import forked
 from tests.batches import digest, digests, tensors
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import SETTINGS, Contents, make_dataset
@@ -258,11 +259,10 @@ try:
 except InputError as error:
     print(error)
 """
-    command = [sys.executable, "-c", code, str(dataset)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, text=True, capture_output=True, timeout=120, check=True
-    )
-    return done.stdout.strip()
+    process = forked.execute(code, dataset, environment={**os.environ, **environment})
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return out.strip()
 
 
 def test_before_the_process_group_the_rank_is_what_the_launcher_announced(
@@ -336,9 +336,10 @@ os._exit(0)  # one that starts after its parent has ended would wait for ever, w
 
 def test_the_workers_of_a_torch_data_loader_are_refused(dataset: Path) -> None:
     """Be the loader made before them or in them. (In a process of its own: a fork takes no threads of other tests.)"""
-    command = [sys.executable, "-c", IN_A_WORKER, str(dataset)]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=True)
-    assert done.stdout.split() == ["7", "True", "True"]
+    process = forked.execute(IN_A_WORKER, dataset)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert out.split() == ["7", "True", "True"]
 
 
 def test_a_torch_data_loader_without_workers_hands_on_its_batches(dataset: Path) -> None:
@@ -830,9 +831,8 @@ while True:
 
 
 def test_a_killed_run_goes_on_from_its_last_state(dataset: Path, tmp_path: Path) -> None:
-    process = run_python(UNTIL_KILLED, dataset, tmp_path / "state.json")
-    assert process.stdout is not None
-    seen = [process.stdout.readline().strip() for _ in range(11)]
+    process = forked.execute(UNTIL_KILLED, dataset, tmp_path / "state.json")
+    seen = process.lines(11)
     process.kill()
     process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL

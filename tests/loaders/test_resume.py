@@ -4,8 +4,6 @@ import hashlib
 import json
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,9 +13,10 @@ import pytest
 import torch
 
 from loaders import Batch, ClipLoader, InputError
+from tests import forked
 from tests.batches import tensors
 
-ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0  # seconds until a killed process that has not ended counts as stuck
 GLOBAL_BATCH, STEPS_AN_EPOCH = 8, 7
 SETTINGS: dict[str, Any] = {
     "seed": 3,
@@ -80,15 +79,13 @@ for step in ranks.steps():
 
 def run_until_killed(dataset: Path, world: int, state: dict[str, Any] | None, least: int) -> list[Any]:
     """Steps and the states after them, from a process that is killed with -9 after at least so many of them."""
-    command = [sys.executable, "-c", KILLED, str(dataset), str(world), json.dumps(state)]
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(least)]
-        process.kill()
-        lines += process.stdout.read().splitlines(keepends=True)
+    process = forked.execute(KILLED, dataset, world, json.dumps(state))
+    process.lines(least)
+    process.kill()
+    out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     # What the kill cut in half was never said.
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def test_a_run_that_is_stopped_again_and_again_is_one_run(dataset: Path, full: bool) -> None:

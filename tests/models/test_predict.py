@@ -35,6 +35,8 @@ from sharding.utterance import Utterance
 from tests.datasets import LABELS
 from tests.films import write_film, write_table
 from tests.made_run import SETTINGS, built, make_run
+from tests.sharding.gaze.drawn import looking
+from tests.sharding.gaze.tracked import needs_networks
 
 
 def make_dataset(folder: Path, utterances: list[Utterance], settings: BuildSettings) -> None:
@@ -95,6 +97,27 @@ def test_a_clip_from_its_file_is_the_clip_from_a_dataset(films: Path, tmp_path: 
     predictor = load(make_run(tmp_path / "run", settings, window))
     tables = {"long": films / "long.csv", "short": None}
     utterances = [utterance_of(films / f"{name}.mp4", gaze=gaze) for name, gaze in tables.items()]
+    assert require_same(predictor, utterances, settings, window, tmp_path) == {"long": True, "short": False}
+
+
+@needs_networks
+def test_a_clip_whose_gaze_mediapipe_tracks_is_the_clip_from_a_dataset(tmp_path: Path) -> None:
+    """Somebody who looks about; and nobody, of whom there is no gaze."""
+    gaze = np.random.default_rng(0).normal(0, 0.2, (18, 2))
+    pictures = looking(gaze, fps=8, size=128)
+    write_film(tmp_path / "face.mp4", 2.2, fps=8, picture=lambda seconds: pictures[round(seconds * 8)])
+    write_film(tmp_path / "none.mp4", 2.2, fps=8)
+    settings = dataclasses.replace(SETTINGS, gaze="mediapipe")
+    predictor = load(make_run(tmp_path / "run", settings), gaze="mediapipe")
+    utterances = [utterance_of(tmp_path / f"{name}.mp4") for name in ("face", "none")]
+    assert require_same(predictor, utterances, settings, None, tmp_path) == {"face": True, "none": False}
+
+
+def require_same(
+    predictor: Predictor, utterances: list[Utterance], settings: BuildSettings, window: int | None, tmp_path: Path
+) -> dict[str, bool]:
+    """That each clip and what is said of it are, from its file, those from a dataset; returns which have gaze."""
+    tracked = {}
     make_dataset(tmp_path / "dataset", [dataclasses.replace(u, split="test") for u in utterances], settings)
     front_end, network = predictor.front_end, predictor.network
     frames = front_end.config.frames if window is None else window
@@ -119,7 +142,8 @@ def test_a_clip_from_its_file_is_the_clip_from_a_dataset(films: Path, tmp_path: 
             found = clips.at(frame)
             assert np.array_equal(found.video, batch.video[place].numpy())
             assert np.array_equal(found.audio, batch.audio[place].numpy())
-            assert (found.gaze is not None) == bool(batch.gaze_valid[place]) == (utterance.gaze_path is not None)
+            assert (found.gaze is not None) == bool(batch.gaze_valid[place])
+            tracked[utterance.video_path.stem] = found.gaze is not None
             if found.gaze is not None:
                 assert np.array_equal(found.gaze, batch.gaze[place].numpy())
         whole, _ = predictor.predict_utterance(utterance, every=1 / 8)
@@ -129,6 +153,7 @@ def test_a_clip_from_its_file_is_the_clip_from_a_dataset(films: Path, tmp_path: 
             if window is None:
                 together = by_utterance(said, np.array([row["utterance"] == utterance.utterance for row in rows]))
                 assert_close(whole.targets[label.name], answers(together, label.name, 1))
+    return tracked
 
 
 def answers(said: Any, target: str, row: int) -> Answers:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from loaders.dataset.catalog import open_catalog, utterances
-from loaders.dataset.manifest import CATALOG, REJECTED, Manifest
+from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, read_manifest
 from loaders.errors import TRY_AGAIN, InputError
 from loaders.loader import ClipLoader
 from sharding.build import console, tell
@@ -33,6 +34,8 @@ from sharding.packing.workfolder import sole_builder
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
+from tests import forked
+from tests.exposition import parsed
 from tests.films import shades, tone, write_film, write_table
 from tests.pipes import pipe, without_waiting
 from tests.sharding.gaze.tracked import needs_real_faces
@@ -163,7 +166,8 @@ def test_sources_are_only_read(tmp_path: Path) -> None:
     assert manifest.splits["train"].clips == 1
 
 
-def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
+def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path, full: bool) -> None:
+    """Shards that divide among them or, here, do not; with ``--full`` both."""
     for number in range(66):
         seconds = 0.5 if number % 3 else 0.2
         write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", seconds, fps=10, picture=shades(16, 16))
@@ -171,7 +175,7 @@ def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
     settings = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
     one = built(corpus, tmp_path / "1", settings, workers=1)
     assert len(one.splits["train"].shards) == 4
-    for workers in (2, 4):
+    for workers in (2, 3, 4) if full else (3,):
         built(corpus, tmp_path / str(workers), settings, workers=workers)
         assert digests(tmp_path / str(workers)) == digests(tmp_path / "1")
 
@@ -355,14 +359,19 @@ def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
     assert batch.targets["emotion"].numpy()[short] == 1
 
 
-def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2,444 rows, two of them blank, and 617. The same film stands in for all, decoded once."""
+def test_the_published_shape_of_omg_gives_a_clip_of_every_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """2,444 rows, two of them blank, and 617, or a sixth of each emotion's. The same film stands in, decoded once."""
+    train, validation = (293, 113, 60, 713, 891, 346, 26), (61, 48, 18, 207, 196, 79, 8)
+    if not full:
+        train, validation = (tuple(count // 6 for count in counts) for counts in (train, validation))
     film = read_media(write_film(tmp_path / "film.mp4", 0.5, fps=4, picture=shades(16, 16)), fps=2, size=16)
     monkeypatch.setattr("sharding.packing.clips.read_media", lambda *_, **__: film)
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
     for split, counts, videos in (
-        ("train", (293, 113, 60, 713, 891, 346, 26), 231),
-        ("validation", (61, 48, 18, 207, 196, 79, 8), 60),
+        ("train", train, 231),
+        ("validation", validation, 60),
     ):
         rows = []
         for number, emotion in enumerate(np.repeat(np.arange(7), counts).tolist()):
@@ -371,8 +380,8 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, mo
             (tmp_path / f"files/{video}/utterance_{number}.mp4").touch()
             rows.append(f"x,0,1,{video},utterance_{number}.mp4,0.5,0.5,{emotion}")
         if split == "train":
-            rows[7:7] = rows[900:900] = [",,,,,0.5,0.5,"]
-            assert len(rows) == 2444
+            rows[7:7] = rows[300:300] = [",,,,,0.5,0.5,"]
+            assert not full or len(rows) == 2444
         (tmp_path / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
     corpus = read_omg(
         OmgSources(
@@ -381,10 +390,14 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, mo
     )
     settings = BuildSettings(size=16, fps=2, clip_seconds=1, pad_short=True)
     manifest = built(corpus, tmp_path / "out", settings)
-    assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 2442, "validation": 617}
+    assert {name: split.clips for name, split in manifest.splits.items()} == {
+        "train": sum(train),
+        "validation": sum(validation),
+    }
+    assert not full or (sum(train), sum(validation)) == (2442, 617)
     emotions = Counter(column(tmp_path / "out", "emotion"))
     (label,) = (label for label in manifest.labels if label.classes is not None)
-    assert [emotions[name] for name in label.classes or ()] == [293, 113, 60, 713, 891, 346, 26]
+    assert [emotions[name] for name in label.classes or ()] == list(train)
     assert manifest.rejected == {}
 
 
@@ -732,17 +745,25 @@ def test_a_corpus_that_gives_nothing_leaves_nothing_behind(tmp_path: Path) -> No
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "sharding/build.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    process = forked.script(("sharding/build.py", *arguments), os.environ)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode is not None
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def test_the_command_line_builds(tmp_path: Path) -> None:
     write_film(tmp_path / "mp4/s/v/1.mp4", 2)
     write_film(tmp_path / "mp4/s/v/2.mp4", 1)
     done = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32, "--workers", 1,
-               "--test-fraction", 0)  # fmt: skip
+               "--test-fraction", 0, "--metrics", tmp_path / "build.prom")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "utterances rejected, too_short: 1" in done.stdout
+    train = read_manifest(tmp_path / "out").splits["train"]
+    figures = parsed((tmp_path / "build.prom").read_text())
+    for name, value in (("clips", train.clips), ("bytes", train.shards[0].bytes), ("utterances", 2), ("shards", 1)):
+        assert figures[f"filmstrip_build_{name}_total", (("corpus", "voxceleb"), ("split", "train"))] == value
+    rejected = "filmstrip_build_rejected_utterances_total", (("corpus", "voxceleb"), ("reason", "too_short"))
+    assert figures[rejected] == 1
     assert "clips/s a process: decode" in done.stdout
     assert (tmp_path / "out/dataset.json").is_file()
     again = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32,

@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,10 @@ from sharding.packing.building import build
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
+from tests import forked
 from tests.films import shades, tone, write_film, write_table
 from tests.processes import children, ended
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
 
 
@@ -58,12 +57,6 @@ def whole(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def heard() -> None:
-    """Ctrl-C and a hang-up are heard, also where these tests run by nohup or in a shell's background."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 class Run:
     """A build from the command line, in a process group of its own."""
 
@@ -72,19 +65,16 @@ class Run:
         lock = output / ".build/lock"
         lock.unlink(missing_ok=True)
         command = [
-            *(sys.executable, str(ROOT / "sharding/build.py"), "voxceleb", "--workers", str(workers)),
-            *("--source", str(source / "mp4"), "--openface", str(source / "csv"), "--output", str(output)),
+            *("sharding/build.py", "voxceleb", "--workers", workers),
+            *("--source", source / "mp4", "--openface", source / "csv", "--output", output),
             *("--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
         ]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=heard,
-        )  # fmt: skip
+        self.process = forked.script(command, session=True)
         while not lock.exists() and self.process.poll() is None:
             time.sleep(0.002)
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.communicate()
 
     def end(self) -> None:
@@ -137,8 +127,8 @@ def test_killed_alone_a_build_leaves_no_process_and_ends_the_same(
         run = Run(source, output, 2)
         time.sleep(draw.uniform(0, 3))
         there = children(run.process.pid)
-        run.process.kill()
-        run.process.communicate()  # which ends when the last of them has let go of the error output
+        run.process.send_signal(signal.SIGKILL)
+        run.process.communicate()
         ended(there)
         if run.process.returncode == 0:  # it was faster
             assert digests(output) == expected

@@ -11,9 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from nvidia.dali import fn, pipeline_def
 
 from loaders.dataset.manifest import CATALOG, read_manifest
+
+dali = pytest.importorskip("nvidia.dali", reason="DALI is not installed: the extra cuda13")
+fn, pipeline_def = dali.fn, dali.pipeline_def
 
 SPLITS = ("train", "test")
 

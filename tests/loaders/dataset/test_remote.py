@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -20,6 +18,7 @@ from loaders import ClipLoader, InputError
 from loaders.dataset.manifest import read_manifest
 from loaders.dataset.remote import _default_cache
 from loaders.storage.urls import file_system_of
+from tests import forked
 from tests.batches import digests
 from tests.damage import edit_catalog
 from tests.datasets import Contents, make_dataset
@@ -120,9 +119,10 @@ with ClipLoader("s3://bucket/vox", batch_size=2, seed=3, threads=1, frames=2, sh
 
 def test_the_processes_of_a_machine_fetch_a_shard_once(bucket: Path, tmp_path: Path) -> None:
     with s3_adversary(bucket, every=0) as server:
-        command = [sys.executable, "-c", _RANK, str(tmp_path), server.url]
-        ranks = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
-        assert [rank.wait(60) for rank in ranks] == [0, 0]
+        ranks = [forked.execute(_RANK, tmp_path, server.url, rank) for rank in range(2)]
+        for each in ranks:
+            _, err = each.communicate(timeout=60)
+            assert each.returncode == 0, err
         tars = {key: count for key, count in server.served.items() if key.endswith(".tar")}
     assert len(tars) == 12
     assert set(tars.values()) == {1}

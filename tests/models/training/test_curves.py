@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from loaders.stats import LoaderStats
-from models.training.curves import Curves
+from models.training.curves import Curves, told
 from models.training.journal import Journal, read_metrics
 
 NOTHING = {name: 0 if kind is int else "" if kind is str else 0.0 for name, kind in LoaderStats.__annotations__.items()}
@@ -46,3 +46,8 @@ def test_right_after_a_line_its_loss_is_still_known() -> None:
     counting.add({"loss": torch.tensor(float("nan"))})
     counting.add({"loss": torch.tensor(1.0)})
     assert not counting.loss.isfinite()
+
+
+def test_what_a_bar_shows_is_read_without_powers_of_ten() -> None:
+    stats = Mock(clips_per_second=812.3, data_wait_share=2.58e-08)
+    assert told({"loss": 0.5}, stats) == {"loss": 0.5, "clips/s": 812.3, "data wait": "0.00 %"}

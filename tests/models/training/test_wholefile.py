@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ from safetensors.torch import load_file
 
 from loaders.storage.atomic import write_atomically
 from models.training.wholefile import write_tensors
+from tests import forked
 
-ROOT = Path(__file__).parents[3]
 #: Writes beyond a limit of the size of files fail as on a disk without room, with another number.
 WITHOUT_ROOM = """
 import resource, signal, sys
@@ -43,15 +41,10 @@ def test_what_is_written_is_read_back_and_replaces_what_was_there(tmp_path: Path
 
 def test_without_room_the_former_file_stays_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("before")
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ROOM, str(tmp_path)],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=120,
-        check=True,
-    )
-    assert done.stdout.splitlines() == [f"{errno.EFBIG} {tmp_path / 'file'}"] * 2
+    process = forked.execute(WITHOUT_ROOM, tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.splitlines() == [f"{errno.EFBIG} {tmp_path / 'file'}"] * 2
     assert (tmp_path / "file").read_text() == "before"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

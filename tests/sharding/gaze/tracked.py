@@ -1,4 +1,4 @@
-"""Real clips and MediaPipe's networks, for tests that need both, where they are at hand."""
+"""Real clips and MediaPipe's networks, for tests that need them, where they are at hand."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ TURNING = "voxceleb2/dev/mp4/id90002/clip741400104/00001.mp4"
 WINKING = "voxceleb2/dev/mp4/id90007/clip681100216/00001.mp4"
 
 
-def why_not() -> str | None:
-    """Why nothing can be tracked here."""
+def no_networks() -> str | None:
+    """Why nothing can be tracked here, not even a drawn face."""
     if importlib.util.find_spec("cv2") is None:
         return "OpenCV is not installed"
     if not all((models_folder() / name).is_file() for name in MODELS):
         return "MediaPipe's networks are not in the cache: make gaze-models"
-    return None if REAL.is_dir() else "there are no real clips in ../shared/real"
+    return None
 
 
+def why_not() -> str | None:
+    """Why no real face can be tracked here."""
+    return no_networks() or (None if REAL.is_dir() else "there are no real clips in ../shared/real")
+
+
+needs_networks = pytest.mark.skipif(no_networks() is not None, reason=no_networks() or "")
 needs_real_faces = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 

@@ -63,6 +63,17 @@ def test_the_middle_looks_square_whatever_shape_the_pixels_have(tmp_path: Path) 
     assert white[10:] == pytest.approx(1.0, abs=0.03)
 
 
+def test_whole_frames_are_given_square_pixels_where_that_is_asked(tmp_path: Path) -> None:
+    picture = marked(64, 48, 8, 8, 16)
+    for shape, size in (("4/3", (48, 85)), ("1/2", (96, 64)), ("1", (48, 64)), ("99", (48, 64))):
+        path = write_changing_film(tmp_path / "film.mkv", [picture] * 4, aspects=[Fraction(shape)] * 4)
+        assert {frame.shape[:2] for frame in read_frames(path, fps=FPS)} == {(48, 64)}
+        (frame,) = {frame.tobytes(): frame for frame in read_frames(path, fps=FPS, square_pixels=True)}.values()
+        assert frame.shape[:2] == size
+        white = np.argwhere(frame.min(2) > 128) / size
+        np.testing.assert_allclose(white.min(0), (8 / 48, 8 / 64), atol=0.03)
+
+
 def test_frames_that_show_another_picture_are_told_from_those_that_do_not(tmp_path: Path) -> None:
     one, other = marked(64, 48, 8, 8, 16), marked(64, 48, 9, 8, 16)
     shown = [one, one, other, other, other, one, marked(32, 24, 4, 4, 8)]

@@ -5,9 +5,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,10 +27,10 @@ from sharding.packing.extend import require_same_build
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus
 from sharding.verify import verify
+from tests import forked
 from tests.films import shades, tone, write_film, write_table
 from tests.parses import counted_parses
 
-ROOT = Path(__file__).parents[3]
 FIRST, ALL = 20, 42  # films that the existing dataset is built of, and the extended one
 SETTINGS = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
 MOODS = ("sad", "glad", "calm")
@@ -434,26 +431,24 @@ def test_folders_change_places(tmp_path: Path) -> None:
 def test_killed_at_random_moments_it_ends_the_same(grown: dict[str, Path], existing: Path) -> None:
     """kill -9; in between, the dataset is whole and readable: the existing, or the extended one."""
     command = [
-        *(sys.executable, str(ROOT / "sharding/build.py"), "voxceleb", "--extend", "--workers", "2"),
-        *("--source", str(grown["sources"] / "mp4"), "--openface", str(grown["sources"] / "csv")),
-        *("--output", str(existing), "--test-fraction", "0.4", "--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
+        *("sharding/build.py", "voxceleb", "--extend", "--workers", "2"),
+        *("--source", grown["sources"] / "mp4", "--openface", grown["sources"] / "csv"),
+        *("--output", existing, "--test-fraction", "0.4", "--size", "16", "--fps", "4", "--clip-seconds", "0.5"),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     draw = random.Random(4)
     ends = (digests(grown["existing"]), digests(grown["extended"]))
     for _ in range(2):
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-        )
+        process = forked.script(command, session=True)
         stage = existing.with_name(f".{existing.name}.extension") / ".build"
         while not stage.exists() and process.poll() is None and existing.exists():
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 2.5))
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.communicate()
         assert digests(existing) in ends
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    process = forked.script(command)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
     assert digests(existing) == ends[1]
 
 

@@ -4,8 +4,6 @@ import hashlib
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +26,10 @@ from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus
 from sharding.verify import verify
+from tests import forked
 from tests.films import write_film
 from tests.s3 import S3, Misdeed
 
-ROOT = Path(__file__).parents[3]
 SETTINGS = BuildSettings(size=16, fps=2.0, clip_seconds=1.0)
 FIRST, ALL = 20, 30  # utterances that the existing dataset is built of, and the extended one
 
@@ -210,7 +208,7 @@ def test_broken_off_anywhere_it_ends_the_same(grown: Grown, url: str, s3: S3, tm
 def command(films: Path, url: str, scratch: Path) -> list[str]:
     arguments = ["voxceleb", "--source", films, "--output", url, "--scratch", scratch, "--workers", 1, "--extend",
                  "--test-fraction", "0.2", "--size", "16", "--fps", "2", "--clip-seconds", "1"]  # fmt: skip
-    return [sys.executable, str(ROOT / "sharding/build.py"), *map(str, arguments)]
+    return ["sharding/build.py", *map(str, arguments)]
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(
@@ -227,16 +225,12 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(
     chosen = list(moments.items())[0 if full else 2 : None if full else 3]
     for number, (moment, expected) in enumerate(chosen):
         s3.misdeeds.append(Misdeed("PUT", moment, "slow", times=1))
-        process = subprocess.Popen(
-            command(grown.films, url, tmp_path / "scratch"),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = forked.script(command(grown.films, url, tmp_path / "scratch"), os.environ, session=True)
         while s3.done == number and process.poll() is None:
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, f"it was over before {moment} came"
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"it was over before {moment} came"
         time.sleep(1.1)
         assert opened(url, tmp_path / "cache") in expected
     extend(grown, url, tmp_path / "scratch")

@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +21,10 @@ from sharding.packing.remote import RemoteOptions
 from sharding.settings import BuildSettings
 from sharding.sources.store import Store
 from sharding.utterance import Corpus
+from tests import forked
 from tests.films import write_film
 from tests.s3 import S3, Misdeed
 
-ROOT = Path(__file__).parents[3]
 SETTINGS = BuildSettings(size=16, fps=2.0, clip_seconds=1.0)
 
 
@@ -70,15 +68,16 @@ def command(films: Path, url: str, scratch: Path, workers: int = 1, *more: str) 
     arguments = ["voxceleb", "--source", films, "--output", url, "--scratch", scratch, "--workers", workers,
                  "--test-fraction", "0.2", "--size", "16", "--fps", "2",
                  "--clip-seconds", "1", *more]  # fmt: skip
-    return [sys.executable, str(ROOT / "sharding/build.py"), *map(str, arguments)]
+    return ["sharding/build.py", *map(str, arguments)]
 
 
 def test_its_objects_are_the_local_builds_files(
     films: Path, local: Mapping[str, str], url: str, s3: S3, tmp_path: Path
 ) -> None:
-    done = subprocess.run(command(films, url, tmp_path / "scratch", 2), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "upload" in done.stdout
+    process = forked.script(command(films, url, tmp_path / "scratch", 2), os.environ)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "upload" in out
     assert digests(url) == local
     assert list((tmp_path / "scratch").iterdir()) == []
     assert s3.puts(r"\.tar$") == sum(name.endswith(".tar") for name in local) >= 3
@@ -103,10 +102,10 @@ def test_what_is_built_already_is_not_built_again(
         build(corpus_of(films), Path(url), replace(SETTINGS, quality=80), 1, remote=RemoteOptions(scratch=tmp_path))
     # A job that is started again finds nothing to do; where something differs it is named, and nothing is touched.
     writes = s3.puts(".")
-    again = command(films, url, tmp_path / "scratch")
-    done = subprocess.run(again, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "is built already, nothing to do" in done.stdout
+    process = forked.script(command(films, url, tmp_path / "scratch"), os.environ)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert "is built already, nothing to do" in out
     other = BuildSettings(size=32, fps=2.0, clip_seconds=1.0)
     with pytest.raises(InputError, match=f"{url}: was built with --size 16, not 32"):
         build(corpus_of(films), Path(url), other, 1, remote=RemoteOptions(scratch=tmp_path))
@@ -150,13 +149,12 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(
     )
     for number, moment in enumerate(moments):
         s3.misdeeds.append(moment)
-        process = subprocess.Popen(
-            command(films, url, scratch), start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = forked.script(command(films, url, scratch), os.environ, session=True)
         while s3.done == number and process.poll() is None:
             time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was over before the moment came"
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it was over before the moment came"
         time.sleep(1.1)  # what is on its way still arrives
         if number < 2:
             assert "dataset.json" not in Store(url=url).sizes()

@@ -1,0 +1,1 @@
+"""What a page about a run shows, from its folder."""
