@@ -289,7 +289,7 @@ def draw(record: Record, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("--plot needs the extra 'bench': pip install 'filmstrip[bench]'") from error
+        raise InputError("--plot needs the extra 'bench': pip install '.[bench]'") from error
     sides = list(record.rounds)
     figure = Figure(figsize=(8, 1.3 + 0.42 * len(sides)), dpi=150, layout="constrained")
     axes = figure.add_subplot()

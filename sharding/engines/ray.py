@@ -73,7 +73,7 @@ def require_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError(f"--engine ray needs Ray ({error}): pip install 'filmstrip[ray]'") from error
+        raise InputError(f"--engine ray needs Ray ({error}): pip install '.[ray]'") from error
     return ray
 
 

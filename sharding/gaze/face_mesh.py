@@ -47,7 +47,7 @@ _LOOKS = 6  # at a face that has been detected
 _SYMMETRIC = np.array([*MIDLINE, CHIN, *(right for right, _ in PAIRS), *(left for _, left in PAIRS)])
 _PARTNERS = np.array([*MIDLINE, CHIN, *(left for _, left in PAIRS), *(right for right, _ in PAIRS)])
 _OVERLAP = 0.3  # boxes that overlap by more are of one face
-_MISSING = "--gaze mediapipe needs the extra 'mediapipe': pip install 'filmstrip[mediapipe]'"
+_MISSING = "--gaze mediapipe needs the extra 'mediapipe': pip install '.[mediapipe]'"
 _OLD = "--gaze mediapipe needs OpenCV 5, {} is installed: pip install --upgrade 'opencv-python>=5'"
 
 

@@ -22,7 +22,7 @@ FUNCTIONALS = 88
 
 def _type(settings: BuildSettings) -> ArrayType:
     if find_spec("opensmile") is None:
-        raise InputError("--member egemaps: opensmile is not installed: pip install 'filmstrip[egemaps]'")
+        raise InputError("--member egemaps: opensmile is not installed: pip install '.[egemaps]'")
     return ArrayType(dtype="float32", shape=(FUNCTIONALS,), moments=True)
 
 

@@ -87,7 +87,7 @@ def test_what_dali_alone_decodes_is_refused_with_the_mend(dataset: Path, tmp_pat
 @pytest.mark.parametrize(("cuda", "extra"), [(None, "cuda13"), ("12.8", "cuda12"), ("13.0", "cuda13")])
 def test_the_mend_is_the_extra_of_torchs_cuda(cuda: str | None, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", cuda)
-    assert dali.mend() == f"pip install 'filmstrip[{extra}]'"
+    assert dali.mend() == f"pip install '.[{extra}]'"
 
 
 def test_a_gpus_batches_without_dali(caplog: pytest.LogCaptureFixture) -> None:
