@@ -586,7 +586,8 @@ class ShardCache:
             self.counts.retries += 1
         if trouble.failures < self._attempts and not is_lasting(error):
             trouble.due = self._clock() + pause(trouble.failures - 1, self._backoff)
-            _log.info("%s: attempt %d failed: %s", shard.path, trouble.failures, first_line(error))
+            level = logging.WARNING if is_needed else logging.INFO  # a batch waits for it
+            _log.log(level, "%s: attempt %d failed: %s", shard.path, trouble.failures, trouble.why)
         elif is_needed:
             trouble.error = error
         else:
