@@ -202,7 +202,7 @@ class Side:
         self._read(lambda steps: steps >= self._settings.held + 2 * self._threads)  # until the memory is used again
         before = consumed[0]
         start, processor = time.perf_counter(), time.process_time()
-        steps = self._read(lambda _: time.perf_counter() >= start + self._settings.seconds)
+        steps = self._read(lambda done: done > 0 and time.perf_counter() >= start + self._settings.seconds)
         seconds, processor = time.perf_counter() - start, time.process_time() - processor
         done.set()
         if self._busy:

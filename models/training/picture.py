@@ -39,7 +39,7 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
     except ImportError as error:
         raise InputError("curves need matplotlib: pip install '.[plots]'") from error
     curves = {name: series(lines) for name, lines in runs.items()}
-    titles = list(dict.fromkeys(title for series in curves.values() for title in series))
+    titles = list(dict.fromkeys(title for of_run in curves.values() for title in of_run))
     if not titles:
         raise InputError(f"{', '.join(runs)}: no line of metrics yet: train for at least --log-every steps")
     last = max(line["step"] for lines in runs.values() for line in lines) * 1.02
@@ -51,8 +51,8 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> 
         )
         axes = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
         for plot, title in zip(axes, titles, strict=False):
-            for number, (name, series) in enumerate(curves.items()):
-                steps, values = series.get(title, ([], []))
+            for number, (name, of_run) in enumerate(curves.items()):
+                steps, values = of_run.get(title, ([], []))
                 style = _STYLES[number % len(_STYLES)]
                 marker = "o" if len(steps) < 3 else ""  # a line of one point is not seen
                 plot.plot(steps, values, style, marker=marker, color=f"C{number % 10}", label=_plain(name), lw=1.4)

@@ -39,7 +39,7 @@ def run_of(folder: Path, slope: float) -> Path:
 
 
 def test_each_number_of_the_lines_is_a_plot() -> None:
-    series = picture._series(lines_of(1.0))
+    series = picture.series(lines_of(1.0))
     assert list(series) == [
         "loss",
         "audio",
