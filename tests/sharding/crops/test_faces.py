@@ -349,7 +349,7 @@ class TestWithoutTheExtra:
             pytest.importorskip("cv2", exc_type=ImportError)
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
-        with pytest.raises(InputError, match=r"pip install 'filmstrip\[faces\]'"):
+        with pytest.raises(InputError, match=r"pip install '\.\[faces\]'"):
             FaceDetector()
 
     def test_an_opencv_that_lacks_a_library_names_the_one_that_does_not_need_it(

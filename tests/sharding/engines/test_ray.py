@@ -173,9 +173,9 @@ def test_a_ray_that_is_slow_to_start_is_told_and_may_be_tried_again(monkeypatch:
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'filmstrip\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[ray\]'"):
         require_ray()
-    with pytest.raises(InputError, match=r"pip install 'filmstrip\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install '\.\[ray\]'"):
         Running(engine="ray").make(2)
     assert Running().make(2) == LocalEngine(workers=2)
     with pytest.raises(InputError, match="--address a:1 goes with --engine ray"):

@@ -78,7 +78,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sharding.members.egemaps.find_spec", lambda name: None)
     write_film(tmp_path / "mp4/s/v/u.mp4", 2.0)
-    with pytest.raises(InputError, match=r"--member egemaps: .*pip install 'filmstrip\[egemaps\]'"):
+    with pytest.raises(InputError, match=r"--member egemaps: .*pip install '\.\[egemaps\]'"):
         build(vox(tmp_path / "mp4"), tmp_path / "out", SETTINGS, 1)
     assert not (tmp_path / "out").exists()
 
