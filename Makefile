@@ -80,8 +80,8 @@ types: $(STAMP)
 tests: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-# What `pip install filmstrip` brings today, on a Python that may be newer than that of .venv. TESTS: others than the whole
-# way in small, such as tests/loaders.
+# What `pip install .` without the constraints brings today, on a Python that may be newer than that of .venv. TESTS: others
+# than the whole way in small, such as tests/loaders.
 test-python: TESTS ?= tests/test_pythons.py --full
 test-python: BIN = $(VENV)-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')/bin
 test-python:  ## make .venv-3.13 with the newest packages, and build, load and train there: PYTHON=python3.13

@@ -231,7 +231,7 @@ def require_same_clips(one: Path, other: Path) -> None:
 def demo_commands(folder: Path, seed: int) -> dict[str, tuple[Path, list[str]]]:
     """What makes the demo's corpora: of each stage what is there when it is done, and arguments of sharding/build.py.
 
-    The Makefile's demo target gives the same ones, but for fewer test utterances; a test compares them.
+    The Makefile's demo target gives those of seed 0, but for fewer test utterances; a test compares them.
     """
     corpus = folder / "corpus"
     tracked = corpus / "openface"

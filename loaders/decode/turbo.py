@@ -61,7 +61,7 @@ class TurboDecoder:
         Args:
             clip: what the encoded clips decode to.
             frames: of an example, 1 … ``clip.frames``.
-            settings: see there; the device is the CPU.
+            settings: see there; batches lie in the CPU's memory, whatever the device.
             source: the next batch; raises StopIteration at the end. Called from within `run`.
         """
         self._clip = clip
