@@ -146,9 +146,9 @@ def test_from_a_drawn_corpus_to_scores(tmp_path: Path, full: bool) -> None:
         assert clips == splits if dataset == omg else sum(clips.values()) == 16
         for split, number in clips.items():
             by_turbo = batches(dataset, split, "turbo")
-            by_dali = batches(dataset, split, "dali") if dali.is_installed() else by_turbo
             assert sum(map(len, by_turbo)) >= number
-            assert digests(by_dali) == digests(by_turbo)
+            if dali.is_installed():  # an extra
+                assert digests(batches(dataset, split, "dali")) == digests(by_turbo)
 
     run("train.py", "--stage", "pretrain", "--data", vox, "--output", before, *SMALL, *STEPS)
     run("train.py", "--stage", "finetune", "--data", omg, "--init", before, "--output", after, *STEPS)

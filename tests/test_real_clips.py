@@ -94,7 +94,7 @@ def test_frames_of_planes_are_those_of_rgb(training: bool, voxceleb: Path) -> No
 def test_from_real_films_to_scores(model: str, voxceleb: Path, omg: Path, tmp_path: Path) -> None:
     before, after = tmp_path / "pretrained", tmp_path / "tuned"
     pretraining = ("--stage", "pretrain", "--data", voxceleb, "--output", before, "--model", model)
-    run("train.py", *pretraining, *SMALL, "--max-steps", "3")
+    run("train.py", *pretraining, *SMALL, "--max-steps", "20")
     finetuning = ("--stage", "finetune", "--data", omg, "--output", after, "--init", before)
     run("train.py", *finetuning, *BATCH, "--max-steps", "3")  # sizes are those of the run that it begins with
     assert "emotion from joint" in run("train.py", "--stage", "evaluate", "--checkpoint", after, "--data", omg)

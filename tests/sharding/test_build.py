@@ -166,8 +166,8 @@ def test_sources_are_only_read(tmp_path: Path) -> None:
     assert manifest.splits["train"].clips == 1
 
 
-def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path, full: bool) -> None:
-    """Shards that divide among them or, here, do not; with ``--full`` both."""
+def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path) -> None:
+    """Shards that divide among them, and that do not."""
     for number in range(66):
         seconds = 0.5 if number % 3 else 0.2
         write_film(tmp_path / f"mp4/s{number % 5}/v{number}/1.mp4", seconds, fps=10, picture=shades(16, 16))
@@ -175,7 +175,7 @@ def test_the_same_bytes_from_any_number_of_workers(tmp_path: Path, full: bool) -
     settings = BuildSettings(size=16, fps=4.0, clip_seconds=0.5)
     one = built(corpus, tmp_path / "1", settings, workers=1)
     assert len(one.splits["train"].shards) == 4
-    for workers in (2, 3, 4) if full else (3,):
+    for workers in (2, 3, 4):
         built(corpus, tmp_path / str(workers), settings, workers=workers)
         assert digests(tmp_path / str(workers)) == digests(tmp_path / "1")
 
@@ -359,19 +359,14 @@ def test_omg_keeps_its_labels_and_pads_what_is_short(tmp_path: Path) -> None:
     assert batch.targets["emotion"].numpy()[short] == 1
 
 
-def test_the_published_shape_of_omg_gives_a_clip_of_every_row(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
-) -> None:
-    """2,444 rows, two of them blank, and 617, or a sixth of each emotion's. The same film stands in, decoded once."""
-    train, validation = (293, 113, 60, 713, 891, 346, 26), (61, 48, 18, 207, 196, 79, 8)
-    if not full:
-        train, validation = (tuple(count // 6 for count in counts) for counts in (train, validation))
+def test_the_published_shape_of_omg_gives_a_clip_of_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,444 rows, two of them blank, and 617. The same film stands in for all, decoded once."""
     film = read_media(write_film(tmp_path / "film.mp4", 0.5, fps=4, picture=shades(16, 16)), fps=2, size=16)
     monkeypatch.setattr("sharding.packing.clips.read_media", lambda *_, **__: film)
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
     for split, counts, videos in (
-        ("train", train, 231),
-        ("validation", validation, 60),
+        ("train", (293, 113, 60, 713, 891, 346, 26), 231),
+        ("validation", (61, 48, 18, 207, 196, 79, 8), 60),
     ):
         rows = []
         for number, emotion in enumerate(np.repeat(np.arange(7), counts).tolist()):
@@ -380,8 +375,8 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(
             (tmp_path / f"files/{video}/utterance_{number}.mp4").touch()
             rows.append(f"x,0,1,{video},utterance_{number}.mp4,0.5,0.5,{emotion}")
         if split == "train":
-            rows[7:7] = rows[300:300] = [",,,,,0.5,0.5,"]
-            assert not full or len(rows) == 2444
+            rows[7:7] = rows[900:900] = [",,,,,0.5,0.5,"]
+            assert len(rows) == 2444
         (tmp_path / f"{split}.csv").write_text("\n".join([header, *rows]) + "\n")
     corpus = read_omg(
         OmgSources(
@@ -390,14 +385,10 @@ def test_the_published_shape_of_omg_gives_a_clip_of_every_row(
     )
     settings = BuildSettings(size=16, fps=2, clip_seconds=1, pad_short=True)
     manifest = built(corpus, tmp_path / "out", settings)
-    assert {name: split.clips for name, split in manifest.splits.items()} == {
-        "train": sum(train),
-        "validation": sum(validation),
-    }
-    assert not full or (sum(train), sum(validation)) == (2442, 617)
+    assert {name: split.clips for name, split in manifest.splits.items()} == {"train": 2442, "validation": 617}
     emotions = Counter(column(tmp_path / "out", "emotion"))
     (label,) = (label for label in manifest.labels if label.classes is not None)
-    assert [emotions[name] for name in label.classes or ()] == list(train)
+    assert [emotions[name] for name in label.classes or ()] == [293, 113, 60, 713, 891, 346, 26]
     assert manifest.rejected == {}
 
 

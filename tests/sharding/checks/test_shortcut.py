@@ -31,12 +31,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def fewer_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing those of the sound's video would take ten times as long as all else together."""
-    monkeypatch.setattr(shortcut, "_PAIRS", 20_000)
-
-
 def padded(dataset: Path, folder: Path, draw: Callable[[NDArray[np.int64]], NDArray[np.float64]]) -> Path:
     """A copy whose catalog has another padding, drawn from the clips' numbers of video."""
     copy = Path(shutil.copytree(dataset, folder / "padded"))
