@@ -647,6 +647,28 @@ def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> 
     assert skin[0] > skin[2] + 30
 
 
+@needs_centerface
+def test_where_hardly_any_face_is_seen_the_other_crop_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.sharding.crops.test_faces import draw_faces
+
+    pictures = [draw_faces(160, 120, (60.0, 65.0, 40.0)), *[np.full((120, 160, 3), 120, np.uint8)] * 2]
+    settings = BuildSettings(size=32, fps=4, clip_seconds=1, crop="face")
+    for number, picture in enumerate(pictures):
+        write_film(tmp_path / f"mp4/s/v/{number}.mp4", 1.0, fps=8, picture=lambda t, shown=picture: shown)
+    assert built(vox(tmp_path / "mp4"), tmp_path / "most", settings).rejected == {"no_face": 2}
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: in 2 of 3 utterances no face is seen: if there are some, drawn or unusual ones," in shown
+    assert "--crop centre" in shown
+    (tmp_path / "mp4/s/v/2.mp4").unlink()
+    built(vox(tmp_path / "mp4"), tmp_path / "half", settings)
+    assert "--crop centre" not in capsys.readouterr().out
+    (tmp_path / "mp4/s/v/0.mp4").unlink()
+    with pytest.raises(InputError, match=r"1 no_face.*build with --crop centre, .*, or give other sources"):
+        build(vox(tmp_path / "mp4"), tmp_path / "none", settings, 1)
+
+
 # Leaks and bad input --------------------------------------------------------------------------------------------------
 
 
