@@ -18,20 +18,22 @@ COPY models models
 
 # PyPI's torch and DALI (cuda13) bring CUDA's libraries with them: only the driver is the host's.
 FROM base AS cuda
-RUN pip install -c constraints.txt '.[cuda13,faces,planes,plots,s3]' \
-    && pip install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
+RUN pip install -c constraints.txt '.[cuda13,faces,planes,plots,s3]'
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 USER 1000
 WORKDIR /work
+# CenterFace, by its SHA-256: a container that is thrown away would fetch it in each.
+RUN python -m sharding.networks centerface
 ENTRYPOINT ["filmstrip"]
 CMD ["--help"]
 
 # Without DALI, which a CPU needs for FLAC alone. A torch without CUDA is on PyTorch's own index, as 2.13.0+cpu, which pip holds for newer than 2.13.0.
 FROM base AS cpu
 RUN pip install -c constraints.txt --extra-index-url https://download.pytorch.org/whl/cpu torch \
-    && pip install -c constraints.txt '.[faces,planes,plots,s3]' \
-    && pip install --force-reinstall --no-deps opencv-python-headless==5.0.0.93
+    && pip install -c constraints.txt '.[faces,planes,plots,s3]'
 USER 1000
 WORKDIR /work
+# CenterFace, by its SHA-256: a container that is thrown away would fetch it in each.
+RUN python -m sharding.networks centerface
 ENTRYPOINT ["filmstrip"]
 CMD ["--help"]

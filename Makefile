@@ -21,17 +21,19 @@ SCRATCH  := --config $(RECIPE)/scratch.yaml
 # forbids that, or each of the many processes that tests start would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo gaze-models bench-setup architecture docs lock test types tests test-python test-install format clean
+.PHONY: help setup demo networks bench-setup architecture docs lock test types tests test-python test-install format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP)  ## make .venv with everything the demo and the tests need
 
+# Where CenterFace cannot be fetched, it says so, and tests that find faces are skipped.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel
 	$(BIN)/python -m pip install -q --no-compile -c constraints.txt --no-build-isolation -e '.[$(EXTRAS)]'
+	-$(BIN)/python -m sharding.networks centerface
 	touch $@
 
 demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune, train from scratch and compare (minutes on two cores)
@@ -48,8 +50,8 @@ demo: $(STAMP)  ## make a corpus, build it, pre-train, fine-tune, train from scr
 	$(LAUNCH) train.py --stage evaluate --checkpoint $(DEMO)/finetuned --data $(DEMO)/omg
 	$(BIN)/python -m models.compare $(DEMO)/finetuned $(DEMO)/scratch
 
-gaze-models: $(STAMP)  ## fetch the networks of --gaze mediapipe into the cache (7 MB)
-	$(BIN)/python -m sharding.gaze.mediapipe_models
+networks: $(STAMP)  ## fetch the networks of --crop face and --gaze mediapipe into the cache (7 MB each)
+	$(BIN)/python -m sharding.networks
 
 architecture: $(STAMP)  ## draw docs/rooms.svg from the imports
 	$(BIN)/python docs/rooms.py

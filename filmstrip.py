@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "page": Command("models.page", "a page to look at a run", takes_name=True),
     "curves": Command("models.curves", "curves of runs as a picture", takes_name=True),
     "export": Command("models.export", "a trained network as files for others", takes_name=True),
+    "networks": Command("sharding.networks.command", "fetch the networks that find faces and eyes", takes_name=True),
     "summary": Command("models.summary", "parameters and operations of the networks", takes_name=True),
 }
 

@@ -67,6 +67,7 @@ HOUSE: tuple[Storey, ...] = (
             package("sharding.corpora", "VoxCeleb, OMG, splits"),
             package("sharding.demo", "the drawn corpus"),
             package("sharding.media", "one clock, two codecs"),
+            package("sharding.networks", "others', by SHA-256"),
             package("sharding.gaze", "103 statistics"),
             Room("settings", ("sharding.settings",), "of a build"),
             package("sharding.crops", "faces and boxes"),

@@ -183,6 +183,8 @@ def tell(built: Built) -> None:
         console.print(
             f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}", markup=True
         )
+    if built.made.faceless is not None:
+        console.print(f"[bold red]warning[/]: {escape(built.made.faceless)}", markup=True)
     for line in built.made.alike:
         console.print(line, style="bold red" if line.startswith("WARNING") else None, markup=False)
 

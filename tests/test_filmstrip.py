@@ -72,7 +72,7 @@ def test_an_unknown_command_is_refused_with_those_there_are(capsys: pytest.Captu
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
         "error: filmstrip bild: there is no such command: use one of build, verify, info, gallery, train, predict, "
-        "compare, page, curves, export, summary\n"
+        "compare, page, curves, export, networks, summary\n"
     )
 
 

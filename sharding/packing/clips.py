@@ -21,6 +21,7 @@ from sharding.media.waveform import encode_waveform, loudness
 from sharding.members.registry import WrongArrayError
 from sharding.packing.clip_arrays import UtteranceArrays
 from sharding.packing.clip_gaze import ClipGaze, UtteranceGaze
+from sharding.packing.faceless import NO_FACE
 from sharding.packing.members import npy
 from sharding.settings import SAMPLE_RATE, BuildSettings, Modality
 from sharding.sources.read_errors import failures_named
@@ -288,7 +289,7 @@ def _rejecting(utterance: Utterance) -> Iterator[None]:
     except BoxesError as error:
         raise RejectedError(error.reason, str(error)) from error
     except NoFaceError as error:
-        raise RejectedError("no_face", str(error)) from error
+        raise RejectedError(NO_FACE, str(error)) from error
     except WrongArrayError as error:
         raise RejectedError(error.reason, error.detail) from error
     except OSError as error:  # a folder that may not be entered
@@ -342,7 +343,7 @@ def _problem(stretch: Stretch, settings: BuildSettings) -> tuple[str, str] | Non
     """Why a clip is left out: reason and detail."""
     start = stretch.start
     if not stretch.sees_face:
-        return "no_face", f"no face in enough frames from {start:g} s on"
+        return NO_FACE, f"no face in enough frames from {start:g} s on"
     # Where it may lack one of the two, it must have the other.
     if not stretch.has_sound and (settings.requires("audio") or not len(stretch.frames)):
         return "silent", f"from {start:g} s on, its loudest tenth of a second has {stretch.level:.0f} dB of full scale"

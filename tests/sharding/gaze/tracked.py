@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from itertools import islice
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sharding.gaze.mediapipe_models import MODELS, models_folder
 from sharding.media.reader import read_frames
+from tests import networks
 
 REAL = Path(__file__).parents[4] / "shared" / "real"
 GRID, TALKING = "grid/bbaf2n.mpg", "wide/fps30.mp4"
@@ -22,11 +21,7 @@ WINKING = "voxceleb2/dev/mp4/id90007/clip681100216/00001.mp4"
 
 def no_networks() -> str | None:
     """Why nothing can be tracked here, not even a drawn face."""
-    if importlib.util.find_spec("cv2") is None:
-        return "OpenCV is not installed"
-    if not all((models_folder() / name).is_file() for name in MODELS):
-        return "MediaPipe's networks are not in the cache: make gaze-models"
-    return None
+    return networks.why_not("mediapipe")
 
 
 def why_not() -> str | None:

@@ -23,7 +23,8 @@ def opencv(missing: str) -> Any:
     try:
         cv2 = importlib.import_module("cv2")
     except ImportError as error:
-        # opencv-python links the libraries of a desktop (libxcb, libGL, libglib), which bare images do not have.
+        # Other packages bring opencv-python in place of ours, which links the libraries of a desktop (libxcb, libGL,
+        # libglib); bare images do not have them.
         raise InputError(
             f"OpenCV cannot be loaded ({error}); where there is no desktop: "
             "pip install --force-reinstall --no-deps opencv-python-headless"

@@ -1,0 +1,1 @@
+"""Networks of others that find faces, their meshes and irises: where they come from, and what runs them."""
