@@ -306,10 +306,17 @@ def _cells(label: str, row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _print(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    table = Table(*_COLUMNS, title="faces in stored frames: medians (middle 90 %)")
+    console.print(faces_table(rows))
+
+
+def faces_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row for each kind of clips. 80 columns hold it."""
+    table = Table(title="faces in stored frames: medians (middle 90 %)")
+    for column in _COLUMNS:
+        table.add_column(column, overflow="fold", no_wrap=column == "share")
     for label, row in rows.items():
         table.add_row(*_cells(label, row))
-    console.print(table)
+    return table
 
 
 if __name__ == "__main__":

@@ -202,12 +202,18 @@ def _readable(number: float) -> str:
 
 
 def show_ratios(ratios: Mapping[str, float]) -> None:
-    """Print the flat table of ratios."""
-    table = Table("ratio", title="medians of the ratios within a round")
-    table.add_column("value", justify="right")
+    """Print `ratios_table`."""
+    console.print(ratios_table(ratios))
+
+
+def ratios_table(ratios: Mapping[str, float]) -> Table:
+    """A row a ratio. 80 columns hold it."""
+    table = Table(title="medians of the ratios within a round")
+    table.add_column("ratio", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
     for name, value in ratios.items():
-        table.add_row(name, f"{value:.3g}")
-    console.print(table)
+        table.add_row(name, f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}")
+    return table
 
 
 def _processor() -> str:

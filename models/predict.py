@@ -27,7 +27,7 @@ from models.answers import Prediction, encode_pairs, predict_match, predict_targ
 from models.prediction.making import GazeSource
 from models.prediction.predictor import Device, Predictor, load, with_table_beside
 from models.prediction.results import VideoPrediction
-from models.prediction.shown import video_table, videos_table, windows_table
+from models.prediction.shown import video_table, videos_table, windows_tables
 from models.prediction.sources import Unanswered, videos_of
 from models.prediction.timeline import draw_timeline
 from models.prediction.written import as_csv, as_json
@@ -145,7 +145,8 @@ def _tell(
         for prediction in found if asked.every is not None else ():
             if len(found) > 1:
                 print(printable(prediction.path))
-            console().print(windows_table(prediction))
+            for table in windows_tables(prediction, console()):
+                console().print(table)
     for prediction in found:
         for note in prediction.notes:
             _warn(f"{prediction.path}: {note}")
