@@ -48,6 +48,7 @@ from benchmarks.record import (
     take_turns,
     write_record,
 )
+from loaders.arguments import cli
 from loaders.dataset.manifest import CATALOG, ClipFormat
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, reported
@@ -408,4 +409,4 @@ def _processes(count: int) -> str:
 
 if __name__ == "__main__":
     with reported():
-        main(tyro.cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))
+        main(cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))

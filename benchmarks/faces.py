@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
 from benchmarks.record import Record, console, machine, write_record
+from loaders.arguments import cli
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
@@ -321,4 +322,4 @@ def faces_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
 
 if __name__ == "__main__":
     with reported():
-        main(tyro.cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))
+        main(cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))

@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this file's folder, where `loaders` is this file
 
-import tyro  # noqa: E402
 
 from benchmarks.gpu import require_gpu  # noqa: E402
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
@@ -49,6 +48,7 @@ from benchmarks.record import (  # noqa: E402
     take_turns,
     write_record,
 )
+from loaders.arguments import cli  # noqa: E402
 from loaders.dataset.manifest import read_manifest  # noqa: E402
 from loaders.decode.planes import check_pixels  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
@@ -407,4 +407,4 @@ def plot(record: Record, path: Path) -> None:
 
 if __name__ == "__main__":
     with reported():
-        main(tyro.cli(Settings, description=__doc__))
+        main(cli(Settings, description=__doc__))

@@ -27,7 +27,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import tyro
 
 from benchmarks.figures import save, style
 from benchmarks.peers.mapped import MappedReader
@@ -42,6 +41,7 @@ from benchmarks.record import (
     take_turns,
     write_record,
 )
+from loaders.arguments import cli
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.decode.wav import waveforms_into
@@ -92,7 +92,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         before = machine()
         with tempfile.TemporaryDirectory(dir=settings.folder, prefix="reading-") as folder:

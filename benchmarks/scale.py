@@ -25,12 +25,12 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import tyro
 
 from benchmarks.fetching import Cluster, Fetched, GaveUpError, Schedule, Store, lane_bytes, schedule, simulate
 from benchmarks.figures import save, style
 from benchmarks.generated import Generated, generate_dataset
 from benchmarks.record import Figures, Record, console, machine, show_ratios, show_rounds, take_turns, write_record
+from loaders.arguments import cli
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.tables import forget
 from loaders.errors import InputError, reported
@@ -74,7 +74,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         before = machine()
         with tempfile.TemporaryDirectory(dir=settings.folder, prefix="scale-") as folder:

@@ -25,7 +25,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pyarrow.parquet as pq
-import tyro
 
 from benchmarks.record import Record, console, machine, write_record
 from benchmarks.thesis.grid import Grid
@@ -34,6 +33,7 @@ from benchmarks.thesis.recipes import RECIPES, REPORTED_SEED, ROOT, RecipeName
 from benchmarks.thesis.running import SECONDS, cores, do, launcher, seconds_of, start, timed
 from benchmarks.thesis.scores import SystemScores, scores_of, system_scores
 from benchmarks.thesis.systems import FOLDER, Systems, members_of
+from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, MANIFEST
 from loaders.errors import InputError, printable, reported
@@ -84,7 +84,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         check(settings)
         make(settings)

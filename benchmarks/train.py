@@ -33,7 +33,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-import tyro
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.flop_counter import FlopCounterMode
@@ -43,6 +42,7 @@ from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
 from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
 from loaders import Batch, ClipLoader
+from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
@@ -110,7 +110,7 @@ _COUNTED = 2  # clips of the step whose operations are counted
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         require_gpu(settings.device)
         before = machine()

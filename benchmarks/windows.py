@@ -22,7 +22,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-import tyro
 
 from benchmarks.peers.prepare import copies_of, read_originals, repeat_dataset
 from benchmarks.reading import settle
@@ -37,6 +36,7 @@ from benchmarks.record import (
     write_record,
 )
 from loaders import Batch, ClipLoader
+from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import ClipFormat
 from loaders.errors import InputError, reported
@@ -79,7 +79,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         before = machine()
         with tempfile.TemporaryDirectory(dir=settings.folder, prefix="windows-") as folder:

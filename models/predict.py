@@ -20,6 +20,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from loaders.arguments import cli
 from loaders.errors import TRY_AGAIN, WRONG_INPUT, InputError, printable, reported
 from loaders.progress import progress
 from loaders.storage.atomic import write_atomically
@@ -74,7 +75,7 @@ class Predict:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.predict") -> None:
     """The command line; ``arguments``: those of this process by default."""
     with reported(), stopped_in_order("run it again"):
-        asked = tyro.cli(Predict, args=arguments, prog=prog, description=__doc__)
+        asked = cli(Predict, args=arguments, prog=prog, description=__doc__)
         status = predict(asked)
     if status:
         raise SystemExit(status)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.about import About
 from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError, reported
@@ -108,7 +109,7 @@ def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
         )
         options = Build[found.sources]  # type: ignore[name-defined]
         commands |= Annotated[options, tyro.conf.subcommand(found.name, default=default, description=found.says)]
-    command: Demo | Build[Sources] = tyro.cli(commands, args=arguments, description=__doc__)
+    command: Demo | Build[Sources] = cli(commands, args=arguments, description=__doc__)
     return command
 
 

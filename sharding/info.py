@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import NAMES
 from loaders.dataset.dataset import Dataset
@@ -346,7 +347,7 @@ class Arguments:
 
 def main() -> None:
     """The command line."""
-    arguments = tyro.cli(Arguments)
+    arguments = cli(Arguments)
     with reported():
         info = describe(arguments.dataset)
         name = url_of(arguments.dataset) or str(arguments.dataset)

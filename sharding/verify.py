@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import schema
 from loaders.dataset.manifest import (
     APART,
@@ -489,7 +490,7 @@ class Arguments:
 
 def main() -> None:
     """The command line."""
-    arguments = tyro.cli(Arguments)
+    arguments = cli(Arguments)
     with reported(), stopped_in_order("run it again"):
         if arguments.workers < 1:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")

@@ -19,8 +19,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import tyro
-
+from loaders.arguments import cli
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError, first_line, reported
 from loaders.storage.atomic import sha256_of, write_atomically
@@ -127,7 +126,7 @@ def _show(wheel: Path | None = None) -> None:
 def main() -> None:
     """The command line; exit status 2 and one line where they cannot be had."""
     with reported():
-        tyro.cli(_show, prog="python -m sharding.gaze.mediapipe_models")
+        cli(_show, prog="python -m sharding.gaze.mediapipe_models")
 
 
 if __name__ == "__main__":
