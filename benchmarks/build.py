@@ -43,12 +43,12 @@ from benchmarks.record import (
     console,
     machine,
     median_ratio,
+    read_settings,
     show_ratios,
     show_rounds,
     take_turns,
     write_record,
 )
-from loaders.arguments import cli
 from loaders.dataset.manifest import CATALOG, ClipFormat
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, reported
@@ -409,4 +409,4 @@ def _processes(count: int) -> str:
 
 if __name__ == "__main__":
     with reported():
-        main(cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))
+        main(read_settings(Annotated[Arguments, tyro.conf.arg(name="")], __doc__))

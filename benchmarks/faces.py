@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rich.table import Table
 
-from benchmarks.record import Record, console, machine, write_record
-from loaders.arguments import cli
+from benchmarks.record import Record, console, machine, read_settings, write_record
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
 from loaders.errors import InputError, reported
@@ -322,4 +321,4 @@ def faces_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
 
 if __name__ == "__main__":
     with reported():
-        main(cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))
+        main(read_settings(Annotated[Arguments, tyro.conf.arg(name="")], __doc__))

@@ -43,12 +43,12 @@ from benchmarks.record import (  # noqa: E402
     console,
     machine,
     median_ratio,
+    read_settings,
     show_ratios,
     show_rounds,
     take_turns,
     write_record,
 )
-from loaders.arguments import cli  # noqa: E402
 from loaders.dataset.manifest import read_manifest  # noqa: E402
 from loaders.decode.planes import check_pixels  # noqa: E402
 from loaders.errors import InputError, reported  # noqa: E402
@@ -407,4 +407,4 @@ def plot(record: Record, path: Path) -> None:
 
 if __name__ == "__main__":
     with reported():
-        main(cli(Settings, description=__doc__))
+        main(read_settings(Settings, __doc__))

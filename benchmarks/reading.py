@@ -13,7 +13,6 @@ measured. How large the pieces are in which the page cache holds a shard decides
 
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -36,12 +35,13 @@ from benchmarks.record import (
     Record,
     machine,
     median_ratio,
+    read_settings,
+    scratch_folder,
     show_ratios,
     show_rounds,
     take_turns,
     write_record,
 )
-from loaders.arguments import cli
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.decode.wav import waveforms_into
@@ -92,11 +92,11 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
-        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="reading-") as folder:
-            record = measure(settings, Path(folder) / "dataset")
+        with scratch_folder(settings.folder, "reading-") as folder:
+            record = measure(settings, folder / "dataset")
         show_rounds("reading", record.rounds, FIGURES)
         show_ratios(record.ratios)
         if settings.json is not None:

@@ -22,7 +22,7 @@ from typing import Any
 if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks.record import read_record
+from benchmarks.record import read_record, read_settings
 from benchmarks.representation import markdown as representation_markdown
 from benchmarks.thesis.pages import (
     brief_markdown,
@@ -33,7 +33,6 @@ from benchmarks.thesis.pages import (
     systems_of_record,
     tables_of_record,
 )
-from loaders.arguments import cli
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import write_atomically
 from models import summary
@@ -83,7 +82,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         for what, lines in made(settings).items():
             page = settings.pages / PAGES[what]

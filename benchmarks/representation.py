@@ -31,9 +31,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.probe import class_probe, number_probe
-from benchmarks.record import Record, console, machine, write_record
+from benchmarks.record import Record, console, machine, read_settings, write_record
 from loaders import Batch, ClipLoader
-from loaders.arguments import cli
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.labels import Label
@@ -89,7 +88,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
         record = measure(settings)

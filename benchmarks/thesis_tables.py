@@ -26,14 +26,13 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 
 import pyarrow.parquet as pq
 
-from benchmarks.record import Record, console, machine, write_record
+from benchmarks.record import Record, console, machine, read_settings, write_record
 from benchmarks.thesis.grid import Grid
 from benchmarks.thesis.pages import markdown, picture, systems_terminal, terminal
 from benchmarks.thesis.recipes import RECIPES, REPORTED_SEED, ROOT, RecipeName
 from benchmarks.thesis.running import SECONDS, cores, do, launcher, seconds_of, start, timed
 from benchmarks.thesis.scores import SystemScores, scores_of, system_scores
 from benchmarks.thesis.systems import FOLDER, Systems, members_of
-from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import AUDIO, CATALOG, FILMSTRIP, GAZE, MANIFEST
 from loaders.errors import InputError, printable, reported
@@ -84,7 +83,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         check(settings)
         make(settings)

@@ -40,9 +40,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import kernels
 from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
-from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
+from benchmarks.record import (
+    Figures,
+    Record,
+    machine,
+    median_ratio,
+    read_settings,
+    show_ratios,
+    show_rounds,
+    take_turns,
+    write_record,
+)
 from loaders import Batch, ClipLoader
-from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
 from models.frontend.front_end import FrontEnd, Inputs
@@ -110,7 +119,7 @@ _COUNTED = 2  # clips of the step whose operations are counted
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         require_gpu(settings.device)
         before = machine()

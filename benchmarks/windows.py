@@ -10,7 +10,6 @@ take turns, frames alone and with sound.
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -30,13 +29,14 @@ from benchmarks.record import (
     Record,
     machine,
     median_ratio,
+    read_settings,
+    scratch_folder,
     show_ratios,
     show_rounds,
     take_turns,
     write_record,
 )
 from loaders import Batch, ClipLoader
-from loaders.arguments import cli
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import ClipFormat
 from loaders.errors import InputError, reported
@@ -79,11 +79,11 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
-        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="windows-") as folder:
-            record = measure(settings, Path(folder))
+        with scratch_folder(settings.folder, "windows-") as folder:
+            record = measure(settings, folder)
         show_rounds("windows", record.rounds, FIGURES)
         show_ratios(record.ratios)
         if settings.json is not None:
