@@ -144,14 +144,14 @@ print(torch.__version__, torch.version.cuda, dali.__version__, torch.cuda.is_ava
 print(subprocess.run([smi], capture_output=True, text=True).stdout if smi else "no nvidia-smi")'
 stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$work/prepared" --clips "$copies"
 kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
-stage tests-kernels 100 "$python" -m pytest "${kernels[@]}" -n 5 --dist worksteal -rs
+stage tests-kernels 100 "$python" -m pytest "${kernels[@]}" -n 12 --dist worksteal -rs --durations=12
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" "${on_cpu[@]}" \
     --json "$results/train_gpu_cpu.json"
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 stage windows 90 "$python" benchmarks/windows.py --data "$data" "${windows[@]}" --json "$results/windows_gpu.json"
-stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k 'not compiled'
+stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k "not compiled"
 stage tests-alone 75 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
 libraries=$work/ffmpeg

@@ -72,6 +72,8 @@ class Settings:
     """Copies at least."""
     batch_size: int = 128
     """Clips a step."""
+    frames: int | None = None
+    """Of a clip, that follow each other and are cut out as for a decoder; by default all. The mapped sides read whole clips."""
     held: int = 6
     """Batches held at a time: those that are read, in decoding, and decoded."""
     threads: tuple[int, ...] = (1, 2, 4)
@@ -183,7 +185,8 @@ class Side:
         samples: bool = False,
         busy: bool = False,
     ) -> None:
-        sampler = Sampler(catalog, seed=0, training=True, frames=catalog.manifest.clip.frames, negatives=_OTHER_VIDEO)
+        frames = (None if mapped else settings.frames) or catalog.manifest.clip.frames
+        sampler = Sampler(catalog, seed=0, training=True, frames=frames, negatives=_OTHER_VIDEO)
         positions = partial(rank_positions, clips=len(catalog), global_batch=settings.batch_size, rank=0, world_size=1)
         self._settings, self._threads, self._busy, self._samples = settings, threads, busy, samples
         self._steps = len(catalog) // settings.batch_size

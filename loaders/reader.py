@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
-from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_each, read_members
+from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
 from loaders.decode.cut import Cutter, clip_of
 from loaders.decode.frame_offsets import NOT_SAID, NotAddressableError
 from loaders.decode.jpeg_header import SizeCheck
@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 100
 _DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
-_NOTHING = np.empty(0, np.uint8)  # of an example that is bad, until it is replaced
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
@@ -183,7 +182,6 @@ class Reader:
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
         self._buffers = Buffers((), np.uint8)
-        self._whole_strips = Buffers((), np.uint8)  #: that are cut: each thread's is in the caches of its core
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
@@ -220,8 +218,7 @@ class Reader:
             examples = self._draw(epoch, step)
             filmstrips = None
             if self._with_video:
-                one_by_one = 0 if self._cutter.cuts else None
-                filmstrips = self._places(self._find(FILMSTRIP, examples.clip), one_by_one)
+                filmstrips = self._places(self._find(FILMSTRIP, examples.clip))
             audio = None
             if self._with_audio:
                 row = row_bytes(self._clip.samples) if self.wav_rows else None
@@ -253,42 +250,29 @@ class Reader:
             drawn.bad.update(read_members(drawn.audio, self._open, memory))
             drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
         elif drawn.audio is not None:
-            drawn.sounds = self._read_places(drawn, drawn.audio)
+            drawn.sounds = self._read_places(drawn, drawn.audio, self._memory_of(drawn.audio))
         drawn.arrays = {name: self._load_arrays(drawn, name) for name in self._members}
         drawn.read_seconds = time.perf_counter() - start
         drawn.seconds += drawn.read_seconds
         return drawn
 
     def _load_strips(self, drawn: Drawn, filmstrips: Places) -> None:
-        if self._cutter.cuts:
-            drawn.strips = self._cut_strips(drawn, filmstrips)
-            return
-        drawn.strips = self._read_places(drawn, filmstrips)
+        """Read filmstrips, and cut out what is wanted; what is bad of them is noted with the step."""
+        memory = self._memory_of(filmstrips)
+        drawn.strips = self._read_places(drawn, filmstrips, memory)
         for index, strip in enumerate(drawn.strips):
             if index not in drawn.bad and self._strips.fault(strip) is not None:
                 drawn.bad.add(index)
-
-    def _cut_strips(self, drawn: Drawn, filmstrips: Places) -> list[NDArray[np.uint8]]:
-        """What is wanted of filmstrips; what is bad of them is noted with the step.
-
-        They are read to one place, one after the other: so the caches hold what is checked and cut.
-        """
-        memory = self._whole_strips.lend(max(filmstrips.size, default=0))
-        strips = []
-        members = zip(
-            read_each(filmstrips, self._open, memory.data), filmstrips.size, drawn.examples.frames, strict=True
-        )
-        for index, (is_whole, size, frames) in enumerate(members):
-            strip, cut = memory[:size], _NOTHING
-            if is_whole and self._strips.fault(strip) is None:
-                with suppress(NotAddressableError):
-                    cut, why = self._cutter.cut(strip, frames)
-                    if why:
-                        drawn.searched[index] = why
-            if cut is _NOTHING:
+        if not self._cutter.cuts:
+            return
+        cuts = self._cutter.cut_all(memory, filmstrips.start, filmstrips.size, drawn.examples.frames)
+        for index, cut in enumerate(cuts):
+            if cut is None:
                 drawn.bad.add(index)
-            strips.append(cut)
-        return strips
+            elif index not in drawn.bad:
+                drawn.strips[index] = cut.file
+                if cut.searched:
+                    drawn.searched[index] = cut.searched
 
     def finish(self, drawn: Drawn) -> Loaded:
         """Replace what is bad, and count. One thread at a time, in the order of the steps.
@@ -443,7 +427,7 @@ class Reader:
         return _Found(number, shard, offset, size, extent.xxh3[rows])
 
     def _places(self, found: _Found, stride: int | None = None) -> Places:
-        """Members, and where each is to go: ``stride`` bytes apart, 0 to one place; or closely one after the other."""
+        """Members, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
         room = np.full(len(found.size), stride) if stride is not None else -(-found.size // _LINE) * _LINE
         start: NDArray[np.int64] = np.cumsum(room) - room
         shard = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))
@@ -455,14 +439,16 @@ class Reader:
 
     # -- into memory
 
-    def _read_places(self, drawn: Drawn, places: Places) -> list[NDArray[np.uint8]]:
-        """Members read into one piece of memory; what is bad of them is noted with the step."""
-        ends = [start + size for start, size in zip(places.start, places.size, strict=True)]
-        memory = self._buffers.lend(ends[-1] if ends else 0)
+    def _memory_of(self, places: Places) -> NDArray[np.uint8]:
+        """Memory for members that lie one after the other."""
+        return self._buffers.lend(places.start[-1] + places.size[-1] if places.start else 0)
+
+    def _read_places(self, drawn: Drawn, places: Places, memory: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Members read into memory; what is bad of them is noted with the step."""
         drawn.bad.update(read_members(places, self._open, memory.data))
         # A required member that a clip does not have is bad as well.
         drawn.bad.update(index for index, size in enumerate(places.size) if size == 0)
-        return [memory[start:end] for start, end in zip(places.start, ends, strict=True)]
+        return [memory[start : start + size] for start, size in zip(places.start, places.size, strict=True)]
 
     def _row_memory(self, rows: int) -> WavRows:
         half = row_bytes(self._clip.samples) // 2
@@ -486,7 +472,7 @@ class Reader:
         )
         if not len(rows):
             return arrays
-        memory = self._buffers.lend(places.start[-1] + places.size[-1])
+        memory = self._memory_of(places)
         bad = set(read_members(places, self._open, memory.data))
         one_by_one: Sequence[int] = range(len(rows))
         alike = None if member.variable else parse_alike(member, memory, places.start, places.size)

@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  #: where a fresh Debian has its programs
 
+#: Of the environment: nothing of Python's, but where packages come from is the machine's affair.
+KEPT = {"LANG", "TMPDIR", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"} | {
+    name for proxy in ("http_proxy", "https_proxy", "no_proxy", "all_proxy") for name in (proxy, proxy.upper())
+}
+
 
 def first_block() -> str:
     """The commands of the first block that README shows."""
@@ -55,18 +60,29 @@ def test_the_first_block_works_word_for_word(full: bool, tmp_path: Path) -> None
     for name in filter(None, names):
         (tmp_path / "checkout" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / "checkout" / name)
-    (tmp_path / "home").mkdir()
-    kept = {name: value for name, value in os.environ.items() if name in ("LANG", "TMPDIR") or name.startswith("PIP_")}
+    home = tmp_path / "home"
+    home.mkdir()
+    _copy_pip_settings(home)
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PIP_") or name in KEPT}
+    kept.setdefault("PIP_CACHE_DIR", str(Path.home() / ".cache/pip"))  # what set-up has downloaded is enough once
     started = time.monotonic()
     done = subprocess.run(
         ["bash", "-euxo", "pipefail", "-c", first_block()], cwd=tmp_path / "checkout",
-        env=kept | {"HOME": str(tmp_path / "home"), "PATH": SYSTEM},
+        env=kept | {"HOME": str(home), "PATH": SYSTEM},
         text=True, capture_output=True, timeout=1800, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.rstrip().splitlines()[-1].startswith("filmstrip COMMAND --help")
     assert not list((tmp_path / "checkout" / ".venv").glob("lib/python*/site-packages/nvidia/dali"))
     print(f"\nREADME's first block: {time.monotonic() - started:.0f} s with {SYSTEM}")
+
+
+def _copy_pip_settings(home: Path) -> None:
+    """Give another home the user's settings of pip, which say where its index is."""
+    for name in (".config/pip/pip.conf", ".pip/pip.conf"):
+        if (Path.home() / name).is_file():
+            (home / name).parent.mkdir(parents=True)
+            shutil.copy(Path.home() / name, home / name)
 
 
 def _has_debians_python() -> bool:

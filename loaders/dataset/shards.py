@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -139,15 +139,11 @@ def read_members(places: Places, open_shard: OpenShard, memory: memoryview) -> l
     Raises:
         Exception: whatever ``open_shard`` raises.
     """
-    return [index for index, is_whole in enumerate(read_each(places, open_shard, memory)) if not is_whole]
-
-
-def read_each(places: Places, open_shard: OpenShard, memory: memoryview) -> Iterator[bool]:
-    """`read_members` one by one: whether each is as it was written. It need not stay in memory beyond that."""
     preadv, digest = os.preadv, xxhash.xxh3_64_intdigest
     files: dict[tuple[int, int], ShardFile] = {}
+    bad = []
     members = zip(places.shard, places.offset, places.size, places.xxh3, places.start, strict=True)
-    for shard, offset, size, xxh3, start in members:
+    for index, (shard, offset, size, xxh3, start) in enumerate(members):
         file = files.get(shard)
         if file is None:
             if len(files) == _IN_USE:
@@ -158,7 +154,9 @@ def read_each(places: Places, open_shard: OpenShard, memory: memoryview) -> Iter
             is_whole = preadv(file.fileno(), [data], offset) == size and digest(data) == xxh3
         except OSError:
             is_whole = False
-        yield is_whole
+        if not is_whole:
+            bad.append(index)
+    return bad
 
 
 class LocalShards:

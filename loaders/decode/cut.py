@@ -10,6 +10,7 @@ all where chroma is whole.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loaders.dataset.manifest import ClipFormat, Manifest
+from loaders.decode.cut_in_place import cut_windows
 from loaders.decode.frame_offsets import (
     FALSE,
+    MARKER,
     RESTARTS,
     NotAddressableError,
     StripHeader,
@@ -30,7 +33,6 @@ Bytes = NDArray[np.uint8]
 
 _RESTART_MARKERS = [restart_marker(number) for number in range(RESTARTS)]
 _END_OF_IMAGE = b"\xff\xd9"
-_MARKER = 2  # bytes
 
 
 class Cut(NamedTuple):
@@ -65,7 +67,7 @@ def _cut(strip: Bytes, header: StripHeader, frames: int, size: int, chosen: Sequ
     bounds = (*starts, len(file))  # a frame's scan ends before a marker, the last one's before that of the end
     pieces: list[bytes | memoryview] = [header.with_height(size * len(chosen)), file[header.rest : bounds[0]]]
     for place, number in enumerate(chosen):
-        pieces.append(file[bounds[number] : bounds[number + 1] - _MARKER])
+        pieces.append(file[bounds[number] : bounds[number + 1] - MARKER])
         pieces.append(_RESTART_MARKERS[place % RESTARTS])
     pieces[-1] = _END_OF_IMAGE
     return Cut(np.frombuffer(bytearray().join(pieces), np.uint8), searched)
@@ -99,14 +101,54 @@ class Cutter:
             chosen: numbers of frames.
 
         Raises:
-            NotAddressableError: the strip's frames are not restart intervals of their own.
+            NotAddressableError: the strip's frames are not restart intervals of their own, or it is no picture of them.
         """
         if not self.cuts:
             return Cut(strip, "")
-        header = self._known
-        if header is None or strip[: len(header.start)].tobytes() != header.start:
-            header = self._known = StripHeader.of(strip.data, self.clip.frames)
+        header = self._header_of(strip)
         cut = _cut(strip, header, self.clip.frames, self.clip.size, chosen.tolist())
         if cut.searched == FALSE:
             self._known = None  # it may be this header's fault, and not the strip's
         return cut
+
+    def cut_all(
+        self, memory: Bytes, start: Sequence[int], size: Sequence[int], chosen: NDArray[np.integer]
+    ) -> list[Cut | None]:
+        """`cut` of a batch's filmstrips; None where that raises.
+
+        Args:
+            memory: (bytes,), where they lie, none over another; what is cut there is written over.
+            start, size: of each of the B filmstrips, in bytes.
+            chosen: (B, T), numbers of frames.
+        """
+        strips = [memory[begin : begin + length] for begin, length in zip(start, size, strict=True)]
+        cuts: list[Cut | None] = [None] * len(strips)
+        header = self._header_of_any(strips) if self.cuts and (np.diff(chosen) == 1).all() else None
+        if header is not None:
+            windows = cut_windows(memory, start, size, chosen, header, self.clip.frames)
+            for row, begin, end in zip(*(each.tolist() for each in windows), strict=True):
+                cuts[row] = Cut(memory[begin:end], "")
+        for row, strip in enumerate(strips):
+            if cuts[row] is None:
+                with suppress(NotAddressableError):
+                    cuts[row] = self.cut(strip, chosen[row])
+        return cuts
+
+    def _header_of(self, strip: Bytes) -> StripHeader:
+        """What a strip begins with; raises NotAddressableError."""
+        header = self._known
+        if header is None or strip[: len(header.start)].tobytes() != header.start:
+            header = self._known = StripHeader.of(strip.data, self.clip.frames)
+        return header
+
+    def _header_of_any(self, strips: Sequence[Bytes]) -> StripHeader | None:
+        """What some of the strips begin with, those of one dataset all."""
+        height = self.clip.frames * self.clip.size
+        if self._known is not None and self._known.height == height:
+            return self._known
+        for strip in strips:
+            with suppress(NotAddressableError):
+                header = self._header_of(strip)
+                if header.height == height:
+                    return header
+        return None

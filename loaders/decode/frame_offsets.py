@@ -31,7 +31,7 @@ RESTARTS = 8  #: markers there are, which are numbered cyclically
 _RESTART = 0xD0  # the first of them
 _START_OF_FRAME, _START_OF_SCAN, _RESTART_INTERVAL = 0xC0, 0xDA, 0xDD  # baseline, Huffman-coded
 _END_OF_IMAGE = b"\xff\xd9"
-_MARKER = 2  # bytes
+MARKER = 2  #: bytes of a marker
 _SEGMENTS = 64  # of a header that are looked through at most: a filmstrip has about ten
 _APPLICATION = b"\xff\xe9"  # the ninth: few other programs write it, and the name tells theirs apart
 _NAME = b"filmstrip\0"
@@ -77,7 +77,9 @@ class StripHeader:
         for _ in range(_SEGMENTS):
             if at + 4 > len(file) or file[at] != 0xFF:
                 raise NotAddressableError("a JPEG whose header is not whole")
-            marker, end = file[at + 1], at + _MARKER + (file[at + 2] << 8 | file[at + 3])
+            marker, end = file[at + 1], at + MARKER + (file[at + 2] << 8 | file[at + 3])
+            if end > len(file):
+                raise NotAddressableError("a JPEG whose header is not whole")
             if marker == _START_OF_FRAME:
                 height_at, frame_end, rest = at + 5, end, end
             elif marker == _RESTART_INTERVAL:
@@ -116,7 +118,7 @@ def find_frames(strip: Bytes, header: StripHeader, frames: int) -> Frames:
         NotAddressableError: its frames are not restart intervals of their own.
     """
     file = strip.data
-    last = len(file) - _MARKER
+    last = len(file) - MARKER
     if last < len(header.start) or bytes(file[last:]) != _END_OF_IMAGE:
         raise NotAddressableError("a JPEG whose end is missing")
     if header.says:
@@ -136,7 +138,7 @@ def with_offsets(jpeg: bytes, frames: int) -> bytes:
     """
     strip = np.frombuffer(jpeg, np.uint8)
     header = StripHeader.of(strip.data, frames)
-    starts = _searched(strip, header.scans, frames, len(jpeg) - _MARKER)
+    starts = _searched(strip, header.scans, frames, len(jpeg) - MARKER)
     head, numbers = _head(frames), _numbers(frames)
     moved = header.frame_end + len(head) + numbers.size - header.rest
     segment = head + numbers.pack(*(start + moved for start in starts))
@@ -152,7 +154,7 @@ def check_offsets(jpeg: bytes, frames: int) -> None:
     strip = np.frombuffer(jpeg, np.uint8)
     header = StripHeader.of(strip.data, frames)
     found = find_frames(strip, header, frames)
-    searched = _searched(strip, header.scans, frames, len(jpeg) - _MARKER)
+    searched = _searched(strip, header.scans, frames, len(jpeg) - MARKER)
     if found.searched == FALSE or list(found.starts) != searched:
         raise NotAddressableError(FALSE)
 
@@ -174,7 +176,7 @@ def _stated(file: memoryview, at: int, end: bytes, frames: int, last: int) -> tu
         return None
     if bytes(file[first - len(end) : first]) != end:  # the header ends there
         return None
-    found = b"".join([file[start - _MARKER : start] for start in starts[1:]])
+    found = b"".join([file[start - MARKER : start] for start in starts[1:]])
     return starts if found == _markers(frames - 1) else None
 
 
@@ -193,7 +195,7 @@ def _searched(strip: Bytes, begin: int, frames: int, last: int) -> list[int]:
     ones, starts, file = marked.tobytes(), [begin], strip.data
     at = ones.find(1)
     while at >= 0:
-        starts.append(begin + at + _MARKER)
+        starts.append(begin + at + MARKER)
         at = ones.find(1, at + 1)
     if bytes([file[start - 1] for start in starts[1:]]) != _markers(frames - 1)[1::2]:
         raise NotAddressableError(f"a JPEG whose restart markers are not those between {frames} frames")

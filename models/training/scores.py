@@ -58,10 +58,12 @@ def answer_pairs(
     """
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    parts = [
-        match_predictions(front_end, network, loader, accelerator.device, None if number else gallery)
-        for number in range(rounds)
-    ]
+    # accelerate puts a network's `forward` under autocast alone, and a gallery is made by its parts.
+    with accelerator.autocast():
+        parts = [
+            match_predictions(front_end, network, loader, accelerator.device, None if number else gallery)
+            for number in range(rounds)
+        ]
     return [join_matches(of_ranks) for of_ranks in zip(*gather_object([parts]), strict=True)]
 
 
@@ -116,7 +118,8 @@ def score_targets(
     """
     front_end.to(accelerator.device)
     network.to(accelerator.device)
-    of_rank = target_predictions(front_end, network, loader, accelerator.device)
+    with accelerator.autocast():
+        of_rank = target_predictions(front_end, network, loader, accelerator.device)
     predictions = join_predictions(gather_object([of_rank]))
     predictions = by_utterance(predictions, utterances(loader.catalogs)[predictions.clip])
     if keep is not None and accelerator.is_main_process:

@@ -168,7 +168,6 @@ def _evaluate(config: EvaluateConfig, accelerator: Accelerator, given: Collectio
             needs=needs_of_network(network),
         ) as unseen,
         monitor.watching("scoring", unseen),
-        accelerator.autocast(),
     ):
         doing.require(unseen, names(data))
         needs = needs_of_network(network)

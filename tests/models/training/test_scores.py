@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from loaders import ClipLoader
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import correspondence_net, target_net
 from models.training.agreement import agreement
-from models.training.evaluation import MODALITIES
+from models.training.evaluation import MODALITIES, match_predictions
 from models.training.intervals import interval
 from models.training.measures import of_classes, of_numbers, of_pairs
 from models.training.predictions import read_pairs, read_predictions
-from models.training.scores import results_table, score_targets, utterances
+from models.training.retrieval import Gallery
+from models.training.scores import answer_pairs, results_table, score_targets, utterances
 from models.training.tasks.correspondence import Correspondence
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, make_dataset
 from tests.presets import SMALLEST
@@ -122,6 +126,33 @@ def test_pairs_of_every_round_are_counted_and_kept(both: list[Path], tmp_path: P
     assert scores["pairs"] == 3 * len(named(dataset))
     assert scores["speakers"] == CONTENTS.speakers["test"]
     assert scores["accuracy_low"] <= scores["accuracy"] <= scores["accuracy_high"]
+
+
+@pytest.fixture
+def bfloat16() -> Iterator[Accelerator]:
+    """An accelerator of its own: accelerate keeps the first one's precision for the process."""
+    AcceleratorState._reset_state(reset_partial_state=False)
+    yield Accelerator(cpu=True, mixed_precision="bf16")
+    AcceleratorState._reset_state(reset_partial_state=False)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+def test_answers_are_as_precise_with_a_gallery_as_without(
+    both: list[Path], bfloat16: Accelerator, prepared: bool
+) -> None:
+    torch.manual_seed(0)
+    front_end, network = FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "ave")
+    model = bfloat16.prepare_model(copy.deepcopy(network)) if prepared else network
+    galleries: tuple[list[Gallery], None] = ([], None)
+    answers = []
+    for gallery in galleries:
+        with ClipLoader(both[0], "test", batch_size=4) as loader:
+            (said,) = answer_pairs(bfloat16, front_end, model, loader, rounds=1, gallery=gallery)
+        answers.append(said.probability)
+    with ClipLoader(both[0], "test", batch_size=4) as loader:
+        whole = match_predictions(front_end, network, loader, torch.device("cpu")).probability
+    assert np.array_equal(*answers)
+    assert not np.array_equal(answers[0], whole)
 
 
 def test_the_table_has_every_score_with_its_interval_and_fits_80_columns() -> None:
