@@ -151,7 +151,7 @@ stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "$
 stage loaders 160 "$python" benchmarks/loaders.py "${loaders[@]}" --close-rounds "$close" --peers "${first_peers[@]}" \
     --messages "$out/loaders.messages" --json "$results/loaders_gpu.json"
 stage windows 90 "$python" benchmarks/windows.py --data "$data" "${windows[@]}" --json "$results/windows_gpu.json"
-stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k "not compiled"
+stage tests 110 "$python" -m pytest tests/gpu -n 8 --dist loadgroup -m 'not alone' -rs --durations=20 -k 'not compiled'
 stage tests-alone 75 "$python" -m pytest tests/gpu -n 0 -m alone -rs --durations=10
 # They need FFmpeg's libraries, which a bare machine lacks: PyAV brings them.
 libraries=$work/ffmpeg

@@ -73,7 +73,7 @@ class Settings:
     batch_size: int = 128
     """Clips a step."""
     frames: int | None = None
-    """Of a clip, that follow each other and are cut out as for a decoder; by default all. The mapped sides read whole clips."""
+    """Of a clip, cut out as for a decoder, a window of so many; by default all, which the mapped sides always read."""
     held: int = 6
     """Batches held at a time: those that are read, in decoding, and decoded."""
     threads: tuple[int, ...] = (1, 2, 4)
