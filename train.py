@@ -11,6 +11,7 @@ import tyro
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 
+from loaders.arguments import require_once
 from loaders.errors import InputError, reported
 from models.training import options, runs
 from models.training.config import (
@@ -74,6 +75,7 @@ def parse(arguments: Sequence[str], prog: str = "train.py") -> tuple[StageConfig
     known = {name: options_of(config) for name, config in stages().items()}
     every = {option for names in known.values() for option in names}
     options.require_effect(stage, options.given(rest, every), known)
+    require_once(stages()[stage], rest)
     arguments, by_hand = with_file(stage, rest)
     given = options.given(by_hand, every)
     if not {"-h", "--help"} & set(arguments):

@@ -43,6 +43,7 @@ from benchmarks.record import (
     console,
     machine,
     median_ratio,
+    read_settings,
     show_ratios,
     show_rounds,
     take_turns,
@@ -408,4 +409,4 @@ def _processes(count: int) -> str:
 
 if __name__ == "__main__":
     with reported():
-        main(tyro.cli(Annotated[Arguments, tyro.conf.arg(name="")], description=__doc__))
+        main(read_settings(Annotated[Arguments, tyro.conf.arg(name="")], __doc__))

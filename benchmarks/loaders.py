@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)  # in place of this file's folder, where `loaders` is this file
 
-import tyro  # noqa: E402
 
 from benchmarks.gpu import require_gpu  # noqa: E402
 from benchmarks.peers.limit import simplejpeg_rate, tjbench_rate  # noqa: E402
@@ -44,6 +43,7 @@ from benchmarks.record import (  # noqa: E402
     console,
     machine,
     median_ratio,
+    read_settings,
     show_ratios,
     show_rounds,
     take_turns,
@@ -407,4 +407,4 @@ def plot(record: Record, path: Path) -> None:
 
 if __name__ == "__main__":
     with reported():
-        main(tyro.cli(Settings, description=__doc__))
+        main(read_settings(Settings, __doc__))

@@ -26,11 +26,10 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
 
 import av
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from benchmarks.figures import save, style
-from benchmarks.record import Figures, Record, console, machine, show_rounds, take_turns, write_record
+from benchmarks.record import Figures, Record, console, machine, read_settings, show_rounds, take_turns, write_record
 from benchmarks.ssim import luma, psnr, ssim
 from loaders.decode.turbo import decode_filmstrip_into
 from loaders.errors import InputError, reported
@@ -83,7 +82,7 @@ class Way:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
         record = measure(settings)

@@ -13,7 +13,6 @@ measured. How large the pieces are in which the page cache holds a shard decides
 
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -27,7 +26,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import tyro
 
 from benchmarks.figures import save, style
 from benchmarks.peers.mapped import MappedReader
@@ -37,6 +35,8 @@ from benchmarks.record import (
     Record,
     machine,
     median_ratio,
+    read_settings,
+    scratch_folder,
     show_ratios,
     show_rounds,
     take_turns,
@@ -94,11 +94,11 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
-        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="reading-") as folder:
-            record = measure(settings, Path(folder) / "dataset")
+        with scratch_folder(settings.folder, "reading-") as folder:
+            record = measure(settings, folder / "dataset")
         show_rounds("reading", record.rounds, FIGURES)
         show_ratios(record.ratios)
         if settings.json is not None:

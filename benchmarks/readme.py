@@ -22,9 +22,7 @@ from typing import Any
 if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import tyro
-
-from benchmarks.record import read_record
+from benchmarks.record import read_record, read_settings
 from benchmarks.representation import markdown as representation_markdown
 from benchmarks.thesis.pages import (
     brief_markdown,
@@ -84,7 +82,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         for what, lines in made(settings).items():
             page = settings.pages / PAGES[what]

@@ -8,23 +8,29 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from rich.console import Console
 from rich.table import Table
 
-from loaders.errors import InputError
+from loaders.arguments import cli
+from loaders.errors import InputError, reported
 from loaders.progress import progress
 from loaders.storage.atomic import write_atomically
 
 Figures = Mapping[str, float]  #: what one side measured in one round, by name; the unit is in the name
 
+T = TypeVar("T")
+
 console = Console()
+
+_OUTPUTS = ("json", "plot", "picture", "messages", "output")  #: options of files and folders that are written
 
 #: Packages whose versions can move a figure.
 _PACKAGES = (
@@ -118,6 +124,56 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return statistics.median(values), min(values), max(values)
 
 
+@overload
+def read_settings(kind: type[T], description: str | None) -> T: ...
+
+
+@overload
+def read_settings(kind: Any, description: str | None) -> Any: ...
+
+
+def read_settings(kind: Any, description: str | None) -> Any:
+    """The settings of this process' command line, whose outputs can be written: minutes later it would be too late.
+
+    Args:
+        kind: see `loaders.arguments.cli`.
+        description: of the program.
+
+    Raises:
+        SystemExit: (2) it is no command line, or names an output that cannot be.
+    """
+    settings = cli(kind, description=description)
+    with reported():
+        for name in _OUTPUTS:
+            path = getattr(settings, name, None)
+            if path is not None:
+                _require_place(f"--{name} {path}", path)
+    return settings
+
+
+def _require_place(named: str, path: Path) -> None:
+    """Raise InputError where the folders around a path are not there and cannot be made."""
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise InputError(f"{named}: {there} is no folder that can be written into: give another name")
+
+
+@contextmanager
+def scratch_folder(folder: Path | None, prefix: str) -> Iterator[Path]:
+    """A new folder in ``folder``, or in the system's for temporary files, which is removed in the end.
+
+    Raises:
+        InputError: none can be made there.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(dir=folder, prefix=prefix)
+    except OSError as error:
+        where = tempfile.gettempdir() if folder is None else f"--folder {folder}"
+        raise InputError(f"{where}: {error.strerror}: give a --folder that is there and can be written into") from error
+    with made as name:
+        yield Path(name)
+
+
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     return {
@@ -202,12 +258,18 @@ def _readable(number: float) -> str:
 
 
 def show_ratios(ratios: Mapping[str, float]) -> None:
-    """Print the flat table of ratios."""
-    table = Table("ratio", title="medians of the ratios within a round")
-    table.add_column("value", justify="right")
+    """Print `ratios_table`."""
+    console.print(ratios_table(ratios))
+
+
+def ratios_table(ratios: Mapping[str, float]) -> Table:
+    """A row a ratio. 80 columns hold it."""
+    table = Table(title="medians of the ratios within a round")
+    table.add_column("ratio", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
     for name, value in ratios.items():
-        table.add_row(name, f"{value:.3g}")
-    console.print(table)
+        table.add_row(name, f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}")
+    return table
 
 
 def _processor() -> str:

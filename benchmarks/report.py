@@ -13,9 +13,7 @@ from typing import Any
 if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would hide the packages of these names
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import tyro
-
-from benchmarks.record import Record, read_record, spread
+from benchmarks.record import Record, read_record, read_settings, spread
 from benchmarks.representation import markdown
 from benchmarks.thesis.pages import (
     emotion_markdown,
@@ -119,7 +117,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         paths = sorted(settings.results.glob("*.json"))
         if not paths:

@@ -31,7 +31,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.probe import class_probe, number_probe
-from benchmarks.record import Record, console, machine, write_record
+from benchmarks.record import Record, console, machine, read_settings, write_record
 from loaders import Batch, ClipLoader
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
@@ -88,7 +88,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
         record = measure(settings)

@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,12 +24,22 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import tyro
 
 from benchmarks.fetching import Cluster, Fetched, GaveUpError, Schedule, Store, lane_bytes, schedule, simulate
 from benchmarks.figures import save, style
 from benchmarks.generated import Generated, generate_dataset
-from benchmarks.record import Figures, Record, console, machine, show_ratios, show_rounds, take_turns, write_record
+from benchmarks.record import (
+    Figures,
+    Record,
+    console,
+    machine,
+    read_settings,
+    scratch_folder,
+    show_ratios,
+    show_rounds,
+    take_turns,
+    write_record,
+)
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.tables import forget
 from loaders.errors import InputError, reported
@@ -74,11 +83,11 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
-        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="scale-") as folder:
-            record = measure(settings, Path(folder))
+        with scratch_folder(settings.folder, "scale-") as folder:
+            record = measure(settings, folder)
         show_rounds("catalogs", record.rounds, CATALOG_FIGURES)
         show_ratios(record.ratios)
         if settings.json is not None:

@@ -29,13 +29,12 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 
 from benchmarks.figures import save, style
 from benchmarks.generated import CLIPS, UTTERANCES
 from benchmarks.py1e import py1e
-from benchmarks.record import Figures, Record, machine, show_rounds, take_turns, write_record
+from benchmarks.record import Figures, Record, machine, read_settings, show_rounds, take_turns, write_record
 from loaders.errors import InputError, reported
 from loaders.sampling.mixture import DatasetSize, MixedOrder
 from sharding.packing.writer import INDEX_VERSION
@@ -71,7 +70,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
         record = measure(settings)

@@ -25,9 +25,8 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import pyarrow.parquet as pq
-import tyro
 
-from benchmarks.record import Record, console, machine, write_record
+from benchmarks.record import Record, console, machine, read_settings, write_record
 from benchmarks.thesis.grid import Grid
 from benchmarks.thesis.pages import markdown, picture, systems_terminal, terminal
 from benchmarks.thesis.recipes import RECIPES, REPORTED_SEED, ROOT, RecipeName
@@ -84,7 +83,7 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         check(settings)
         make(settings)

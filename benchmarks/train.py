@@ -33,7 +33,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-import tyro
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.flop_counter import FlopCounterMode
@@ -41,7 +40,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import kernels
 from benchmarks.figures import save, style
 from benchmarks.gpu import Precision, Utilisation, largest, peak_flops, require_gpu
-from benchmarks.record import Figures, Record, machine, median_ratio, show_ratios, show_rounds, take_turns, write_record
+from benchmarks.record import (
+    Figures,
+    Record,
+    machine,
+    median_ratio,
+    read_settings,
+    show_ratios,
+    show_rounds,
+    take_turns,
+    write_record,
+)
 from loaders import Batch, ClipLoader
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, first_line, reported
@@ -110,7 +119,7 @@ _COUNTED = 2  # clips of the step whose operations are counted
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         require_gpu(settings.device)
         before = machine()

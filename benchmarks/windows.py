@@ -10,7 +10,6 @@ take turns, frames alone and with sound.
 
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ if __name__ == "__main__":  # not benchmarks/: its loaders.py and train.py would
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-import tyro
 
 from benchmarks.peers.prepare import copies_of, read_originals, repeat_dataset
 from benchmarks.reading import settle
@@ -31,6 +29,8 @@ from benchmarks.record import (
     Record,
     machine,
     median_ratio,
+    read_settings,
+    scratch_folder,
     show_ratios,
     show_rounds,
     take_turns,
@@ -79,11 +79,11 @@ class Settings:
 
 def main() -> None:
     """The command line."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = read_settings(Settings, __doc__)
     with reported():
         before = machine()
-        with tempfile.TemporaryDirectory(dir=settings.folder, prefix="windows-") as folder:
-            record = measure(settings, Path(folder))
+        with scratch_folder(settings.folder, "windows-") as folder:
+            record = measure(settings, folder)
         show_rounds("windows", record.rounds, FIGURES)
         show_ratios(record.ratios)
         if settings.json is not None:

@@ -46,7 +46,7 @@ HOUSE: tuple[Storey, ...] = (
                 "ground",
                 (
                     *("loaders.errors", "loaders.intervals", "loaders.progress", "loaders.stats", "loaders.exposition"),
-                    "loaders.batch",
+                    *("loaders.arguments", "loaders.fitting", "loaders.batch"),
                 ),
                 "errors, bars, a batch",
             ),

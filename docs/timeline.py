@@ -12,9 +12,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-import tyro
 from PIL import Image
 
+from loaders.arguments import cli
 from models import predict
 from sharding.media.reader import read_media
 
@@ -62,7 +62,7 @@ def join(files: Sequence[Path], path: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    asked = tyro.cli(Timeline, description=__doc__)
+    asked = cli(Timeline, description=__doc__)
     files = sorted(asked.video.glob("*.mp4"))
     if not files:
         sys.exit(f"error: {asked.video}: no utterances there: run make demo first")

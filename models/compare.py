@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.errors import InputError, reported
 from models.training.curves import console
 from models.training.evaluation import MODALITIES
@@ -53,7 +54,7 @@ class Compared:
 def main(prog: str = "python -m models.compare") -> None:
     """The command line, of a program that is called so."""
     with reported():
-        asked = tyro.cli(Compare, prog=prog, description=__doc__)
+        asked = cli(Compare, prog=prog, description=__doc__)
         one, other = sides(asked.runs, asked.against)
         compared = list(compare(one, other))
         if asked.json:

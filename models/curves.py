@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from loaders.arguments import cli
 from loaders.errors import InputError, reported
 from models.training.journal import read_metrics
 from models.training.picture import PICTURE, draw_curves
@@ -28,7 +29,7 @@ class Curves:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.curves") -> None:
     """The command line, of a program that is called so."""
     with reported():
-        config = tyro.cli(Curves, args=arguments, prog=prog, description=__doc__)
+        config = cli(Curves, args=arguments, prog=prog, description=__doc__)
         path = draw(config)
         print(path)
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from loaders.arguments import cli
 from loaders.errors import InputError, printable, reported
 from loaders.storage.atomic import write_atomically
 from models.exporting.card import card
@@ -50,7 +51,7 @@ class Export:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.export") -> None:
     """The command line, of a program that is called so; ``arguments``: those of this process by default."""
     with reported():
-        asked = tyro.cli(Export, args=arguments, prog=prog, description=__doc__)
+        asked = cli(Export, args=arguments, prog=prog, description=__doc__)
         checked = export(asked)
         print(printable(f"{asked.output}: {', '.join(path.name for path in sorted(asked.output.iterdir()))}"))
         print(

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.errors import InputError, reported
@@ -62,7 +63,7 @@ class _Clip:
 def main(prog: str = "python -m models.page") -> None:
     """The command line, of a program that is called so."""
     with reported(), stopped_in_order("run it again"):
-        asked = tyro.cli(Page, prog=prog, description=__doc__)
+        asked = cli(Page, prog=prog, description=__doc__)
         print(write_page(asked))
 
 

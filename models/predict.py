@@ -20,6 +20,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from loaders.arguments import cli
 from loaders.errors import TRY_AGAIN, WRONG_INPUT, InputError, printable, reported
 from loaders.progress import progress
 from loaders.storage.atomic import write_atomically
@@ -27,7 +28,7 @@ from models.answers import Prediction, encode_pairs, predict_match, predict_targ
 from models.prediction.making import GazeSource
 from models.prediction.predictor import Device, Predictor, load, with_table_beside
 from models.prediction.results import VideoPrediction
-from models.prediction.shown import video_table, videos_table, windows_table
+from models.prediction.shown import video_table, videos_table, windows_tables
 from models.prediction.sources import Unanswered, videos_of
 from models.prediction.timeline import draw_timeline
 from models.prediction.written import as_csv, as_json
@@ -74,7 +75,7 @@ class Predict:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.predict") -> None:
     """The command line; ``arguments``: those of this process by default."""
     with reported(), stopped_in_order("run it again"):
-        asked = tyro.cli(Predict, args=arguments, prog=prog, description=__doc__)
+        asked = cli(Predict, args=arguments, prog=prog, description=__doc__)
         status = predict(asked)
     if status:
         raise SystemExit(status)
@@ -145,7 +146,8 @@ def _tell(
         for prediction in found if asked.every is not None else ():
             if len(found) > 1:
                 print(printable(prediction.path))
-            console().print(windows_table(prediction))
+            for table in windows_tables(prediction, console()):
+                console().print(table)
     for prediction in found:
         for note in prediction.notes:
             _warn(f"{prediction.path}: {note}")

@@ -29,6 +29,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from loaders.arguments import cli
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import GAZE_STATISTICS
 from loaders.errors import InputError, printable, reported
@@ -270,7 +271,7 @@ def table(counted: Sequence[Counted], title: str, caption: str) -> Table:
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m models.summary") -> None:
     """The command line, of a program that is called so."""
     with reported():
-        summarise(tyro.cli(Summary, args=arguments, prog=prog, description=__doc__))
+        summarise(cli(Summary, args=arguments, prog=prog, description=__doc__))
 
 
 def summarise(config: Summary) -> None:

@@ -15,7 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.about import About
+from loaders.dataset.manifest import Manifest
 from loaders.errors import InputError, reported
 from loaders.metrics_file import MetricsFile, require_metrics_file
 from loaders.storage.urls import local_path
@@ -107,7 +109,7 @@ def parse(arguments: Sequence[str] | None = None) -> Demo | Build[Sources]:
         )
         options = Build[found.sources]  # type: ignore[name-defined]
         commands |= Annotated[options, tyro.conf.subcommand(found.name, default=default, description=found.says)]
-    command: Demo | Build[Sources] = tyro.cli(commands, args=arguments, description=__doc__)
+    command: Demo | Build[Sources] = cli(commands, args=arguments, description=__doc__)
     return command
 
 
@@ -153,14 +155,9 @@ def _watched(path: Path | None, figures: BuildFigures, corpus: str) -> AbstractC
     return MetricsFile(local_path(path, "--metrics"), lambda: figures.metrics({"corpus": corpus}))
 
 
-def tell(built: Built) -> None:
-    """Print a table of what a build has made, and what is to be said of it; nothing where nothing had to be done."""
-    if built.made is None:
-        return
-    manifest, lacks, speed = built.manifest, built.made.lacks, built.made.speed
-    clips = sum(split.clips for split in manifest.splits.values())
-    rate = f"{speed.clips / built.made.seconds:.1f} clips/s"
-    table = Table(title=f"{built.output}: {clips} clips of {manifest.clip.seconds:g} s, {rate}")
+def splits_table(manifest: Manifest, title: str) -> Table:
+    """A row a split. 80 columns hold it."""
+    table = Table(title=title)
     table.add_column("split", overflow="fold")  # however long a name is, it is shown whole
     for name in ("clips", "speakers", "videos", "shards", "MB"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -168,7 +165,17 @@ def tell(built: Built) -> None:
         size = sum(shard.bytes for shard in split.shards) / 1e6
         numbers = (split.clips, split.speakers, split.videos, len(split.shards), round(size, 1))
         table.add_row(name, *map(str, numbers))
-    console.print(table)
+    return table
+
+
+def tell(built: Built) -> None:
+    """Print a table of what a build has made, and what is to be said of it; nothing where nothing had to be done."""
+    if built.made is None:
+        return
+    manifest, lacks, speed = built.manifest, built.made.lacks, built.made.speed
+    clips = sum(split.clips for split in manifest.splits.values())
+    rate = f"{speed.clips / built.made.seconds:.1f} clips/s"
+    console.print(splits_table(manifest, f"{built.output}: {clips} clips of {manifest.clip.seconds:g} s, {rate}"))
     if speed.seconds:
         console.print(str(speed))
     for reason, count in manifest.rejected.items():

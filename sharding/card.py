@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from loaders.arguments import cli
 from loaders.dataset.about import About
 from loaders.dataset.manifest import Manifest, read_manifest, write_manifest
 from loaders.errors import InputError, reported
@@ -62,4 +63,4 @@ def main(dataset: tyro.conf.Positional[Path], about: Annotated[About, tyro.conf.
 
 
 if __name__ == "__main__":
-    tyro.cli(main, description=__doc__)
+    cli(main, description=__doc__)

@@ -26,6 +26,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, REJECTED
@@ -299,7 +300,7 @@ class _Arguments:
 
 def main() -> None:
     """The command line."""
-    arguments = tyro.cli(_Arguments)
+    arguments = cli(_Arguments)
     with reported(), stopped_in_order("run it again"):
         output = local_path(arguments.output, "--output")
         with ExitStack() as stack:

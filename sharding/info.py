@@ -5,30 +5,36 @@ DATASET may be a URL: these few files are fetched then.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
+from rich.cells import cell_len
 from rich.columns import Columns
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import NAMES
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import CATALOG, Manifest
 from loaders.dataset.tables import read_table
 from loaders.errors import InputError, printable, reported
+from loaders.fitting import fits, in_parts, without_middle
 from loaders.storage.urls import url_of
 from sharding.viewing.opened import opened
 
 _MOST_CLASSES = 20  # of a label that are shown: the commonest of them
+_BARS = (10, 6, 3)  # characters of the longest bar, as there is room
+_FRAME = 9  # columns of a panel around its title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,18 +167,23 @@ def render(info: DatasetInfo, dataset: str | Path, console: Console) -> None:
         f"{clip.seconds:g} s: {clip.frames} frames of {clip.size}×{clip.size} at {clip.fps:g} a second, "
         f"{clip.samples} samples at {clip.sample_rate / 1000:g} kHz"
     )
+    room = console.width - _FRAME - cell_len(printable(manifest.corpus))
+    name = without_middle(printable(str(dataset)), max(room, 2 * _FRAME))
     console.print(
         Panel(
             f"[bold]{clips:,}[/] clips, [bold]{_duration(hours)}[/], [bold]{_size(size)}[/]\n{each}\n"
             f"splits that share no {_apart(manifest)}",
-            title=f"[bold]{_shown(str(dataset))}[/] · {_shown(manifest.corpus)}",
+            title=f"[bold]{escape(name)}[/] · {_shown(manifest.corpus)}",
             title_align="left",
             expand=False,
         )
     )
-    console.print(_splits(info))
+    for table in in_parts(list(info.splits), partial(_splits, info), console):
+        console.print(table)
     tables = [_members(manifest)]
-    tables += [_label(info, label.name) for label in manifest.labels if label.classes is not None]
+    for label in manifest.labels:
+        if label.classes is not None:
+            tables += _labels(info, label.name, console)
     if any(label.classes is None for label in manifest.labels):
         tables.append(_number_table(info))
     if manifest.rejected:
@@ -186,32 +197,35 @@ def _shown(name: str) -> str:
     return escape(printable(name))
 
 
-def _splits(info: DatasetInfo) -> Table:
+def _splits(info: DatasetInfo, names: Sequence[str]) -> Table:
+    """A line a figure, a column a split."""
     table = Table(title="splits", title_justify="left", title_style="bold")
     table.add_column("")
-    for name in ("clips", "time", "speakers", "videos", "utterances", "shards", "size", "padded"):
-        table.add_column(name, justify="right")
-    optional = [member.name for member in info.manifest.members if not member.required]
-    for name in optional:
-        table.add_column(name, justify="right")
-    for name, split in info.splits.items():
-        counts = (split.speakers, split.videos, split.utterances, split.shards)
-        table.add_row(
-            _shown(name),
-            f"{split.clips:,}",
-            _duration(split.hours),
-            *(f"{count:,}" for count in counts),
-            _size(split.bytes),
-            _share(split.padded, split.clips),
-            *(f"{split.members[member]:.0%}" for member in optional),
-        )
+    splits = [info.splits[name] for name in names]
+    for name in names:
+        table.add_column(_shown(name), justify="right", overflow="fold")
+    for figure, cells in (
+        ("clips", [f"{split.clips:,}" for split in splits]),
+        ("time", [_duration(split.hours) for split in splits]),
+        ("speakers", [f"{split.speakers:,}" for split in splits]),
+        ("videos", [f"{split.videos:,}" for split in splits]),
+        ("utterances", [f"{split.utterances:,}" for split in splits]),
+        ("shards", [f"{split.shards:,}" for split in splits]),
+        ("size", [_size(split.bytes) for split in splits]),
+        ("padded", [_share(split.padded, split.clips) for split in splits]),
+    ):
+        table.add_row(figure, *cells)
+    for member in info.manifest.members:
+        if not member.required:
+            table.add_row(f"with {_shown(member.name)}", *(f"{split.members[member.name]:.0%}" for split in splits))
     return table
 
 
 def _members(manifest: Manifest) -> Table:
     table = Table(title="members of a clip", title_justify="left", title_style="bold")
-    for name in ("file", "type", "shape", "always"):
-        table.add_column(name)
+    table.add_column("file", overflow="fold")
+    for name in ("type", "shape", "always"):
+        table.add_column(name, no_wrap=True)
     for member in manifest.members:
         shape = " × ".join(str(length) for length in member.shape)
         shape = f"up to {shape}" if member.variable else shape
@@ -219,32 +233,52 @@ def _members(manifest: Manifest) -> Table:
     return table
 
 
-def _label(info: DatasetInfo, label: str) -> Table:
-    """How many clips of each split have each class, the commonest classes where there are many."""
+def _labels(info: DatasetInfo, label: str, console: Console) -> Iterator[Table]:
+    """`_label`, with bars as long as there is room for; in parts where there is none for numbers alone."""
+    names = list(info.splits)
+    for length in _BARS:
+        table = _label(info, label, names, length)
+        if fits(table, console):
+            yield table
+            return
+    yield from in_parts(names, lambda some: _label(info, label, some, 0), console)
+
+
+def _label(info: DatasetInfo, label: str, splits: Sequence[str], bar: int) -> Table:
+    """How many clips of each split have each class, the commonest classes where there are many.
+
+    Args:
+        info: of the dataset.
+        label: its name.
+        splits: those that are shown.
+        bar: characters of the longest bar; 0: there are none.
+    """
     table = Table(title=_shown(label), title_justify="left", title_style="bold")
-    table.add_column("")
-    for name in info.splits:
-        table.add_column(_shown(name), justify="right")
-        table.add_column("")
-    counts = [split.classes[label] for split in info.splits.values()]
-    total = sum((Counter(of.clips) for of in counts), Counter[str]())
+    table.add_column("", overflow="fold")
+    for name in splits:
+        table.add_column(_shown(name), justify="right", overflow="fold")
+        if bar:
+            table.add_column("", no_wrap=True)
+    every = [split.classes[label] for split in info.splits.values()]
+    total = sum((Counter(of.clips) for of in every), Counter[str]())
     commonest = {name for name, _ in total.most_common(_MOST_CLASSES)}
-    occurring = dict.fromkeys(name for of in counts for name in of.clips)
+    occurring = dict.fromkeys(name for of in every for name in of.clips)
     declared = info.manifest.label(label)
     order = (declared.classes or ()) if declared else ()
     names = [name for name in dict.fromkeys((*order, *occurring)) if name in commonest]
+    counts = [info.splits[name].classes[label] for name in splits]
     largest = [max((*of.clips.values(), of.unlabelled), default=1) for of in counts]
 
     def add(head: str, row: Sequence[int]) -> None:
-        cells = [(f"{count:,}", _bar(count, most)) for count, most in zip(row, largest, strict=True)]
-        table.add_row(head, *(cell for pair in cells for cell in pair))
+        cells = [(f"{count:,}", _bar(count, most, bar)) for count, most in zip(row, largest, strict=True)]
+        table.add_row(head, *(cell for pair in cells for cell in (pair if bar else pair[:1])))
 
     for name in names:
         add(_shown(name), [of.clips.get(name, 0) for of in counts])
     if len(total) > len(names):
         rest = [sum(count for name, count in of.clips.items() if name not in commonest) for of in counts]
         add(f"[dim]{len(total) - len(names)} more classes[/]", rest)
-    if any(of.unlabelled for of in counts):
+    if any(of.unlabelled for of in every):
         add("[dim]not stated[/]", [of.unlabelled for of in counts])
     return table
 
@@ -253,9 +287,9 @@ def _number_table(info: DatasetInfo) -> Table:
     """A line a number and split."""
     table = Table(title="numbers", title_justify="left", title_style="bold")
     for name in ("", ""):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("clips", "least", "mean", "most", "declared"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for label in info.manifest.labels:
         if label.classes is not None:
             continue
@@ -269,8 +303,8 @@ def _number_table(info: DatasetInfo) -> Table:
 
 def _pairs(key: str, value: str, content: Mapping[str, Any]) -> Table:
     table = Table()
-    table.add_column(key)
-    table.add_column(value, justify="right")
+    table.add_column(key, overflow="fold")
+    table.add_column(value, justify="right", overflow="fold")
     for name, given in content.items():
         shown = (", ".join(map(str, given)) or "none") if isinstance(given, list) else str(given)
         table.add_row(_shown(name), _shown(shown))
@@ -282,8 +316,8 @@ def _apart(manifest: Manifest) -> str:
     return shared if manifest.video_names == "corpus" else f"{shared}; videos of one name are each speaker's own"
 
 
-def _bar(count: int, largest: int) -> str:
-    return "[cyan]" + "█" * round(10 * count / max(largest, 1)) + "[/]"
+def _bar(count: int, largest: int, length: int) -> str:
+    return "[cyan]" + "█" * round(length * count / max(largest, 1)) + "[/]"
 
 
 def _share(part: int, whole: int) -> str:
@@ -313,7 +347,7 @@ class Arguments:
 
 def main() -> None:
     """The command line."""
-    arguments = tyro.cli(Arguments)
+    arguments = cli(Arguments)
     with reported():
         info = describe(arguments.dataset)
         name = url_of(arguments.dataset) or str(arguments.dataset)

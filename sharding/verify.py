@@ -25,10 +25,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from loaders.arguments import cli
 from loaders.dataset.catalog import schema
 from loaders.dataset.manifest import (
     APART,
@@ -65,6 +67,7 @@ from sharding.sources.store import Store
 _REBUILD = "build the dataset again"
 _BETWEEN = "\0"
 _NAMED = 4  # files of another tool's
+_FILE = 24  # columns of the file of a fault that are not folded: a shard of a split of an ordinary name
 _SAMPLE = 64  # clips
 _SMALL = 64e6  # bytes: below, starting processes takes longer than reading
 
@@ -487,7 +490,7 @@ class Arguments:
 
 def main() -> None:
     """The command line."""
-    arguments = tyro.cli(Arguments)
+    arguments = cli(Arguments)
     with reported(), stopped_in_order("run it again"):
         if arguments.workers < 1:
             raise InputError(f"--workers is {arguments.workers}: use 1 or more")
@@ -550,6 +553,19 @@ def _summary(report: Report, done: list[str]) -> dict[str, Any]:
     }
 
 
+def faults_table(report: Report) -> Table:
+    """A row a fault. 80 columns hold it, and ordinary files' names in one line each."""
+    name = escape(url_of(report.dataset) or str(report.dataset))
+    table = Table(title=f"{name}: {len(report.faults) + report.more} faults", title_style="bold red", show_lines=True)
+    longest = max((cell_len(fault.path) for fault in report.faults), default=0)
+    table.add_column("file", overflow="fold", min_width=min(longest, _FILE))
+    for column in ("where", "what is wrong", "mend"):
+        table.add_column(column, overflow="fold")
+    for fault in report.faults:
+        table.add_row(*(escape(text) for text in (fault.path, fault.where, fault.what, fault.mend)))
+    return table
+
+
 def _print(report: Report, done: list[str], console: Console) -> None:
     size = f"{report.bytes / 1e6:.1f} MB at {report.bytes / 1e6 / max(report.seconds, 1e-9):.0f} MB/s"
     what = f"{report.clips} clips in {len(report.shards)} shards, {size}, {report.decoded} clips decoded"
@@ -558,12 +574,7 @@ def _print(report: Report, done: list[str], console: Console) -> None:
         console.print(f"[green]{name}: whole[/]: {what}", soft_wrap=True)
         _print_beside(report, console)
         return
-    table = Table(title=f"{name}: {len(report.faults) + report.more} faults", title_style="bold red", show_lines=True)
-    for column in ("file", "where", "what is wrong", "mend"):
-        table.add_column(column, overflow="fold")
-    for fault in report.faults:
-        table.add_row(*(escape(text) for text in (fault.path, fault.where, fault.what, fault.mend)))
-    console.print(table)
+    console.print(faults_table(report))
     if report.more:
         console.print(f"and {report.more} more of the same files")
     console.print(f"{name}: {what}", soft_wrap=True)

@@ -388,6 +388,34 @@ def curves_of(folder: Path) -> dict[str, list[float]]:
     return {name: [line.value for line in curves.Scalars(name)] for name in names}
 
 
+def require_figures_of_each(path: Path, folder: Path, trained: int, scored: int) -> None:
+    """That each of two processes has left a file of its own: its rank in every series, its part of what was done.
+
+    Args:
+        path: as it was given.
+        folder: of the run.
+        trained: clips that each has trained on.
+        scored: clips that both together have scored.
+    """
+    assert {found.name for found in path.parent.glob("*.prom")} == {"pair.rank0.prom", "pair.rank1.prom"}
+    files = [parsed(path.with_stem(f"pair.rank{rank}").read_text()) for rank in range(2)]
+    for rank, series in enumerate(files):
+        assert {dict(labels)["rank"] for _, labels in series} == {str(rank)}
+
+    def values(name: str, **more: str) -> list[float]:
+        given = ({"stage": "pretrain", "rank": str(rank), **more} for rank in range(2))
+        return [files[rank][f"filmstrip_{name}", tuple(sorted(of.items()))] for rank, of in enumerate(given)]
+
+    assert values("training_steps_total") == [3, 3]
+    assert values("loader_clips_total", loader="training", split="train") == [trained, trained]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    loss = [line["loss"] for line in lines if "loss" in line][-1]
+    assert values("training_loss") == [loss, loss]  # over both, and one of them alone writes it into the run
+    parts = values("loader_clips_total", loader="scoring", split="test")
+    assert min(parts) > 0
+    assert sum(parts) == scored
+
+
 def test_two_processes_train_and_score_every_clip_once(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -395,9 +423,11 @@ def test_two_processes_train_and_score_every_clip_once(
     folder = tmp_path / "pair"
     validated = ("--validate-every", "2", "--validation-fraction", "0.2")
     training = ("--stage", "pretrain", "--data", dataset, "--output", folder, *validated)
-    run("train.py", *training, *halves, "--max-steps", "3", start=forked.torchrun)
+    watched = ("--metrics", tmp_path / "pair.prom")
+    run("train.py", *training, *halves, *watched, "--max-steps", "3", start=forked.torchrun)
     results = json.loads((folder / "results.json").read_text())
     clips = json.loads((dataset / "dataset.json").read_text())["splits"]["test"]["clips"]
+    require_figures_of_each(watched[1], folder, 3 * 4, clips)
     assert results["pretraining"]["pairs"] == clips
     assert (results["selected"]["pretrain"]["step"], results["selected"]["pretrain"]["steps"]) == (2, 3)
     one = tmp_path / "one"

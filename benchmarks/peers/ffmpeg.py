@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import av
-import tyro
 
+from loaders.arguments import cli
 from loaders.errors import InputError, reported
 
 _FFMPEG = re.compile(r"(lib(?:av|sw)[a-z]+)-[0-9a-f]+(\.so\.\d+)\.")
@@ -57,6 +57,6 @@ def _known_libraries() -> str:
 
 
 if __name__ == "__main__":
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         print(", ".join(link_libraries(settings.folder)))

@@ -30,13 +30,13 @@ from typing import Any
 import av
 import msgpack
 import numpy as np
-import tyro
 from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.peers.registry import PEERS
 from benchmarks.peers.served import SUFFIXES, Form, Prepared
 from benchmarks.record import console
+from loaders.arguments import cli
 from loaders.dataset.catalog import schema
 from loaders.dataset.dataset import Dataset
 from loaders.dataset.manifest import Manifest, Shard, write_manifest
@@ -338,6 +338,6 @@ def _mean(values: Iterator[int]) -> float:
 
 
 if __name__ == "__main__":
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = cli(Settings, description=__doc__)
     with reported():
         prepare(settings.data, settings.split, settings.source, settings.clips, [], settings.work)

@@ -148,12 +148,13 @@ class VideoClips:
         return out.reshape(count, size, size, 3)
 
 
-def notes_of(windows: Sequence[Mapping[str, str]], needs: Needs, *, gaze_dropout: float) -> list[str]:
+def notes_of(windows: Sequence[Mapping[str, str]], needs: Needs, making: Making, *, gaze_dropout: float) -> list[str]:
     """What was not there, a line each, and what that means for the answers.
 
     Args:
         windows: what each of those that were looked at lacks.
         needs: what the network looks at.
+        making: how the windows were made.
         gaze_dropout: share of the training clips whose gaze was withheld.
     """
     notes = []
@@ -164,15 +165,24 @@ def notes_of(windows: Sequence[Mapping[str, str]], needs: Needs, *, gaze_dropout
             lost = "visual" if name == FILMSTRIP else "audio"
             notes.append(f"{where}{_WHY.get(why, why)} ({why}): no {lost} and no joint answer")
         elif name == GAZE or name in needs.of_gaze:
-            withheld = (
-                f"in training {gaze_dropout:.0%} of the clips were shown without, too"
-                if gaze_dropout > 0
-                else "in training it was withheld from no clip, so VISUAL AND JOINT MAY BE FAR OFF"
-            )
-            notes.append(f"{where}no gaze ({why}), which the network looks at; {withheld}")
+            mend = making.gaze_mend if why == "gaze_missing" else ""  # of a table that is there, it says what is wrong
+            meaning = _without_gaze(mend, learned=making.gaze_learned, dropout=gaze_dropout)
+            notes.append(f"{where}no gaze ({why}), which the network looks at; {meaning}")
         else:
             notes.append(f"{where}no {name} ({why}), which a tower takes: it is given zeros")
     return notes
+
+
+def _without_gaze(mend: str, *, learned: bool, dropout: float) -> str:
+    """What it means for the answers that there is no gaze, and what a person can do about it."""
+    if not learned:
+        return "no clip that it was trained on had any either"
+    if dropout > 0:
+        means = f"in training {dropout:.0%} of the clips came without, too (--gaze-dropout), so it answers without"
+        return f"{means}; for answers with it, {mend}" if mend else means
+    means = "in training it was withheld from no clip, so VISUAL AND JOINT MAY BE FAR OFF"
+    again = "train again with --gaze-dropout 0.5, and it answers well without"
+    return f"{means}: {mend}, or {again}" if mend else f"{means}: {again}"
 
 
 def _lacking(stretch: Stretch) -> dict[str, str]:

@@ -37,6 +37,8 @@ class Making:
     settings: BuildSettings  #: whose clips are as long as what the network was given at a time
     chosen: NDArray[np.int16]  #: which of a clip's frames are decoded
     notes: tuple[str, ...] = ()  #: what a person should know
+    gaze_learned: bool = True  #: whether clips that the run was trained on had gaze
+    gaze_mend: str = ""  #: how a video of which there is no gaze gets some; empty where nothing brings it
 
 
 def making_of(
@@ -95,7 +97,24 @@ def making_of(
         raise InputError(f"the network takes {frames} frames, and clips have {given}: {mend}")
     # As `models.training.data` has them decoded: all of a window, of which the front end takes some.
     chosen = range(given) if window is not None else evenly_spaced(given, frames)
-    return Making(settings=settings, chosen=np.array(chosen, np.int16), notes=notes)
+    learned = learned_tracker(run)
+    return Making(
+        settings=settings,
+        chosen=np.array(chosen, np.int16),
+        notes=notes,
+        gaze_learned=learned is not None,
+        gaze_mend=_gaze_mend(learned, gaze),
+    )
+
+
+def _gaze_mend(learned: str | None, asked: GazeSource) -> str:
+    """How gaze is brought of the kind that the run has learned from, beyond what is asked for already."""
+    if learned == "mediapipe":
+        return "--gaze mediapipe tracks it" if asked == "none" else ""
+    if learned is None:
+        return ""
+    table = "OpenFace's table beside the video, clip.csv of clip.mp4"
+    return f"give {table}" if asked == "openface" else f"--gaze openface takes {table}"
 
 
 def _tracker(folder: Path, run: Mapping[str, Any], needs: Needs, asked: GazeSource) -> Tracker:

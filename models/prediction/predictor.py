@@ -160,7 +160,7 @@ class Predictor:
                 raise InputError(readable(utterance.video_path), f"{error.reason}: {why}", mend) from error
         end_to_end = [windows[place] for place in clips.clips]
         shown = end_to_end if step is None else [windows[place] for place in clips.every(step)]
-        notes = notes_of([w.lacks for w in windows.values()], self.needs, gaze_dropout=self._gaze_dropout)
+        notes = notes_of([w.lacks for w in windows.values()], self.needs, self.making, gaze_dropout=self._gaze_dropout)
         length = self.making.settings.clip_seconds
         if clips.media.padded:
             notes.append(

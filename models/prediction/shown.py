@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from loaders.dataset.labels import Label
+from loaders.fitting import in_parts
 from models.prediction.results import MODALITIES, Answer, VideoPrediction
 from models.training.scores import plain
 
@@ -29,22 +32,26 @@ def video_table(prediction: VideoPrediction) -> Table:
     return table
 
 
-def windows_table(prediction: VideoPrediction) -> Table:
+def windows_tables(prediction: VideoPrediction, console: Console) -> Iterator[Table]:
     """A video over time: of each window the most probable class, or the number.
 
-    Of several targets only what is said from most: joint, or what there is.
+    Of several targets only what is said from most: joint, or what there is; in several tables where one is too wide.
     """
-    labels = prediction.labels
+    return in_parts(prediction.labels, lambda labels: _windows(prediction, labels), console)
+
+
+def _windows(prediction: VideoPrediction, labels: Sequence[Label]) -> Table:
+    alone = len(prediction.labels) == 1
     table = Table()
     table.add_column("seconds", justify="right", no_wrap=True)
     for label in labels:
-        for modality in MODALITIES if len(labels) == 1 else ("joint",):
+        for modality in MODALITIES if alone else ("joint",):
             table.add_column(plain(f"{label.name}\n{modality}"), justify="right", overflow="fold")
     for window in prediction.windows:
         cells: list[str | Text] = []
         for label in labels:
             said = dict(window.targets[label.name].items())
-            if len(labels) == 1:
+            if alone:
                 cells += [_short(answer) for answer in said.values()]
             else:
                 modality = next((name for name in ("joint", "visual", "audio") if said[name] is not None), "joint")
@@ -54,19 +61,29 @@ def windows_table(prediction: VideoPrediction) -> Table:
 
 
 def videos_table(labels: Sequence[Label], predictions: Sequence[VideoPrediction]) -> Table:
-    """Many videos, a row for each of their targets: the most probable class, or the number."""
-    table = Table()
-    table.add_column("video", overflow="fold")
-    table.add_column("s", justify="right")
-    table.add_column("", overflow="fold")
+    """Many videos: below each a row for each target, the most probable class or the number. 80 columns hold it.
+
+    Of videos of one folder it is told once, above.
+    """
+    folder = _folder([prediction.path for prediction in predictions])
+    table = Table(title=plain(f"in {folder}") if folder else None, title_justify="left")
+    table.add_column("video, seconds", overflow="fold")
     for modality in MODALITIES:
-        table.add_column(modality, justify="right")
+        table.add_column(modality, justify="right", overflow="fold")
     for prediction in predictions:
-        for place, label in enumerate(labels):
-            head = (plain(prediction.path), f"{prediction.seconds:.3g}") if place == 0 else ("", "")
-            table.add_row(*head, plain(label.name), *(_short(a) for _, a in prediction.targets[label.name].items()))
+        name = prediction.path.removeprefix(f"{folder}/") if folder else prediction.path
+        table.add_row(plain(f"{name}, {prediction.seconds:.3g} s"), *[""] * len(MODALITIES))
+        for label in labels:
+            cells = (_short(answer) for _, answer in prediction.targets[label.name].items())
+            table.add_row(plain(f"  {label.name}"), *cells)
         table.add_section()
     return table
+
+
+def _folder(paths: Sequence[str]) -> str:
+    """The one that they are all in, in it or below; empty where there is none."""
+    folders = [path.rpartition("/")[0].split("/") for path in paths]
+    return "/".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
 
 
 def _short(answer: Answer | None, after: str = "") -> str | Text:

@@ -327,13 +327,8 @@ def _guess(cues: str, right: NDArray[np.bool_], video: NDArray[np.int32]) -> Gue
 # -- for people
 
 
-def report_shortcuts(found: Shortcuts, dataset: Path, *, as_json: bool) -> None:
-    """Print the guesses, with a warning where one beats chance."""
-    if as_json:
-        guesses = [{**asdict(guess), "beats_chance": guess.beats_chance} for guess in found.guesses]
-        print(json.dumps({"dataset": str(dataset), **asdict(found), "guesses": guesses}, indent=1))
-        return
-    console = Console()
+def guesses_table(found: Shortcuts, dataset: Path) -> Table:
+    """A row a guess. 80 columns hold it."""
     pairs = f"{found.pairs} pairs of {found.clips} clips, {found.videos} videos"
     table = Table(title=f"{escape(str(dataset))}: matches guessed without looking or listening, {pairs}")
     table.add_column("from", overflow="fold")
@@ -343,7 +338,17 @@ def report_shortcuts(found: Shortcuts, dataset: Path, *, as_json: bool) -> None:
     for guess in found.guesses:
         verdict = "[bold red]beats chance[/]" if guess.beats_chance else "[green]no better than a coin[/]"
         table.add_row(guess.cues, f"{guess.accuracy:.1%}", f"{guess.low:.1%} … {guess.high:.1%}", verdict)
-    console.print(table)
+    return table
+
+
+def report_shortcuts(found: Shortcuts, dataset: Path, *, as_json: bool) -> None:
+    """Print the guesses, with a warning where one beats chance."""
+    if as_json:
+        guesses = [{**asdict(guess), "beats_chance": guess.beats_chance} for guess in found.guesses]
+        print(json.dumps({"dataset": str(dataset), **asdict(found), "guesses": guesses}, indent=1))
+        return
+    console = Console()
+    console.print(guesses_table(found, dataset))
     for guess in found.guesses:
         if guess.beats_chance:
             console.print(

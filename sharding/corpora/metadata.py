@@ -1,14 +1,15 @@
-"""VoxCeleb's lists: who the speakers are (vox1_meta.csv, vox2_meta.csv), and the published split (iden_split.txt)."""
+"""VoxCeleb's lists: who the speakers are (vox1_meta.csv, vox2_meta.csv), and the published splits (iden_split.txt)."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loaders.errors import InputError
 from sharding.sources.copies import read_bytes
 
+PUBLISHED = {"dev": "train", "test": "test"}  #: splits by the names of VoxCeleb's sets, whose speakers are apart
 _SPLITS = {"1": "train", "2": "validation", "3": "test"}
 
 
@@ -29,6 +30,28 @@ def read_speakers(tables: Sequence[Path]) -> dict[str, Speaker]:
         InputError: a list cannot be read, or lacks the columns for id and gender.
     """
     speakers: dict[str, Speaker] = {}
+    for ids, cells in _rows(tables):
+        speaker = Speaker(gender=cells.get("Gender") or None, nationality=cells.get("Nationality") or None)
+        speakers.update(dict.fromkeys(ids, speaker))
+    return speakers
+
+
+def read_sets(tables: Sequence[Path]) -> dict[str, str]:
+    """The splits of the lists' column Set, by the same ids as `read_speakers`: train, as dev is called here, and test.
+
+    Raises:
+        InputError: see `read_speakers`.
+    """
+    sets: dict[str, str] = {}
+    for ids, cells in _rows(tables):
+        split = PUBLISHED.get(cells.get("Set", "").lower())
+        if split is not None:
+            sets.update(dict.fromkeys(ids, split))
+    return sets
+
+
+def _rows(tables: Sequence[Path]) -> Iterator[tuple[list[str], Mapping[str, str]]]:
+    """The rows of the lists: the ids of a speaker, and cells by the columns' names."""
     for table in tables:
         try:
             file = io.StringIO(read_bytes(table).decode("utf-8-sig"), newline="")
@@ -49,10 +72,8 @@ def read_speakers(tables: Sequence[Path]) -> dict[str, Speaker]:
                 "vox2_meta.csv"
             )
         for row in rows[1:]:
-            cells = dict(zip(header, row, strict=False))
-            speaker = Speaker(gender=cells.get("Gender") or None, nationality=cells.get("Nationality") or None)
-            speakers.update({row[column]: speaker for column in ids if column < len(row) and row[column]})
-    return speakers
+            named = [row[column] for column in ids if column < len(row) and row[column]]
+            yield named, dict(zip(header, row, strict=False))
 
 
 def read_identification_split(path: Path) -> dict[tuple[str, str, str], str]:

@@ -6,6 +6,7 @@ records has. What no column says has a default that stands here.
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from sharding.corpora.split import hashed_split
 from sharding.utterance import Apart, Corpus, Utterance
 
 NAMING = ("speaker", "video_id", "utterance", "start", "end", "split")  #: columns that every record may have
-_NOT_STATED = frozenset({"nan", "null"})  # what programs write for an empty cell, lower case
+_NOT_STATED = frozenset({"nan", "null", "<na>"})  # what programs write for an empty cell, lower case
+_NO_NAME = _NOT_STATED | {"none"}  # likewise, where it can be no class of a label
 _TEST_FRACTION = 0.2
 _SHOWN = 12  # columns that a note names
 
@@ -175,12 +177,17 @@ class RecordReader:
     def text(self, record: Record, role: str) -> str | None:
         """What a record says in the column of a role, as text; None: nothing, or there is no such column.
 
+        What programs write for an empty cell, nan, null, None and <NA>, is nothing.
+
         Raises:
             InputError: it is no text.
         """
         column = self.roles.get(role)
         # Only a file's name may stand for bytes that are no UTF-8, as Python has them.
-        return None if column is None else self._text(record, column, "strict" if role in NAMING else "surrogateescape")
+        if column is None:
+            return None
+        text = self._text(record, column, "strict" if role in NAMING else "surrogateescape")
+        return None if text is None or text.lower() in _NO_NAME else text
 
     def corpus(self, located: Sequence[Located], name: str) -> Corpus:
         """The utterances of the records, with labels and notes.
@@ -228,15 +235,25 @@ class RecordReader:
             )
         without = sum(self.text(one.record, "speaker") is None for one in located)
         if without:
-            notes.append(
-                f"{self._where}: {without} of {len(located)} name no speaker: each video there has a speaker of its own"
-            )
+            written = self._written(located, "speaker")
+            of = f" ({written})" if written else ""
+            which = f"{without} of {len(located)} name no speaker{of}"
+            notes.append(f"{self._where}: {which}: each video there has a speaker of its own")
+        others = {role: self._written(located, role) for role in self.roles if role not in ("speaker", "video")}
+        notes += [f"{self._where}: {role}: {said}: taken for empty cells" for role, said in others.items() if said]
         for label in (*self.labels, *self.numbers):
             column = self.labels.get(label) or self.numbers[label]
-            missing = sum(_is_empty(one.record.fields.get(column)) for one in located)
+            is_missing = _is_empty if label in self.labels else _is_no_number
+            missing = sum(is_missing(one.record.fields.get(column)) for one in located)
             if missing:
                 notes.append(f"{self._where}: {missing} of {len(located)} state no {label}")
         return notes
+
+    def _written(self, located: Sequence[Located], role: str) -> str:
+        """How many records say nothing of a role by a word for it, and by which; empty where none does."""
+        values = [one.record.fields.get(self.roles[role]) for one in located if role in self.roles]
+        words = Counter(v.strip() for v in values if isinstance(v, str) and v.strip().lower() in _NO_NAME)
+        return ", ".join(f"{count} say {word!r}" for word, count in sorted(words.items()))
 
     def _utterance(self, located: Located, corpus: str, split_by: Apart) -> Utterance:
         record = located.record
@@ -268,7 +285,8 @@ class RecordReader:
             return hashed_split(identity, *self._shares)
         split = self.text(record, "split")
         if split is None or not re.fullmatch(r"\w[\w.-]*", split):
-            value = "empty" if split is None else repr(split)
+            said = record.fields.get(self.roles["split"])
+            value = repr(said) if isinstance(said, str) and said.strip() else "empty"
             raise self._wrong(record, self.roles["split"], f"is {value}: use a word such as train, validation or test")
         return split
 
@@ -339,7 +357,7 @@ class RecordReader:
 
     def _number(self, record: Record, column: str) -> float | None:
         value = record.fields.get(column)
-        if _is_empty(value):
+        if _is_no_number(value):
             return None
         try:
             if isinstance(value, bool) or not isinstance(value, str | int | float) or "_" in str(value):
@@ -383,6 +401,11 @@ def _is_empty(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip() or value.strip().lower() in _NOT_STATED
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_no_number(value: object) -> bool:
+    """`_is_empty`, also by a word that might be a class."""
+    return _is_empty(value) or (isinstance(value, str) and value.strip().lower() in _NO_NAME)
 
 
 def _sorted(classes: Collection[str]) -> tuple[str, ...]:

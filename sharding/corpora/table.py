@@ -36,7 +36,7 @@ class TableSources(RecordOptions):
     """The table: .csv, .tsv, .parquet, .jsonl or .ndjson, here or at a URL. Its columns: video, the file's path or URL,
     or a pattern as clips/**/*.mp4, of which each file is an utterance; and where there are such audio and gaze, files
     with the sound and OpenFace's table; speaker; video_id; utterance; start and end, the utterance's part of the file
-    in seconds; split. Empty cells state nothing."""
+    in seconds; split. Empty cells state nothing, nor do nan, null, None and <NA>."""
     root: Path | None = None
     """The folder, or URL, that the table's paths are relative to: the table's own, unless told otherwise."""
     follow_links: bool = False

@@ -6,17 +6,19 @@ Layouts as published with Nagrani, Chung and Zisserman, "VoxCeleb" (2017), and C
 (2018).
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 from loaders.dataset.identity import UtteranceName
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from loaders.storage.urls import url_of
 from sharding.corpora.gaze_tables import count_tables
-from sharding.corpora.metadata import Speaker, read_identification_split, read_speakers
+from sharding.corpora.metadata import PUBLISHED, Speaker, read_identification_split, read_sets, read_speakers
 from sharding.corpora.naming import Naming, settle_names
 from sharding.corpora.registry import corpus
 from sharding.corpora.split import hashed_split
@@ -57,13 +59,18 @@ class VoxcelebSources:
     openface: Path | None = None
     """A tree with OpenFace's table of each utterance: <speaker>/<video>/<utterance>.csv below any folders, or
     <speaker>_<video>_<utterance>.csv in this one."""
+    split: Literal["hash", "published"] = "hash"
+    """What decides on which side of the split an utterance falls. hash: its id's, as --split-by says; the folders dev
+    and test of the archives do not count then. published: these folders, dev, test, vox2_dev_mp4, vox2_test_mp4 and the
+    like between --source and the speakers, or where there are none, the column Set of the --meta lists. dev becomes
+    train; their speakers are apart, as they are in VoxCeleb1's and 2's."""
     split_by: Apart = "speaker"
     """Whose id's hash decides on which side of the split an utterance falls, and what the sides do not share."""
     test_fraction: float = 0.2
     """Share of the ids that make the split "test"; the others make "train"."""
     iden_split: Path | None = None
-    """VoxCeleb1's iden_split.txt: splits "train", "validation" and "test" as it lists them, which share speakers but no
-    video. --split-by and --test-fraction do not count then."""
+    """VoxCeleb1's iden_split.txt, of its identification task: splits "train", "validation" and "test" as it lists them,
+    which share speakers but no video. --split-by and --test-fraction do not count then."""
     video_names: Naming = "auto"
     """Whether two speakers' videos of one name are one video (corpus), as of a YouTube id, or two (speaker), as of
     actor_1/interview and actor_2/interview: no sound of a video is a negative for its own pictures, and no video is on
@@ -99,6 +106,9 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
     if sources.iden_split is not None:
         utterances, unlisted, note = _by_list(utterances, sources.iden_split)
         rejected, notes = [*rejected, *unlisted], [*notes, note]
+    if sources.split == "published":
+        utterances, unlisted, note = _as_published(utterances, read_sets(sources.meta))
+        rejected, notes = [*rejected, *unlisted], [*notes, note]
     labels: tuple[Label, ...] = ()
     if sources.meta:
         speakers = read_speakers(sources.meta)
@@ -123,12 +133,25 @@ def read_voxceleb(sources: VoxcelebSources) -> Corpus:
         labels=labels,
         notes=(*notes, *note_on_names),
         video_names=video_names,
-        apart=sources.split_by if sources.iden_split is None else "video",
+        apart=_apart(sources),
         absent=frozenset(absent),
     )
 
 
+def _apart(sources: VoxcelebSources) -> Apart:
+    """What the sides of the split do not share."""
+    if sources.split == "published":
+        return "speaker"
+    return sources.split_by if sources.iden_split is None else "video"
+
+
 def _check(sources: VoxcelebSources) -> None:
+    if sources.split == "published":
+        defaults = {field.name: field.default for field in fields(sources)}
+        for name in ("split_by", "test_fraction", "iden_split"):
+            if getattr(sources, name) != defaults[name]:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} has no effect with --split published: leave one of them away")
     if not 0 <= sources.test_fraction < 1:
         raise InputError(f"--test-fraction is {sources.test_fraction}: use a share from 0 to below 1")
     if not 0 < sources.boxes_margin <= 10:
@@ -164,7 +187,9 @@ def _cut_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejecti
             f"{above} video files lie less than two folders below {readable(sources.source)} and were passed by"
         )
     notes += _several_notes(files, sources.source, "video files")
-    utterances = [_utterance(names, paths[0], sources) for names, paths in sorted(files.items())]
+    folders = {_last_three(entry): entry.names[:-3] for entry in below}
+    notes += _unheard_folders(folders.values(), sources)
+    utterances = [_utterance(names, paths[0], sources, folders[names]) for names, paths in sorted(files.items())]
     return utterances, [_rejection(out, sources) for out in tree.left_out], notes
 
 
@@ -222,17 +247,19 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
         by_id[entry.names[-1]].append(entry)
     texts = read_tree(sources.boxes, (".txt",), follow_links=sources.follow_links)
     utterances: dict[UtteranceName, Utterance] = {}
+    above: list[Sequence[str]] = []
     for entry in texts.files:
         if len(entry.names) < 3:
             continue
         names = _last_three(entry)
+        above.append(entry.names[:-3])
         if names in utterances:
             raise InputError(
                 f"{readable(entry.path)}: the same utterance as another: give a --boxes that holds each one once"
             )
         file = BoxesFile(path=entry.path, margin=sources.boxes_margin, height=sources.boxes_height)
         path = _film(names, by_id, sources.source)
-        utterances[names] = replace(_utterance(names, path, sources), boxes=file)
+        utterances[names] = replace(_utterance(names, path, sources, entry.names[:-3]), boxes=file)
     if not utterances:
         raise InputError(_no_boxes(texts, sources.boxes))
     usable, refused = _usable(
@@ -248,6 +275,7 @@ def _whole_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejec
     notes = [
         *films.notes(f"--source {readable(sources.source)}", _LAYOUT["source"] | _sound_suffixes(sources)),
         *texts.notes(f"--boxes {readable(sources.boxes)}", _LAYOUT["boxes"]),
+        *_unheard_folders(above, sources),
     ]
     notes += (
         [f"{len(missing)} YouTube videos that have boxes are not below {readable(sources.source)}"] if missing else []
@@ -306,12 +334,14 @@ def _film(names: UtteranceName, by_id: dict[str, list[Entry]], source: Path) -> 
     return own[0] if own else source / speaker / f"{video}.mp4"
 
 
-def _utterance(names: UtteranceName, path: Path, sources: VoxcelebSources) -> Utterance:
+def _utterance(names: UtteranceName, path: Path, sources: VoxcelebSources, above: Sequence[str]) -> Utterance:
+    """``above``: the folders between the root and the speaker's. What they do not say of a published split is empty."""
     speaker, video, utterance = names
     identity = {"speaker": speaker, "video": video, "utterance": "/".join(names)}[sources.split_by]
+    by_hash = sources.split == "hash"
     return Utterance(
         corpus="voxceleb",
-        split=hashed_split(identity, sources.test_fraction),
+        split=hashed_split(identity, sources.test_fraction) if by_hash else _split_of_folders(above),
         speaker=speaker,
         video=video,
         utterance=utterance,
@@ -321,8 +351,50 @@ def _utterance(names: UtteranceName, path: Path, sources: VoxcelebSources) -> Ut
 
 def _rejection(out: LeftOut, sources: VoxcelebSources) -> Rejection:
     if not out.is_folder and len(out.entry.names) >= 3:
-        return Rejection.of(_utterance(_last_three(out.entry), out.entry.path, sources), out.reason, out.detail)
+        names = out.entry.names
+        utterance = _utterance(_last_three(out.entry), out.entry.path, sources, names[:-3])
+        return Rejection.of(utterance, out.reason, out.detail)
     return out.rejection()
+
+
+def _split_of_folders(above: Sequence[str]) -> str:
+    """The split that the folders of a published archive are of, the innermost that says so; empty where none does."""
+    for folder in reversed(above):
+        said = PUBLISHED.keys() & set(re.split(r"[^a-z]+", folder.lower()))
+        if len(said) == 1:
+            return PUBLISHED[said.pop()]
+    return ""
+
+
+def _unheard_folders(above: Iterable[Sequence[str]], sources: VoxcelebSources) -> list[str]:
+    """A note where folders say dev and test, and something else decides the split."""
+    if sources.split == "published" or sources.iden_split is not None:
+        return []
+    if not set(PUBLISHED.values()) <= {_split_of_folders(folders) for folders in above}:
+        return []
+    return ["its folders dev and test do not decide the split, hashes do: --split published takes it from them"]
+
+
+def _as_published(
+    utterances: Sequence[Utterance], sets: Mapping[str, str]
+) -> tuple[list[Utterance], list[Rejection], str]:
+    """Where their folders do not say the split, as the lists' ``sets`` have it, by speaker."""
+    kept: list[Utterance] = []
+    unlisted: list[Rejection] = []
+    for utterance in utterances:
+        split = utterance.split or sets.get(utterance.speaker, "")
+        if split:
+            kept.append(replace(utterance, split=split))
+        else:
+            why = "neither a folder above its speaker's nor a list says whether it is of dev or of test"
+            unlisted.append(Rejection.of(utterance, "unlisted", why))
+    if not kept:
+        raise InputError(
+            "--split published: no folder between --source and the speakers is called dev or test, and no --meta list "
+            "has a column Set: give the folder above both, or vox2_meta.csv"
+        )
+    counts = ", ".join(f"{count} in {split}" for split, count in sorted(Counter(u.split for u in kept).items()))
+    return kept, unlisted, f"as published: {counts}, {len(unlisted)} in neither"
 
 
 def _by_list(utterances: Sequence[Utterance], iden_split: Path) -> tuple[list[Utterance], list[Rejection], str]:

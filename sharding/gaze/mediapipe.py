@@ -22,6 +22,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from loaders.arguments import cli
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import write_atomically
 from sharding.gaze.eye_geometry import IRIS_MM, MOST_INTENSITY, Camera, Eyes, assumed_focal, euler, eyes
@@ -192,7 +193,7 @@ def _show(
 def main() -> None:
     """The command line; exit status 2 and one line where the input is wrong."""
     with reported():
-        tyro.cli(_show, prog="python -m sharding.gaze.mediapipe")
+        cli(_show, prog="python -m sharding.gaze.mediapipe")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ import pyarrow.csv
 import tyro
 from numpy.typing import NDArray
 
+from loaders.arguments import cli
 from loaders.errors import InputError
 from sharding.sources.read_errors import failures_named
 from sharding.sources.regular import open_regular
@@ -495,7 +496,7 @@ def _show(
 def main() -> None:
     """The command line; exit status 2 and one line where the input is wrong."""
     try:
-        tyro.cli(_show, prog="python -m sharding.gaze")
+        cli(_show, prog="python -m sharding.gaze")
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from loaders.arguments import cli
 from loaders.errors import InputError, reported
 from loaders.storage.atomic import sha256_of
 from sharding.networks.known import KNOWN
@@ -62,4 +63,4 @@ def main(prog: str = "python -m sharding.networks") -> None:
         prog: what the program is called.
     """
     with reported():
-        tyro.cli(_fetch, prog=prog, args=sys.argv[1:])
+        cli(_fetch, prog=prog, args=sys.argv[1:])

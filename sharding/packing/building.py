@@ -39,6 +39,7 @@ from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
 from sharding.packing.same import require_same, require_stated
 from sharding.packing.shard import build_shard
+from sharding.packing.splits import require_possible_splits
 from sharding.packing.survey import require_all_unchanged, survey
 from sharding.settings import BuildSettings
 from sharding.stages import STAGES, Stage
@@ -121,6 +122,7 @@ def build(
     settings.check()
     files = files_of_members(settings)
     require_possible(corpus.labels, members_of(settings), corpus.name)
+    require_possible_splits((utterance.split for utterance in corpus.utterances), corpus.name)
     about = about or About()
     if (problem := about.problem()) is not None:
         raise InputError(f"{problem}: state it, or leave the option away")

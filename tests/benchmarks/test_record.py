@@ -2,6 +2,8 @@
 
 import io
 import json
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from benchmarks.record import (
     SideError,
     median_ratio,
     read_record,
+    read_settings,
     rounds_table,
+    scratch_folder,
     spread,
     take_turns,
     write_record,
@@ -102,3 +106,34 @@ def test_tables_of_rounds_fit_80_columns_and_show_every_name_whole() -> None:
     assert "12,346" in shown
     assert "0.1235" in shown or "0.1234" in shown
     assert "not measured" not in shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    json: Path | None = None
+    plot: Path | None = None
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    fine = tmp_path / "new" / "folder" / "a.json"
+    monkeypatch.setattr(sys, "argv", ["x.py", "--json", str(fine), "--plot", str(tmp_path / "file" / "a.png")])
+    with pytest.raises(SystemExit) as ended:
+        read_settings(Outputs, None)
+    assert ended.value.code == 2
+    assert f"--plot {tmp_path}/file/a.png: {tmp_path}/file is no folder" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["x.py", "--json", str(fine)])
+    assert read_settings(Outputs, None) == Outputs(json=fine)
+    assert not fine.parent.exists()
+
+
+def test_a_scratch_folder_is_removed_and_one_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, "windows-") as folder:
+        assert folder.parent == tmp_path
+        (folder / "a").touch()
+    assert list(tmp_path.iterdir()) == []
+    refused = pytest.raises(InputError, match=r"--folder .*missing: No such file or directory: give a --folder that is")
+    with refused, scratch_folder(tmp_path / "missing", "windows-"):
+        pass

@@ -21,7 +21,8 @@ from loaders import ClipLoader
 from loaders.errors import InputError
 from models import load
 from models.predict import main
-from models.prediction.clips import VideoClips
+from models.prediction.clips import VideoClips, notes_of
+from models.prediction.making import GazeSource, making_of
 from models.prediction.predictor import Predictor, utterance_of
 from models.prediction.results import Answer, Answers, VideoPrediction, mean_of
 from models.training.evaluation import MODALITIES, by_utterance, target_predictions
@@ -290,8 +291,37 @@ def test_gaze_is_tracked_as_the_run_has_learned_it(
     without = load(other, gaze="none").predict(films / "long.mp4")
     assert len(tracked) == 1
     assert any("no gaze (gaze_missing)" in note for note in without.notes)
+    assert any("with it, --gaze mediapipe tracks it" in note for note in without.notes)
     with pytest.raises(InputError, match="leave the table away"):
         load(other).predict(films / "long.mp4", gaze=films / "long.csv")
+
+
+TABLE = "OpenFace's table beside the video, clip.csv of clip.mp4"
+AGAIN = "train again with --gaze-dropout 0.5, and it answers well without"
+FAR_OFF = "in training it was withheld from no clip, so VISUAL AND JOINT MAY BE FAR OFF"
+WITHOUT = "in training 80% of the clips came without, too (--gaze-dropout), so it answers without"
+
+
+@pytest.mark.parametrize(
+    ("learned", "dropout", "asked", "why", "means"),
+    [
+        ("openface", 0.8, "auto", "gaze_missing", f"{WITHOUT}; for answers with it, --gaze openface takes {TABLE}"),
+        ("openface", 0.0, "none", "gaze_missing", f"{FAR_OFF}: --gaze openface takes {TABLE}, or {AGAIN}"),
+        ("openface", 0.0, "openface", "gaze_missing", f"{FAR_OFF}: give {TABLE}, or {AGAIN}"),
+        ("openface", 0.0, "openface", "gaze_wrong_length", f"{FAR_OFF}: {AGAIN}"),
+        ("mediapipe", 0.0, "none", "gaze_missing", f"{FAR_OFF}: --gaze mediapipe tracks it, or {AGAIN}"),
+        ("mediapipe", 0.8, "auto", "gaze_few_frames", WITHOUT),
+        (None, 0.0, "auto", "gaze_missing", "no clip that it was trained on had any either"),
+    ],
+)
+def test_of_missing_gaze_only_what_mends_it_for_this_run_is_said(
+    run: Path, learned: str | None, dropout: float, asked: GazeSource, why: str, means: str
+) -> None:
+    needs = load(run).needs
+    described = json.loads((run / "run.json").read_text()) | {"gaze_tracker": learned}
+    making = making_of(run, described, needs, 1, gaze=asked)
+    (note,) = notes_of([{"gaze": why}], needs, making, gaze_dropout=dropout)
+    assert note == f"no gaze ({why}), which the network looks at; {means}"
 
 
 def test_files_folders_and_tables_are_answered_and_what_is_broken_is_named(

@@ -90,10 +90,9 @@ def test_the_tables_show_it(dataset: Path, tmp_path: Path) -> None:
         "quality",
     ):
         assert expected in text
-    for name, split in info.splits.items():
-        (line, *_) = (line for line in text.splitlines() if f" {name} " in line)
-        assert f" {split.clips} " in line
-        assert f" {split.speakers} " in line
+    for figure in ("clips", "speakers"):
+        (line, *_) = (line for line in text.splitlines() if line.startswith(f"│ {figure} "))
+        assert [int(cell) for cell in line.split("│")[2:4]] == [getattr(s, figure) for s in info.splits.values()]
 
 
 def test_a_label_of_many_classes_is_shown_by_its_commonest(dataset: Path, tmp_path: Path) -> None:

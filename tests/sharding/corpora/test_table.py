@@ -196,6 +196,39 @@ def test_what_is_no_table_is_refused_by_name(tmp_path: Path, name: str, content:
         read(tmp_path / "gone.csv")
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "null", "NULL", "None", "none", "<NA>"])
+def test_what_programs_write_for_an_empty_cell_is_nobodys_name(tmp_path: Path, word: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"video": "a/1.mp4", "speaker": "ann", "video_id": "v1", "start": 1, "split": "train"},
+        {"video": "a/2.mp4", "speaker": word, "video_id": word, "start": word, "split": "train"},
+        {"video": "a/3.mp4", "speaker": f" {word} ", "video_id": "v3", "start": None, "split": "train"},
+        {"video": word, "speaker": "ann", "video_id": "v4", "start": None, "split": "train"},
+    ]
+    corpus = read(write(tmp_path, rows))
+    assert [(u.speaker, u.video, u.start) for u in corpus.utterances] == [
+        ("ann", "v1", 1.0),
+        ("a/2", "a/2", None),
+        ("v3", "v3", None),
+    ]
+    said = f"list.csv: 2 of 3 name no speaker (2 say {word!r}): each video there has a speaker of its own"
+    assert said in corpus.notes
+    assert f"list.csv: video_id: 1 say {word!r}: taken for empty cells" in corpus.notes
+    assert f"list.csv: start: 1 say {word!r}: taken for empty cells" in corpus.notes
+    assert "list.csv: 1 rows name no video and were dropped" in corpus.notes
+    rows[1]["split"] = word
+    with pytest.raises(InputError, match=rf"line 3: split is {word!r}: use a word"):
+        read(write(tmp_path, rows))
+
+
+def test_none_is_a_class_as_any_other(tmp_path: Path) -> None:
+    rows = [{"video": f"{n}.mp4", "smile": smile, "level": "None"} for n, smile in enumerate(("none", "broad", "nan"))]
+    rows.append({"video": "3.mp4", "smile": "none", "level": "2"})
+    corpus = read(write(tmp_path, rows), labels=("smile",), numbers=("level",))
+    assert [u.labels.get("smile") for u in corpus.utterances] == ["none", "broad", None, "none"]
+    assert [u.labels.get("level") for u in corpus.utterances] == [None, None, None, 2.0]
+    assert "list.csv: 3 of 4 state no level" in corpus.notes
+
+
 def test_empty_cells_null_and_nan_state_nothing(tmp_path: Path) -> None:
     for number, empty in enumerate(("", "nan", "NaN", "null", " ")):
         rows = [

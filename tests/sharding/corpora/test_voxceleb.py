@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loaders.errors import InputError
 from sharding.corpora.leaks import settle_leaks
+from sharding.corpora.split import hashed_split
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
 from sharding.utterance import Corpus, Utterance
 from tests.pipes import pipe, without_waiting
@@ -44,6 +46,63 @@ def test_voxceleb2_as_published_with_its_other_files_beside(tmp_path: Path) -> N
     assert all(u.audio_path is None and u.gaze_path is None for u in corpus.utterances)
     assert corpus.rejected == ()
     assert any("1 video files lie less than two folders" in note for note in corpus.notes)
+
+
+def splits(corpus: Corpus) -> dict[str, str]:
+    return {u.speaker: u.split for u in corpus.utterances}
+
+
+@pytest.mark.parametrize(
+    ("dev", "test"), [("dev/mp4", "test/mp4"), ("vox2_dev_mp4/dev/mp4", "vox2_test_mp4/mp4"), ("dev", "Test/test_data")]
+)
+def test_the_published_split_is_that_of_the_folders_where_it_is_asked_for(tmp_path: Path, dev: str, test: str) -> None:
+    of_dev, of_test = [f"id{number:05d}" for number in range(20)], ["id90001", "id90002", "latest"]
+    files = [f"{dev}/{speaker}/21Uxsk56VDQ{speaker}/00001.mp4" for speaker in of_dev]
+    source = tree(tmp_path / "vox2", *files, *(f"{test}/{speaker}/01dfn2{speaker}/00001.mp4" for speaker in of_test))
+    published = read_voxceleb(VoxcelebSources(source=source, split="published"))
+    assert splits(published) == dict.fromkeys(of_dev, "train") | dict.fromkeys(of_test, "test")
+    assert published.apart == "speaker"
+    assert settle_leaks(published, "refuse") == published
+    assert "as published: 3 in test, 20 in train, 0 in neither" in published.notes
+    hashed = read_voxceleb(VoxcelebSources(source=source))
+    assert splits(hashed) == {speaker: hashed_split(speaker, 0.2) for speaker in (*of_dev, *of_test)}
+    (note,) = (note for note in hashed.notes if "--split published" in note)
+    assert "its folders dev and test do not decide the split" in note
+    boxes = tree(
+        tmp_path / "boxes", *(file.replace(".mp4", ".txt") for file in files), "test/id90001/film0000001/1.txt"
+    )
+    films = tree(tmp_path / "films", "film0000001.mp4", *(f"21Uxsk56VDQ{speaker}.mp4" for speaker in of_dev))
+    whole = read_voxceleb(VoxcelebSources(source=films, boxes=boxes, split="published"))
+    assert splits(whole) == dict.fromkeys(of_dev, "train") | {"id90001": "test"}
+
+
+def test_where_no_folder_says_it_the_lists_have_the_published_split(tmp_path: Path) -> None:
+    source = tree(tmp_path / "all", *(f"mp4/id{number}/v{number}/1.mp4" for number in (1, 2, 3)))
+    meta = tmp_path / "vox2_meta.csv"
+    meta.write_text("VoxCeleb2 ID ,VGGFace2 ID ,Gender ,Set \nid1 ,n1 ,f ,dev \nid2 ,n2 ,m ,test \n")
+    corpus = read_voxceleb(VoxcelebSources(source=source, split="published", meta=(meta,)))
+    assert splits(corpus) == {"id1": "train", "id2": "test"}
+    assert [label.name for label in corpus.labels] == ["gender"]
+    (rejection,) = corpus.rejected
+    assert (rejection.speaker, rejection.reason) == ("id3", "unlisted")
+    with pytest.raises(InputError, match=r"no folder .* is called dev or test, and no --meta list has a column Set"):
+        read_voxceleb(VoxcelebSources(source=source, split="published"))
+    assert not any("--split" in note for note in read_voxceleb(VoxcelebSources(source=source)).notes)
+
+
+def test_a_speaker_in_both_folders_is_a_leak(tmp_path: Path) -> None:
+    source = tree(tmp_path, "dev/id1/v1/1.mp4", "test/id1/v2/1.mp4", "dev/id2/v3/1.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=source, split="published"))
+    with pytest.raises(InputError, match="speaker 'id1' is in the splits train and test"):
+        settle_leaks(corpus, "refuse")
+
+
+@pytest.mark.parametrize("option", [{"split_by": "video"}, {"test_fraction": 0.1}, {"iden_split": Path("list.txt")}])
+def test_what_decides_nothing_beside_the_published_split_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+    source = tree(tmp_path, "dev/id1/v1/1.mp4")
+    (name,) = option
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')} has no effect with --split published"):
+        read_voxceleb(VoxcelebSources(source=source, split="published", **option))
 
 
 @pytest.mark.parametrize("below", [".", "dev", "dev/mp4"])

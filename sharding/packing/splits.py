@@ -1,0 +1,20 @@
+"""The splits of a dataset: whether its folder can have them beside its files."""
+
+from collections.abc import Iterable
+
+from loaders.dataset.manifest import MANIFEST, REJECTED
+from loaders.errors import InputError
+from sharding.cards.card import CARD
+from sharding.cards.croissant import CROISSANT
+
+_FILES = frozenset(name.casefold() for name in (MANIFEST, REJECTED, CARD, CROISSANT))
+_LONGEST = 200  # bytes: a file's name has 255 at most, and temporary ones are longer than what they become
+
+
+def require_possible_splits(splits: Iterable[str], corpus: str) -> None:
+    """Raise InputError where no dataset can have splits of these names, of a corpus of that name."""
+    for split in sorted(set(splits)):
+        if split.casefold() in _FILES:  # some file systems do not tell capitals from small letters
+            raise InputError(f"{corpus}: a split is called {split!r}, as a file of the dataset is: call it otherwise")
+        if len(split.encode()) > _LONGEST:
+            raise InputError(f"{corpus}: a split is called {split[:20]}…, in more than {_LONGEST} bytes: shorten it")
