@@ -131,7 +131,7 @@ else
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
     loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
-    windows=(--device cuda --placement gpu --clips 4000 --batch-size 128 --reading-threads 4 --rounds 1)
+    windows=(--device cuda --placement gpu --clips 4000 --batch-size 128 --rounds 1)
     close=5 copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
     program=(--preset full --batch-size 64 --max-steps 250)
     launch=(--mixed_precision bf16)
@@ -144,7 +144,7 @@ print(torch.__version__, torch.version.cuda, dali.__version__, torch.cuda.is_ava
 print(subprocess.run([smi], capture_output=True, text=True).stdout if smi else "no nvidia-smi")'
 stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$work/prepared" --clips "$copies"
 kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
-stage tests-kernels 100 "$python" -m pytest "${kernels[@]}" -n 12 --dist worksteal -rs --durations=12
+stage tests-kernels 140 "$python" -m pytest "${kernels[@]}" -n 12 --dist worksteal -rs --durations=12
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" "${on_cpu[@]}" \
     --json "$results/train_gpu_cpu.json"
