@@ -20,7 +20,7 @@ from loaders.errors import InputError, reported
 T = TypeVar("T")
 
 _SHORT = re.compile(r"-[A-Za-z]")  # an option of one letter; -1 is a value
-_SUBCOMMAND = type(tyro.conf.subcommand())
+_SUBCOMMAND: Any = type(tyro.conf.subcommand())
 
 
 @overload
