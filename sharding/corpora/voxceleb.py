@@ -146,12 +146,15 @@ def _apart(sources: VoxcelebSources) -> Apart:
 
 
 def _check(sources: VoxcelebSources) -> None:
+    decides, idle = "hashes", tuple[str, ...]()
     if sources.split == "published":
-        defaults = {field.name: field.default for field in fields(sources)}
-        for name in ("split_by", "test_fraction", "iden_split"):
-            if getattr(sources, name) != defaults[name]:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} has no effect with --split published: leave one of them away")
+        decides, idle = "--split published", ("split_by", "test_fraction", "iden_split")
+    elif sources.iden_split is not None:
+        decides, idle = "--iden-split", ("split_by", "test_fraction")
+    defaults = {field.name: field.default for field in fields(sources)}
+    for name in idle:
+        if getattr(sources, name) != defaults[name]:
+            raise InputError(f"--{name.replace('_', '-')} has no effect with {decides}: leave one of them away")
     if not 0 <= sources.test_fraction < 1:
         raise InputError(f"--test-fraction is {sources.test_fraction}: use a share from 0 to below 1")
     if not 0 < sources.boxes_margin <= 10:

@@ -104,11 +104,14 @@ def test_a_speaker_in_both_folders_is_a_leak(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [{"split_by": "video"}, {"test_fraction": 0.1}, {"iden_split": Path("list.txt")}])
-def test_what_decides_nothing_beside_the_published_split_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_what_decides_nothing_beside_a_split_that_is_given_is_refused(tmp_path: Path, option: dict[str, Any]) -> None:
     source = tree(tmp_path, "dev/id1/v1/1.mp4")
     (name,) = option
     with pytest.raises(InputError, match=f"--{name.replace('_', '-')} has no effect with --split published"):
         read_voxceleb(VoxcelebSources(source=source, split="published", **option))
+    if name != "iden_split":
+        with pytest.raises(InputError, match=f"--{name.replace('_', '-')} has no effect with --iden-split"):
+            read_voxceleb(VoxcelebSources(source=source, iden_split=tmp_path / "list.txt", **option))
 
 
 @pytest.mark.parametrize("below", [".", "dev", "dev/mp4"])
