@@ -17,7 +17,6 @@ from benchmarks.faces import faces_table
 from benchmarks.record import ratios_table, read_record, rounds_table
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import read_manifest
-from loaders.fitting import without_middle
 from models import summary
 from models.compare import Compared, differences_table
 from models.prediction.results import MODALITIES, Answer, Answers, VideoPrediction, Window
@@ -219,9 +218,3 @@ def test_nothing_is_wider_and_nothing_is_cut(dataset: Path, name: str) -> None:
     assert [line for line in shown.splitlines() if cell_len(line) > 80] == []
     assert re.findall(r"\S*(?:\w…|…\w)\S*", shown.replace("s3://a-bucket-of-a-long-nam…", "")) == []
     assert [word for word in words if word not in shown] == []
-
-
-def test_a_long_name_keeps_its_beginning_and_its_end() -> None:
-    assert without_middle("data/vox", 8) == "data/vox"
-    assert without_middle("s3://bucket/a/b/c/voxceleb2", 16) == "s3://buc…xceleb2"
-    assert [cell_len(without_middle("ソ" * 20, width)) for width in (8, 9, 40)] == [7, 9, 40]
