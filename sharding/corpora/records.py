@@ -219,6 +219,7 @@ class RecordReader:
             name=corpus,
             utterances=tuple(utterances),
             labels=labels,
+            declared=frozenset((*self._classes, *self._ranges)),
             notes=(*self._notes(located), *notes),
             apart=split_by,
             video_names=video_names,

@@ -33,7 +33,7 @@ from sharding.packing.faceless import faceless_line
 from sharding.packing.figures import BuildFigures
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
-from sharding.packing.labels import joined, require_declared, require_possible
+from sharding.packing.labels import joined, require_alike, require_as_declared, require_declared, require_possible
 from sharding.packing.output import HeldOutput, Output
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
@@ -236,13 +236,19 @@ class _Builder:
                 existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
             if existing is not None and not (fresh.utterances or fresh.rejected):
                 require_stated(existing.manifest.about, self.about, output.name)
-                require_declared(existing.manifest.labels, fresh.labels, output.name, AGAIN)
+                known, mend = existing.manifest.labels, f"give the same, or {AGAIN}"
+                require_declared(known, fresh.labels, output.name, mend)
+                (require_as_declared if extend else require_alike)(
+                    known, fresh.labels, fresh.declared, output.name, mend
+                )
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None
             labels = fresh.labels
             if existing is not None:
-                labels = joined(existing.manifest.labels, labels, output.name, AGAIN)
+                labels = joined(existing.manifest.labels, fresh.labels, output.name, AGAIN)
+                mend = f"declare them so (classes keep their places, new ones come last), or {AGAIN}"
+                require_as_declared(labels, fresh.labels, fresh.declared, output.name, mend)
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
                 missing = held.missing(jobs, existing)  # which may refuse what lies there

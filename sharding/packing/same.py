@@ -14,7 +14,7 @@ from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from sharding.packing.existing import ExistingDataset, same_statement
 from sharding.packing.extend import require_same_build
-from sharding.packing.labels import require_declared
+from sharding.packing.labels import require_alike
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus, Utterance
 
@@ -51,7 +51,7 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
         if place in given and row["source_xxh3"] is None:  # it was left out before its sources were looked at
             what = f"{_told(place)} was left out ({row['reason']}) and would not be now"
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
-    require_declared(existing.manifest.labels, corpus.labels, dataset, f"give the same, or {_AGAIN}")
+    require_alike(existing.manifest.labels, corpus.labels, corpus.declared, dataset, f"give the same, or {_AGAIN}")
 
 
 def require_stated(stated: About, about: About, dataset: str) -> None:
