@@ -35,9 +35,10 @@ from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
 from sharding.packing.labels import joined, require_alike, require_as_declared, require_declared, require_possible
 from sharding.packing.output import HeldOutput, Output
+from sharding.packing.places import places_sha256
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
-from sharding.packing.same import require_same, require_stated
+from sharding.packing.same import require_same, require_same_sources, require_stated
 from sharding.packing.shard import build_shard
 from sharding.packing.splits import require_possible_splits
 from sharding.packing.survey import require_all_unchanged, survey
@@ -267,6 +268,7 @@ class _Builder:
                     video_names=fresh.video_names,
                     existing=existing,
                     about=self.about,
+                    places=places_sha256(self.corpus),
                 )
             except NothingBuiltError as error:
                 held.undo()  # nothing is left where nothing came of it
@@ -283,7 +285,10 @@ class _Builder:
         with output.finished() as existing:
             if existing is None:
                 return None
-            require_same(existing, self.corpus, self.settings, output.name)
+            if doubted := require_same(existing, self.corpus, self.settings, output.name):
+                what = "looking at the dataset's sources"
+                with progress(what, len(doubted), "utterances", console=self.console, transient=True) as bar:
+                    require_same_sources(doubted, self.workers, bar.advance)
             require_stated(existing.manifest.about, self.about, output.name)
         done = "was built already but for clearing up" if output.clear_up() else "is built already, nothing to do"
         _say(self.console, f"{output.name}: {done}")
