@@ -127,8 +127,6 @@ class Corpus:
     declared: frozenset[str] = frozenset()
     """The labels whose classes, with their order, or range somebody declared. Those of others are what utterances
     state."""
-    is_listed: bool = False
-    """A list says which file each utterance is: changed, it may say another under the same names."""
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
     video_names: VideoNames = "speaker"  #: "corpus": what two speakers have under one name is one video

@@ -110,9 +110,7 @@ def read_table(sources: TableSources) -> Corpus:
         ):
             if missing := sum(path in absent for path in paths):
                 notes.append(f"{where}: of {len(kept)} utterances {missing} have no file where {kind} says")
-    return replace(
-        found, utterances=tuple(kept), rejected=tuple(rejected), notes=tuple(notes), absent=absent, is_listed=True
-    )
+    return replace(found, utterances=tuple(kept), rejected=tuple(rejected), notes=tuple(notes), absent=absent)
 
 
 def _why(notes: Sequence[str], kept: Sequence[Utterance], root: Path) -> str:

@@ -35,7 +35,7 @@ from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
 from sharding.packing.labels import joined, require_alike, require_as_declared, require_declared, require_possible
 from sharding.packing.output import HeldOutput, Output
-from sharding.packing.places import places_sha256
+from sharding.packing.parts import parts_sha256
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
 from sharding.packing.same import require_same, require_same_sources, require_stated
@@ -268,7 +268,7 @@ class _Builder:
                     video_names=fresh.video_names,
                     existing=existing,
                     about=self.about,
-                    places=places_sha256(self.corpus),
+                    parts_digest=parts_sha256(self.corpus),
                 )
             except NothingBuiltError as error:
                 held.undo()  # nothing is left where nothing came of it

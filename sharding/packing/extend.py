@@ -5,8 +5,9 @@ Here it is decided what is new. How it gets to where the dataset is, `sharding.p
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -86,12 +87,13 @@ def plan_extension(
             raise InputError(f"{row['path']}: was rejected ({row['reason']}), and is so no longer: {AGAIN}")
         rejected[names] = row
     known = [utterance for names, utterance in given.items() if names in clips or names in rejected]
-    for utterance in with_fingerprints(known, workers):
-        names = utterance.name
-        require_unchanged(utterance, clips.get(names) or rejected[names], AGAIN)
-        if names in clips:
-            _require_same_labels(utterance, clips[names], corpus.labels, AGAIN)
-        tell(1)
+    with closing(with_fingerprints(known, workers)) as utterances:
+        for utterance in utterances:
+            names = utterance.name
+            require_unchanged(utterance, clips.get(names) or rejected[names], AGAIN)
+            if names in clips:
+                _require_same_labels(utterance, clips[names], corpus.labels, AGAIN)
+            tell(1)
     fresh = replace(
         corpus,
         utterances=tuple(u for names, u in given.items() if names not in clips and names not in rejected),
@@ -119,7 +121,7 @@ def _subject(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["path"], row["reason"]
 
 
-def with_fingerprints(utterances: Sequence[Utterance], workers: int) -> Iterator[Utterance]:
+def with_fingerprints(utterances: Sequence[Utterance], workers: int) -> Generator[Utterance]:
     """Each with its sources' fingerprint as it is now; four times as many threads as ``workers`` look at them."""
     with ThreadPoolExecutor(4 * workers) as pool:
         yield from pool.map(_with_fingerprint, utterances)

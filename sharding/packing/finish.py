@@ -74,7 +74,7 @@ def finish_dataset(
     video_names: VideoNames = "speaker",
     existing: ExistingDataset | None = None,
     about: About | None = None,
-    places: str | None = None,
+    parts_digest: str | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
@@ -89,7 +89,7 @@ def finish_dataset(
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         existing: the dataset that this one extends: its shards come first.
         about: what its owner says of it; what is not given here, an existing dataset's stays.
-        places: see `sharding.packing.places`; of all utterances, an existing dataset's among them.
+        parts_digest: see `sharding.packing.parts`; of all utterances, an existing dataset's among them.
 
     Returns:
         The manifest, and what the clips lack.
@@ -171,7 +171,7 @@ def finish_dataset(
         documents=existing.manifest.documents if existing else {},
         about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
         moments={name: moments.stated() for name, moments in measured.items()},
-        places_sha256=places,
+        parts_sha256=parts_digest,
     )
     manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)

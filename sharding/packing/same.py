@@ -1,12 +1,12 @@
 """Is a finished dataset what a build would make? Then there is nothing to do, and whoever started it again may go on.
 
-Settings are compared, and the utterances with what their corpus says of them: labels, and in which part of which file
-each one is, where a list says so. The files themselves are not read: of a large corpus that would take hours. Where a
-list says another file or part than before, which may be the same one in another place, their fingerprints are
-compared, as ``--extend`` compares them always.
+Settings are compared, and the utterances with what their corpus says of them: labels, and which part of a film each one
+is. The files themselves are not read: of a large corpus that would take hours. ``--extend`` compares their fingerprints
+too; here that is done where parts are not what they were, to name the first.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import fields
 from typing import Any
 
@@ -17,7 +17,7 @@ from loaders.errors import InputError
 from sharding.packing.existing import ExistingDataset, same_statement
 from sharding.packing.extend import require_same_build, require_unchanged, with_fingerprints
 from sharding.packing.labels import require_alike
-from sharding.packing.places import places_sha256
+from sharding.packing.parts import parts_sha256
 from sharding.settings import BuildSettings
 from sharding.utterance import Corpus, Utterance
 
@@ -59,10 +59,10 @@ def require_same(existing: ExistingDataset, corpus: Corpus, settings: BuildSetti
             what = f"{_told(place)} was left out ({row['reason']}) and would not be now"
             raise InputError(f"{dataset}: is built already, but {what}: {_AGAIN}")
     require_alike(existing.manifest.labels, corpus.labels, corpus.declared, dataset, f"give the same, or {_AGAIN}")
-    stated = existing.manifest.places_sha256
-    if stated is not None and stated == places_sha256(corpus):
+    stated = existing.manifest.parts_sha256
+    if stated == parts_sha256(corpus):
         return []
-    # With none said, an earlier version built it, or its corpus had whole files alone, whose names say which they are.
+    # With none said an earlier version built it, or all were whole then.
     known = {place: row for place, row in {**refusals, **clips}.items() if place in given}
     return [(given[p], row) for p, row in known.items() if stated is not None or not given[p].is_whole]
 
@@ -77,10 +77,10 @@ def require_same_sources(
         workers: sources are looked at by four times as many threads.
         tell: is called with a number of utterances when so many have been looked at.
     """
-    utterances = with_fingerprints([utterance for utterance, _ in doubted], workers)
-    for utterance, (_, stated) in zip(utterances, doubted, strict=True):
-        require_unchanged(utterance, stated, _AGAIN)
-        tell(1)
+    with closing(with_fingerprints([utterance for utterance, _ in doubted], workers)) as utterances:
+        for utterance, (_, stated) in zip(utterances, doubted, strict=True):
+            require_unchanged(utterance, stated, _AGAIN)
+            tell(1)
 
 
 def require_stated(stated: About, about: About, dataset: str) -> None:
