@@ -138,7 +138,7 @@ def test_files_of_a_sample_that_contradict_each_other_reject_it_in_whatever_orde
     pack(tmp_path / "s.tar", {"k": {"mp4": FILM, "json": {"split": "a", "s": "train"}, "split.json": "b"}})
     (unused,) = read(tmp_path / "s.tar", columns=("split=s",)).utterances
     assert unused.split == "train"  # the column split is not used
-    with pytest.raises(InputError, match="no sample can be used: .*: split is .a. by its json"):
+    with pytest.raises(InputError, match=r"no sample can be used: .*: split is .a. by its json"):
         read(tmp_path / "s.tar")
     pack(tmp_path / "n.tar", {"a": {"mp4": FILM, "x.json": {"cls": "1.0"}, "x.cls": b"1"}})
     (one,) = read(tmp_path / "n.tar", numbers=("n",), columns=("n=x.cls",)).utterances
