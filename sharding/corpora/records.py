@@ -412,7 +412,7 @@ def is_empty(value: object) -> bool:
 
 
 def _is_no_number(value: object) -> bool:
-    """`_is_empty`, also by a word that might be a class."""
+    """`is_empty`, also by a word that might be a class."""
     return is_empty(value) or (isinstance(value, str) and value.strip().lower() in _NO_NAME)
 
 

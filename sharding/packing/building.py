@@ -28,7 +28,7 @@ from sharding.gaze.openface import require_openface
 from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
 from sharding.packing.existing import ExistingDataset
-from sharding.packing.extend import AGAIN, plan_extension
+from sharding.packing.extend import AGAIN, plan_extension, require_same_build
 from sharding.packing.faceless import faceless_line
 from sharding.packing.figures import BuildFigures
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
@@ -237,19 +237,12 @@ class _Builder:
                 existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
             if existing is not None and not (fresh.utterances or fresh.rejected):
                 require_stated(existing.manifest.about, self.about, output.name)
-                known, mend = existing.manifest.labels, f"give the same, or {AGAIN}"
-                require_declared(known, fresh.labels, output.name, mend)
-                (require_as_declared if extend else require_alike)(
-                    known, fresh.labels, fresh.declared, output.name, mend
-                )
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None
             labels = fresh.labels
             if existing is not None:
-                labels = joined(existing.manifest.labels, fresh.labels, output.name, AGAIN)
-                mend = f"declare them so (classes keep their places, new ones come last), or {AGAIN}"
-                require_as_declared(labels, fresh.labels, fresh.declared, output.name, mend)
+                labels = joined(existing.manifest.labels, labels, output.name, AGAIN)
             with held.keeping_lengths():
                 jobs = self._plan(fresh, held.folder, first_numbers)
                 missing = held.missing(jobs, existing)  # which may refuse what lies there
@@ -303,9 +296,19 @@ class _Builder:
             if extend:
                 raise InputError(f"{name}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
             return None, self.corpus, {}
+        corpus, known = self.corpus, existing.manifest.labels
+        require_same_build(existing.manifest, corpus, self.settings, name)
+        mend = f"give the same (classes keep their places, new ones come last), or {AGAIN}"
+        if extend:
+            labels = joined(known, corpus.labels, name, AGAIN)
+            require_as_declared(labels, corpus.labels, corpus.declared, name, mend)
         what = "looking at the dataset's sources"
         with progress(what, None, "utterances", console=self.console, transient=True) as bar:
-            extension = plan_extension(self.corpus, existing, name, self.settings, self.workers, bar.advance)
+            extension = plan_extension(corpus, existing, name, self.settings, self.workers, bar.advance)
+        if extension.is_empty and extend:
+            require_declared(known, corpus.labels, name, mend)
+        elif extension.is_empty:
+            require_alike(known, corpus.labels, corpus.declared, name, mend)
         if not (extend or extension.is_empty):
             more = f"{len(extension.corpus.utterances)} utterances and {len(extension.corpus.rejected)} rejected"
             raise InputError(f"{name}: a finished dataset is there, without {more} of these: --extend it")

@@ -332,7 +332,7 @@ def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
 
 def _cut_short(utterance: Utterance, media: Media) -> str | None:
     """What is to be said of a part of a film that would end after the film; None where it does not."""
-    if utterance.end is None:
+    if utterance.end is None or utterance.boxes is not None:
         return None
     start = utterance.start or 0.0
     if media.source_seconds + SLACK >= utterance.end - start:

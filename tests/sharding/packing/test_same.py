@@ -83,8 +83,9 @@ def test_another_declaration_of_the_same_labels_is_refused_and_nothing_read(tmp_
             build(corpus, tmp_path / "out", SETTINGS, 1)
     (tmp_path / "away.mp4").rename(tmp_path / "1.mp4")
     for corpus, told in corpora:
-        with pytest.raises(InputError, match=f"{told}: give the same, or build the dataset again"):
+        with pytest.raises(InputError, match=f"{told}: give the same .*, or build the dataset again"):
             build(corpus, tmp_path / "out", SETTINGS, 1, extend=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"1.mp4", "list.csv", "out"}
     derived = read_table(replace(options, classes=(), ranges=()))
     with pytest.raises(InputError, match="not felt of the classes sad: give the same"):
         build(derived, tmp_path / "out", SETTINGS, 1)
@@ -102,7 +103,7 @@ def test_an_extension_gets_the_classes_that_are_declared_or_is_refused(tmp_path:
     whole = replace(few, table=tmp_path / "all.csv")
     build(read_table(few), tmp_path / "out", SETTINGS, 1)
     with pytest.raises(
-        InputError, match="has felt of the classes sad, angry, not felt of the classes angry, sad: decl"
+        InputError, match="has felt of the classes sad, angry, not felt of the classes angry, sad: give "
     ):
         build(read_table(replace(whole, classes=("felt=angry,sad",))), tmp_path / "out", SETTINGS, 1, extend=True)
     declared = replace(whole, classes=("felt=sad,angry",))
