@@ -148,6 +148,8 @@ def read_settings(kind: Any, description: str | None) -> Any:
             path = getattr(settings, name, None)
             if path is not None:
                 _require_place(f"--{name} {path}", path)
+                if name != "output" and path.is_dir():
+                    raise InputError(f"--{name} {path}: is a folder: name a file in it")
     return settings
 
 

@@ -4,6 +4,8 @@ An option that takes several values, as ``--labels a b``, has those of its last 
 others are lost. That is an error here.
 """
 
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
@@ -16,6 +18,9 @@ import tyro
 from loaders.errors import InputError, reported
 
 T = TypeVar("T")
+
+_SHORT = re.compile(r"-[A-Za-z]")  # an option of one letter; -1 is a value
+_SUBCOMMAND: Any = type(tyro.conf.subcommand())
 
 
 @overload
@@ -56,16 +61,27 @@ def require_once(kind: Any, args: Sequence[str]) -> None:
             option, equals, value = argument.partition("=")
             values = [value] if equals else []
             given.setdefault(option.replace("_", "-"), []).append(values)
+        elif _SHORT.match(argument):
+            values = []
         else:
             values.append(argument)
     twice = {option: uses for option, uses in given.items() if len(uses) > 1}
     if not twice:
         return
-    several = {f"--{name.replace('_', '-')}" for name in _several(kind, {})}
+    several = {f"--{name.replace('_', '-')}" for name in _several(_command(kind, args), {})}
     for option, uses in twice.items():
         if option in several:
-            together = " ".join(value for use in uses for value in use)
+            together = shlex.join(value for use in uses for value in use)
             raise InputError(f"{option} is given {len(uses)} times: give all at once: {option} {together}")
+
+
+def _command(kind: Any, args: Sequence[str]) -> Any:
+    """What the command line is read into: of several commands the one that it begins with."""
+    for part in get_args(kind) if get_origin(kind) in (Union, UnionType) else ():
+        for marker in get_args(part)[1:] if get_origin(part) is Annotated else ():
+            if isinstance(marker, _SUBCOMMAND) and [marker.name] == list(args[:1]):
+                return part
+    return kind
 
 
 def _several(kind: Any, known: dict[Any, Any]) -> Iterator[str]:

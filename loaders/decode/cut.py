@@ -144,8 +144,9 @@ class Cutter:
     def _header_of_any(self, strips: Sequence[Bytes]) -> StripHeader | None:
         """What some of the strips begin with, those of one dataset all."""
         height = self.clip.frames * self.clip.size
-        if self._known is not None and self._known.height == height:
-            return self._known
+        known = self._known  # which another thread may forget meanwhile
+        if known is not None and known.height == height:
+            return known
         for strip in strips:
             with suppress(NotAddressableError):
                 header = self._header_of(strip)

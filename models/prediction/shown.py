@@ -83,7 +83,8 @@ def videos_table(labels: Sequence[Label], predictions: Sequence[VideoPrediction]
 def _folder(paths: Sequence[str]) -> str:
     """The one that they are all in, in it or below; empty where there is none."""
     folders = [path.rpartition("/")[0].split("/") for path in paths]
-    return "/".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
+    common = "/".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders, strict=False)))
+    return "" if common.endswith(":/") else common  # URLs that have their scheme in common, and no more
 
 
 def _short(answer: Answer | None, after: str = "") -> str | Text:

@@ -241,12 +241,19 @@ class RecordReader:
                 f"{self._where}: columns not used: {', '.join(unused[:_SHOWN])}{more} "
                 "(--labels and --numbers take a column as a label)"
             )
-        without = sum(self.text(one.record, "speaker") is None for one in located)
+        speakers = [self.text(one.record, "speaker") for one in located]
+        without = [one for one, speaker in zip(located, speakers, strict=True) if speaker is None]
         if without:
             written = self._written(located, "speaker")
             of = f" ({written})" if written else ""
-            which = f"{without} of {len(located)} name no speaker{of}"
+            which = f"{len(without)} of {len(located)} name no speaker{of}"
             notes.append(f"{self._where}: {which}: each video there has a speaker of its own")
+            if alike := sorted({self._video(one) for one in without}.intersection(filter(None, speakers))):
+                notes.append(
+                    f"{self._where}: but {len(alike)} of these videos are called as a speaker is, the first "
+                    f"{alike[0]!r}, and are taken for that speaker's: name their speakers, or call them otherwise "
+                    "(video_id)"
+                )
         others = {role: self._written(located, role) for role in self.roles if role not in ("speaker", "video")}
         notes += [f"{self._where}: {role}: {said}: taken for empty cells" for role, said in others.items() if said]
         for label in (*self.labels, *self.numbers):
@@ -263,9 +270,12 @@ class RecordReader:
         words = Counter(v.strip() for v in values if isinstance(v, str) and v.strip().lower() in _NO_NAME)
         return ", ".join(f"{count} say {word!r}" for word, count in sorted(words.items()))
 
+    def _video(self, located: Located) -> str:
+        return self.text(located.record, "video_id") or located.name
+
     def _utterance(self, located: Located, corpus: str, split_by: Apart) -> Utterance:
         record = located.record
-        video = self.text(record, "video_id") or located.name
+        video = self._video(located)
         start, end = self._seconds(record)
         part = "" if start is None and end is None else f"@{start or 0.0:.9g}"  # hours, to the millisecond
         names = UtteranceName(

@@ -187,9 +187,9 @@ def _cut_videos(sources: VoxcelebSources) -> tuple[list[Utterance], list[Rejecti
             f"{above} video files lie less than two folders below {readable(sources.source)} and were passed by"
         )
     notes += _several_notes(files, sources.source, "video files")
-    folders = {_last_three(entry): entry.names[:-3] for entry in below}
-    notes += _unheard_folders(folders.values(), sources)
-    utterances = [_utterance(names, paths[0], sources, folders[names]) for names, paths in sorted(files.items())]
+    above_of = {entry.path: entry.names[:-3] for entry in below}
+    notes += _unheard_folders(above_of.values(), sources)
+    utterances = [_utterance(names, paths[0], sources, above_of[paths[0]]) for names, paths in sorted(files.items())]
     return utterances, [_rejection(out, sources) for out in tree.left_out], notes
 
 

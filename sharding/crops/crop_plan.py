@@ -113,5 +113,5 @@ def _followed(utterance: Utterance, settings: BuildSettings, watch: Stopwatch) -
 
 @functools.cache
 def face_detector() -> FaceDetector:
-    """The process' own. Raises InputError where the extra "faces" is not installed."""
+    """The process' own. Raises InputError where the extra "faces" is not installed, or its network cannot be had."""
     return FaceDetector()

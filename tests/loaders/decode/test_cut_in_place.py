@@ -141,6 +141,31 @@ def test_of_no_filmstrips_none_are_cut() -> None:
     assert Cutter(CLIP, 4).cut_all(np.empty(0, np.uint8), [], [], np.empty((0, 4), np.int16)) == []
 
 
+class Forgotten(Cutter):
+    """What it knows of headers another thread forgets after every look."""
+
+    held: StripHeader | None = None
+
+    @property
+    def _known(self) -> StripHeader | None:  # type: ignore[override]
+        known, self.held = self.held, None
+        return known
+
+    @_known.setter
+    def _known(self, known: StripHeader | None) -> None:
+        self.held = known
+
+
+def test_another_thread_may_forget_the_header_meanwhile() -> None:
+    chosen = np.arange(4)[None]
+    memory, start, size = laid_out([filmstrip(1)], 0)
+    cutter = Forgotten(CLIP, 4)
+    cutter.cut(memory, chosen[0])
+    (cut,) = cutter.cut_all(memory.copy(), start, size, chosen)
+    assert cut is not None
+    assert cut.file.tobytes() == strip_of(memory, FRAMES, SIZE, chosen[0]).tobytes()
+
+
 @pytest.mark.parametrize("count", [1, FRAMES - 1])
 def test_the_first_and_the_last_window_are_cut(count: int) -> None:
     file = np.frombuffer(filmstrip(2), np.uint8)

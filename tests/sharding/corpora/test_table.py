@@ -220,6 +220,14 @@ def test_what_programs_write_for_an_empty_cell_is_nobodys_name(tmp_path: Path, w
         read(write(tmp_path, rows))
 
 
+def test_a_video_of_nobody_that_is_called_as_a_speaker_is_named(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"video": f"{n}.mp4", "speaker": who} for n, who in enumerate(("1", "None", "2"))]
+    (said,) = (note for note in read(write(tmp_path, rows)).notes if "called as a speaker" in note)
+    assert "1 of these videos are called as a speaker is, the first '1'" in said
+    rows[1]["video_id"] = "one"
+    assert not any("called as a speaker" in note for note in read(write(tmp_path, rows)).notes)
+
+
 def test_none_is_a_class_as_any_other(tmp_path: Path) -> None:
     rows = [{"video": f"{n}.mp4", "smile": smile, "level": "None"} for n, smile in enumerate(("none", "broad", "nan"))]
     rows.append({"video": "3.mp4", "smile": "none", "level": "2"})

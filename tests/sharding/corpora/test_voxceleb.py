@@ -76,6 +76,12 @@ def test_the_published_split_is_that_of_the_folders_where_it_is_asked_for(tmp_pa
     assert splits(whole) == dict.fromkeys(of_dev, "train") | {"id90001": "test"}
 
 
+def test_of_several_files_the_folders_of_the_one_that_is_used_say_the_split(tmp_path: Path) -> None:
+    source = tree(tmp_path, "dev/id1/v1/1.mp4", "test/id1/v1/1.ogv", "dev/id2/v2/1.ogv", "test/id2/v2/1.mp4")
+    corpus = read_voxceleb(VoxcelebSources(source=source, split="published"))
+    assert splits(corpus) == {"id1": "train", "id2": "test"}
+
+
 def test_where_no_folder_says_it_the_lists_have_the_published_split(tmp_path: Path) -> None:
     source = tree(tmp_path / "all", *(f"mp4/id{number}/v{number}/1.mp4" for number in (1, 2, 3)))
     meta = tmp_path / "vox2_meta.csv"

