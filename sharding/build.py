@@ -182,6 +182,9 @@ def tell(built: Built) -> None:
         console.print(f"utterances rejected, {reason}: {count}")
     for reason, count in sorted(lacks.clips.items()):
         console.print(f"clips left out, {reason}: {count}")
+    if lacks.cut_short:
+        what = "utterances that end with their film, before the end that is stated"
+        console.print(f"{what}: {lacks.cut_short} (the first: {lacks.cut_short_first})")
     for name, reasons in sorted(lacks.members.items()):
         for reason, count in sorted(reasons.items()):
             console.print(f"clips without {name}, {reason}: {count}")

@@ -124,6 +124,9 @@ class Corpus:
     utterances: tuple[Utterance, ...]  #: in a stable order
     rejected: tuple[Rejection, ...] = ()  #: what it holds beside them and cannot be built
     labels: tuple[Label, ...] = ()  #: what may be stated of its utterances
+    declared: frozenset[str] = frozenset()
+    """The labels whose classes, with their order, or range somebody declared. Those of others are what utterances
+    state."""
     notes: tuple[str, ...] = ()  #: what a person should know, a line each: rows dropped, files without a table
     apart: Apart = "speaker"  #: what its splits promise
     video_names: VideoNames = "speaker"  #: "corpus": what two speakers have under one name is one video

@@ -11,7 +11,7 @@ class About:
     title: str | None = None
     """What people call the dataset."""
     description: str | None = None
-    """What it is, in a sentence or more."""
+    """What it is, in a sentence or more; its README.md may have it as Markdown."""
     license: str | None = None
     """Its licence: an SPDX identifier such as CC-BY-4.0, or the URL of its text."""
     citation: str | None = None

@@ -121,6 +121,8 @@ class Manifest:
     about: About = field(default_factory=About)  #: what its owner says of it
     moments: Mapping[str, MemberMoments] = field(default_factory=dict)
     """By a member's name, of those whose function asks for it; with none dataset.json does not have it."""
+    parts_sha256: str | None = None
+    """Which parts of films its utterances are, see `sharding.packing.parts`; of whole ones dataset.json has it not."""
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -162,6 +164,8 @@ def to_json(manifest: Manifest) -> str:
     body = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(manifest)}
     if not manifest.moments:
         del body["moments"]
+    if manifest.parts_sha256 is None:
+        del body["parts_sha256"]
     return _dump({**body, "digest": hashlib.sha256(_dump(body).encode()).hexdigest()})
 
 

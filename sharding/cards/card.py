@@ -14,6 +14,7 @@ import yaml
 
 from loaders.dataset.about import About, is_url
 from loaders.dataset.manifest import APART, AUDIO, FILMSTRIP, Manifest
+from sharding.cards.markdown import block, inline
 from sharding.cards.told import KINDS, MADE_BY, clips_of, says_label, summary
 
 CARD = "README.md"
@@ -33,7 +34,10 @@ _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")  
 
 
 def card(manifest: Manifest) -> str:
-    """README.md's text. Nothing in it is of a day, and what nobody has stated is not claimed."""
+    """README.md's text. Nothing in it is of a day, and what nobody has stated is not claimed.
+
+    Names appear as they are, whatever is in them; the description is its owner's, and may be Markdown.
+    """
     head = yaml.safe_dump(_head(manifest), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n# made by {MADE_BY}\n{head}---\n\n" + "\n\n".join(_body(manifest)) + "\n"
 
@@ -111,16 +115,16 @@ def _plain(name: str) -> str:
 def _body(manifest: Manifest) -> Iterator[str]:
     """The paragraphs."""
     about = manifest.about
-    yield f"# {about.title or manifest.corpus}"
+    yield f"# {block(about.title or manifest.corpus)}"
     if about.description is not None:
         yield about.description
-    yield summary(manifest)
+    yield block(summary(manifest))
     yield "## Splits"
     yield _table(
         ("split", "clips", "speakers", "videos", "shards", "MB"),
         (
             (
-                name,
+                inline(name),
                 split.clips,
                 split.speakers,
                 split.videos,
@@ -132,7 +136,7 @@ def _body(manifest: Manifest) -> Iterator[str]:
     )
     yield _says_apart(manifest)
     if manifest.rejected:
-        counts = ", ".join(f"{count} {reason}" for reason, count in manifest.rejected.items())
+        counts = ", ".join(f"{count} {inline(reason)}" for reason, count in manifest.rejected.items())
         yield f"Left out: {counts}. `rejected.parquet` has each of them, with the reason."
     yield "## A clip"
     yield (
@@ -151,7 +155,7 @@ def _body(manifest: Manifest) -> Iterator[str]:
         yield "In `clip.msg` and in `clips.parquet`, under their names; null where nothing is stated."
         yield _table(
             ("label", "values"),
-            ((f"`{label.name}`", says_label(label)) for label in manifest.labels),
+            ((f"`{label.name}`", inline(says_label(label))) for label in manifest.labels),
         )
     yield "## Load"
     yield "`DATASET` is the folder that this file is in, or for `datasets` what the Hub calls it."
@@ -161,11 +165,16 @@ def _body(manifest: Manifest) -> Iterator[str]:
     yield _fenced(json.dumps(manifest.settings, indent=1, ensure_ascii=False), "json")
     yield "`dataset.json` has the SHA-256 of every file; `python sharding/verify.py` compares them."
     if about.license is not None:
-        yield f"## Licence\n\n{f'<{about.license}>' if is_url(about.license) else about.license}"
+        yield f"## Licence\n\n{_link(about.license) if is_url(about.license) else block(about.license)}"
     if about.citation is not None:
         yield f"## Citation\n\n{_fenced(about.citation)}"
     if about.url is not None:
-        yield f"## Source\n\n<{about.url}>"
+        yield f"## Source\n\n{_link(about.url)}"
+
+
+def _link(url: str) -> str:
+    """An address as a link that ends where it does."""
+    return f"<{re.sub('[<>]', lambda match: f'%{ord(match[0]):X}', url)}>"
 
 
 def _says_apart(manifest: Manifest) -> str:

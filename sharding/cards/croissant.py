@@ -83,7 +83,8 @@ def croissant(manifest: Manifest) -> str:
             for records in (_rows(name, manifest), *(_contents(name, member) for member in manifest.members))
         ],
     }
-    return json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    # The same to every reader of JSON, and no markup where a page has it within a <script>, as search engines want it.
+    return json.dumps(body, indent=1, ensure_ascii=False).replace("<", "\\u003c") + "\n"
 
 
 def _files(name: str, split: Split, manifest: Manifest) -> list[dict[str, Any]]:

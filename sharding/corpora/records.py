@@ -81,6 +81,13 @@ class Located:
     gaze: Path | None = None
 
 
+def columns_read(options: RecordOptions) -> tuple[set[str], set[str]]:
+    """The columns that these options have a reader read where they are there: all, and those of numbers."""
+    told = {name: column.strip() for name, _, column in (text.partition("=") for text in options.columns)}
+    numbers = {told.get(name, name) for name in (*options.numbers, "start", "end")}
+    return numbers | {told.get(name, name) for name in (*NAMING, *options.labels)}, numbers
+
+
 def possible_columns(options: RecordOptions) -> set[str]:
     """The columns that these options may have a reader look at."""
     return {*NAMING, *options.labels, *options.numbers, *(text.partition("=")[2].strip() for text in options.columns)}
@@ -219,6 +226,7 @@ class RecordReader:
             name=corpus,
             utterances=tuple(utterances),
             labels=labels,
+            declared=frozenset((*self._classes, *self._ranges)),
             notes=(*self._notes(located), *notes),
             apart=split_by,
             video_names=video_names,
@@ -250,7 +258,7 @@ class RecordReader:
         notes += [f"{self._where}: {role}: {said}: taken for empty cells" for role, said in others.items() if said]
         for label in (*self.labels, *self.numbers):
             column = self.labels.get(label) or self.numbers[label]
-            is_missing = _is_empty if label in self.labels else _is_no_number
+            is_missing = is_empty if label in self.labels else _is_no_number
             missing = sum(is_missing(one.record.fields.get(column)) for one in located)
             if missing:
                 notes.append(f"{self._where}: {missing} of {len(located)} state no {label}")
@@ -313,7 +321,7 @@ class RecordReader:
     def _stated(self, record: Record) -> dict[str, str | float]:
         stated: dict[str, str | float] = {}
         for name, column in self.labels.items():
-            value = None if _is_empty(record.fields.get(column)) else self._text(record, column)
+            value = None if is_empty(record.fields.get(column)) else self._text(record, column)
             classes = self._classes.get(name)
             if value is not None:
                 if classes is not None and value not in classes:
@@ -406,7 +414,7 @@ def _range(name: str, text: str) -> tuple[float, float]:
     return low, high
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
     """Whether nothing is stated: an empty cell, null or NaN."""
     if isinstance(value, str):
         return not value.strip() or value.strip().lower() in _NOT_STATED
@@ -414,8 +422,8 @@ def _is_empty(value: object) -> bool:
 
 
 def _is_no_number(value: object) -> bool:
-    """`_is_empty`, also by a word that might be a class."""
-    return _is_empty(value) or (isinstance(value, str) and value.strip().lower() in _NO_NAME)
+    """`is_empty`, also by a word that might be a class."""
+    return is_empty(value) or (isinstance(value, str) and value.strip().lower() in _NO_NAME)
 
 
 def _sorted(classes: Collection[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -20,7 +20,15 @@ from pathlib import Path, PurePosixPath
 
 from loaders.errors import InputError, first_line
 from loaders.storage.urls import local_path, url_of
-from sharding.corpora.records import Located, Record, RecordOptions, RecordReader, possible_columns
+from sharding.corpora.records import (
+    Located,
+    Record,
+    RecordOptions,
+    RecordReader,
+    columns_read,
+    is_empty,
+    possible_columns,
+)
 from sharding.corpora.registry import corpus
 from sharding.corpora.suffixes import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from sharding.corpora.tree import by_suffix, is_hidden
@@ -42,7 +50,8 @@ class WebdatasetSources(RecordOptions):
     """The tars, here or at URLs: paths with braces as shards/{0000..0099}.tar, patterns as shards/*.tar, or folders.
     The columns of a sample, such as speaker, video_id, utterance, start, end, split and its labels, are the fields of
     its <key>.json; txt and cls, what such files hold; <part>.<field>, <part>.txt and <part>.cls of files with a part of
-    their own; __key__, and __shard__, the tar's name."""
+    their own; __key__, and __shard__, the tar's name. Samples of which two files say different things in a column that
+    is used are rejected."""
     video_suffix: str | None = None
     """What follows the key of the video, such as left.mp4, where samples have several."""
     audio_suffix: str | None = None
@@ -73,7 +82,8 @@ class _Sample:
 def read_webdataset(sources: WebdatasetSources) -> Corpus:
     """The utterances of the samples that have a video, in the order of the tars.
 
-    Samples without one are among the rejected, as "no_video".
+    Samples without one are among the rejected, as "no_video", and as "contradiction" those of which two files say
+    different things in a column that is used.
 
     Raises:
         InputError: a tar is missing, compressed or damaged, a sample has several videos or a description that is none,
@@ -84,7 +94,7 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise InputError(f"{where}: names {readable(twice[0])} twice: name each tar once")
-    wanted = possible_columns(sources)
+    wanted, (read, numbers) = possible_columns(sources), columns_read(sources)
     header: dict[str, None] = {}
     located: list[Located] = []
     rejected: list[Rejection] = []
@@ -103,13 +113,24 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
                     if file.content is None and suffix not in files.values()
                 )
                 if "video" not in files:
-                    rejected.append(_rejection(sample))
+                    held = by_suffix(Counter(f".{suffix}" for suffix in sample.files))
+                    rejected.append(_rejection(sample, "no_video", f"the sample has no video, but {held}"))
                     continue
-                fields = _fields(sample)
+                fields, said_twice = _fields(sample)
                 header.update(dict.fromkeys(fields))
+                why = next(
+                    _contradictions({name: said_twice[name] for name in read & said_twice.keys()}, numbers), None
+                )
+                if why is not None:
+                    rejected.append(_rejection(sample, "contradiction", why))
+                    continue
                 # A description may be long, and of a million samples it is not kept.
                 said = {name: value for name, value in fields.items() if name in wanted}
                 located.append(_located(sample, files, said))
+    by_reason = {reason: [r for r in rejected if r.reason == reason] for reason in ("no_video", "contradiction")}
+    if not located and by_reason["contradiction"]:
+        first = by_reason["contradiction"][0]
+        raise InputError(f"{where}: no sample can be used: {first.path}: {first.detail}: mend the samples")
     if not located:
         raise InputError(
             f"{where}: no sample has a video, but {by_suffix(unread) or 'nothing'}: is it the right source?"
@@ -122,8 +143,10 @@ def read_webdataset(sources: WebdatasetSources) -> Corpus:
     reader = RecordReader(sources, where, [name for name in header if name not in (KEY, SHARD)], (), (KEY, SHARD))
     found = reader.corpus(located, "webdataset")
     notes = [f"{where}: {len(paths)} tars, {len(located) + len(rejected)} samples", *found.notes]
-    if rejected:
-        notes.append(f"{where}: {len(rejected)} samples have no video, the first {rejected[0].path}")
+    for reason, what in (("no_video", "have no video"), ("contradiction", "contradict themselves and are left out")):
+        if of_reason := by_reason[reason]:
+            why = f" ({of_reason[0].detail})" if reason == "contradiction" else ""
+            notes.append(f"{where}: {len(of_reason)} samples {what}, the first {of_reason[0].path}{why}")
     if unread:
         notes.append(f"{where}: not looked at (--member takes .npy): {by_suffix(unread)}")
     notes += [f"{where}: {count} {what} were passed by" for what, count in sorted(passed.items())]
@@ -218,9 +241,23 @@ def _only(sample: _Sample, told: str | None, suffixes: Sequence[str], option: st
     return found[0] if found else None
 
 
-def _fields(sample: _Sample) -> dict[str, object]:
-    """What is said of a sample, by column."""
+_Said = tuple[str, object]  # by the file of that suffix, and what
+
+
+def _fields(sample: _Sample) -> tuple[dict[str, object], dict[str, list[_Said]]]:
+    """What is said of a sample, by column; and of the columns in which several files say something, who says what.
+
+    What states nothing, as null, does not stand in the way of what does.
+    """
     fields: dict[str, object] = {}
+    said_by: dict[str, list[_Said]] = {}
+
+    def add(name: str, value: object, suffix: str) -> None:
+        if name not in fields or not is_empty(value):
+            fields[name] = value
+        if not is_empty(value):
+            said_by.setdefault(name, []).append((suffix, value))
+
     for suffix, file in sample.files.items():
         if file.content is None:
             continue
@@ -228,7 +265,7 @@ def _fields(sample: _Sample) -> dict[str, object]:
         try:
             text = file.content.decode("utf-8-sig")
             if kind != "json":
-                fields[suffix] = text
+                add(suffix, text, suffix)
                 continue
             said = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -237,8 +274,30 @@ def _fields(sample: _Sample) -> dict[str, object]:
             said = {kind: said} if part == "" else {part: said}
         elif part:
             said = {f"{part}.{name}": value for name, value in said.items()}
-        fields.update(said)
-    return {**fields, KEY: sample.key, SHARD: sample.tar.stem}
+        for name, value in said.items():
+            add(str(name), value, suffix)
+    said_twice = {name: said for name, said in said_by.items() if len(said) > 1 and name not in (KEY, SHARD)}
+    return {**fields, KEY: sample.key, SHARD: sample.tar.stem}, said_twice
+
+
+def _contradictions(said_twice: Mapping[str, Sequence[_Said]], numbers: Container[str]) -> Iterator[str]:
+    """What of these columns is said in two ways, a line for a person each."""
+    for name, said in sorted(said_twice.items()):
+        (by, first), *others = said
+        for other, value in others:
+            if _as_read(value, name in numbers) != _as_read(first, name in numbers):
+                yield f"{name} is {first!r} by its {by} and {value!r} by its {other}"
+
+
+def _as_read(value: object, is_number: bool) -> object:
+    """A value as a label or a number has it, in the end."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+    try:
+        return float(text) if is_number else text
+    except ValueError:
+        return text
 
 
 def _media(sources: WebdatasetSources, sample: _Sample) -> dict[str, str]:
@@ -263,14 +322,13 @@ def _located(sample: _Sample, files: Mapping[str, str], fields: Mapping[str, obj
     )
 
 
-def _rejection(sample: _Sample) -> Rejection:
-    held = by_suffix(Counter(f".{suffix}" for suffix in sample.files))
+def _rejection(sample: _Sample, reason: str, detail: str) -> Rejection:
     return Rejection(
         split="",
         speaker="",
         video="",
         utterance="",
         path=f"{readable(sample.tar)}/{sample.key}",
-        reason="no_video",
-        detail=f"the sample has no video, but {held}",
+        reason=reason,
+        detail=detail,
     )

@@ -87,4 +87,7 @@ def _declared(name: str, array: ArrayType) -> Member:
         raise InputError(f"--member {name}: moments of numbers whose rows vary, or that are none: leave them out")
     if (problem := declared.problem()) is not None:
         raise InputError(f"--member {name}: {problem}: no loader would take it")
+    kind = np.dtype(array.dtype)
+    if kind.newbyteorder("<") != kind:  # as which a clip's file is written, whatever the function returns
+        raise InputError(f"--member {name}: is declared as {array.dtype!r}, big-endian: declare it as {kind.name!r}")
     return declared

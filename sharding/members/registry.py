@@ -24,7 +24,7 @@ from sharding.utterance import Utterance
 class ArrayType:
     """What the arrays of a member are."""
 
-    dtype: str  #: as numpy calls it: a kind of integer or of floating-point number
+    dtype: str  #: as numpy calls it: a kind of integer or of floating-point number, little-endian
     shape: tuple[int, ...]
     variable: bool = False  #: clips have fewer rows than the first number of ``shape``, or as many
     moments: bool = False

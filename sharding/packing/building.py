@@ -28,16 +28,17 @@ from sharding.gaze.openface import require_openface
 from sharding.members.beside import with_arrays
 from sharding.members.declared import files_of_members, members_of
 from sharding.packing.existing import ExistingDataset
-from sharding.packing.extend import AGAIN, plan_extension
+from sharding.packing.extend import AGAIN, plan_extension, require_same_build
 from sharding.packing.faceless import faceless_line
 from sharding.packing.figures import BuildFigures
 from sharding.packing.finish import Lacks, NothingBuiltError, finish_dataset
 from sharding.packing.folder_output import FolderOutput
-from sharding.packing.labels import joined, require_declared, require_possible
+from sharding.packing.labels import joined, require_alike, require_as_declared, require_declared, require_possible
 from sharding.packing.output import HeldOutput, Output
+from sharding.packing.parts import parts_sha256
 from sharding.packing.plan import ShardJob, plan_shards
 from sharding.packing.remote import RemoteOptions, RemoteOutput
-from sharding.packing.same import require_same, require_stated
+from sharding.packing.same import require_same, require_same_sources, require_stated
 from sharding.packing.shard import build_shard
 from sharding.packing.splits import require_possible_splits
 from sharding.packing.survey import require_all_unchanged, survey
@@ -236,7 +237,6 @@ class _Builder:
                 existing, fresh, first_numbers = self._hold_against_existing(held, output.name, extend=extend)
             if existing is not None and not (fresh.utterances or fresh.rejected):
                 require_stated(existing.manifest.about, self.about, output.name)
-                require_declared(existing.manifest.labels, fresh.labels, output.name, AGAIN)
                 _say(self.console, f"{output.name}: holds all of these utterances already")
                 held.clear_up()
                 return existing.manifest, None
@@ -261,6 +261,7 @@ class _Builder:
                     video_names=fresh.video_names,
                     existing=existing,
                     about=self.about,
+                    parts_digest=parts_sha256(self.corpus),
                 )
             except NothingBuiltError as error:
                 held.undo()  # nothing is left where nothing came of it
@@ -277,7 +278,10 @@ class _Builder:
         with output.finished() as existing:
             if existing is None:
                 return None
-            require_same(existing, self.corpus, self.settings, output.name)
+            if doubted := require_same(existing, self.corpus, self.settings, output.name):
+                what = "looking at the dataset's sources"
+                with progress(what, len(doubted), "utterances", console=self.console, transient=True) as bar:
+                    require_same_sources(doubted, self.workers, bar.advance)
             require_stated(existing.manifest.about, self.about, output.name)
         done = "was built already but for clearing up" if output.clear_up() else "is built already, nothing to do"
         _say(self.console, f"{output.name}: {done}")
@@ -292,9 +296,19 @@ class _Builder:
             if extend:
                 raise InputError(f"{name}: no dataset there ({MANIFEST} is missing): build it, or let its build finish")
             return None, self.corpus, {}
+        corpus, known = self.corpus, existing.manifest.labels
+        require_same_build(existing.manifest, corpus, self.settings, name)
+        mend = f"give the same (classes keep their places, new ones come last), or {AGAIN}"
+        if extend:
+            labels = joined(known, corpus.labels, name, AGAIN)
+            require_as_declared(labels, corpus.labels, corpus.declared, name, mend)
         what = "looking at the dataset's sources"
         with progress(what, None, "utterances", console=self.console, transient=True) as bar:
-            extension = plan_extension(self.corpus, existing, name, self.settings, self.workers, bar.advance)
+            extension = plan_extension(corpus, existing, name, self.settings, self.workers, bar.advance)
+        if extension.is_empty and extend:
+            require_declared(known, corpus.labels, name, mend)
+        elif extension.is_empty:
+            require_alike(known, corpus.labels, corpus.declared, name, mend)
         if not (extend or extension.is_empty):
             more = f"{len(extension.corpus.utterances)} utterances and {len(extension.corpus.rejected)} rejected"
             raise InputError(f"{name}: a finished dataset is there, without {more} of these: --extend it")

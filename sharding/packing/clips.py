@@ -16,7 +16,7 @@ from sharding.corpora.boxes import BoxesError
 from sharding.crops.crop_plan import CropPlan, NoFaceError, crop_plan_of
 from sharding.crops.faces import MINIMUM_COVERAGE
 from sharding.media.filmstrip import encode_filmstrip
-from sharding.media.reader import Media, MediaError, read_media
+from sharding.media.reader import SLACK, Media, MediaError, read_media
 from sharding.media.waveform import encode_waveform, loudness
 from sharding.members.registry import WrongArrayError
 from sharding.packing.clip_arrays import UtteranceArrays
@@ -60,6 +60,7 @@ class EncodedUtterance:
 
     clips: tuple[EncodedClip, ...]
     left_out: Mapping[str, int]
+    cut_short: str | None = None  #: where its film ends before it does: a line for a person
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,6 +86,7 @@ class UtteranceMedia:
         frames: how many there are, a clip's at least; or would be, where the sound is alone.
         padded: seconds of last frame and silence that were added to make a clip.
         lacking: why it has no pictures, or no sound, by the member's name.
+        cut_short: where its film ends before it does: a line for a person.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class UtteranceMedia:
         if settings.requires("audio"):
             _require_sound(source.audio, settings.min_loudness)
         self.source = source
+        self.cut_short = _cut_short(utterance, source)
         self._still = still_frames(source.changes, source.fps)
         self._gaze: UtteranceGaze | None = None
         if len(source.frames):
@@ -114,7 +117,7 @@ class UtteranceMedia:
                 self._gaze = UtteranceGaze(utterance, source, self._view, settings)
         with _rejecting(utterance):
             self._arrays = UtteranceArrays(utterance, source, self._view.start, settings, self._gaze, watch)
-        self._media, self.padded = _whole_clips(source, settings)
+        self._media, self.padded = _whole_clips(source, settings, self.cut_short)
         self.frames = _frames_in(self._media)
 
     def stretch(self, first: int) -> Stretch:
@@ -217,7 +220,9 @@ def encode_utterance(
         )
     if not clips:
         raise RejectedError(*left_out[0])
-    return EncodedUtterance(clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out))
+    return EncodedUtterance(
+        clips=tuple(clips), left_out=Counter(reason for reason, _ in left_out), cut_short=media.cut_short
+    )
 
 
 def _frames_in(media: Media) -> int:
@@ -325,14 +330,25 @@ def still_frames(changes: NDArray[np.bool_], fps: float) -> NDArray[np.bool_]:
     return np.repeat(lasting >= least, lasting)
 
 
-def _whole_clips(media: Media, settings: BuildSettings) -> tuple[Media, float]:
+def _cut_short(utterance: Utterance, media: Media) -> str | None:
+    """What is to be said of a part of a film that would end after the film; None where it does not."""
+    if utterance.end is None or utterance.boxes is not None:
+        return None
+    start = utterance.start or 0.0
+    if media.source_seconds + SLACK >= utterance.end - start:
+        return None
+    return f"its end, {utterance.end:.9g} s, lies beyond the film's, {start + media.source_seconds:.2f} s"
+
+
+def _whole_clips(media: Media, settings: BuildSettings, cut_short: str | None) -> tuple[Media, float]:
     """The media, at least a clip long, and how many seconds of last frame and silence were added for that."""
     clip = settings.clip
     missing = clip.frames - _frames_in(media)
     if missing <= 0:
         return media, 0.0
     if not settings.pad_short:
-        raise RejectedError("too_short", f"{missing / clip.fps:.3g} s short of a clip of {clip.seconds:g} s")
+        why = "" if cut_short is None else f": {cut_short}"
+        raise RejectedError("too_short", f"{missing / clip.fps:.3g} s short of a clip of {clip.seconds:g} s{why}")
     held = np.repeat(media.frames[-1:], missing, axis=0)
     silence = np.zeros(clip.samples - len(media.audio) if len(media.audio) else 0, np.int16)
     padded = replace(media, frames=np.concatenate([media.frames, held]), audio=np.concatenate([media.audio, silence]))

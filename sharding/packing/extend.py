@@ -5,8 +5,9 @@ Here it is decided what is new. How it gets to where the dataset is, `sharding.p
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -86,10 +87,10 @@ def plan_extension(
             raise InputError(f"{row['path']}: was rejected ({row['reason']}), and is so no longer: {AGAIN}")
         rejected[names] = row
     known = [utterance for names, utterance in given.items() if names in clips or names in rejected]
-    with ThreadPoolExecutor(4 * workers) as pool:
-        for utterance in pool.map(_with_fingerprint, known):
+    with closing(with_fingerprints(known, workers)) as utterances:
+        for utterance in utterances:
             names = utterance.name
-            _require_unchanged(utterance, clips.get(names) or rejected[names], AGAIN)
+            require_unchanged(utterance, clips.get(names) or rejected[names], AGAIN)
             if names in clips:
                 _require_same_labels(utterance, clips[names], corpus.labels, AGAIN)
             tell(1)
@@ -120,6 +121,12 @@ def _subject(row: Mapping[str, Any]) -> tuple[str, ...]:
     return row["path"], row["reason"]
 
 
+def with_fingerprints(utterances: Sequence[Utterance], workers: int) -> Generator[Utterance]:
+    """Each with its sources' fingerprint as it is now; four times as many threads as ``workers`` look at them."""
+    with ThreadPoolExecutor(4 * workers) as pool:
+        yield from pool.map(_with_fingerprint, utterances)
+
+
 def _with_fingerprint(utterance: Utterance) -> Utterance:
     return replace(utterance, source_xxh3=fingerprint(utterance))
 
@@ -138,14 +145,21 @@ def require_same_build(manifest: Manifest, corpus: Corpus, settings: BuildSettin
             raise InputError(f"{dataset}: was built with {option} {stated}, not {value}: give the same, or {AGAIN}")
 
 
-def _require_unchanged(utterance: Utterance, stated: Mapping[str, Any], mend: str) -> None:
+def require_unchanged(utterance: Utterance, stated: Mapping[str, Any], mend: str) -> None:
+    """Raise InputError where an utterance, with its fingerprint, is not what a dataset says that it was."""
     path = utterance.video_path
     if utterance.split != stated["split"]:
         raise InputError(f"{path}: is in {utterance.split} now, and was in {stated['split']}: {mend}")
     if utterance.source_xxh3 != stated["source_xxh3"]:
+        part = "" if utterance.is_whole else f", or its part of the film ({_part(utterance)} now),"
         raise InputError(
-            f"{path}: it, its sound, gaze, boxes or arrays have changed since the dataset was built: {mend}"
+            f"{path}: it, its sound, gaze, boxes or arrays{part} have changed since the dataset was built: {mend}"
         )
+
+
+def _part(utterance: Utterance) -> str:
+    end = "its end" if utterance.end is None else f"{utterance.end:.9g} s"
+    return f"{utterance.start or 0:.9g} s to {end}"
 
 
 def _require_same_labels(utterance: Utterance, stated: Mapping[str, Any], labels: Iterable[Label], mend: str) -> None:

@@ -58,6 +58,8 @@ class Lacks:
     members: dict[str, Counter[str]] = field(default_factory=dict)  #: clips without a member, by its name
     splits: dict[str, Counter[str]] = field(default_factory=dict)  #: without any clip: why its utterances have none
     alike: Alike = field(default_factory=Alike)
+    cut_short: int = 0  #: utterances whose stated end lies beyond their film's
+    cut_short_first: str | None = None  #: a line for a person, of the first
 
 
 def finish_dataset(
@@ -72,6 +74,7 @@ def finish_dataset(
     video_names: VideoNames = "speaker",
     existing: ExistingDataset | None = None,
     about: About | None = None,
+    parts_digest: str | None = None,
 ) -> tuple[Manifest, Lacks]:
     """Write what a dataset has beside its shards, dataset.json last.
 
@@ -86,6 +89,7 @@ def finish_dataset(
         video_names: of the corpus. dataset.json says "speaker" only where two speakers do have videos of one name.
         existing: the dataset that this one extends: its shards come first.
         about: what its owner says of it; what is not given here, an existing dataset's stays.
+        parts_digest: see `sharding.packing.parts`; of all utterances, an existing dataset's among them.
 
     Returns:
         The manifest, and what the clips lack.
@@ -101,6 +105,7 @@ def finish_dataset(
     rows: list[dict[str, Any]] = existing.rejected() if existing else []
     rows += [asdict(rejection) for rejection in rejected]
     lacks = Lacks()
+    cut_short, cut_short_first = 0, None
     sources: list[pa.Table] = []
     gaze = existing.gaze() if existing else Moments(GAZE_STATISTICS)
     measured = {member.name: Moments(math.prod(member.shape)) for member in with_moments(settings)}
@@ -116,6 +121,8 @@ def finish_dataset(
             lacks.clips.update(facts["left_out"])
             for name, problems in facts["lacking"].items():
                 lacks.members.setdefault(name, Counter()).update(problems)
+            cut = facts.get("cut_short", {"count": 0, "first": []})  # a receipt of an earlier version has not got it
+            cut_short, cut_short_first = cut_short + cut["count"], cut_short_first or next(iter(cut["first"]), None)
             if split == "train":
                 gaze.add_data(facts["gaze"])
                 for name, moments in measured.items():
@@ -164,10 +171,12 @@ def finish_dataset(
         documents=existing.manifest.documents if existing else {},
         about=(existing.manifest.about if existing else About()).replaced_by(about or About()),
         moments={name: moments.stated() for name, moments in measured.items()},
+        parts_sha256=parts_digest,
     )
     manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)
-    return manifest, replace(lacks, alike=alike(sources))
+    lacks = replace(lacks, alike=alike(sources), cut_short=cut_short, cut_short_first=cut_short_first)
+    return manifest, lacks
 
 
 def finish_split(

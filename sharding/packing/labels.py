@@ -1,6 +1,7 @@
 """The labels of a dataset: whether it can have them, and what it declares where it is extended."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 
 from loaders.dataset.columns import COLUMNS, member_columns
 from loaders.dataset.labels import Label
@@ -42,13 +43,61 @@ def require_declared(known: Sequence[Label], more: Sequence[Label], dataset: str
     """
     for label, with_more in zip(known, joined(known, more, dataset, mend), strict=True):
         if with_more != label:
-            raise InputError(f"{dataset}: has {_range_told(label)}, not {_range_told(with_more)}: {mend}")
+            raise _differs(label, with_more, dataset, mend)
+
+
+def require_as_declared(
+    labels: Sequence[Label], more: Sequence[Label], declared: Container[str], dataset: str, mend: str
+) -> None:
+    """Raise InputError where a dataset's labels are not as somebody declares them, who would be told nothing otherwise.
+
+    Args:
+        labels: that the dataset has, or gets when it is extended.
+        more: of its corpus as it is now; the same labels.
+        declared: names of those whose classes, with their order, or range are declared, see `Corpus.declared`.
+        dataset, mend: for the error message.
+    """
+    for label, now in zip(labels, more, strict=True):
+        if label.name in declared and now != label:
+            raise _differs(label, now, dataset, mend)
+
+
+def require_alike(
+    known: Sequence[Label], now: Sequence[Label], declared: Container[str], dataset: str, mend: str
+) -> None:
+    """Raise InputError where a build would declare other labels than the finished dataset has.
+
+    Classes that nobody declared may be in another order: those that an extension brought come last.
+
+    Args:
+        known: of the dataset.
+        now: that a build would declare; the same labels.
+        declared, dataset, mend: as of `require_as_declared`.
+    """
+    require_as_declared(known, now, declared, dataset, mend)
+    for label, would in zip(known, now, strict=True):
+        if replace(would, classes=_sorted(would)) != replace(label, classes=_sorted(label)):
+            raise _differs(label, would, dataset, mend)
+
+
+def _sorted(label: Label) -> tuple[str, ...] | None:
+    return None if label.classes is None else tuple(sorted(label.classes))
+
+
+def _differs(label: Label, now: Label, dataset: str, mend: str) -> InputError:
+    return InputError(f"{dataset}: has {_range_told(label)}, not {_range_told(now)}: {mend}")
 
 
 def _range_told(label: Label) -> str:
-    if label.classes is None:
-        return f"{label.name} from {label.low:g} to {label.high:g}"
+    if label.low is not None and label.high is not None:
+        return f"{label.name} from {_number(label.low)} to {_number(label.high)}"
+    assert label.classes is not None, "a label has classes, or a range"
     return f"{label.name} of the classes {', '.join(label.classes)}"
+
+
+def _number(value: float) -> str:
+    """In few digits, where these are all: two that differ are told apart."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
 def _told(labels: Sequence[Label]) -> str:

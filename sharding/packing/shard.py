@@ -22,7 +22,7 @@ from sharding.sources.copies import files_of, is_open_to_us, local_media
 from sharding.sources.fingerprint import fingerprint
 from sharding.sources.unchanged import change_of, require_unchanged
 from sharding.stages import Stage, Stopwatch
-from sharding.utterance import Rejection, Utterance
+from sharding.utterance import Rejection, Utterance, readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +97,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
     rejected: list[Rejection] = []
     left_out: Counter[str] = Counter()
     lacking: dict[str, Counter[str]] = {}
+    cut_short: list[str] = []
     gaze = Moments(GAZE_STATISTICS)
     measured = {member.name: Moments(math.prod(member.shape)) for member in with_moments(settings)}
     shard = folder / f"{job.stem}.tar"
@@ -108,6 +109,8 @@ def _write_shard(job: ShardJob) -> ShardResult:
                 rejected.append(encoded)
                 continue
             left_out.update(encoded.left_out)
+            if encoded.cut_short is not None:
+                cut_short.append(f"{readable(utterance.video_path)}: {encoded.cut_short}")
             for clip in encoded.clips:
                 writer.add(utterance, clip)
                 for name, reason in _problems(clip).items():
@@ -134,6 +137,7 @@ def _write_shard(job: ShardJob) -> ShardResult:
         "rejected": [asdict(rejection) for rejection in rejected],
         "left_out": left_out,
         "lacking": lacking,
+        "cut_short": {"count": len(cut_short), "first": cut_short[:1]},
         "gaze": gaze.as_data(),
         "moments": {name: moments.as_data() for name, moments in measured.items()},
     }

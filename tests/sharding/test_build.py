@@ -25,8 +25,10 @@ from loaders.loader import ClipLoader
 from sharding.build import console, tell
 from sharding.corpora.leaks import OnLeak
 from sharding.corpora.omg import OmgSources, read_omg
+from sharding.corpora.table import TableSources, read_table
 from sharding.corpora.voxceleb import VoxcelebSources, read_voxceleb
-from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, read_table, statistics
+from sharding.gaze.statistics import GAZE_NAMES, SIGNAL_NAMES, statistics
+from sharding.gaze.statistics import read_table as read_gaze
 from sharding.media.reader import read_media
 from sharding.packing.building import build
 from sharding.packing.workfolder import sole_builder
@@ -211,6 +213,26 @@ def test_a_pipe_that_takes_a_sources_place_after_the_corpus_was_read(tmp_path: P
     without_waiting(pipes, lambda: built(corpus, tmp_path / "out"), patience=60)
     assert reasons(tmp_path / "out") == {"1": "missing", "2": "missing"}
     assert set(column(tmp_path / "out", "utterance")) == {"3", "4"}
+
+
+def test_parts_that_would_end_after_their_film_are_counted_and_the_first_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_film(tmp_path / "a.mp4", 2.0, fps=5)
+    rows = ("a.mp4,whole,0,2", "a.mp4,rounded,1,2.05", "a.mp4,beyond,0.5,7", "a.mp4,open,1,", "a.mp4,little,1.5,3.5")
+    (tmp_path / "list.csv").write_text("\n".join(("video,utterance,start,end", *rows)))
+    corpus = read_table(TableSources(table=tmp_path / "list.csv", split_by="utterance", test_fraction=0.0))
+    done = build(corpus, tmp_path / "out", replace(SMALL, clip_seconds=1.0, fps=5.0), 1)
+    assert Counter(column(tmp_path / "out", "utterance")) == {"whole": 2, "rounded": 1, "beyond": 1, "open": 1}
+    (rejected,) = rejections(tmp_path / "out")
+    assert (rejected["utterance"], rejected["reason"]) == ("little", "too_short")
+    assert rejected["detail"].endswith(": its end, 3.5 s, lies beyond the film's, 2.00 s")
+    tell(done)
+    told = " ".join(capsys.readouterr().out.split())
+    what = "utterances that end with their film, before the end that is stated: 1 (the first: "
+    assert f"{what}{tmp_path}/a.mp4: its end, 7 s, lies beyond the film's, 2.00 s)" in told
+    tell(build(replace(corpus, utterances=corpus.utterances[:2]), tmp_path / "none", SMALL, 1))
+    assert "end with their film" not in capsys.readouterr().out
 
 
 def test_copies_are_told_or_rejected_and_the_rest_keeps_its_bytes(
@@ -439,7 +461,7 @@ def test_gaze_is_the_utterances_and_its_problems_are_counted(tmp_path: Path) -> 
     corpus = vox(tmp_path / "mp4", openface=tables)
     manifest = built(corpus, tmp_path / "out")
     clips = dict(zip(map(str, column(tmp_path / "out", "utterance")), range(10), strict=False))
-    expected = statistics(read_table(tables / "s/v/good.csv")).astype(np.float32)
+    expected = statistics(read_gaze(tables / "s/v/good.csv")).astype(np.float32)
     assert np.array_equal(array(member(tmp_path / "out", clips["good"], "gaze")), expected)
     assert np.count_nonzero(column(tmp_path / "out", "gaze_size")) == 2
     assert manifest.gaze_mean is not None
@@ -474,7 +496,7 @@ def test_a_clips_own_gaze(tmp_path: Path) -> None:
     frames = array(member(output, 0, "gaze_frames"))
     assert (frames.shape, frames.dtype) == ((50, 13), np.dtype(np.float32))
     assert frames[:, -1].all()
-    np.testing.assert_allclose(frames[:, 0], read_table(table).gaze_angle_x[:50], atol=1e-6)
+    np.testing.assert_allclose(frames[:, 0], read_gaze(table).gaze_angle_x[:50], atol=1e-6)
     required = BuildSettings(size=32, gaze_window="clip", require_gaze=True)
     built(corpus, tmp_path / "required", required)
     assert column(tmp_path / "required", "start") == [0.0, 4.0]
@@ -571,7 +593,7 @@ def test_openface_is_run_where_there_is_no_table(tmp_path: Path) -> None:
     assert all(column(tmp_path / "out", "gaze_size"))
     clip = column(tmp_path / "out", "utterance").index("1")
     table = write_table(tmp_path / "again.csv", 72, 23.976, seed=5)
-    expected = statistics(read_table(table)).astype(np.float32)
+    expected = statistics(read_gaze(table)).astype(np.float32)
     np.testing.assert_allclose(array(member(tmp_path / "out", clip, "gaze")), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -615,7 +637,7 @@ def test_gaze_by_mediapipe_is_that_of_its_table(tmp_path: Path, full: bool) -> N
     command = [sys.executable, "-m", "sharding.gaze.mediapipe", clip, "--csv", tmp_path / "1.csv"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     found = array(member(tmp_path / "out", 0, "gaze"))
-    np.testing.assert_allclose(found, statistics(read_table(tmp_path / "1.csv")), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, statistics(read_gaze(tmp_path / "1.csv")), rtol=1e-4, atol=1e-5)
 
 
 # Faces ----------------------------------------------------------------------------------------------------------------

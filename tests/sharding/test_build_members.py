@@ -248,6 +248,21 @@ def test_a_function_that_breaks_its_own_declaration_is_a_defect(
         build(vox(tmp_path / "mp4"), tmp_path / "out", BuildSettings(size=16, member=("power",)), 1)
 
 
+@pytest.mark.parametrize(("dtype", "name"), [(">f4", "float32"), (">i2", "int16")])
+def test_a_function_that_declares_the_other_byte_order_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, name: str
+) -> None:
+    """Files of clips are little-endian, and no loader would have read what was built."""
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry.registered()))
+    member("power", array=lambda settings: ArrayType(dtype=dtype, shape=(2,)))(
+        lambda source: lambda start, end: np.zeros(2, dtype)
+    )
+    write_film(tmp_path / "mp4/s/v/a.mp4", 2.2, fps=5)
+    with pytest.raises(InputError, match=f"^--member power: is declared as '{dtype}', big-endian: .* as '{name}'$"):
+        build(vox(tmp_path / "mp4"), tmp_path / "out", BuildSettings(size=16, member=("power",)), 1)
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_functions_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_REGISTERED", dict(registry.registered()))
     with pytest.raises(ValueError, match="called gaze_frames, too"):

@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from webdataset.shardlists import expand_urls
 
-from loaders.dataset.about import About
+from loaders.dataset.about import About, is_url
 from loaders.dataset.labels import Label
 from loaders.dataset.manifest import Manifest, Member, read_manifest
 from sharding.cards.card import card
+from sharding.cards.markdown import block, inline
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +153,93 @@ def test_clips_that_lack_something_are_loaded_without_it(manifest: Manifest, lac
     assert "ClipLoader" not in card(
         replace(manifest, members=tuple(replace(member, required=False) for member in manifest.members))
     )
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=y>",
+    "a | b",
+    "a\\|b",
+    "`code`",
+    "``",
+    "[text](https://x.org)",
+    "![x](y)",
+    "*strong* _emph_ ~~gone~~",
+    "https://x.org/y",
+    "<https://x.org>",
+    "www.x.org",
+    "someone@x.org",
+    "&lt;b&gt; &amp; & &#60;",
+    "\\",
+    "ends in \\",
+    "two\n\n# lines",
+    "# heading #",
+    "- item",
+    "1. item",
+    "$x$",
+    "snake_case_name",
+    "___",
+    "--- | ---",
+)
+
+
+def shown(text: str) -> list[Token]:
+    """What a viewer of Markdown makes of a card, less its head."""
+    viewer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    return viewer.parse(text.partition("\n---\n\n")[2])
+
+
+def inline_of(tokens: list[Token]) -> list[Token]:
+    return [token for token in tokens if token.type == "inline"]
+
+
+def plain(token: Token) -> str:
+    """What is read there, by who sees no markup."""
+    return "".join(child.content for child in token.children or ())
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_shown_as_they_are(manifest: Manifest, name: str) -> None:
+    """Of the corpus, splits, classes and reasons: none becomes markup, a link or another cell."""
+    label = Label(name="mood", classes=("calm", name))
+    told = replace(
+        manifest,
+        corpus=name,
+        labels=(label,),
+        splits={**manifest.splits, name: manifest.splits["train"]},
+        rejected={name: 3},
+        about=About(license=None if re.search(r"\s", name) or is_url(name) else name),
+    )
+    tokens, usual = shown(card(told)), shown(card(replace(manifest, labels=(label,), rejected={"short": 3})))
+    line = re.sub(r"\s+", " ", name).strip()
+    texts = [plain(token) for token in inline_of(tokens)]
+    assert texts[0] == line
+    assert line in texts  # the split's cell
+    assert f"calm, {line}" in texts
+    assert f"Left out: 3 {line}. rejected.parquet has each of them, with the reason." in texts
+    assert any(text.startswith(f"{sum(s.clips for s in told.splits.values())} clips of ") for text in texts)
+    assert told.about.license is None or texts[-1] == line
+    kinds = {child.type for token in inline_of(tokens) for child in token.children or ()}
+    assert (
+        kinds <= {child.type for token in inline_of(usual) for child in token.children or ()} <= {"text", "code_inline"}
+    )
+    assert {token.type for token in tokens} <= {token.type for token in usual}
+
+
+@pytest.mark.parametrize("name", ["VoxCeleb2", "very_happy", "C-3", "a.b (c)", "Zürich, 8×8", "100 %", "a & b", "x: y"])
+def test_usual_names_need_no_escape(name: str) -> None:
+    assert inline(name) == block(name) == name
+
+
+def test_an_address_is_a_link_that_ends_where_it_does(manifest: Manifest) -> None:
+    url = "https://x.org/a>b<script>"
+    (source,) = inline_of(shown(card(replace(manifest, about=About(url=url)))))[-1:]
+    opened, text, closed = list(source.children or [])
+    assert (opened.type, text.type, closed.type) == ("link_open", "text", "link_close")
+    assert opened.attrs == {"href": "https://x.org/a%3Eb%3Cscript%3E"}
+
+
+def test_addresses_in_names_are_no_links_to_viewers_that_look_for_them() -> None:
+    """GitHub and others make links of plain addresses, by what the source says."""
+    for name in ("https://x.org/y", "see www.x.org", "someone@x.org"):
+        assert not re.search(r"://|www\.|@", inline(name))

@@ -13,6 +13,7 @@ import pytest
 from loaders.dataset.about import About
 from loaders.dataset.catalog import schema
 from loaders.dataset.columns import COLUMNS
+from loaders.dataset.labels import Label
 from loaders.dataset.manifest import CATALOG, REJECTED, Manifest, read_manifest
 from loaders.storage.atomic import sha256_of
 from sharding.cards.croissant import croissant
@@ -74,3 +75,13 @@ def test_only_what_is_stated_is_claimed(body: dict[str, Any], manifest: Manifest
     assert {name: value for name, value in stated.items() if name not in told} == {
         name: value for name, value in body.items() if name not in told
     }
+
+
+def test_names_are_as_they_are_and_no_markup(manifest: Manifest) -> None:
+    """It stands in pages within a script, which any `</script>` in it would end."""
+    name = "</script><b>&lt; | `x`"
+    text = croissant(replace(manifest, corpus=name, labels=(Label(name="mood", classes=("calm", name)),)))
+    assert "<" not in text
+    assert json.loads(text)["name"] == name
+    says = [field.get("description") for records in json.loads(text)["recordSet"] for field in records["field"]]
+    assert f"One of calm, {name}; null: nothing is stated." in says

@@ -108,6 +108,47 @@ def test_key_and_shard_are_where_a_sample_lies_whatever_its_description_says(tmp
     assert one.name == ("0", "0", "k")
 
 
+def test_files_of_a_sample_that_contradict_each_other_reject_it_in_whatever_order(tmp_path: Path) -> None:
+    """The later one in the tar won without a word, an empty one too."""
+
+    def sample(described: object, *, last: bool, **more: bytes) -> Sample:
+        files = {"mp4": FILM, "json": described, **more}
+        return dict(reversed(files.items())) if last else files
+
+    for last in (False, True):
+        path = pack(
+            tmp_path / f"{last}.tar",
+            {
+                "alike": sample({"cls": 5, "txt": "so", "level": 1}, last=last, cls=b"5\n", txt=b" so"),
+                "empty": sample({"cls": None, "txt": "so", "level": 1.5}, last=last, cls=b"7", txt=b""),
+                "unlike": sample({"cls": 5, "level": 1}, last=last, cls=b"6"),
+                "elsewhere": sample({"cls": 5, "txt": "one", "level": 2}, last=last, txt=b"another"),
+            },
+        )
+        corpus = read(path, labels=("cls",), numbers=("level",))
+        assert {u.video: u.labels["cls"] for u in corpus.utterances} == {"alike": "5", "empty": "7", "elsewhere": "5"}
+        (rejected,) = corpus.rejected
+        assert (rejected.reason, rejected.path) == ("contradiction", f"{path}/unlike")
+        assert rejected.detail in ("cls is 5 by its json and '6' by its cls", "cls is '6' by its cls and 5 by its json")
+        said = f"1 samples contradict themselves and are left out, the first {path}/unlike ({rejected.detail})"
+        assert any(note.endswith(said) for note in corpus.notes)
+        with_texts = read(path, labels=("cls", "txt"))
+        assert [u.video for u in with_texts.utterances] == ["alike", "empty"]
+        assert dict(with_texts.utterances[1].labels) == {"cls": "7", "txt": "so"}
+    pack(tmp_path / "s.tar", {"k": {"mp4": FILM, "json": {"split": "a", "s": "train"}, "split.json": "b"}})
+    (unused,) = read(tmp_path / "s.tar", columns=("split=s",)).utterances
+    assert unused.split == "train"  # the column split is not used
+    with pytest.raises(InputError, match=r"no sample can be used: .*: split is .a. by its json"):
+        read(tmp_path / "s.tar")
+    pack(tmp_path / "n.tar", {"a": {"mp4": FILM, "x.json": {"cls": "1.0"}, "x.cls": b"1"}})
+    (one,) = read(tmp_path / "n.tar", numbers=("n",), columns=("n=x.cls",)).utterances
+    assert dict(one.labels) == {"n": 1.0}
+    with pytest.raises(
+        InputError, match=r"no sample can be used: .*n\.tar/a: x\.cls is '1\.0' by its x\.json and '1' by"
+    ):
+        read(tmp_path / "n.tar", labels=("x.cls",))
+
+
 @pytest.mark.parametrize("kind", ["audio", "gaze"])
 def test_a_suffix_that_no_sample_has_is_refused(tmp_path: Path, kind: str) -> None:
     pack(tmp_path / "0.tar", {"a": {"mp4": FILM}, "b": {"mp4": FILM}})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from loaders.dataset.labels import Label
 from loaders.errors import InputError
 from sharding.members.declared import members_of
-from sharding.packing.labels import joined, require_declared, require_possible
+from sharding.packing.labels import joined, require_alike, require_as_declared, require_declared, require_possible
 from sharding.settings import BuildSettings
 
 MOOD = Label(name="mood", classes=("sad", "glad"))
@@ -56,6 +56,32 @@ def test_a_dataset_that_stays_as_it_is_declares_all_that_may_be_stated() -> None
         require_declared((MOOD, LEVEL), (replace(MOOD, classes=("numb", "sad")), LEVEL), "data", "build again")
     with pytest.raises(InputError, match=r"^data: has level from 0 to 1, not level from -1 to 1: build again"):
         require_declared((MOOD, LEVEL), (MOOD, replace(LEVEL, low=-1.0)), "data", "build again")
+
+
+@pytest.mark.parametrize("name", ["mood", "level"])
+def test_what_is_declared_is_what_the_dataset_has_to_the_order_and_the_last_digit(name: str) -> None:
+    """Whoever declares less, more or another order would be told nothing, and get what the dataset has."""
+    known = (MOOD, LEVEL)
+    others = {
+        "mood": [replace(MOOD, classes=classes) for classes in (("glad", "sad"), ("sad",), ("sad", "glad", "numb"))],
+        "level": [replace(LEVEL, low=low, high=high) for low, high in ((0.5, 1.0), (0.0, 2.0), (0.0, 1 + 1e-12))],
+    }[name]
+    for other in others:
+        now = tuple(other if label.name == name else label for label in known)
+        with pytest.raises(InputError, match=rf"^data: has {name} .*, not {name} .*: m$") as refused:
+            require_as_declared(known, now, {name}, "data", "m")
+        has, asked = str(refused.value).removesuffix(": m").split("data: has ")[1].split(", not ")
+        assert has != asked
+        require_as_declared(known, now, {"mood", "level"} - {name}, "data", "m")
+        is_order = set(other.classes or ()) == set(MOOD.classes or ())
+        if not is_order:
+            with pytest.raises(InputError, match=rf"^data: has {name} "):
+                require_alike(known, now, (), "data", "m")
+        else:
+            require_alike(known, now, (), "data", "m")  # an extension may have brought the one that comes last
+            with pytest.raises(InputError, match=rf"^data: has {name} "):
+                require_alike(known, now, {name}, "data", "m")
+    require_alike(known, known, {"mood", "level"}, "data", "m")
 
 
 @pytest.mark.parametrize(
