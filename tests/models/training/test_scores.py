@@ -155,6 +155,18 @@ def test_answers_are_as_precise_with_a_gallery_as_without(
     assert not np.array_equal(answers[0], whole)
 
 
+def test_frames_in_half_precision_meet_a_network_in_it(both: list[Path], bfloat16: Accelerator) -> None:
+    """As on a GPU, see `models.training.execution.place_front_end`."""
+    torch.manual_seed(0)
+    front_end, network = FrontEnd(SMALLEST.front_end), correspondence_net(SMALLEST, "l3")
+    front_end.frame_dtype = torch.float16
+    gallery: list[Gallery] = []
+    with ClipLoader(both[0], "test", batch_size=4) as loader:
+        (said,) = answer_pairs(bfloat16, front_end, bfloat16.prepare_model(network), loader, rounds=1, gallery=gallery)
+    assert len(said.probability) == len(named(both[0]))
+    assert np.isfinite(said.probability).all()
+
+
 def test_the_table_has_every_score_with_its_interval_and_fits_80_columns() -> None:
     shares = {"macro_f1": 0.25, "uar": 0.3}
     ends = {"micro_f1": [0.4, 0.61], "macro_f1": [0.2, 0.3], "uar": [math.nan, None]}
