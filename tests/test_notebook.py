@@ -1,4 +1,4 @@
-"""The notebook docs/first-steps.ipynb: its cells are Python, its commands parse, and with --full it is run."""
+"""The notebook docs/first-steps.ipynb: its cells are Python, its commands parse, and it runs."""
 
 import ast
 import json
@@ -55,10 +55,8 @@ def test_every_command_is_one() -> None:
         parsers[name](rest)
 
 
-def test_it_runs(full: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From an empty folder to a prediction, cell after cell in one process, as a kernel runs them."""
-    if not full:
-        pytest.skip("it builds and trains for twenty seconds of a core: --full runs it")
     plots = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     plots.use("Agg")
     from matplotlib import pyplot
