@@ -76,7 +76,8 @@ class Forked:
     def send_signal(self, number: int) -> None:
         """To it, if it still runs."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and whoever has awaited it has not said so yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """As by ``kill -9``; of all of its session where it has one."""
