@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
@@ -35,6 +35,7 @@ from tests.interop.conftest import CLIPS
 from tests.programs import ROOT, as_module
 
 SPLIT = "train"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,29 @@ def run(programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     def run(name: str, *arguments: object) -> str:
         path = str(programs / f"with_{name}.py")
         monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
-        runpy.run_path(path, run_name="__main__")
-        return capsys.readouterr().out
+
+        def printed() -> str:
+            capsys.readouterr()
+            runpy.run_path(path, run_name="__main__")
+            return capsys.readouterr().out
+
+        return once_more_if_trees_mix(printed)
 
     return run
+
+
+def once_more_if_trees_mix(call: Callable[[], T]) -> T:
+    """What is called, again where threads of it met a fault of Python 3.11 (github.com/python/cpython/issues/106905).
+
+    Two threads that parse at a time count the depth of their trees in one place. ``datasets`` reads a tar a thread, and
+    numpy parses each array's header.
+    """
+    try:
+        return call()
+    except SystemError as error:
+        if "AST constructor recursion depth mismatch" not in str(error):
+            raise
+        return call()
 
 
 def test_webdataset_shows_pictures_waveforms_and_descriptions(
@@ -157,7 +177,9 @@ def test_datasets_streams_a_folder_by_its_card(
 ) -> None:
     """Also where one of the first clips lacks a member, by which ``datasets`` alone would refuse the tars."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    found = {clip["__key__"]: clip for clip in program("datasets").clips(str(clips), SPLIT)}
+    found = once_more_if_trees_mix(
+        lambda: {clip["__key__"]: clip for clip in program("datasets").clips(str(clips), SPLIT)}
+    )
     assert found.keys() == expected.keys()
     for key, clip in expected.items():
         np.testing.assert_array_equal(np.asarray(found[key]["filmstrip.jpg"]), clip.strip)
@@ -289,3 +311,17 @@ def test_a_cards_programs_run(clips: Path, capsys: pytest.CaptureFixture[str]) -
         if importlib.util.find_spec(module) is not None:
             exec(compile(program.replace("DATASET", str(clips)), module, "exec"), {})
             assert capsys.readouterr().out
+
+
+def test_a_fault_of_python_is_met_once_and_others_not_at_all() -> None:
+    faults = [SystemError("AST constructor recursion depth mismatch (before=42, after=41)")]
+
+    def call() -> str:
+        if faults:
+            raise faults.pop()
+        return "done"
+
+    assert once_more_if_trees_mix(call) == "done"
+    faults += [SystemError("another")]
+    with pytest.raises(SystemError, match="another"):
+        once_more_if_trees_mix(call)
