@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from loaders.dataset.manifest import ClipFormat, Manifest
 from loaders.decode.cut_in_place import cut_windows
 from loaders.decode.frame_offsets import (
+    END_OF_IMAGE,
     FALSE,
     MARKER,
     RESTARTS,
@@ -32,7 +33,6 @@ from loaders.decode.frame_offsets import (
 Bytes = NDArray[np.uint8]
 
 _RESTART_MARKERS = [restart_marker(number) for number in range(RESTARTS)]
-_END_OF_IMAGE = b"\xff\xd9"
 
 
 class Cut(NamedTuple):
@@ -69,7 +69,7 @@ def _cut(strip: Bytes, header: StripHeader, frames: int, size: int, chosen: Sequ
     for place, number in enumerate(chosen):
         pieces.append(file[bounds[number] : bounds[number + 1] - MARKER])
         pieces.append(_RESTART_MARKERS[place % RESTARTS])
-    pieces[-1] = _END_OF_IMAGE
+    pieces[-1] = END_OF_IMAGE
     return Cut(np.frombuffer(bytearray().join(pieces), np.uint8), searched)
 
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loaders.decode.frame_offsets import MARKER, RESTARTS, StripHeader, restart_marker
+from loaders.decode.frame_offsets import END_OF_IMAGE, MARKER, RESTARTS, StripHeader, restart_marker
 
 Bytes = NDArray[np.uint8]
 
-_END_OF_IMAGE = np.frombuffer(b"\xff\xd9", np.uint8)
+_END_OF_IMAGE = np.frombuffer(END_OF_IMAGE, np.uint8)
 _PREFIX, _FIRST_RESTART = restart_marker(0)
 
 

@@ -30,7 +30,7 @@ Bytes = NDArray[np.uint8]
 RESTARTS = 8  #: markers there are, which are numbered cyclically
 _RESTART = 0xD0  # the first of them
 _START_OF_FRAME, _START_OF_SCAN, _RESTART_INTERVAL = 0xC0, 0xDA, 0xDD  # baseline, Huffman-coded
-_END_OF_IMAGE = b"\xff\xd9"
+END_OF_IMAGE = b"\xff\xd9"
 MARKER = 2  #: bytes of a marker
 _SEGMENTS = 64  # of a header that are looked through at most: a filmstrip has about ten
 _APPLICATION = b"\xff\xe9"  # the ninth: few other programs write it, and the name tells theirs apart
@@ -119,7 +119,7 @@ def find_frames(strip: Bytes, header: StripHeader, frames: int) -> Frames:
     """
     file = strip.data
     last = len(file) - MARKER
-    if last < len(header.start) or bytes(file[last:]) != _END_OF_IMAGE:
+    if last < len(header.start) or bytes(file[last:]) != END_OF_IMAGE:
         raise NotAddressableError("a JPEG whose end is missing")
     if header.says:
         starts = _stated(file, len(header.start), header.end, frames, last)
@@ -186,7 +186,7 @@ def _searched(strip: Bytes, begin: int, frames: int, last: int) -> list[int]:
     Raises:
         NotAddressableError: they are not those of so many frames.
     """
-    if begin >= last or strip[last:].tobytes() != _END_OF_IMAGE:
+    if begin >= last or strip[last:].tobytes() != END_OF_IMAGE:
         raise NotAddressableError("a JPEG whose end is missing")
     # A marker is a byte FF before another than 00. Passes over all bytes: here two of numpy's, a copy, and the C
     # library's search.
