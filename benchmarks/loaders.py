@@ -238,8 +238,9 @@ class Sides:
             f"{OURS}, JPEG engines alone": ours(placement="gpu", hw_decoder_load=1.0),
             f"{OURS}, without them": ours(placement="gpu", hw_decoder_load=0.0),
             f"{OURS}, on the CPU": ours(placement="cpu"),
-            f"{OURS}, one reading thread": ours(placement="gpu", reading_threads=1),
-            f"{OURS}, four reading threads": ours(placement="gpu", reading_threads=4),
+            f"{OURS}, one reading process": ours(placement="gpu", reading_threads=1),
+            f"{OURS}, four reading processes": ours(placement="gpu", reading_threads=4),
+            f"{OURS}, two reading threads": ours(placement="gpu", readers="threads"),
         }
 
     def _at_its_best(self, *, keep: bool, audio: bool = True) -> Callable[[], Figures]:

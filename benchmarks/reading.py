@@ -46,6 +46,7 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.dataset import Dataset
 from loaders.decode.wav import waveforms_into
 from loaders.errors import InputError, reported
+from loaders.processes.pool import ReadingProcesses
 from loaders.reader import Reader
 from loaders.sampling.examples import Sampler
 from loaders.sampling.order import rank_positions
@@ -78,6 +79,8 @@ class Settings:
     """Batches held at a time: those that are read, in decoding, and decoded."""
     threads: tuple[int, ...] = (1, 2, 4)
     """Threads that read."""
+    processes: tuple[int, ...] = (1, 2)
+    """Processes that read, for as many threads."""
     rounds: int = 7
     """Turns of every side."""
     seconds: float = 1.0
@@ -118,8 +121,9 @@ def measure(settings: Settings, folder: Path) -> Record:
     sound = manifest.member("audio")
     if sound is None or sound.extension != "wav":
         raise InputError(f"{settings.data}: its audio is no wav: build a dataset with --audio-format wav")
-    if min(settings.threads, default=0) < 1:
-        raise InputError(f"threads is {settings.threads}: use numbers of 1 or more")
+    for name, numbers in (("threads", settings.threads), ("processes", settings.processes)):
+        if min(numbers, default=1) < 1:
+            raise InputError(f"{name} is {numbers}: use numbers of 1 or more")
     originals = read_originals(dataset, settings.split)
     repeat_dataset(originals, copies_of(len(originals), settings.clips), manifest, folder)
     catalog = Dataset.open(folder).catalog("train", [name for name in _MEMBERS if manifest.member(name) is not None])
@@ -127,21 +131,20 @@ def measure(settings: Settings, folder: Path) -> Record:
         raise InputError(f"clips is {settings.clips}, fewer than batch_size {settings.batch_size}: give more")
     settle(catalog, scattered=settings.scattered)
     sides: dict[str, Callable[[], Figures]] = {}
+    readers = {_several(number, "thread"): partial(Side, threads=number) for number in settings.threads}
+    for number in settings.processes:
+        readers[_several(number, "process")] = partial(Side, threads=number, processes=True)
     for kind, (audio, samples) in KINDS.items():
         sides[f"mapped, {kind}"] = Side(catalog, settings, mapped=True, audio=audio, samples=samples)
-        for threads in settings.threads:
-            sides[f"{_threads(threads)}, {kind}"] = Side(
-                catalog, settings, threads=threads, audio=audio, samples=samples
-            )
-    for threads in settings.threads:
-        sides[f"{_threads(threads)}, with sound, bytes, busy consumer"] = Side(
-            catalog, settings, threads=threads, audio=True, busy=True
-        )
+        for name, reader in readers.items():
+            sides[f"{name}, {kind}"] = reader(catalog, settings, audio=audio, samples=samples)
+    for name, reader in readers.items():
+        sides[f"{name}, with sound, bytes, busy consumer"] = reader(catalog, settings, audio=True, busy=True)
     rounds = take_turns(sides, settings.rounds)
     ratios = {}
     for kind in KINDS:
-        for threads in settings.threads:
-            one, other = f"{_threads(threads)}, {kind}", f"mapped, {kind}"
+        for name in readers:
+            one, other = f"{name}, {kind}", f"mapped, {kind}"
             for figure in FIGURES:
                 ratios[f"{one} / mapped: {figure}"] = median_ratio(rounds, figure, one, other)
     size = sum(int(extent.size.sum()) for extent in catalog.members.values()) / len(catalog)
@@ -150,8 +153,8 @@ def measure(settings: Settings, folder: Path) -> Record:
     return Record(benchmark="reading", settings=described, rounds=rounds, ratios=ratios, facts=facts)
 
 
-def _threads(number: int) -> str:
-    return f"{number} thread{'s' * (number > 1)}"
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def settle(catalog: Catalog, *, scattered: bool) -> None:
@@ -181,6 +184,7 @@ class Side:
         *,
         mapped: bool = False,
         threads: int = 1,
+        processes: bool = False,
         audio: bool,
         samples: bool = False,
         busy: bool = False,
@@ -194,19 +198,20 @@ class Side:
         self._waves = Buffers((catalog.manifest.clip.samples,), np.float32)
         self._place = (0, 0)
         self._mapped = MappedReader(catalog, sampler, positions, audio=audio, waveforms=samples) if mapped else None
-        self._reader = Reader([catalog], sampler, positions, 0.0, audio=audio)
+        self._processes = ReadingProcesses() if processes else None
+        self._reader = Reader([catalog], sampler, positions, 0.0, audio=audio, processes=self._processes)
 
     def __call__(self) -> Figures:
-        """Clips a second, and the process' time a clip; the busy consumer's own is not counted."""
+        """Clips a second, and the processes' time a clip; the busy consumer's own is not counted."""
         done, consumed = threading.Event(), [0.0]
         consumer = threading.Thread(target=_consume, args=(done, consumed), daemon=True)
         if self._busy:
             consumer.start()
         self._read(lambda steps: steps >= self._settings.held + 2 * self._threads)  # until the memory is used again
         before = consumed[0]
-        start, processor = time.perf_counter(), time.process_time()
+        start, processor = time.perf_counter(), self._processor_seconds()
         steps = self._read(lambda done: done > 0 and time.perf_counter() >= start + self._settings.seconds)
-        seconds, processor = time.perf_counter() - start, time.process_time() - processor
+        seconds, processor = time.perf_counter() - start, self._processor_seconds() - processor
         done.set()
         if self._busy:
             consumer.join()
@@ -214,6 +219,9 @@ class Side:
         self._held.clear()
         clips = steps * self._settings.batch_size
         return {"clips_a_second": clips / seconds, "processor_us_a_clip": 1e6 * processor / clips}
+
+    def _processor_seconds(self) -> float:
+        return time.process_time() + (0.0 if self._processes is None else self._processes.processor_seconds)
 
     def _next(self) -> tuple[int, int]:
         epoch, step = self._place

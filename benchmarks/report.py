@@ -33,7 +33,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "loaders_gpu": ("Clips a second on a GPU", "The same, decoded on a GPU, on the CPU for it, or on both."),
     "reading": (
         "Reading",
-        "Clips read and checked, without decoding, on one and several threads; *mapped*: shards mapped, hashed in the "
+        "Clips read and checked, without decoding, by threads and by processes; *mapped*: shards mapped, hashed in the "
         "map and copied, on one thread.",
     ),
     "windows": (
@@ -93,6 +93,7 @@ AIMS = (
     Aim("train_gpu", "operations / peak of the GPU", 38.0, True),
     Aim("reading", "2 threads, with sound, bytes / mapped: clips", 1.8, True),
     Aim("reading", "2 threads, with sound, bytes / mapped: processor", 0.7, False),
+    Aim("reading", "2 processes, with sound, bytes / mapped: clips", 1.8, True),
     Aim("windows", "8 of 16 / whole", 1.75, True),
     Aim("windows", "4 of 16 / whole", 3.2, True),
     Aim("windows", "whole / whole, without markers", 0.93, True),

@@ -50,6 +50,7 @@ from loaders.decode.planes import check_pixels
 from loaders.decode.turbo import obstacle
 from loaders.decode.wav import waveforms_on
 from loaders.errors import InputError
+from loaders.processes.pool import Readers, ReadingProcesses
 from loaders.reader import Drawn, Loaded, Reader
 from loaders.sampling.examples import Sampler
 from loaders.sampling.frames import frame_choice
@@ -65,7 +66,8 @@ from loaders.threads.handoff import ClosedError
 
 _log = logging.getLogger(__name__)
 
-_READING_FOR_A_GPU = 2  # threads: one reads more slowly than a GPU's engines decode
+#: For a GPU, whose engines decode faster than one reads; more get into each other's way.
+_READING_FOR_A_GPU: Mapping[str, int] = {"threads": 2, "processes": 3}
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _IN_EVERY_BATCH: Mapping[str, str] = {
     FILMSTRIP: "in every batch, as video",
@@ -123,6 +125,7 @@ class ClipLoader(IterableDataset[Batch]):
         speakers: SpeakerShare | None = None,
         threads: int | None = None,
         reading_threads: int | None = None,
+        readers: str = "auto",
         prefetch: int = 2,
         max_bad_fraction: float = 0.01,
         node_groups: int = 1,
@@ -181,7 +184,9 @@ class ClipLoader(IterableDataset[Batch]):
                 of these alone. None: all.
             threads: of the CPU decoders; default: the cores this process may use.
             reading_threads: that read and check clips; what is read does not depend on it. Default: 1 for a CPU, which
-                decodes more slowly than one thread reads, and 2 for a GPU.
+                decodes more slowly than one thread reads; for a GPU 3 processes, or 2 threads.
+            readers: what these are: "threads" of this process; or "processes", one for each of the threads, which then
+                sleep meanwhile and leave the interpreter's lock to the others; "auto", processes for a GPU.
             prefetch: batches read ahead of the decoder, batches in decoding, and decoded batches at hand.
             max_bad_fraction: share of the split's clips that may fail their checksum before the run stops.
             node_groups: into which shards and every global batch are dealt out, in training. With as many as nodes, and
@@ -241,6 +246,8 @@ class ClipLoader(IterableDataset[Batch]):
         _check("prefetch", prefetch, 1, 64)
         _check("threads", 1 if threads is None else threads, 1, 1024)
         _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
+        if readers not in get_args(Readers):
+            raise InputError(f"readers is {readers!r}: use threads, processes or auto")
         _check("node_groups", node_groups, 1, 1 << 20)
         _check("cache_bytes", cache_bytes, 1, 1 << 62)
         if not cache_patience > 0:
@@ -314,6 +321,7 @@ class ClipLoader(IterableDataset[Batch]):
             opened.shards(catalog, self._cache) for opened, catalog in zip(datasets, self._catalogs, strict=True)
         ]
         on_gpu = device.type == "cuda"
+        by_processes = readers == "processes" or (readers == "auto" and on_gpu)
         self._reader = Reader(
             self._catalogs,
             sampler,
@@ -327,8 +335,10 @@ class ClipLoader(IterableDataset[Batch]):
             targets=targets,
             page_locked=on_gpu,
             reading=nullcontext if self._cache is None else self._cache.step,
+            processes=ReadingProcesses() if by_processes else None,
         )
-        self._reading_threads = reading_threads or (_READING_FOR_A_GPU if on_gpu else 1)
+        default = _READING_FOR_A_GPU["processes" if by_processes else "threads"] if on_gpu else 1
+        self._reading_threads = reading_threads or default
         self._video, self._audio = video, audio
         self._settings = PipelineSettings(
             max_batch=batch_size,
@@ -472,7 +482,7 @@ class ClipLoader(IterableDataset[Batch]):
                 self._prefetch,
                 self._counts,
             )
-            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._process)
+            self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._reader, self._process)
             _unclosed.add(self)
         return self._stream
 
@@ -731,7 +741,7 @@ class ClipLoader(IterableDataset[Batch]):
         )
 
 
-def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
+def _end(stream: Stream, cache: ShardCache | None, reader: Reader, process: int) -> None:
     """End the threads of a loader that nobody closed, in the process that has them."""
     if os.getpid() != process:
         return
@@ -740,6 +750,7 @@ def _end(stream: Stream, cache: ShardCache | None, process: int) -> None:
     stream.stop()
     if cache is not None:
         cache.close()
+    reader.close()
 
 
 _unclosed: "weakref.WeakSet[ClipLoader]" = weakref.WeakSet()

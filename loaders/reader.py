@@ -22,21 +22,31 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
-from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
+from loaders.dataset.shards import (
+    CorruptMemberError,
+    Places,
+    ReadAndCheck,
+    Shards,
+    ShardSource,
+    by_this_thread,
+    read_members,
+)
 from loaders.decode.cut import Cutter, clip_of
 from loaders.decode.frame_offsets import NOT_SAID, NotAddressableError
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
+from loaders.processes.pool import ReadingProcesses
+from loaders.processes.shared_memory import SharedMemory
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
-from loaders.threads.buffers import Buffers
+from loaders.threads.buffers import Buffers, private_memory
 
 _log = logging.getLogger(__name__)
 
 _ATTEMPTS = 100
-_DRAWN = 1024  # examples at a time: of a few, numpy's calls take the time, not their length
+_DRAWN = 2048  # examples at a time: of a few, numpy's calls take the time, not their length
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
@@ -145,6 +155,7 @@ class Reader:
         targets: Sequence[str] = (),
         page_locked: bool = False,
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
+        processes: ReadingProcesses | None = None,
     ) -> None:
         """
         Args:
@@ -161,7 +172,10 @@ class Reader:
             targets: labels that every dataset has, of classes in one order or of numbers.
             page_locked: whether rows of sound lie in memory from which a GPU copies by itself.
             reading: around the reading of a step's bytes, for what has to keep its shards at hand meanwhile.
+            processes: which read, this reader's own; None: the threads that call it do.
         """
+        self._processes = processes
+        self._read_and_check: ReadAndCheck = by_this_thread if processes is None else processes.read
         self._with_video, self._with_audio = video, audio
         self._targets = tuple(targets)
         self._reading = reading
@@ -181,8 +195,9 @@ class Reader:
         self._cutter = Cutter(self._clip, sampler.frames.count)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
-        self._buffers = Buffers((), np.uint8)
-        self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16)
+        memory = private_memory if processes is None else SharedMemory
+        self._buffers = Buffers((), np.uint8, memory=memory)
+        self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16, memory=memory)
         self._held: frozenset[tuple[int, ...]] = frozenset()
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
         self._members = {name: _declared(name, catalogs) for name in (GAZE, *members)}
@@ -245,9 +260,7 @@ class Reader:
         if drawn.filmstrips is not None:
             self._load_strips(drawn, drawn.filmstrips)
         if drawn.audio is not None and self.wav_rows:
-            drawn.rows = self._row_memory(len(drawn.positions))
-            memory = drawn.rows.bytes.reshape(-1).data
-            drawn.bad.update(read_members(drawn.audio, self._open, memory))
+            drawn.rows = self._load_rows(drawn, drawn.audio)
             drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
         elif drawn.audio is not None:
             drawn.sounds = self._read_places(drawn, drawn.audio, self._memory_of(drawn.audio))
@@ -445,16 +458,27 @@ class Reader:
 
     def _read_places(self, drawn: Drawn, places: Places, memory: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Members read into memory; what is bad of them is noted with the step."""
-        drawn.bad.update(read_members(places, self._open, memory.data))
+        drawn.bad.update(read_members(places, self._open, memory, self._read_and_check))
         # A required member that a clip does not have is bad as well.
         drawn.bad.update(index for index, size in enumerate(places.size) if size == 0)
         return [memory[start : start + size] for start, size in zip(places.start, places.size, strict=True)]
 
-    def _row_memory(self, rows: int) -> WavRows:
-        half = row_bytes(self._clip.samples) // 2
+    def _load_rows(self, drawn: Drawn, places: Places) -> WavRows:
+        """Files of sound, each read to a row; what is bad of them is noted with the step."""
+        count, half = len(drawn.positions), row_bytes(self._clip.samples) // 2
+        page_locked = None
         if self._page_locked:
-            return WavRows(torch.empty((rows, half), dtype=torch.int16, pin_memory=True), self._clip.samples)
-        return WavRows(torch.from_numpy(self._sound_rows.lend(rows)), self._clip.samples)
+            page_locked = torch.empty((count, half), dtype=torch.int16, pin_memory=True)
+        if page_locked is not None and self._processes is None:
+            memory = page_locked.numpy()
+        else:
+            memory = self._sound_rows.lend(count)
+        drawn.bad.update(read_members(places, self._open, memory.reshape(-1).view(np.uint8), self._read_and_check))
+        rows = torch.from_numpy(memory) if page_locked is None else page_locked
+        if page_locked is not None and self._processes is not None:
+            # torch's, for it keeps it until the GPU has copied it. numpy's copy takes no other cores, as torch's does.
+            np.copyto(page_locked.numpy(), memory)
+        return WavRows(rows, self._clip.samples)
 
     def _places_of(self, name: str, clips: NDArray[np.int64]) -> tuple[NDArray[np.int64], Places]:
         """Which of some clips have a member, and where it lies."""
@@ -473,7 +497,7 @@ class Reader:
         if not len(rows):
             return arrays
         memory = self._memory_of(places)
-        bad = set(read_members(places, self._open, memory.data))
+        bad = set(read_members(places, self._open, memory, self._read_and_check))
         one_by_one: Sequence[int] = range(len(rows))
         alike = None if member.variable else parse_alike(member, memory, places.start, places.size)
         if alike is not None:
@@ -535,7 +559,9 @@ class Reader:
         self._held = frozenset(window_slice.key for window_slice in now)
 
     def close(self) -> None:
-        """Release the shards."""
+        """Release the shards, and end the processes."""
+        if self._processes is not None:
+            self._processes.close()
         for shards in self._shards:
             shards.close()
 
@@ -590,12 +616,15 @@ class Reader:
     @property
     def slower(self) -> str:
         """What took longer than it had to; nothing where nothing did."""
-        if not self.searched:
-            return ""
-        return (
-            f"frames of {self.searched} filmstrips were searched for, for their headers do not say where they lie: "
-            "build the dataset anew"
-        )
+        slower = []
+        if self.searched:
+            slower.append(
+                f"frames of {self.searched} filmstrips were searched for, for their headers do not say where they lie: "
+                "build the dataset anew"
+            )
+        if self._processes is not None and self._processes.in_their_place:
+            slower.append(f"{self._processes.in_their_place} times threads read in the place of processes that ended")
+        return "; ".join(slower)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:
         file = self._read(member, clip)

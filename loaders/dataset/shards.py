@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.errors import InputError
+from loaders.processes.members import read_and_check
 from loaders.storage.cache import FileSystem, RemoteShard, ShardCache
 from loaders.storage.shardfile import ShardFile, read_into
 
@@ -130,33 +131,65 @@ class Places:
 OpenShard = Callable[[tuple[int, int]], ShardFile]
 
 
-def read_members(places: Places, open_shard: OpenShard, memory: memoryview) -> list[int]:
-    """Read members to where they are to go, and check them there. Any thread; while bytes move, others run.
+class ReadAndCheck(Protocol):
+    """What reads members of shards that are open, see `loaders.processes.members.read_and_check`."""
+
+    def __call__(
+        self, descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: NDArray[np.uint8]
+    ) -> list[int]:
+        """Which of them could not be read, or are not what they were."""
+
+
+def by_this_thread(
+    descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: NDArray[np.uint8]
+) -> list[int]:
+    """Read members here; while bytes move, other threads run."""
+    return read_and_check(descriptors, members, memory.data)
+
+
+def read_members(
+    places: Places, open_shard: OpenShard, memory: NDArray[np.uint8], read: ReadAndCheck = by_this_thread
+) -> list[int]:
+    """Read members to where they are to go, and check them there. Any thread.
 
     Returns:
         Which of them could not be read whole or do not have their checksum, ascending. Why, `Shards.read` says.
 
     Raises:
-        Exception: whatever ``open_shard`` raises.
+        Exception: whatever ``open_shard`` or ``read`` raises.
     """
-    preadv, digest = os.preadv, xxhash.xxh3_64_intdigest
-    files: dict[tuple[int, int], ShardFile] = {}
-    bad = []
-    members = zip(places.shard, places.offset, places.size, places.xxh3, places.start, strict=True)
-    for index, (shard, offset, size, xxh3, start) in enumerate(members):
-        file = files.get(shard)
-        if file is None:
-            if len(files) == _IN_USE:
-                files.clear()
-            file = files[shard] = open_shard(shard)
-        data = memory[start : start + size]
-        try:
-            is_whole = preadv(file.fileno(), [data], offset) == size and digest(data) == xxh3
-        except OSError:
-            is_whole = False
-        if not is_whole:
-            bad.append(index)
+    bad: list[int] = []
+    columns = (places.offset, places.size, places.xxh3, places.start)
+    for begin, numbers, files in _groups(places.shard, open_shard):
+        group = slice(begin, begin + len(numbers))
+        found = read([file.fileno() for file in files], [numbers, *(column[group] for column in columns)], memory)
+        bad += [begin + index for index in found]
     return bad
+
+
+def _groups(
+    shards: Sequence[tuple[int, int]], open_shard: OpenShard
+) -> Iterator[tuple[int, list[int], list[ShardFile]]]:
+    """Members one after the other that are of no more shards than may be open.
+
+    Yields:
+        The first one's place, which file each of them is in, and the files.
+    """
+    begin = 0
+    numbers: list[int] = []
+    known: dict[tuple[int, int], int] = {}
+    files: list[ShardFile] = []
+    for index, shard in enumerate(shards):
+        number = known.get(shard)
+        if number is None:
+            if len(files) == _IN_USE:
+                yield begin, numbers, files
+                begin, numbers, known, files = index, [], {}, []
+            number = known[shard] = len(files)
+            files.append(open_shard(shard))
+        numbers.append(number)
+    if numbers:
+        yield begin, numbers, files
 
 
 class LocalShards:

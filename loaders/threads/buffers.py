@@ -9,6 +9,7 @@ import math
 import mmap
 import weakref
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,11 @@ T = TypeVar("T", bound=np.generic)
 _LINE = 64  # bytes
 _HUGE = 4 << 20  # bytes
 _WHILE = 16  # loans: a buffer that lay idle through as many is not needed
+
+
+def private_memory(length: int) -> mmap.mmap:
+    """Memory of this process, by itself: what is freed to the allocator need not go back to the system."""
+    return mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class _Loan(weakref.ref[NDArray[Any]]):
@@ -36,13 +42,21 @@ class _Loan(weakref.ref[NDArray[Any]]):
 class Buffers(Generic[T]):
     """Arrays of rows of one shape, lent until nothing refers to what was lent, nor to anything that was made of it."""
 
-    def __init__(self, row: tuple[int, ...], dtype: type[T], offset: int = 0) -> None:
+    def __init__(
+        self,
+        row: tuple[int, ...],
+        dtype: type[T],
+        offset: int = 0,
+        memory: Callable[[int], mmap.mmap] = private_memory,
+    ) -> None:
         """
         Args:
             row: shape of a row.
             dtype: of the elements.
             offset: bytes by which the first row begins after a multiple of 64.
+            memory: makes some, of so many bytes or more.
         """
+        self._memory = memory
         self._row, self._dtype, self._offset = row, np.dtype(dtype), offset
         self._row_bytes = math.prod(row) * self._dtype.itemsize
         self._lent: dict[int, _Loan] = {}  # by identity: a reference that nobody holds calls nothing
@@ -85,10 +99,9 @@ class Buffers(Generic[T]):
             self._loans, self._idle = 0, len(self._free)
 
     def _allocate(self, length: int) -> NDArray[np.uint8]:
-        # Of its own: what is freed to the allocator need not go back to the system.
-        private = mmap.mmap(-1, length + 2 * _LINE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        made = self._memory(length + 2 * _LINE)
         if length >= _HUGE:
-            private.madvise(mmap.MADV_HUGEPAGE)  # as numpy has it for its arrays
-        memory = np.frombuffer(private, np.uint8)
+            made.madvise(mmap.MADV_HUGEPAGE)  # as numpy has it for its arrays
+        memory = np.frombuffer(made, np.uint8)
         first = -memory.ctypes.data % _LINE + self._offset
         return memory[first : first + length]

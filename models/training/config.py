@@ -74,7 +74,10 @@ class LoaderConfig:
     loader_threads: int | None = None
     """Threads that decode; by default as many as there are cores."""
     reading_threads: int | None = None
-    """Threads that read and check clips; by default 1 for a CPU and 2 for a GPU."""
+    """Threads that read and check clips; by default 1 for a CPU; for a GPU 3 processes, or 2 threads."""
+    readers: Literal["auto", "threads", "processes"] = "auto"
+    """What these are: threads of this process, or a process for each, which leaves the interpreter's lock to the
+    others; auto: processes for a GPU."""
     placement: Literal["auto", "gpu", "cpu"] = "auto"
     """Where filmstrips are decoded for training on a GPU; auto: on the CPU while it keeps up, and then on the GPU if
     that is faster."""

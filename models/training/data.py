@@ -240,6 +240,7 @@ def _loader(
         speakers=speakers,
         threads=loader.loader_threads,
         reading_threads=loader.reading_threads,
+        readers=loader.readers,
         node_groups=node_groups,
         shard_window=data.shard_window,
         cache=loader.cache,

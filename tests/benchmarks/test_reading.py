@@ -17,16 +17,25 @@ from tests.damage import copy_of, flip_byte
 
 
 def settings_of(dataset: Path, **changes: object) -> Settings:
-    small = {"data": dataset, "clips": 70, "batch_size": 8, "threads": (1, 2), "rounds": 1, "seconds": 0.02, "held": 2}
+    small = {
+        "data": dataset,
+        "clips": 70,
+        "batch_size": 8,
+        "threads": (1, 2),
+        "processes": (2,),
+        "rounds": 1,
+        "seconds": 0.02,
+        "held": 2,
+    }
     return Settings(**{**small, **changes})  # type: ignore[arg-type]
 
 
 def test_every_side_is_measured_and_drawn(dataset: Path, tmp_path: Path) -> None:
     record = measure(settings_of(dataset), tmp_path / "copies")
-    assert len(record.rounds) == 3 * len(KINDS) + 2
+    assert len(record.rounds) == 4 * len(KINDS) + 3
     for rounds in record.rounds.values():
         assert all(round_[figure] > 0 for round_ in rounds for figure in FIGURES)
-    assert len(record.ratios) == 2 * 2 * len(KINDS)
+    assert len(record.ratios) == 2 * 3 * len(KINDS)
     assert record.facts["clips"] >= 70
     plot(record, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:

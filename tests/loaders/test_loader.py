@@ -31,6 +31,7 @@ from loaders import Batch, ClipLoader, InputError
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
 from loaders.decode.placement import Choice
+from loaders.processes import members
 from loaders.reader import Reader, TooManyBadClipsError
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
@@ -68,6 +69,17 @@ def own_threads() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name.startswith("filmstrip")}
 
 
+def own_processes() -> list[int]:
+    """Those that read for this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            command = (process / "cmdline").read_text().split("\0")
+            if members.__file__ in command and str(os.getpid()) in command:
+                found.append(int(process.name))
+    return found
+
+
 def wait_until(holds: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 10
     while not holds() and time.monotonic() < deadline:
@@ -76,9 +88,10 @@ def wait_until(holds: Callable[[], bool]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_or_process_is_left() -> Iterator[None]:
     yield
     assert wait_until(lambda: not own_threads()), own_threads()
+    assert wait_until(lambda: not own_processes()), own_processes()
 
 
 # -- what a batch holds
@@ -585,33 +598,65 @@ def test_too_many_bad_clips_end_the_run_after_the_batches_before(dataset: Path, 
         assert (loader.epoch, loader.step) == (0, 4)
 
 
-@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize(("readers", "threads"), [("threads", 2), ("threads", 4), ("processes", 1), ("processes", 3)])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_however_many_threads_read_batches_and_counts_are_the_same(
-    dataset: Path, tmp_path: Path, threads: int, split: str
+def test_whatever_reads_batches_and_counts_are_the_same(
+    dataset: Path, tmp_path: Path, readers: str, threads: int, split: str
 ) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     for row in range(2, 38, 5):
         flip_byte(copy, split, row, ("filmstrip", "audio")[row % 2])
 
-    def outcome(reading_threads: int) -> tuple[list[str], list[str], tuple[int, ...], dict[str, Any]]:
-        with loader_of(copy, split, max_bad_fraction=0.5, reading_threads=reading_threads) as loader:
+    def outcome(**options: Any) -> tuple[list[str], list[str], tuple[int, ...], dict[str, Any]]:
+        with loader_of(copy, split, max_bad_fraction=0.5, **options) as loader:
             found = digests(take(loader, 3 * len(loader)))
             state = loader.state_dict()
             take(loader, 1)  # of what is read ahead, a count says nothing
             stats = loader.stats()
-            return found, sorted(loader._reader.bad.values()), (stats.bad_clips,), state
+            assert len(own_processes()) == (threads if options["readers"] == "processes" else 0)
+            return found, sorted(loader._reader.bad.values()), (stats.bad_clips, stats.bytes > 0), state
 
-    assert outcome(threads) == outcome(1)
-    assert outcome(1)[2] == (8,)
+    whole = outcome(readers="threads", reading_threads=1)
+    assert outcome(readers=readers, reading_threads=threads) == whole
+    assert whole[2] == (8, True)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_several_threads_read_remote_shards_window_by_window(dataset: Path, tmp_path: Path, threads: int) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"frames": 5}, {"video": False, "targets": ()}, {"audio": False}, {"cpu_decoder": "turbo"}]
+)
+def test_processes_read_what_is_asked_for(dataset: Path, options: dict[str, Any]) -> None:
+    if "video" in options:
+        options = {**options, "negatives": None}
+    assert run_of(dataset, 9, readers="processes", reading_threads=2, **options) == run_of(dataset, 9, **options)
+
+
+def test_a_reading_process_that_was_killed_is_said_and_takes_nothing_with_it(
+    dataset: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with loader_of(dataset, readers="processes", reading_threads=2, prefetch=1) as loader:
+        found = digests(take(loader, 3))
+        for pid in own_processes():
+            os.kill(pid, signal.SIGKILL)
+        found += digests(take(loader, 30))
+        assert "threads read in the place of processes that ended" in loader.stats().decoder_reason
+    assert "was ended by signal 9" in caplog.text
+    assert found == run_of(dataset, 33)
+
+
+def test_by_default_threads_read_for_a_cpu(dataset: Path) -> None:
+    with loader_of(dataset) as loader:
+        take(loader, 1)
+        assert own_processes() == []
+
+
+@pytest.mark.parametrize(
+    ("readers", "threads"), [("threads", 1), ("threads", 2), ("threads", 4), ("processes", 1), ("processes", 3)]
+)
+def test_remote_shards_are_read_window_by_window(dataset: Path, tmp_path: Path, readers: str, threads: int) -> None:
     url, biggest = f"memory://{tmp_path.name}", max(path.stat().st_size for path in dataset.glob("train/*.tar"))
     fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
-    options = {"shard_window": 1, "cache": tmp_path / "cache", "cache_bytes": 2 * biggest + 1}
-    with loader_of(url, reading_threads=threads, **options) as loader:  # type: ignore[arg-type]
+    options: dict[str, Any] = {"shard_window": 1, "cache": tmp_path / "cache", "cache_bytes": 2 * biggest + 1}
+    with loader_of(url, readers=readers, reading_threads=threads, **options) as loader:  # type: ignore[arg-type]
         found = digests(take(loader, 30))
         assert loader.stats().fetched_shards >= 4
     assert found == run_of(dataset, 30, shard_window=1)
@@ -771,13 +816,17 @@ UNCLOSED = """
 import itertools, sys
 from loaders import ClipLoader
 from tests.batches import digests
-loader = ClipLoader(sys.argv[1], batch_size=8, seed=3, threads=2, frames=9, targets=["emotion"])
+options = dict(batch_size=8, seed=3, threads=2, frames=9, targets=["emotion"], readers=sys.argv[2])
+loader = ClipLoader(sys.argv[1], **options)
 print(*digests([*loader, *itertools.islice(loader, 4)]))
 """
 
 
-def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_its_loader(dataset: Path) -> None:
-    process = run_python(UNCLOSED, dataset)
+@pytest.mark.parametrize("readers", ["threads", "processes"])
+def test_another_process_makes_the_same_batches_and_ends_though_it_never_closes_its_loader(
+    dataset: Path, readers: str
+) -> None:
+    process = run_python(UNCLOSED, dataset, readers)
     expected = run_of(dataset, 11, frames=9)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, "")
@@ -920,6 +969,7 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"seed": "1"}, "seed is '1': use a whole number"),
         ({"seed": None}, "seed is None: use a whole number"),
         ({"reading_threads": 0}, "reading_threads is 0"),
+        ({"readers": "processors"}, "readers is 'processors'"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction is -0.1"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction is 1.5"),
         ({"max_bad_fraction": float("nan")}, "max_bad_fraction is nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -17,6 +18,14 @@ from models.towers.stem import fits, norm_relu_stem
 pytestmark = pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EXAMPLES = 20 if DEVICE == "cpu" else 4  # each has a GPU's kernels compiled anew, for seconds
+
+
+@pytest.fixture(autouse=True, scope="module")
+def in_float32() -> Iterator[None]:
+    """torch's own convolutions, which the kernels are held against, round to TF32 on a GPU unless told otherwise."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
 
 
 def parts(channels: int, stride: int) -> tuple[nn.Conv3d, nn.BatchNorm3d]:

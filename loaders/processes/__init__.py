@@ -1,0 +1,1 @@
+"""Processes beside the loader's, which read for it."""
