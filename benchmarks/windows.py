@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -142,15 +143,11 @@ def measure(settings: Settings, folder: Path) -> Record:
             raise InputError(f"{settings.unmarked}: not the clips of {settings.data}: build both of one source")
     ways = {name: way for name, way in sides_of(clips[True]).items() if way[0] in datasets}
     sides = {
-        f"{name}, {kind}": Side(settings, places[marked], {**options, "audio": audio})
+        f"{name}, {kind}": partial(turn, settings, places[marked], {**options, "audio": audio})
         for kind, audio in KINDS.items()
         for name, (marked, options) in ways.items()
     }
-    try:
-        rounds = take_turns(sides, settings.rounds)
-    finally:
-        for side in sides.values():
-            side.close()
+    rounds = take_turns(sides, settings.rounds)
     ratios = {}
     for kind in KINDS:
         pairs = [(WHOLE, UNMARKED)] if UNMARKED in ways else []
@@ -172,54 +169,32 @@ def measure(settings: Settings, folder: Path) -> Record:
     return Record(benchmark=name, settings=described, rounds=rounds, ratios=ratios, facts=facts)
 
 
-class Side:
-    """One way to load, measured for a while at each call. On a GPU its loader stays: starting one takes seconds."""
-
-    def __init__(self, settings: Settings, dataset: Path, options: dict[str, Any]) -> None:
-        self._settings, self._dataset, self._options = settings, dataset, options
-        self._kept: ClipLoader | None = None
-
-    def __call__(self) -> Figures:
-        """Clips a second once the queues are full, and the time of the process and of those that read a clip."""
-        if torch.device(self._settings.device).type == "cpu":
-            with self._loader() as loader:
-                return self._measured(loader)
-        self._kept = self._kept or self._loader()
-        return self._measured(self._kept)
-
-    def close(self) -> None:
-        """End its loader."""
-        if self._kept is not None:
-            self._kept.close()
-
-    def _loader(self) -> ClipLoader:
-        settings = self._settings
-        return ClipLoader(
-            self._dataset,
-            "train",
-            batch_size=settings.batch_size,
-            device=settings.device,
-            placement=settings.placement,
-            threads=settings.threads,
-            reading_threads=settings.reading_threads,
-            readers=settings.readers,
-            **self._options,
-        )
-
-    def _measured(self, loader: ClipLoader) -> Figures:
+def turn(settings: Settings, dataset: Path, options: dict[str, Any]) -> Figures:
+    """A loader's clips a second once its queues are full, and the time of its process and of those that read a clip."""
+    with ClipLoader(
+        dataset,
+        "train",
+        batch_size=settings.batch_size,
+        device=settings.device,
+        placement=settings.placement,
+        threads=settings.threads,
+        reading_threads=settings.reading_threads,
+        readers=settings.readers,
+        **options,
+    ) as loader:
         batches = _endless(loader)
         for _ in range(_AHEAD):
             batch = next(batches)
         clips = 0
         _settled(loader)
         start, processor = time.perf_counter(), cpu_seconds()
-        while clips < self._settings.clips:
+        while clips < settings.clips:
             batch = next(batches)
             clips += len(batch)
         del batch
         _settled(loader)
         seconds, processor = time.perf_counter() - start, cpu_seconds() - processor
-        return {"clips_a_second": clips / seconds, "processor_us_a_clip": 1e6 * processor / clips}
+    return {"clips_a_second": clips / seconds, "processor_us_a_clip": 1e6 * processor / clips}
 
 
 def _endless(loader: ClipLoader) -> Iterator[Batch]:

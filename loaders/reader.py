@@ -198,7 +198,8 @@ class Reader:
         memory = private_memory if processes is None else SharedMemory
         self._buffers = Buffers((), np.uint8, memory=memory)
         self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16, memory=memory)
-        self._held: frozenset[tuple[int, ...]] = frozenset()
+        self._held: frozenset[tuple[int, ...]] = frozenset()  # the windows that are drawn from now
+        self._unmoved: frozenset[tuple[int, int]] = frozenset()  # steps that draw from just these
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
         self._members = {name: _declared(name, catalogs) for name in (GAZE, *members)}
         self._of_audio = frozenset(of_audio)
@@ -222,8 +223,10 @@ class Reader:
             settle: called before shards that earlier steps draw from are let go: returns when these are finished.
         """
         positions = self._positions(step)
-        now, soon = self._sampler.window_slices(epoch, positions)
-        moves = bool(now) and frozenset(window_slice.key for window_slice in now) != self._held
+        moves = (epoch, step) not in self._unmoved
+        if moves:
+            now, soon = self._sampler.window_slices(epoch, positions)
+            moves = bool(now) and _keys(now) != self._held
         if moves:
             settle()
         start = time.perf_counter()
@@ -534,7 +537,12 @@ class Reader:
             steps = range(step, step + max(1, _DRAWN // share if share else 1))
             positions = [self._positions(later) for later in steps]  # none beyond the epoch's end
             ends = np.cumsum([len(of_step) for of_step in positions])
-            drawn = self._sampler.examples(epoch, np.concatenate(positions)).split(ends[:-1])
+            together = np.concatenate(positions)
+            drawn = self._sampler.examples(epoch, together).split(ends[:-1])
+            windows, _ = self._sampler.window_slices(epoch, together)
+            each_one = len({(of.dataset, of.node_group) for of in windows}) == len(windows)
+            is_unmoved = each_one and _keys(windows) == self._held
+            self._unmoved = frozenset((epoch, later) for later in steps) if is_unmoved else frozenset()
             self._drawn = {(epoch, later): run for later, run in zip(steps, drawn, strict=True)}
         return self._drawn.pop((epoch, step))
 
@@ -556,7 +564,7 @@ class Reader:
                 if self._in_use[dataset][n]
             }
             shards.source.hold([*current], [n for n in later if n not in current])
-        self._held = frozenset(window_slice.key for window_slice in now)
+        self._held, self._unmoved = _keys(now), frozenset()
 
     def close(self) -> None:
         """Release the shards, and end the processes."""
@@ -672,6 +680,10 @@ class Reader:
                 f"{len(self.bad)} of {self._ends[-1]} clips of {catalog.folder} are bad, the last {key}: "
                 "run sharding/verify.py --repair, or raise max_bad_fraction"
             )
+
+
+def _keys(window_slices: Sequence[WindowSlice]) -> frozenset[tuple[int, ...]]:
+    return frozenset(window_slice.key for window_slice in window_slices)
 
 
 def _declared(name: str, catalogs: Sequence[Catalog]) -> Member:
