@@ -292,6 +292,7 @@ def plot(record: Record, path: Path) -> None:
     for axis, name in zip(axes, FIGURES, strict=True):
         axis.barh(names, [record.median(side, name) for side in names])
         axis.set_xlabel(name.replace("_", " "))
+        axis.locator_params(axis="x", nbins=4)
     save(figure, path)
 
 

@@ -94,6 +94,7 @@ AIMS = (
     Aim("reading", "2 threads, with sound, bytes / mapped: clips", 1.8, True),
     Aim("reading", "2 threads, with sound, bytes / mapped: processor", 0.7, False),
     Aim("reading", "2 processes, with sound, bytes / mapped: clips", 1.8, True),
+    Aim("reading", "1 thread, with sound, bytes / mapped: processor", 0.7, False),
     Aim("windows", "8 of 16 / whole", 1.75, True),
     Aim("windows", "4 of 16 / whole", 3.2, True),
     Aim("windows", "whole / whole, without markers", 0.93, True),

@@ -51,6 +51,7 @@ HOUSE: tuple[Storey, ...] = (
                 "errors, bars, a batch",
             ),
             package("loaders.threads", "queues, turns, buffers"),
+            package("loaders.processes", "processes that read"),
             package("loaders.storage", "bytes, here and remote"),
             package("loaders.dataset", "manifest, catalogs"),
             package("loaders.sampling", "order, windows, pairs"),
