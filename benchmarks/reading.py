@@ -130,7 +130,7 @@ def measure(settings: Settings, folder: Path) -> Record:
     if len(catalog) < settings.batch_size:
         raise InputError(f"clips is {settings.clips}, fewer than batch_size {settings.batch_size}: give more")
     settle(catalog, scattered=settings.scattered)
-    sides: dict[str, Callable[[], Figures]] = {}
+    sides: dict[str, Side] = {}
     readers = {_several(number, "thread"): partial(Side, threads=number) for number in settings.threads}
     for number in settings.processes:
         readers[_several(number, "process")] = partial(Side, threads=number, processes=True)
@@ -140,7 +140,11 @@ def measure(settings: Settings, folder: Path) -> Record:
             sides[f"{name}, {kind}"] = reader(catalog, settings, audio=audio, samples=samples)
     for name, reader in readers.items():
         sides[f"{name}, with sound, bytes, busy consumer"] = reader(catalog, settings, audio=True, busy=True)
-    rounds = take_turns(sides, settings.rounds)
+    try:
+        rounds = take_turns(sides, settings.rounds)
+    finally:
+        for side in sides.values():
+            side.close()
     ratios = {}
     for kind in KINDS:
         for name in readers:
@@ -219,6 +223,10 @@ class Side:
         self._held.clear()
         clips = steps * self._settings.batch_size
         return {"clips_a_second": clips / seconds, "processor_us_a_clip": 1e6 * processor / clips}
+
+    def close(self) -> None:
+        """Let the shards go, and end the processes."""
+        self._reader.close()
 
     def _processor_seconds(self) -> float:
         return time.process_time() + (0.0 if self._processes is None else self._processes.processor_seconds)

@@ -25,10 +25,8 @@ from loaders.dataset.npy import parse_alike, parse_npy
 from loaders.dataset.shards import (
     CorruptMemberError,
     Places,
-    ReadAndCheck,
     Shards,
     ShardSource,
-    by_this_thread,
     read_members,
 )
 from loaders.decode.cut import Cutter, clip_of
@@ -37,6 +35,7 @@ from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
 from loaders.processes.pool import ReadingProcesses
+from loaders.processes.reading import ReadAndCheck, by_this_thread
 from loaders.processes.shared_memory import SharedMemory
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
@@ -197,7 +196,6 @@ class Reader:
         self._drawn: dict[tuple[int, int], Examples] = {}
         memory = private_memory if processes is None else SharedMemory
         self._buffers = Buffers((), np.uint8, memory=memory)
-        self._sound_rows = Buffers((row_bytes(self._clip.samples) // 2,), np.int16, memory=memory)
         self._held: frozenset[tuple[int, ...]] = frozenset()  # the windows that are drawn from now
         self._unmoved: frozenset[tuple[int, int]] = frozenset()  # steps that draw from just these
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
@@ -260,22 +258,29 @@ class Reader:
 
     def _load(self, drawn: Drawn) -> Drawn:
         start = time.perf_counter()
-        if drawn.filmstrips is not None:
-            self._load_strips(drawn, drawn.filmstrips)
-        if drawn.audio is not None and self.wav_rows:
-            drawn.rows = self._load_rows(drawn, drawn.audio)
+        strips, sound = drawn.filmstrips, drawn.audio
+        if sound is not None and self._page_locked and self._processes is None and self.wav_rows:
+            drawn.rows = self._page_locked_rows(len(drawn.positions))
+            drawn.bad.update(read_members(sound, self._open, drawn.rows.bytes.reshape(-1)))
+            sound = None
+        parts = [places for places in (strips, sound) if places is not None]
+        memories = self._read_together(drawn, parts)
+        if strips is not None:
+            self._take_strips(drawn, strips, memories[0])
+        if sound is not None and self.wav_rows:
+            drawn.rows = self._rows_of(memories[-1], len(drawn.positions))
+        elif sound is not None:
+            drawn.sounds = _cut_up(memories[-1], sound)
+        if drawn.rows is not None:
             drawn.bad.update(drawn.rows.odd(self._clip.sample_rate))
-        elif drawn.audio is not None:
-            drawn.sounds = self._read_places(drawn, drawn.audio, self._memory_of(drawn.audio))
         drawn.arrays = {name: self._load_arrays(drawn, name) for name in self._members}
         drawn.read_seconds = time.perf_counter() - start
         drawn.seconds += drawn.read_seconds
         return drawn
 
-    def _load_strips(self, drawn: Drawn, filmstrips: Places) -> None:
-        """Read filmstrips, and cut out what is wanted; what is bad of them is noted with the step."""
-        memory = self._memory_of(filmstrips)
-        drawn.strips = self._read_places(drawn, filmstrips, memory)
+    def _take_strips(self, drawn: Drawn, filmstrips: Places, memory: NDArray[np.uint8]) -> None:
+        """Filmstrips that were read, and what is wanted cut out of them; what is bad of them is noted with the step."""
+        drawn.strips = _cut_up(memory, filmstrips)
         for index, strip in enumerate(drawn.strips):
             if index not in drawn.bad and self._strips.fault(strip) is not None:
                 drawn.bad.add(index)
@@ -303,7 +308,7 @@ class Reader:
             with self._one_at_a_time:
                 for index, why in drawn.searched.items():
                     self._count_searched(int(examples.clip[index]), why)
-        sizes = [0] * count if drawn.filmstrips is None else list(drawn.filmstrips.size)
+        sizes = [0] * count if drawn.filmstrips is None else drawn.filmstrips.size.tolist()
         for index in sorted(drawn.bad):
             examples, picture, sound = self._replaced(drawn.epoch, drawn.positions, examples, index)
             if drawn.filmstrips is not None:
@@ -317,7 +322,7 @@ class Reader:
         self.bytes += sum(sizes) + sum(sound.size for sound in drawn.sounds)
         if drawn.rows is not None:
             self.bytes += count * (HEADER + 2 * drawn.rows.count)
-        self.bytes += sum(sum(places.size) for _, places in drawn.members.values())
+        self.bytes += sum(int(places.size.sum()) for _, places in drawn.members.values())
         self.check_seconds += drawn.read_seconds
         self.seconds += drawn.seconds + time.perf_counter() - began
         start = first_sample(self._sampler.frames.heard_from(examples.frames), self._clip)
@@ -446,8 +451,7 @@ class Reader:
         """Members, and where each is to go: ``stride`` bytes apart, or closely one after the other."""
         room = np.full(len(found.size), stride) if stride is not None else -(-found.size // _LINE) * _LINE
         start: NDArray[np.int64] = np.cumsum(room) - room
-        shard = list(zip(found.dataset.tolist(), found.shard.tolist(), strict=True))
-        return Places(shard, found.offset.tolist(), found.size.tolist(), found.xxh3.tolist(), start.tolist())
+        return Places(found.dataset, found.shard, found.offset, found.size, found.xxh3, start)
 
     def _open(self, shard: tuple[int, int]) -> ShardFile:
         with self._one_at_a_time:
@@ -455,33 +459,37 @@ class Reader:
 
     # -- into memory
 
-    def _memory_of(self, places: Places) -> NDArray[np.uint8]:
-        """Memory for members that lie one after the other."""
-        return self._buffers.lend(places.start[-1] + places.size[-1] if places.start else 0)
+    def _read_together(self, drawn: Drawn, parts: Sequence[Places]) -> list[NDArray[np.uint8]]:
+        """Required members of all examples, kind by kind, read by one call; what is bad of them is noted with the step.
 
-    def _read_places(self, drawn: Drawn, places: Places, memory: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Members read into memory; what is bad of them is noted with the step."""
-        drawn.bad.update(read_members(places, self._open, memory, self._read_and_check))
-        # A required member that a clip does not have is bad as well.
-        drawn.bad.update(index for index, size in enumerate(places.size) if size == 0)
-        return [memory[start : start + size] for start, size in zip(places.start, places.size, strict=True)]
+        Returns:
+            The memory of each part, in which its members lie where it says.
+        """
+        if not parts:
+            return []
+        rooms = np.array([-(-_length(places) // _LINE) * _LINE for places in parts])
+        begins = np.cumsum(rooms) - rooms
+        memory = self._buffers.lend(int(rooms.sum()))
+        together = Places.joined([places.moved(begin) for places, begin in zip(parts, begins.tolist(), strict=True)])
+        bad = read_members(together, self._open, memory, self._read_and_check)
+        # A required member that a clip does not have is bad as well. Of each kind there is one an example.
+        bad += np.flatnonzero(together.size == 0).tolist()
+        drawn.bad.update(index % len(drawn.positions) for index in bad)
+        return [memory[begin : begin + room] for begin, room in zip(begins.tolist(), rooms.tolist(), strict=True)]
 
-    def _load_rows(self, drawn: Drawn, places: Places) -> WavRows:
-        """Files of sound, each read to a row; what is bad of them is noted with the step."""
-        count, half = len(drawn.positions), row_bytes(self._clip.samples) // 2
-        page_locked = None
-        if self._page_locked:
-            page_locked = torch.empty((count, half), dtype=torch.int16, pin_memory=True)
-        if page_locked is not None and self._processes is None:
-            memory = page_locked.numpy()
-        else:
-            memory = self._sound_rows.lend(count)
-        drawn.bad.update(read_members(places, self._open, memory.reshape(-1).view(np.uint8), self._read_and_check))
-        rows = torch.from_numpy(memory) if page_locked is None else page_locked
-        if page_locked is not None and self._processes is not None:
-            # torch's, for it keeps it until the GPU has copied it. numpy's copy takes no other cores, as torch's does.
-            np.copyto(page_locked.numpy(), memory)
-        return WavRows(rows, self._clip.samples)
+    def _rows_of(self, memory: NDArray[np.uint8], count: int) -> WavRows:
+        """Files of sound that were read to a row each; for a GPU where it copies from by itself."""
+        rows = memory.view(np.int16).reshape(count, row_bytes(self._clip.samples) // 2)
+        if not self._page_locked:
+            return WavRows(torch.from_numpy(rows), self._clip.samples)
+        found = self._page_locked_rows(count)
+        np.copyto(found.memory.numpy(), rows)  # on one core, torch would take them all
+        return found
+
+    def _page_locked_rows(self, count: int) -> WavRows:
+        """Rows to fill, of torch's memory: that it keeps until a GPU has copied it."""
+        half = row_bytes(self._clip.samples) // 2
+        return WavRows(torch.empty((count, half), dtype=torch.int16, pin_memory=True), self._clip.samples)
 
     def _places_of(self, name: str, clips: NDArray[np.int64]) -> tuple[NDArray[np.int64], Places]:
         """Which of some clips have a member, and where it lies."""
@@ -499,7 +507,7 @@ class Reader:
         )
         if not len(rows):
             return arrays
-        memory = self._memory_of(places)
+        memory = self._buffers.lend(_length(places))
         bad = set(read_members(places, self._open, memory, self._read_and_check))
         one_by_one: Sequence[int] = range(len(rows))
         alike = None if member.variable else parse_alike(member, memory, places.start, places.size)
@@ -507,7 +515,7 @@ class Reader:
             arrays.values[rows], arrays.mask[rows] = alike[0], True
             one_by_one = np.flatnonzero(~alike[1]).tolist()
         for index in one_by_one:
-            start, size = places.start[index], places.size[index]
+            start, size = int(places.start[index]), int(places.size[index])
             try:
                 arrays.put(int(rows[index]), parse_npy(member, memory[start : start + size]))
             except ValueError:
@@ -680,6 +688,16 @@ class Reader:
                 f"{len(self.bad)} of {self._ends[-1]} clips of {catalog.folder} are bad, the last {key}: "
                 "run sharding/verify.py --repair, or raise max_bad_fraction"
             )
+
+
+def _length(places: Places) -> int:
+    """Of memory for members that lie one after the other; bytes."""
+    return int(places.start[-1] + places.size[-1]) if len(places.start) else 0
+
+
+def _cut_up(memory: NDArray[np.uint8], places: Places) -> list[NDArray[np.uint8]]:
+    ends = places.start + places.size
+    return [memory[start:end] for start, end in zip(places.start.tolist(), ends.tolist(), strict=True)]
 
 
 def _keys(window_slices: Sequence[WindowSlice]) -> frozenset[tuple[int, ...]]:

@@ -7,7 +7,6 @@ dataset.json declares: no file can say of itself how much memory it takes, nor h
 import io
 import math
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -54,14 +53,14 @@ def parse_npy(member: Member, file: NDArray[np.uint8]) -> NDArray[np.generic]:
 
 
 def parse_alike(
-    member: Member, memory: NDArray[np.uint8], starts: Sequence[int], sizes: Sequence[int]
+    member: Member, memory: NDArray[np.uint8], starts: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]] | None:
     """The arrays of many files at once, where these lie equally far apart and are as long as numpy writes them.
 
     Args:
         member: their declaration, as of `parse_npy`, of rows that do not vary in number.
         memory: in which they lie.
-        starts, sizes: of each, bytes.
+        starts, sizes: of each, bytes; (n,).
 
     Returns:
         (n, *shape), and (n,) whether a file is what is declared: where it is not, `parse_npy` says whether the file is
@@ -69,11 +68,11 @@ def parse_alike(
     """
     start, dtype = _written(member.dtype, member.shape), np.dtype(member.dtype)
     end = len(start) + math.prod(member.shape) * dtype.itemsize
-    apart = starts[1] - starts[0] if len(starts) > 1 else end
-    lie_so = all(place == starts[0] + number * apart for number, place in enumerate(starts))
-    if not lie_so or any(size != end for size in sizes):
+    first = int(starts[0])
+    apart = int(starts[1]) - first if len(starts) > 1 else end
+    if (starts != first + apart * np.arange(len(starts))).any() or (sizes != end).any():
         return None
-    files = np.lib.stride_tricks.as_strided(memory[starts[0] :], (len(starts), end), (apart, 1), writeable=False)
+    files = np.lib.stride_tricks.as_strided(memory[first:], (len(starts), end), (apart, 1), writeable=False)
     fits = (files[:, : len(start)] == np.frombuffer(start, np.uint8)).all(axis=1)
     return files[:, len(start) :].view(dtype).reshape(len(starts), *member.shape), fits
 

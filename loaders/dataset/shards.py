@@ -9,7 +9,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.errors import InputError
-from loaders.processes.members import read_and_check
+from loaders.processes.reading import ReadAndCheck, by_this_thread
 from loaders.storage.cache import FileSystem, RemoteShard, ShardCache
 from loaders.storage.shardfile import ShardFile, read_into
 
@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _OPEN = 256  # shards kept open: of files a process may have a thousand
 _PATIENCE, _PAUSE = 10.0, 0.02  # seconds: that a shard's being written is waited for; between looks
 _RECHECKS = 2  # times that a shard with a wrong member may turn out a damaged copy, and is fetched again
+_SHARD_BITS = 40  # of a shard's number
 _IN_USE = 32  # that a thread has in use beside these, at most
 
 
@@ -119,32 +120,26 @@ def _fault(file: ShardFile, data: NDArray[np.uint8], offset: int, xxh3: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where members lie, and where they are to go: one entry a member in every list."""
+    """Where members lie, and where they are to go: (N,) each, of int64 but for the checksums, which are uint64."""
 
-    shard: list[tuple[int, int]]  #: dataset, and the shard in it
-    offset: list[int]  #: in the shard
-    size: list[int]
-    xxh3: list[int]
-    start: list[int]  #: in the memory
+    dataset: NDArray[np.int64]
+    shard: NDArray[np.int64]  #: in the dataset
+    offset: NDArray[np.int64]  #: in the shard
+    size: NDArray[np.int64]
+    xxh3: NDArray[np.uint64]
+    start: NDArray[np.int64]  #: in the memory
+
+    def moved(self, by: int) -> "Places":
+        """The same, to go so many bytes further on."""
+        return replace(self, start=self.start + by)
+
+    @staticmethod
+    def joined(parts: Sequence["Places"]) -> "Places":
+        """One after the other."""
+        return Places(*(np.concatenate([getattr(part, name) for part in parts]) for name in Places.__slots__))
 
 
 OpenShard = Callable[[tuple[int, int]], ShardFile]
-
-
-class ReadAndCheck(Protocol):
-    """What reads members of shards that are open, see `loaders.processes.members.read_and_check`."""
-
-    def __call__(
-        self, descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: NDArray[np.uint8]
-    ) -> list[int]:
-        """Which of them could not be read, or are not what they were."""
-
-
-def by_this_thread(
-    descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: NDArray[np.uint8]
-) -> list[int]:
-    """Read members here; while bytes move, other threads run."""
-    return read_and_check(descriptors, members, memory.data)
 
 
 def read_members(
@@ -159,37 +154,36 @@ def read_members(
         Exception: whatever ``open_shard`` or ``read`` raises.
     """
     bad: list[int] = []
-    columns = (places.offset, places.size, places.xxh3, places.start)
-    for begin, numbers, files in _groups(places.shard, open_shard):
-        group = slice(begin, begin + len(numbers))
-        found = read([file.fileno() for file in files], [numbers, *(column[group] for column in columns)], memory)
-        bad += [begin + index for index in found]
+    for group, which, files in _groups(places, open_shard):
+        columns = (places.offset, places.size, places.xxh3, places.start)
+        descriptors = [file.fileno() for file in files]
+        found = read(descriptors, [which, *(column[group] for column in columns)], memory)
+        bad += [group.start + index for index in found]
     return bad
 
 
-def _groups(
-    shards: Sequence[tuple[int, int]], open_shard: OpenShard
-) -> Iterator[tuple[int, list[int], list[ShardFile]]]:
+def _groups(places: Places, open_shard: OpenShard) -> Iterator[tuple[slice, NDArray[np.int64], list[ShardFile]]]:
     """Members one after the other that are of no more shards than may be open.
 
     Yields:
-        The first one's place, which file each of them is in, and the files.
+        Which members, the file that each of them is in, and the files.
     """
     begin = 0
-    numbers: list[int] = []
-    known: dict[tuple[int, int], int] = {}
+    which: list[int] = []
+    known: dict[int, int] = {}
     files: list[ShardFile] = []
-    for index, shard in enumerate(shards):
+    numbers = (places.dataset << _SHARD_BITS) + places.shard
+    for index, shard in enumerate(numbers.tolist()):
         number = known.get(shard)
         if number is None:
             if len(files) == _IN_USE:
-                yield begin, numbers, files
-                begin, numbers, known, files = index, [], {}, []
+                yield slice(begin, index), np.array(which), files
+                begin, which, known, files = index, [], {}, []
             number = known[shard] = len(files)
-            files.append(open_shard(shard))
-        numbers.append(number)
-    if numbers:
-        yield begin, numbers, files
+            files.append(open_shard((int(places.dataset[index]), int(places.shard[index]))))
+        which.append(number)
+    if which:
+        yield slice(begin, begin + len(which)), np.array(which), files
 
 
 class LocalShards:

@@ -112,16 +112,16 @@ class Cutter:
         return cut
 
     def cut_all(
-        self, memory: Bytes, start: Sequence[int], size: Sequence[int], chosen: NDArray[np.integer]
+        self, memory: Bytes, start: NDArray[np.int64], size: NDArray[np.int64], chosen: NDArray[np.integer]
     ) -> list[Cut | None]:
         """`cut` of a batch's filmstrips; None where that raises.
 
         Args:
             memory: (bytes,), where they lie, none over another; what is cut there is written over.
-            start, size: of each of the B filmstrips, in bytes.
+            start, size: of each of the B filmstrips, in bytes; (B,).
             chosen: (B, T), numbers of frames.
         """
-        strips = [memory[begin : begin + length] for begin, length in zip(start, size, strict=True)]
+        strips = [memory[begin : begin + length] for begin, length in zip(start.tolist(), size.tolist(), strict=True)]
         cuts: list[Cut | None] = [None] * len(strips)
         header = self._header_of_any(strips) if self.cuts and (np.diff(chosen) == 1).all() else None
         if header is not None:

@@ -7,7 +7,6 @@ batch are cut by the same few array operations; one after the other, each would 
 than it takes to read it, and the threads that read would wait for each other.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,8 @@ class Windows(NamedTuple):
 
 def cut_windows(
     memory: Bytes,
-    start: Sequence[int],
-    size: Sequence[int],
+    start: NDArray[np.int64],
+    size: NDArray[np.int64],
     chosen: NDArray[np.integer],
     header: StripHeader,
     frames: int,
@@ -41,7 +40,7 @@ def cut_windows(
 
     Args:
         memory: (bytes,), where the filmstrips lie, none over another; changed.
-        start, size: of each of the B filmstrips, in bytes.
+        start, size: of each of the B filmstrips, in bytes; (B,).
         chosen: (B, T), numbers of frames that follow each other.
         header: of one of them.
         frames: how many a filmstrip has.
@@ -49,7 +48,7 @@ def cut_windows(
     count = chosen.shape[1]
     if not header.says:
         return Windows(*np.empty((3, 0), np.int64))
-    rows, at, scans, ends = _found(memory, np.array(start, np.int64), np.array(size, np.int64), header, frames)
+    rows, at, scans, ends = _found(memory, start, size, header, frames)
     first = chosen[rows, 0].astype(np.int64)
     bounds = np.concatenate([scans, ends[:, None]], 1)  # of each frame's scan and the marker behind it
     window = np.take_along_axis(bounds, first[:, None] + np.arange(count + 1), 1)

@@ -28,7 +28,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from loaders.processes import members as program
-from loaders.processes.members import ANSWER, REQUEST, read_and_check
+from loaders.processes.members import ANSWER, REQUEST
+from loaders.processes.reading import Columns, by_this_thread
 from loaders.processes.shared_memory import SharedMemory, where
 from loaders.threads.handoff import ClosedError
 
@@ -79,9 +80,7 @@ class ReadingProcess:
         """Of the process."""
         return self._process.pid
 
-    def read(
-        self, descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: SharedMemory, first: int
-    ) -> list[int]:
+    def read(self, descriptors: Sequence[int], members: Columns, memory: SharedMemory, first: int) -> list[int]:
         """As `read_and_check`, into shared memory from the byte ``first`` on. Raises _EndedError."""
         gone = [number for number, known in self._known.items() if known() is None]
         for number in gone:
@@ -89,10 +88,8 @@ class ReadingProcess:
         is_new = memory.number not in self._known
         self._known[memory.number] = weakref.ref(memory)
         *located, start = members
-        columns = [array(code, column) for code, column in zip("qqqQ", located, strict=True)]
-        columns.append(array("q", [first + place for place in start]))
         request = REQUEST.pack(len(start), memory.number, is_new, len(gone))
-        message = b"".join([request, array("q", gone), *columns])
+        message = b"".join([request, array("q", gone), *(column.tobytes() for column in (*located, start + first))])
         passed = [*([memory.descriptor] if is_new else []), *descriptors]
         try:
             sent = socket.send_fds(self._connection, [message], passed)
@@ -151,9 +148,7 @@ class ReadingProcesses:
         self._not_before = 0.0
         self.in_their_place = 0  #: times that a thread read because a process had ended, or could not be started
 
-    def read(
-        self, descriptors: Sequence[int], members: Sequence[Sequence[int]], memory: NDArray[np.uint8]
-    ) -> list[int]:
+    def read(self, descriptors: Sequence[int], members: Columns, memory: NDArray[np.uint8]) -> list[int]:
         """As `read_and_check`, by a process; by this thread where none can, with a word, or memory is not shared.
 
         Raises:
@@ -161,11 +156,11 @@ class ReadingProcesses:
         """
         place = where(memory)
         if place is None:
-            return read_and_check(descriptors, members, memory.data)
+            return by_this_thread(descriptors, members, memory)
         process = self._take()
         if process is None:
             self.in_their_place += 1
-            return read_and_check(descriptors, members, memory.data)
+            return by_this_thread(descriptors, members, memory)
         try:
             bad = process.read(descriptors, members, *place)
         except _EndedError:
@@ -174,7 +169,7 @@ class ReadingProcesses:
                 raise ClosedError from None
             self._pause(f"reading process {process.pid} {process.ended()}")
             self.in_their_place += 1
-            return read_and_check(descriptors, members, memory.data)
+            return by_this_thread(descriptors, members, memory)
         except BaseException:
             self._drop(process)  # in the midst of an answer
             raise

@@ -115,7 +115,7 @@ def test_no_changed_byte_of_a_header_is_taken(data: st.DataObject) -> None:
 # -- many at once
 
 
-def laid(files: list[bytes], apart: int = 64) -> tuple[NDArray[np.uint8], list[int], list[int]]:
+def laid(files: list[bytes], apart: int = 64) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Files in one memory, each at a multiple."""
     starts, at = [], 0
     for file in files:
@@ -124,7 +124,7 @@ def laid(files: list[bytes], apart: int = 64) -> tuple[NDArray[np.uint8], list[i
     memory = np.zeros(starts[-1] + len(files[-1]), np.uint8)
     for start, file in zip(starts, files, strict=True):
         memory[start : start + len(file)] = np.frombuffer(file, np.uint8)
-    return memory, starts, [len(file) for file in files]
+    return memory, np.array(starts), np.array([len(file) for file in files])
 
 
 @given(dtypes, shapes, st.integers(1, 6))
@@ -143,7 +143,7 @@ def test_files_that_differ_are_left_to_be_read_one_by_one() -> None:
     assert parse_alike(FIXED, *laid([whole, whole + b"\0", whole])) is None
     assert parse_alike(FIXED, *laid([whole[:-1]] * 3)) is None
     memory, starts, sizes = laid([whole] * 3)
-    assert parse_alike(FIXED, memory, [starts[0], starts[2], starts[1]], sizes) is None
+    assert parse_alike(FIXED, memory, starts[[0, 2, 1]], sizes) is None
     other = npy(drawn("int32", (5, 3)))  # as long, and something else
     found = parse_alike(FIXED, *laid([whole, other, whole]))
     assert found is not None

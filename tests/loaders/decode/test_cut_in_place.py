@@ -68,14 +68,14 @@ def by_itself(file: bytes, chosen: NDArray[np.int64], known: bytes | None) -> Cu
         return None
 
 
-def laid_out(batch: list[bytes], gap: int) -> tuple[Bytes, list[int], list[int]]:
+def laid_out(batch: list[bytes], gap: int) -> tuple[Bytes, NDArray[np.int64], NDArray[np.int64]]:
     """Files one after the other in memory, with what is none of them between."""
     room = [len(file) + gap for file in batch]
     start = [sum(room[:row]) + gap for row in range(len(batch))]
     memory = np.full(sum(room) + gap, 0xA5, np.uint8)
     for begin, file in zip(start, batch, strict=True):
         memory[begin : begin + len(file)] = np.frombuffer(file, np.uint8)
-    return memory, start, [len(file) for file in batch]
+    return memory, np.array(start), np.array([len(file) for file in batch])
 
 
 @given(batch=st.lists(files, min_size=1, max_size=8), data=st.data())
@@ -138,7 +138,7 @@ def test_a_batch_is_cut_as_each_by_itself_whatever_is_in_it(
 
 
 def test_of_no_filmstrips_none_are_cut() -> None:
-    assert Cutter(CLIP, 4).cut_all(np.empty(0, np.uint8), [], [], np.empty((0, 4), np.int16)) == []
+    assert Cutter(CLIP, 4).cut_all(np.empty(0, np.uint8), *np.empty((2, 0), np.int64), np.empty((0, 4), np.int16)) == []
 
 
 class Forgotten(Cutter):
@@ -172,6 +172,8 @@ def test_the_first_and_the_last_window_are_cut(count: int) -> None:
     for first in (0, FRAMES - count):
         chosen = np.arange(first, first + count)[None]
         memory = file.copy()
-        rows, begin, end = cut_windows(memory, [0], [len(file)], chosen, StripHeader.of(file.data, FRAMES), FRAMES)
+        rows, begin, end = cut_windows(
+            memory, np.zeros(1, np.int64), np.array([len(file)]), chosen, StripHeader.of(file.data, FRAMES), FRAMES
+        )
         assert rows.tolist() == [0]
         assert memory[begin[0] : end[0]].tobytes() == strip_of(file, FRAMES, SIZE, chosen[0]).tobytes()

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from loaders.processes import pool
-from loaders.processes.members import MOST_SHARDS, read_and_check
+from loaders.processes.members import MOST_SHARDS
 from loaders.processes.pool import ReadingProcesses
+from loaders.processes.reading import Columns, by_this_thread
 from loaders.processes.shared_memory import SharedMemory
 from loaders.threads.buffers import Buffers
 from loaders.threads.handoff import ClosedError
@@ -51,7 +52,7 @@ def processes() -> Iterator[ReadingProcesses]:
     found.close()
 
 
-def located(shards: list[int], members: list[tuple[int, int, int, bool]]) -> list[list[int]]:
+def located(shards: list[int], members: list[tuple[int, int, int, bool]]) -> Columns:
     """Columns of members (shard, offset, size, whether its checksum is right) that lie one after the other."""
     columns: list[list[int]] = [[], [], [], [], []]
     start = 0
@@ -60,14 +61,15 @@ def located(shards: list[int], members: list[tuple[int, int, int, bool]]) -> lis
         for column, value in zip(columns, (shard, offset, size, digest ^ (not is_right), start), strict=True):
             column.append(value)
         start += size
-    return columns
+    kinds = (np.int64, np.int64, np.int64, np.uint64, np.int64)
+    return [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
 
 
-def length_of(columns: list[list[int]]) -> int:
-    return sum(columns[2])
+def length_of(columns: Columns) -> int:
+    return int(columns[2].sum())
 
 
-def memory_of(columns: list[list[int]]) -> NDArray[np.uint8]:
+def memory_of(columns: Columns) -> NDArray[np.uint8]:
     lent = Buffers((), np.uint8, memory=SharedMemory).lend(length_of(columns) + 3)
     return lent[3:]  # not at the beginning of its memory
 
@@ -84,7 +86,7 @@ def test_a_process_reads_what_a_thread_would(
     for members in steps:
         columns = located(shards, members)
         memory, expected = memory_of(columns), np.zeros(length_of(columns), np.uint8)
-        assert processes.read(shards, columns, memory) == read_and_check(shards, columns, expected.data)
+        assert processes.read(shards, columns, memory) == by_this_thread(shards, columns, expected)
         assert (memory == expected).all()
 
 
@@ -137,7 +139,7 @@ def test_a_process_that_was_killed_is_replaced_by_the_thread_and_then_by_another
 
 
 @contextmanager
-def processes_of(processes: ReadingProcesses, shards: list[int], columns: list[list[int]]) -> Iterator[int]:
+def processes_of(processes: ReadingProcesses, shards: list[int], columns: Columns) -> Iterator[int]:
     """The one that has read once; all are ended."""
     try:
         processes.read(shards, columns, memory_of(columns))
