@@ -281,9 +281,7 @@ class Reader:
     def _take_strips(self, drawn: Drawn, filmstrips: Places, memory: NDArray[np.uint8]) -> None:
         """Filmstrips that were read, and what is wanted cut out of them; what is bad of them is noted with the step."""
         drawn.strips = _cut_up(memory, filmstrips)
-        for index, strip in enumerate(drawn.strips):
-            if index not in drawn.bad and self._strips.fault(strip) is not None:
-                drawn.bad.add(index)
+        drawn.bad.update(self._strips.faulty(memory, filmstrips.start, filmstrips.size))
         if not self._cutter.cuts:
             return
         cuts = self._cutter.cut_all(memory, filmstrips.start, filmstrips.size, drawn.examples.frames)

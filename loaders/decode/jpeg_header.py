@@ -79,3 +79,15 @@ class SizeCheck:
             return "a JPEG that is not sequential"
         self._known = data[: header.end].tobytes()
         return None
+
+    def faulty(self, memory: NDArray[np.uint8], start: NDArray[np.int64], size: NDArray[np.int64]) -> list[int]:
+        """Which of the files that lie in memory have a `fault`: each begins at ``start`` and has ``size`` bytes, (N,)."""
+        known, view = self._known, memory.data
+        length = len(known)
+        at_fault = []
+        for index, (begin, end) in enumerate(zip(start.tolist(), (start + size).tolist(), strict=True)):
+            if known and end - begin >= length and view[begin : begin + length].tobytes() == known:
+                continue
+            if self.fault(memory[begin:end]) is not None:
+                at_fault.append(index)
+        return at_fault

@@ -97,3 +97,18 @@ def test_what_was_seen_before_does_not_hide_what_comes_after() -> None:
         False,
         False,
     ]
+
+
+@given(st.lists(st.sampled_from(["good", "other", "cut", "empty"]), max_size=8), st.integers(0, 3))
+def test_files_in_one_memory_are_at_fault_as_each_by_itself(kinds: list[str], gap: int) -> None:
+    one = {"good": jpeg(32, 512), "other": jpeg(16, 16), "cut": jpeg(32, 512)[:50], "empty": np.empty(0, np.uint8)}
+    files = [one[kind] for kind in kinds]
+    size = np.array([len(file) for file in files], np.int64)
+    start = np.cumsum(size + gap) - size
+    memory = np.zeros(int((size + gap).sum()), np.uint8)
+    for begin, file in zip(start.tolist(), files, strict=True):
+        memory[begin : begin + len(file)] = file
+    check = SizeCheck(32, 512)
+    expected = [index for index, file in enumerate(files) if unlike(file, 32, 512) is not None]
+    assert check.faulty(memory, start, size) == expected
+    assert check.faulty(memory, start, size) == expected  # when it knows how they begin
