@@ -81,7 +81,7 @@ class SizeCheck:
         return None
 
     def faulty(self, memory: NDArray[np.uint8], start: NDArray[np.int64], size: NDArray[np.int64]) -> list[int]:
-        """Which of the files that lie in memory have a `fault`: each begins at ``start`` and has ``size`` bytes, (N,)."""
+        """Which of the files in memory have a `fault`: each begins at ``start``, (N,), and has ``size`` bytes, (N,)."""
         known, view = self._known, memory.data
         length = len(known)
         at_fault = []
