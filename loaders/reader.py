@@ -36,7 +36,6 @@ from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
 from loaders.processes.pool import ReadingProcesses
 from loaders.processes.reading import ReadAndCheck, by_this_thread
-from loaders.processes.shared_memory import SharedMemory
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
@@ -194,7 +193,7 @@ class Reader:
         self._cutter = Cutter(self._clip, sampler.frames.count)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
-        memory = private_memory if processes is None else SharedMemory
+        memory = private_memory if processes is None else processes.memory
         self._buffers = Buffers((), np.uint8, memory=memory)
         self._held: frozenset[tuple[int, ...]] = frozenset()  # the windows that are drawn from now
         self._unmoved: frozenset[tuple[int, int]] = frozenset()  # steps that draw from just these
@@ -637,7 +636,7 @@ class Reader:
                 "build the dataset anew"
             )
         if self._processes is not None and self._processes.in_their_place:
-            slower.append(f"{self._processes.in_their_place} times threads read in the place of processes that ended")
+            slower.append(f"{self._processes.in_their_place} times threads read in the place of processes")
         return "; ".join(slower)
 
     def _required(self, member: str, clip: int) -> NDArray[np.uint8]:

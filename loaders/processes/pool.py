@@ -9,6 +9,7 @@ share.
 
 import errno
 import logging
+import mmap
 import os
 import socket
 import subprocess
@@ -31,6 +32,7 @@ from loaders.processes import members as program
 from loaders.processes.members import ANSWER, REQUEST
 from loaders.processes.reading import Columns, by_this_thread
 from loaders.processes.shared_memory import SharedMemory, where
+from loaders.threads.buffers import private_memory
 from loaders.threads.handoff import ClosedError
 
 Readers = Literal["auto", "threads", "processes"]
@@ -146,19 +148,17 @@ class ReadingProcesses:
         self._lock = threading.Lock()
         self._closed = False
         self._not_before = 0.0
-        self.in_their_place = 0  #: times that a thread read because a process had ended, or could not be started
+        self.in_their_place = 0  #: times that a thread read, for a process had ended, or there could be none
 
     def read(self, descriptors: Sequence[int], members: Columns, memory: NDArray[np.uint8]) -> list[int]:
-        """As `read_and_check`, by a process; by this thread where none can, with a word, or memory is not shared.
+        """As `read_and_check`, by a process; by this thread where none can, which is counted and was said.
 
         Raises:
             ClosedError: `close` was called.
         """
         place = where(memory)
-        if place is None:
-            return by_this_thread(descriptors, members, memory)
-        process = self._take()
-        if process is None:
+        process = None if place is None else self._take()
+        if process is None or place is None:
             self.in_their_place += 1
             return by_this_thread(descriptors, members, memory)
         try:
@@ -175,6 +175,15 @@ class ReadingProcesses:
             raise
         self._idle.append(process)
         return bad
+
+    def memory(self, length: int) -> mmap.mmap:
+        """Memory to read to, shared with the processes; of this one alone where none can be shared, with a word."""
+        try:
+            return SharedMemory(length)
+        except OSError as error:
+            if time.monotonic() >= self._not_before:
+                self._pause(f"no memory could be shared with the processes that read ({error.strerror})")
+            return private_memory(length)
 
     def _take(self) -> ReadingProcess | None:
         with suppress(IndexError):

@@ -1,5 +1,6 @@
 """Processes read what a thread would, and end with the loader, whatever becomes of either."""
 
+import errno
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +64,8 @@ def located(shards: list[int], members: list[tuple[int, int, int, bool]]) -> Col
             column.append(value)
         start += size
     kinds = (np.int64, np.int64, np.int64, np.uint64, np.int64)
-    return [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    found: list[NDArray[Any]] = [np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    return found
 
 
 def length_of(columns: Columns) -> int:
@@ -108,12 +111,22 @@ def test_as_many_shards_as_a_request_may_have(shards: list[int], processes: Read
     assert processes.read(many, columns, memory_of(columns)) == [5]
 
 
-def test_memory_of_this_process_alone_is_filled_by_the_thread(shards: list[int]) -> None:
+def test_where_no_memory_can_be_shared_the_thread_reads(
+    shards: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
     processes = ReadingProcesses()
+    buffers = Buffers((), np.uint8, memory=processes.memory)
     columns = located(shards, [(0, 10, 500, True), (1, 0, 20, False)])
-    memory = np.zeros(520, np.uint8)
-    assert processes.read(shards, columns, memory) == [1]
-    assert memory[:500].tobytes() == os.pread(shards[0], 500, 10)
+    for times in (1, 2):
+        memory = buffers.lend(520)
+        assert processes.read(shards, columns, memory) == [1]
+        assert memory[:500].tobytes() == os.pread(shards[0], 500, 10)
+        assert processes.in_their_place == times
+    assert caplog.text.count("no memory could be shared with the processes that read (Operation not permitted)") == 1
     assert not processes._all
 
 
