@@ -68,6 +68,7 @@ _log = logging.getLogger(__name__)
 
 #: For a GPU, whose engines decode faster than one reads; more get into each other's way.
 _READING_FOR_A_GPU: Mapping[str, int] = {"threads": 2, "processes": 3}
+_CLOSED_MEANWHILE = "this ClipLoader was closed by another thread while a batch was awaited"
 OTHER_VIDEO: Mapping[str, float] = {"other_video": 1.0}
 _IN_EVERY_BATCH: Mapping[str, str] = {
     FILMSTRIP: "in every batch, as video",
@@ -493,12 +494,15 @@ class ClipLoader(IterableDataset[Batch]):
         return self._choice is None or self._choice.decoder != "turbo"
 
     def _next(self) -> Batch:
-        self._start()
+        try:
+            self._start()
+        except ClosedError as error:  # a process that reads what is tried has been ended
+            raise RuntimeError(_CLOSED_MEANWHILE) from error
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._start().next()  # no name here for an error's traceback to hold
         except ClosedError as error:
-            raise RuntimeError("this ClipLoader was closed by another thread while a batch was awaited") from error
+            raise RuntimeError(_CLOSED_MEANWHILE) from error
         except BaseException:
             # The error's traceback holds this loader, and the stream would hold the error: end it here.
             self._stop()
@@ -684,6 +688,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._closed = True
         if os.getpid() != self._process:
             return  # a forked child has neither the threads nor a say in the cache, and would wait for both
+        self._reader.interrupt()
         self._stop()
         if self._cache is not None:
             self._cache.close()
@@ -745,6 +750,7 @@ def _end(stream: Stream, cache: ShardCache | None, reader: Reader, process: int)
     """End the threads of a loader that nobody closed, in the process that has them."""
     if os.getpid() != process:
         return
+    reader.interrupt()
     if cache is not None:
         cache.cancel()
     stream.stop()

@@ -22,13 +22,7 @@ from loaders.dataset.catalog import Catalog
 from loaders.dataset.manifest import AUDIO, FILMSTRIP, GAZE, GAZE_STATISTICS
 from loaders.dataset.members import Member
 from loaders.dataset.npy import parse_alike, parse_npy
-from loaders.dataset.shards import (
-    CorruptMemberError,
-    Places,
-    Shards,
-    ShardSource,
-    read_members,
-)
+from loaders.dataset.shards import CorruptMemberError, Places, Shards, ShardSource, read_members
 from loaders.decode.cut import Cutter, clip_of
 from loaders.decode.frame_offsets import NOT_SAID, NotAddressableError
 from loaders.decode.jpeg_header import SizeCheck
@@ -36,10 +30,11 @@ from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
 from loaders.processes.pool import ReadingProcesses
 from loaders.processes.reading import ReadAndCheck, by_this_thread
+from loaders.processes.shared_memory import SharedMemory
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.mixture import WindowSlice
 from loaders.storage.shardfile import ShardFile
-from loaders.threads.buffers import Buffers, private_memory
+from loaders.threads.buffers import Buffers
 
 _log = logging.getLogger(__name__)
 
@@ -193,8 +188,8 @@ class Reader:
         self._cutter = Cutter(self._clip, sampler.frames.count)
         self._strips = SizeCheck(self._clip.size, self._clip.size * self._clip.frames)
         self._drawn: dict[tuple[int, int], Examples] = {}
-        memory = private_memory if processes is None else processes.memory
-        self._buffers = Buffers((), np.uint8, memory=memory)
+        self._buffers = Buffers((), np.uint8)
+        self._shared = Buffers((), np.uint8, memory=SharedMemory)
         self._held: frozenset[tuple[int, ...]] = frozenset()  # the windows that are drawn from now
         self._unmoved: frozenset[tuple[int, int]] = frozenset()  # steps that draw from just these
         self._one_at_a_time = threading.Lock()  # around the sampler and the sources
@@ -456,6 +451,15 @@ class Reader:
 
     # -- into memory
 
+    def _lend(self, length: int) -> NDArray[np.uint8]:
+        """Memory to read to, shared where processes read."""
+        if self._processes is not None:
+            try:
+                return self._shared.lend(length)
+            except OSError as error:
+                self._processes.cannot_share(error)
+        return self._buffers.lend(length)
+
     def _read_together(self, drawn: Drawn, parts: Sequence[Places]) -> list[NDArray[np.uint8]]:
         """Required members of all examples, kind by kind, read by one call; what is bad of them is noted with the step.
 
@@ -466,7 +470,7 @@ class Reader:
             return []
         rooms = np.array([-(-_length(places) // _LINE) * _LINE for places in parts])
         begins = np.cumsum(rooms) - rooms
-        memory = self._buffers.lend(int(rooms.sum()))
+        memory = self._lend(int(rooms.sum()))
         together = Places.joined([places.moved(begin) for places, begin in zip(parts, begins.tolist(), strict=True)])
         bad = read_members(together, self._open, memory, self._read_and_check)
         # A required member that a clip does not have is bad as well. Of each kind there is one an example.
@@ -504,7 +508,7 @@ class Reader:
         )
         if not len(rows):
             return arrays
-        memory = self._buffers.lend(_length(places))
+        memory = self._lend(_length(places))
         bad = set(read_members(places, self._open, memory, self._read_and_check))
         one_by_one: Sequence[int] = range(len(rows))
         alike = None if member.variable else parse_alike(member, memory, places.start, places.size)
@@ -571,10 +575,14 @@ class Reader:
             shards.source.hold([*current], [n for n in later if n not in current])
         self._held, self._unmoved = _keys(now), frozenset()
 
-    def close(self) -> None:
-        """Release the shards, and end the processes."""
+    def interrupt(self) -> None:
+        """End the processes: a thread that waits for one gets ClosedError, and so does who reads from here on."""
         if self._processes is not None:
             self._processes.close()
+
+    def close(self) -> None:
+        """Release the shards, and end the processes."""
+        self.interrupt()
         for shards in self._shards:
             shards.close()
 

@@ -4,6 +4,7 @@ Members are read into the memory that they are used from, and checked there: wha
 becomes of the shard meanwhile.
 """
 
+import errno
 import logging
 import os
 import time
@@ -18,17 +19,17 @@ from numpy.typing import NDArray
 
 from loaders.dataset.catalog import Catalog
 from loaders.errors import InputError
+from loaders.processes.members import MOST_SHARDS
 from loaders.processes.reading import ReadAndCheck, by_this_thread
 from loaders.storage.cache import FileSystem, RemoteShard, ShardCache
 from loaders.storage.shardfile import ShardFile, read_into
 
 _log = logging.getLogger(__name__)
 
-_OPEN = 256  # shards kept open: of files a process may have a thousand
+_OPEN = 256  # shards kept open, beside MOST_SHARDS of each thread: of files a process may have a thousand
 _PATIENCE, _PAUSE = 10.0, 0.02  # seconds: that a shard's being written is waited for; between looks
 _RECHECKS = 2  # times that a shard with a wrong member may turn out a damaged copy, and is fetched again
 _SHARD_BITS = 40  # of a shard's number
-_IN_USE = 32  # that a thread has in use beside these, at most
 
 
 class CorruptMemberError(Exception):
@@ -176,7 +177,7 @@ def _groups(places: Places, open_shard: OpenShard) -> Iterator[tuple[slice, NDAr
     for index, shard in enumerate(numbers.tolist()):
         number = known.get(shard)
         if number is None:
-            if len(files) == _IN_USE:
+            if len(files) == MOST_SHARDS:
                 yield slice(begin, index), np.array(which), files
                 begin, which, known, files = index, [], {}, []
             number = known[shard] = len(files)
@@ -220,7 +221,10 @@ class LocalShards:
             file = ShardFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
             size = os.fstat(file.fileno()).st_size
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}: run sharding/verify.py --repair") from error
+            mend = "run sharding/verify.py --repair"
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                mend = "allow this process more of them (ulimit -n), or give a smaller prefetch"
+            raise InputError(f"{path}: {error.strerror}: {mend}") from error
         if size != self._shards[shard].bytes:
             raise InputError(
                 f"{path}: {size} bytes where dataset.json says {self._shards[shard].bytes}: "

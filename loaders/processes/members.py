@@ -27,7 +27,7 @@ import xxhash
 REQUEST = struct.Struct("<qq?q")
 ANSWER = struct.Struct("<qd")  #: bad members, and seconds of processor time since the program's start
 COLUMNS = 5  #: of a member, 8 bytes each: which descriptor, offset, size, checksum, start
-MOST_SHARDS = 128  #: of a request: a message carries 253 descriptors at most
+MOST_SHARDS = 32  #: of a request; a message carries 253 descriptors at most
 
 _LOOK = 5.0  # seconds from one look whether the parent is there to the next
 

@@ -9,7 +9,6 @@ share.
 
 import errno
 import logging
-import mmap
 import os
 import socket
 import subprocess
@@ -19,10 +18,11 @@ import time
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import xxhash
@@ -32,10 +32,11 @@ from loaders.processes import members as program
 from loaders.processes.members import ANSWER, REQUEST
 from loaders.processes.reading import Columns, by_this_thread
 from loaders.processes.shared_memory import SharedMemory, where
-from loaders.threads.buffers import private_memory
 from loaders.threads.handoff import ClosedError
 
 Readers = Literal["auto", "threads", "processes"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +54,8 @@ class ReadingProcess:
 
     def __init__(self) -> None:
         """Raises OSError where none can be started."""
-        if not sys.executable:
-            raise OSError(errno.ENOENT, "this program is no Python that could run another")
+        if not sys.executable or getattr(sys, "frozen", False) or not Path(program.__file__).is_file():
+            raise OSError(errno.ENOEXEC, "this program is no Python with its modules in files, that could run one")
         ours, theirs = socket.socketpair()
         packages = str(Path(xxhash.__file__).parents[1])
         command = [sys.executable, "-I", "-S", program.__file__, str(theirs.fileno()), str(os.getpid()), packages]
@@ -76,6 +77,7 @@ class ReadingProcess:
         self._connection = ours
         self._known: dict[int, weakref.ref[SharedMemory]] = {}
         self.processor_seconds = 0.0  #: that it has taken so far
+        self.close = weakref.finalize(self, _end, ours, self._process, os.getpid())  #: end it, and wait until it has
 
     @property
     def pid(self) -> int:
@@ -94,42 +96,40 @@ class ReadingProcess:
         message = b"".join([request, array("q", gone), *(column.tobytes() for column in (*located, start + first))])
         passed = [*([memory.descriptor] if is_new else []), *descriptors]
         try:
-            sent = socket.send_fds(self._connection, [message], passed)
-            self._connection.sendall(message[sent:])
+            self._send(message, passed)
             bad, self.processor_seconds = ANSWER.unpack(self._receive(ANSWER.size))
             return array("q", self._receive(8 * bad)).tolist()
         except OSError as error:
             raise _EndedError from error
 
+    def _send(self, message: bytes, descriptors: Sequence[int]) -> None:
+        sent = self._patiently(partial(socket.send_fds, self._connection, [message], descriptors))
+        while sent < len(message):
+            sent += self._patiently(partial(self._connection.send, message[sent:]))
+
     def _receive(self, length: int) -> bytes:
         received = bytearray()
-        asked = time.monotonic()
         while len(received) < length:
-            try:
-                piece = self._connection.recv(length - len(received))
-            except TimeoutError:
-                _log.warning(
-                    "reading process %d has not answered for %.0f s: is the disk at work?",
-                    self.pid,
-                    time.monotonic() - asked,
-                )
-                continue
+            piece = self._patiently(partial(self._connection.recv, length - len(received)))
             if not piece:
                 raise _EndedError
             received += piece
         return bytes(received)
 
-    def close(self) -> None:
-        """End it, and wait until it has."""
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """What a call of the socket returns, however long that takes; from time to time it is said."""
+        asked = time.monotonic()
+        while True:
+            try:
+                return call()
+            except TimeoutError:
+                waited = time.monotonic() - asked
+                _log.warning("reading process %d has not answered for %.0f s: is the disk at work?", self.pid, waited)
+
+    def shut(self) -> None:
+        """Wake whoever waits for it, which closing the socket would not; then it ends by itself."""
         with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # which wakes a thread that waits for it, as closing does not
-        try:
-            self._process.wait(_ENDING)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # it reads from a disk that does not answer, and ends when that does
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_ENDING)
-        self._connection.close()
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def ended(self) -> str:
         """How it has ended, after `close`."""
@@ -139,15 +139,29 @@ class ReadingProcess:
         return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
 
 
+def _end(connection: socket.socket, process: "subprocess.Popen[bytes]", owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a forked child has no say
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # also where a forked child has this end of it, too
+    try:
+        process.wait(_ENDING)
+    except subprocess.TimeoutExpired:
+        process.kill()  # it reads from a disk that does not answer, and ends when that does
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING)
+    connection.close()
+
+
 class ReadingProcesses:
     """Those of a loader, started when they are needed."""
 
     def __init__(self) -> None:
         self._idle: deque[ReadingProcess] = deque()
         self._all: set[ReadingProcess] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector of cycles may find another loader in the thread that has it
         self._closed = False
-        self._not_before = 0.0
+        self._not_before = self._silent_until = 0.0
         self.in_their_place = 0  #: times that a thread read, for a process had ended, or there could be none
 
     def read(self, descriptors: Sequence[int], members: Columns, memory: NDArray[np.uint8]) -> list[int]:
@@ -176,30 +190,24 @@ class ReadingProcesses:
         self._idle.append(process)
         return bad
 
-    def memory(self, length: int) -> mmap.mmap:
-        """Memory to read to, shared with the processes; of this one alone where none can be shared, with a word."""
-        try:
-            return SharedMemory(length)
-        except OSError as error:
-            if time.monotonic() >= self._not_before:
-                self._pause(f"no memory could be shared with the processes that read ({error.strerror})")
-            return private_memory(length)
-
     def _take(self) -> ReadingProcess | None:
         with suppress(IndexError):
-            return self._idle.pop()
+            return self._idle.popleft()  # in turns: each learns by its next request which memory is gone
+        if self._closed:
+            raise ClosedError
+        if time.monotonic() < self._not_before:
+            return None
+        try:
+            process = ReadingProcess()
+        except OSError as error:
+            self._pause(f"no process could be started to read ({error.strerror})")
+            return None
         with self._lock:
-            if self._closed:
-                raise ClosedError
-            if time.monotonic() < self._not_before:
-                return None
-            try:
-                process = ReadingProcess()
-            except OSError as error:
-                self._pause(f"no process could be started to read ({error.strerror})")
-                return None
-            self._all.add(process)
-            return process
+            if not self._closed:
+                self._all.add(process)
+                return process
+        process.close()
+        raise ClosedError
 
     def _drop(self, process: ReadingProcess) -> None:
         with self._lock:
@@ -209,6 +217,13 @@ class ReadingProcesses:
     def _pause(self, why: str) -> None:
         self._not_before = time.monotonic() + _PAUSE
         _log.warning("%s: for %.0f s threads read in its place, which may be slower", why, _PAUSE)
+
+    def cannot_share(self, error: OSError) -> None:
+        """Say that there is no memory to share, when it has not been said for a while."""
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _PAUSE
+            why = "no memory can be shared with the processes that read"
+            _log.warning("%s (%s): threads read while it is so, which may be slower", why, error.strerror)
 
     @property
     def processor_seconds(self) -> float:
@@ -222,5 +237,7 @@ class ReadingProcesses:
             self._closed = True
             ending, self._all = self._all, set()
         self._idle.clear()
+        for process in ending:
+            process.shut()
         for process in ending:
             process.close()

@@ -1,6 +1,7 @@
 """A loader's batches are what its catalog says, on any number of ranks, after any interruption."""
 
 import contextlib
+import errno
 import gc
 import itertools
 import json
@@ -641,6 +642,28 @@ def test_a_reading_process_that_was_killed_is_said_and_takes_nothing_with_it(
         assert "times threads read in the place of processes" in loader.stats().decoder_reason
     assert "was ended by signal 9" in caplog.text
     assert found == run_of(dataset, 33)
+
+
+def test_where_no_memory_can_be_shared_threads_read_until_it_can(
+    dataset: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, refused = os.memfd_create, [True]
+
+    def sometimes(*given: Any) -> int:
+        if refused:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return create(*given)
+
+    monkeypatch.setattr(os, "memfd_create", sometimes)
+    with loader_of(dataset, readers="processes", reading_threads=2) as loader:
+        found = digests(take(loader, 9))
+        assert own_processes() == []
+        refused.clear()
+        found += digests(take(loader, 9))
+        assert own_processes() != []
+        assert "times threads read in the place of processes" in loader.stats().decoder_reason
+    assert caplog.text.count("no memory can be shared with the processes that read (Operation not permitted)") == 1
+    assert found == run_of(dataset, 18)
 
 
 def test_by_default_threads_read_for_a_cpu(dataset: Path) -> None:

@@ -110,6 +110,13 @@ def test_a_dataset_may_have_more_shards_than_a_process_may_open_files(
         assert all(shards.read("audio", row % 40) is not None for row in range(80))
 
 
+def test_too_many_open_files_are_no_fault_of_the_shard(dataset: Path) -> None:
+    catalog = open_catalog(dataset, "train", list(MEMBERS))
+    with at_most_open_files(3), pytest.raises(InputError, match=r"Too many open files: .*ulimit -n") as refused:
+        Shards(catalog).read("filmstrip", 0)
+    assert "verify" not in str(refused.value)
+
+
 def test_a_shard_that_is_being_written_is_waited_for(dataset: Path, tmp_path: Path) -> None:
     """`cp`, `rsync --inplace` and a restore cut the file first, and have it whole a moment later."""
     copy = copy_of(dataset, tmp_path / "copy")

@@ -1,6 +1,6 @@
 """Processes read what a thread would, and end with the loader, whatever becomes of either."""
 
-import errno
+import gc
 import logging
 import os
 import signal
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from loaders.processes import pool
 from loaders.processes.members import MOST_SHARDS
-from loaders.processes.pool import ReadingProcesses
+from loaders.processes.pool import ReadingProcess, ReadingProcesses
 from loaders.processes.reading import Columns, by_this_thread
 from loaders.processes.shared_memory import SharedMemory
 from loaders.threads.buffers import Buffers
@@ -93,16 +93,19 @@ def test_a_process_reads_what_a_thread_would(
         assert (memory == expected).all()
 
 
-def test_memory_that_is_gone_is_forgotten_by_the_process(shards: list[int]) -> None:
-    processes = ReadingProcesses()
-    columns = located(shards, [(0, 0, 3000, True)])
-    for _ in range(20):
-        assert processes.read(shards, columns, memory_of(columns)) == []
-    [process] = processes._all
-    maps = Path(f"/proc/{process.pid}/maps").read_text()
-    assert 1 <= maps.count("memfd:filmstrip") <= 2
-    assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= 5
-    processes.close()
+def test_memory_that_is_gone_is_forgotten_by_every_process(shards: list[int]) -> None:
+    processes, columns = ReadingProcesses(), located(shards, [(0, 0, 3000, True)])
+    with processes_of(processes, shards, columns) as pid:
+        both = [processes._take(), processes._take()]
+        processes._idle.extend(process for process in both if process is not None)
+        for _ in range(20):
+            assert processes.read(shards, columns, memory_of(columns)) == []
+        assert len(processes._all) == 2
+        for process in processes._all:
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+            assert 1 <= maps.count("memfd:filmstrip") <= 2
+            assert len(list(Path(f"/proc/{process.pid}/fd").iterdir())) <= 6
+        assert pid in {process.pid for process in processes._all}
 
 
 def test_as_many_shards_as_a_request_may_have(shards: list[int], processes: ReadingProcesses) -> None:
@@ -111,22 +114,12 @@ def test_as_many_shards_as_a_request_may_have(shards: list[int], processes: Read
     assert processes.read(many, columns, memory_of(columns)) == [5]
 
 
-def test_where_no_memory_can_be_shared_the_thread_reads(
-    shards: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "memfd_create", refuse)
-    processes = ReadingProcesses()
-    buffers = Buffers((), np.uint8, memory=processes.memory)
-    columns = located(shards, [(0, 10, 500, True), (1, 0, 20, False)])
-    for times in (1, 2):
-        memory = buffers.lend(520)
-        assert processes.read(shards, columns, memory) == [1]
-        assert memory[:500].tobytes() == os.pread(shards[0], 500, 10)
-        assert processes.in_their_place == times
-    assert caplog.text.count("no memory could be shared with the processes that read (Operation not permitted)") == 1
+def test_memory_of_this_process_alone_is_filled_by_the_thread_and_counted(shards: list[int]) -> None:
+    processes, columns = ReadingProcesses(), located(shards, [(0, 10, 500, True), (1, 0, 20, False)])
+    memory = np.zeros(520, np.uint8)
+    assert processes.read(shards, columns, memory) == [1]
+    assert memory[:500].tobytes() == os.pread(shards[0], 500, 10)
+    assert processes.in_their_place == 1
     assert not processes._all
 
 
@@ -142,6 +135,7 @@ def test_a_process_that_was_killed_is_replaced_by_the_thread_and_then_by_another
             memory = memory_of(columns)
             assert processes.read(shards, columns, memory) == [1]
         assert memory[:3000].tobytes() == os.pread(shards[0], 3000, 0)
+        assert processes.in_their_place == 1
         assert f"reading process {first} was ended by signal 9: for 0 s threads read in its place" in caplog.text
         assert processes.read(shards, columns, memory_of(columns)) == [1]
         assert not processes._all  # another is not started at once
@@ -162,15 +156,28 @@ def processes_of(processes: ReadingProcesses, shards: list[int], columns: Column
         processes.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("executable", "/nowhere/python", "No such file or directory"),
+        ("executable", "", "this program is no Python with its modules in files"),
+        ("frozen", True, "this program is no Python with its modules in files"),
+    ],
+)
 def test_where_none_can_be_started_the_thread_reads(
-    shards: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    shards: list[int],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: object,
+    why: str,
 ) -> None:
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, name, value, raising=False)
     processes = ReadingProcesses()
     columns = located(shards, [(0, 0, 3000, True)])
     for _ in range(3):
         assert processes.read(shards, columns, memory_of(columns)) == []
-    assert caplog.text.count("no process could be started to read (No such file or directory)") == 1
+    assert caplog.text.count(f"no process could be started to read ({why}") == 1
     processes.close()
 
 
@@ -184,11 +191,20 @@ def test_a_signal_to_all_is_for_the_loader_alone(shards: list[int], number: sign
         assert [process.pid for process in processes._all] == [pid]
 
 
-def test_they_end_when_they_are_closed_and_whoever_waits_is_woken(shards: list[int]) -> None:
+def test_they_end_when_they_are_closed_and_whoever_waits_is_woken(
+    shards: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     columns = located(shards, [(0, 0, 3000, True)])
-    processes, raised = ReadingProcesses(), list[BaseException]()
+    processes, raised, waits = ReadingProcesses(), list[BaseException](), threading.Event()
     with processes_of(processes, shards, columns) as pid:
         os.kill(pid, signal.SIGSTOP)  # as one that reads from a disk that does not answer
+        receive = ReadingProcess._receive
+
+        def receiving(process: ReadingProcess, length: int) -> bytes:
+            waits.set()
+            return receive(process, length)
+
+        monkeypatch.setattr(ReadingProcess, "_receive", receiving)
 
         def wait() -> None:
             try:
@@ -198,7 +214,7 @@ def test_they_end_when_they_are_closed_and_whoever_waits_is_woken(shards: list[i
 
         thread = threading.Thread(target=wait)
         thread.start()
-        time.sleep(0.1)
+        assert waits.wait(PATIENCE)
         threading.Timer(0.3, os.kill, (pid, signal.SIGCONT)).start()
     thread.join(PATIENCE)
     assert [type(error) for error in raised] == [ClosedError]
@@ -207,22 +223,60 @@ def test_they_end_when_they_are_closed_and_whoever_waits_is_woken(shards: list[i
         processes.read(shards, columns, memory_of(columns))
 
 
-def test_one_that_does_not_answer_is_said(
-    shards: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool, "_WAIT", 0.1)
+def test_closing_them_while_one_is_started_waits_for_nobody(shards: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the collector of cycles finds the loader in the very thread that starts one."""
     processes, columns = ReadingProcesses(), located(shards, [(0, 0, 3000, True)])
+    start, started = ReadingProcess.__init__, list[ReadingProcess]()
+
+    def closing(process: ReadingProcess) -> None:
+        start(process)
+        started.append(process)
+        processes.close()
+
+    monkeypatch.setattr(ReadingProcess, "__init__", closing)
+    with pytest.raises(ClosedError):
+        processes.read(shards, columns, memory_of(columns))
+    assert [is_alive(process.pid) for process in started] == [False]
+
+
+def test_one_that_nobody_closed_ends_with_the_last_reference(shards: list[int]) -> None:
+    """Also where a process that was forked has its end of the socket, too."""
+    processes, columns = ReadingProcesses(), located(shards, [(0, 0, 3000, True)])
+    processes.read(shards, columns, memory_of(columns))
+    [pid] = [process.pid for process in processes._all]
+    forked = os.fork()
+    if forked == 0:
+        time.sleep(PATIENCE)
+        os._exit(0)
+    try:
+        del processes
+        gc.collect()
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        os.kill(forked, signal.SIGKILL)
+        os.waitpid(forked, 0)
+
+
+@pytest.mark.parametrize("members", [1, 30_000])
+def test_one_that_does_not_answer_is_said(
+    shards: list[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, members: int
+) -> None:
+    """And waited for: also where it does not take what is asked, which is more than a socket holds."""
+    monkeypatch.setattr(pool, "_WAIT", 0.1)
+    processes, columns = ReadingProcesses(), located(shards, [(0, 0, 300, True)] * members)
     with processes_of(processes, shards, columns) as pid:
+        caplog.clear()
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(0.5, os.kill, (pid, signal.SIGCONT)).start()
         assert processes.read(shards, columns, memory_of(columns)) == []
-    assert f"reading process {pid} has not answered for 0 s" in caplog.text
+        assert f"reading process {pid} has not answered for" in caplog.text
+        assert [process.pid for process in processes._all] == [pid]
 
 
 ALONE = """
 import os, sys, time
 from loaders.processes import pool
-from loaders.processes.pool import ReadingProcesses
+from loaders.processes.pool import ReadingProcess, ReadingProcesses
 from tests.loaders.processes.test_pool import located, memory_of
 shards = [os.open(__file__, os.O_RDONLY)]
 processes, columns = ReadingProcesses(), located(shards, [(0, 0, 100, True)])

@@ -1,10 +1,13 @@
 """Memory for two processes: found again from any part of it, and gone with its last reference."""
 
+import ctypes
 import gc
 import mmap
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +60,14 @@ def test_nothing_of_it_is_left() -> None:
     del part
     gc.collect()
     assert descriptors() == before
+
+
+def test_a_python_without_the_function_asks_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    memory = SharedMemory(100)
+    assert mmap.mmap(memory.descriptor, 0)[99] == 0
+    assert "memfd:filmstrip" in str(Path(f"/proc/self/fd/{memory.descriptor}").readlink())
+    assert not os.get_inheritable(memory.descriptor)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    with pytest.raises(OSError, match="Function not implemented"):
+        SharedMemory(100)
