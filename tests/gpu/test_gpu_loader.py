@@ -106,6 +106,12 @@ def test_so_they_are_of_clips_without_markers(tmp_path: Path, placement: str) ->
     assert_alike(found, expected, exact=placement == "cpu")
 
 
+def test_so_they_are_where_threads_read(dataset: Path) -> None:
+    """By default processes do, and sound takes another way to the card."""
+    expected = taken(dataset, 9, device="cpu")
+    assert_alike(taken(dataset, 9, placement="cpu", readers="threads"), expected, exact=True)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_engines_and_kernels_decode_alike(share: float, full_size: Path) -> None:
     expected = taken(full_size, 4, device="cpu")

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import xxhash
 from numpy.typing import NDArray
 
@@ -21,8 +22,9 @@ from loaders.dataset.manifest import CATALOG
 from loaders.dataset.shards import LocalShards, Shards
 from loaders.decode.cut import strip_of
 from loaders.decode.pipeline import Encoded
-from loaders.decode.wav import HEADER, alike
+from loaders.decode.wav import HEADER, WavRows, alike, row_bytes
 from loaders.errors import InputError
+from loaders.processes.pool import ReadingProcesses
 from loaders.reader import Loaded, Reader, TooManyBadClipsError
 from loaders.sampling.examples import Examples, Sampler
 from loaders.sampling.order import rank_positions, steps_per_epoch
@@ -46,6 +48,35 @@ def reader_of(dataset: Path, max_bad_fraction: float = 1.0, split: str = "train"
 
 def epochs_of(reader: Reader, epochs: int = 1) -> list[Loaded]:
     return [reader.read(epoch, step) for epoch in range(epochs) for step in range(62 // BATCH)]
+
+
+@pytest.mark.parametrize("by_processes", [False, True])
+def test_sound_is_the_same_in_page_locked_memory(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, by_processes: bool
+) -> None:
+    """A GPU's way, of which the memory alone needs a GPU: threads read into it, what processes read is copied."""
+    made: list[WavRows] = []
+
+    def rows(reader: Reader, count: int) -> WavRows:
+        half = row_bytes(reader._clip.samples) // 2
+        made.append(WavRows(torch.full((count, half), 7, dtype=torch.int16), reader._clip.samples))
+        return made[-1]
+
+    monkeypatch.setattr(Reader, "_page_locked_rows", rows)
+    expected = epochs_of(reader_of(dataset))
+    reader = reader_of(dataset)
+    reader._page_locked = True
+    if by_processes:
+        reader._processes = ReadingProcesses()
+        reader._read_and_check = reader._processes.read
+    found = epochs_of(reader)
+    for one, other in zip(found, expected, strict=True):
+        assert one.encoded.rows is made[len(made) - len(found) + one.step]
+        assert list(map(bytes, sounds_of(one.encoded))) == list(map(bytes, sounds_of(other.encoded)))
+        assert list(map(bytes, _strips(one.encoded))) == list(map(bytes, _strips(other.encoded)))
+    if reader._processes is not None:
+        assert reader._processes.in_their_place == 0
+    reader.close()
 
 
 def sounds_of(encoded: Encoded) -> list[NDArray[np.uint8]]:
