@@ -131,6 +131,13 @@ class ReadingProcess:
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
+    def kill_after(self, until: float) -> None:
+        """Wait until it has ended, at most until then; after that it is killed."""
+        try:
+            self._process.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
     def ended(self) -> str:
         """How it has ended, after `close`."""
         code = self._process.poll()
@@ -239,5 +246,8 @@ class ReadingProcesses:
         self._idle.clear()
         for process in ending:
             process.shut()
+        until = time.monotonic() + _ENDING  # for all together: they wait for one disk
+        for process in ending:
+            process.kill_after(until)
         for process in ending:
             process.close()

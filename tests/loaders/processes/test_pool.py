@@ -223,6 +223,20 @@ def test_they_end_when_they_are_closed_and_whoever_waits_is_woken(
         processes.read(shards, columns, memory_of(columns))
 
 
+def test_several_that_hang_are_killed_together(shards: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_ENDING", 0.6)
+    processes, columns = ReadingProcesses(), located(shards, [(0, 0, 3000, True)])
+    with processes_of(processes, shards, columns):
+        taken = [process for process in (processes._take() for _ in range(4)) if process is not None]
+        assert len({process.pid for process in taken}) == 4
+        for process in taken:
+            os.kill(process.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        processes.close()
+        assert time.monotonic() - began < 2 * 0.6
+    assert not any(Path(f"/proc/{process.pid}").exists() for process in taken)
+
+
 def test_closing_them_while_one_is_started_waits_for_nobody(shards: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the collector of cycles finds the loader in the very thread that starts one."""
     processes, columns = ReadingProcesses(), located(shards, [(0, 0, 3000, True)])
