@@ -25,10 +25,7 @@ def test_every_side_is_measured_and_compared(built: tuple[Path, Path], tmp_path:
     record = measure(settings, tmp_path)
     sides = sides_of(read_manifest(built[0]).clip)
     assert set(record.rounds) == {f"{name}, {kind}" for name in sides for kind in KINDS}
-    for [figures] in record.rounds.values():
-        assert set(figures) == set(FIGURES)
-        assert figures["clips_a_second"] > 0
-        assert figures["processor_us_a_clip"] >= 0  # the system counts in hundredths of a second
+    assert all(figures[name] > 0 for [figures] in record.rounds.values() for name in FIGURES)
     assert len(record.ratios) == (len(sides) - 1) * len(KINDS)
     for kind in KINDS:
         assert f"{WHOLE} / {UNMARKED}, {kind}" in record.ratios
