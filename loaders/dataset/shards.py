@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _OPEN = 256  # shards kept open, beside MOST_SHARDS of each thread: of files a process may have a thousand
 _PATIENCE, _PAUSE = 10.0, 0.02  # seconds: that a shard's being written is waited for; between looks
 _RECHECKS = 2  # times that a shard with a wrong member may turn out a damaged copy, and is fetched again
-_SHARD_BITS = 40  # of a shard's number
 
 
 class CorruptMemberError(Exception):
@@ -171,17 +170,16 @@ def _groups(places: Places, open_shard: OpenShard) -> Iterator[tuple[slice, NDAr
     """
     begin = 0
     which: list[int] = []
-    known: dict[int, int] = {}
+    known: dict[tuple[int, int], int] = {}
     files: list[ShardFile] = []
-    numbers = (places.dataset << _SHARD_BITS) + places.shard
-    for index, shard in enumerate(numbers.tolist()):
+    for index, shard in enumerate(zip(places.dataset.tolist(), places.shard.tolist(), strict=True)):
         number = known.get(shard)
         if number is None:
             if len(files) == MOST_SHARDS:
                 yield slice(begin, index), np.array(which), files
                 begin, which, known, files = index, [], {}, []
             number = known[shard] = len(files)
-            files.append(open_shard((int(places.dataset[index]), int(places.shard[index]))))
+            files.append(open_shard(shard))
         which.append(number)
     if which:
         yield slice(begin, begin + len(which)), np.array(which), files
