@@ -1,10 +1,9 @@
 """Processes that read members for the threads of a loader.
 
 Threads take turns with the interpreter's lock: every member that is read and every checksum lets go of it and takes it
-again, and whoever waits for it sleeps meanwhile. Beside a GPU, which takes clips from one thread and batches from
-another, two threads that read each for themselves gave less than half of what they would alone. A process has a lock of
-its own: its thread here draws a step, sends where its members lie, and sleeps until they are there, in memory that both
-share.
+again, and whoever waits for it sleeps meanwhile. Beside a consumer that has it half of the time two threads read 0.7 of
+what two processes do (`benchmarks/reading.py`). A process has a lock of its own: its thread here draws a step, sends
+where its members lie, and sleeps until they are there, in memory that both share.
 """
 
 import errno
