@@ -30,7 +30,9 @@ from models.towers.fused_norm import (
 if MISSING is None:
     from models.towers.kernels import stem as kernels
 
-_ROWS = 128  # positions of a block
+# Positions of a block, by the bytes of a value. What the products of a block need of a multiprocessor's memory grows
+# with both: of 128 positions in float32 it is 262 kB, which no GPU has; of 32 it is 66 kB.
+_ROWS = {2: 128, 4: 32}
 _PROGRAMS = 1056  # that share the positions: eight for each of an H100's multiprocessors
 _UNDER = 81  # values under the kernel: frames, lines, columns, channels
 _PARTS = 64, 32  # that they are taken in: powers of two, as tensor cores want them
@@ -69,6 +71,7 @@ def fits(x: Tensor, convolution: nn.Module) -> bool:
         and convolution.stride[0] == 1
         and convolution.stride[1] == convolution.stride[2]
         and convolution.bias is None
+        and max(x.dtype.itemsize, convolution.weight.dtype.itemsize) in _ROWS
         and not x.requires_grad
     )
 
@@ -93,20 +96,22 @@ class _Stem(torch.autograd.Function):
         rows, channels = positions(z), len(kernel)
         require_variance(rows, shape)
         block = max(16, min(64, 1 << (channels - 1).bit_length()))
-        share = ceil_divide(ceil_divide(rows, _ROWS), _PROGRAMS) * _ROWS
-        grid = ceil_divide(rows, share), ceil_divide(channels, block)
         # (O, 3, t, h, w) → (t, h, w and channel, O), as a row of pixels is read.
         taps = kernel.detach().permute(2, 3, 4, 1, 0).flatten(0, 3)
         taps = nn.functional.pad(taps, (0, 0, 0, sum(_PARTS) - _UNDER))
         # Frames in half precision are multiplied as they are: the sums are float32 either way.
         taps = taps.to(dtype if frames.dtype == torch.float32 else frames.dtype).contiguous()
+        of_block = _ROWS[max(taps.dtype.itemsize, dtype.itemsize)]
+        share = ceil_divide(ceil_divide(rows, of_block), _PROGRAMS) * of_block
+        grid = ceil_divide(rows, share), ceil_divide(channels, block)
         parts = torch.empty((2, grid[0], channels), dtype=torch.float32, device=frames.device)
         size = time, height, width, *space, rows, channels, share
-        kernels.convolve[grid](frames, taps, z, norm.running_mean, parts, *size, stride, _ROWS, block, *_PARTS)
+        tile = stride, of_block, block, *_PARTS
+        kernels.convolve[grid](frames, taps, z, norm.running_mean, parts, *size, *tile)
         mean, deviation = join_statistics(parts, rows, norm)
         y = affine_relu(z, mean, deviation, weight, bias)
         ctx.save_for_backward(frames, z, mean, deviation, weight, bias)
-        ctx.stride, ctx.size, ctx.block, ctx.grid = stride, size, block, grid
+        ctx.size, ctx.tile, ctx.grid = size, tile, grid
         return y
 
     @staticmethod
@@ -118,6 +123,6 @@ class _Stem(torch.autograd.Function):
         channels = z.shape[1]
         parts = torch.empty((ctx.grid[0], channels, sum(_PARTS)), dtype=torch.float32, device=z.device)
         norm = mean, deviation, weight, bias, dweight, dbias
-        kernels.kernel_gradient[ctx.grid](frames, z, dy, parts, *norm, *ctx.size, ctx.stride, _ROWS, ctx.block, *_PARTS)
+        kernels.kernel_gradient[ctx.grid](frames, z, dy, parts, *norm, *ctx.size, *ctx.tile)
         taps = parts.sum(0)[:, :_UNDER].reshape(channels, 3, 3, 3, 3)  # O, t, h, w, channel
         return None, taps.permute(0, 4, 1, 2, 3), dweight, dbias, None, None, None
