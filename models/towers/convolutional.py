@@ -84,9 +84,12 @@ class ConvTower(Tower):
         """See `Tower.in_stages`."""
         return list(self.stages)
 
-    def use_plain_operations(self) -> None:
+    def use_plain_operations(self) -> bool:
         """See `Tower.use_plain_operations`."""
+        weight = next(self.parameters())
+        has_kernels = self.fuse and self._on_gpu(weight)
         self.fuse = False
+        return has_kernels and all(_obstacle(stage, weight.device) is None for stage in self.stages)
 
     def _stage(self, stage: nn.Sequential, x: Tensor, *, pool: bool) -> Tensor:
         """Two convolutions, each with batch norm and ReLU, and pooling after them."""
@@ -115,11 +118,16 @@ class ConvTower(Tower):
         """Whether the kernels of `models.towers.fused_norm` take over what follows the convolutions."""
         if not (self.fuse and self.training and self._on_gpu(x)):
             return False
-        obstacle = next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm, x.device))), None)
+        obstacle = _obstacle(stage, x.device)
         if obstacle is not None and not self._said:
             self._said = True
             _log.warning("batch norm, ReLU and pooling run one after the other, and steps take longer: %s", obstacle)
         return obstacle is None
+
+
+def _obstacle(stage: nn.Sequential, device: torch.device) -> str | None:
+    """See `fused_norm.obstacle`, of both norms of a stage."""
+    return next((why for norm in (stage[1], stage[4]) if (why := fused_norm.obstacle(norm, device))), None)
 
 
 def _convolution(dimensions: int, channels: int, width: int, stride: int | tuple[int, ...]) -> list[nn.Module]:

@@ -64,11 +64,13 @@ class Tower(nn.Module):
         """
         return ()
 
-    def use_plain_operations(self) -> None:
+    def use_plain_operations(self) -> bool:
         """Compute by torch's own operations from now on: before it is compiled, or its operations are counted.
 
-        A tower that has kernels of its own leaves them away; another has nothing to do.
+        Returns:
+            Whether it has kernels of its own for where it is, which it leaves aside from now on. Most towers have none.
         """
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

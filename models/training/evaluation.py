@@ -16,6 +16,7 @@ from models.answers import encode_pairs, predict_match, predict_targets
 from models.frontend.front_end import FrontEnd, given_by
 from models.systems.correspondence import AVENet, L3Net
 from models.systems.targets import TargetNet
+from models.training.execution import as_written
 from models.training.retrieval import GALLERY, Gallery, drawn
 
 MODALITIES = ("audio", "visual", "joint")
@@ -49,9 +50,11 @@ def match_predictions(
             continue
         batch = batch.to(device)
         if gallery is None:
-            match = predict_match(front_end, network, **given_by(batch))
+            with as_written():
+                match = predict_match(front_end, network, **given_by(batch))
         else:
-            seen, heard, match = encode_pairs(front_end, network, **given_by(batch))
+            with as_written():
+                seen, heard, match = encode_pairs(front_end, network, **given_by(batch))
             own = batch.match == 1
             of_batch = (each[own].cpu().numpy() for each in (batch.clip, seen, heard))
             gallery.append(Gallery(**dict(zip(("clip", "seen", "heard"), of_batch, strict=True))))
@@ -117,7 +120,8 @@ def target_predictions(
         if len(batch) == 0:
             continue
         batch = batch.to(device)
-        said = predict_targets(front_end, network, **given_by(batch))
+        with as_written():
+            said = predict_targets(front_end, network, **given_by(batch))
         targets = {
             name: TargetPredictions(
                 stated=batch.targets[name].cpu().numpy(),

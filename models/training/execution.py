@@ -5,7 +5,10 @@ None of this changes what is computed, but for rounding. On a CPU nothing is don
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 from loaders.errors import InputError, first_line
 from models.frontend.front_end import FrontEnd
 from models.towers.tower import Tower
+
+_log = logging.getLogger(__name__)
 
 #: Which float32 products a GPU may round to TF32, with 10 bits of mantissa instead of 23.
 Tf32 = Literal["none", "convolutions", "all"]
@@ -119,7 +124,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def compile_towers(network: nn.Module, device: torch.device, backend: str | Callable[..., Any] = "inductor") -> None:
     """Have torch compile the towers that are `compilable`, where nearly all of the work is done, when first called.
 
-    Names and shapes of the weights stay what they were, and so do checkpoints.
+    Names and shapes of the weights stay what they were, and so do checkpoints. Kernels that the towers have of their
+    own on a GPU are left aside, which is said: on an H100 they are faster than what torch compiles (docs/gpu.md).
 
     Raises:
         InputError: torch cannot compile here, for want of a compiler or of Triton: tried on a few numbers first.
@@ -128,11 +134,22 @@ def compile_towers(network: nn.Module, device: torch.device, backend: str | Call
         torch.compile(_a_little, backend=backend)(torch.ones(8, device=device))
     except Exception as error:  # whatever the compiler in question raises
         raise InputError(f"torch cannot compile for {device} ({first_line(error)}): leave --compile away") from error
+    left_aside = False
     for tower in towers(network):
         if tower.compilable:
-            tower.use_plain_operations()  # fusing is the compiler's part now
+            if tower.use_plain_operations():  # fusing is the compiler's part now
+                left_aside = True
             # Audio and video share their code: told that sizes may change, the compiler takes minutes over the second.
             tower.compile(backend=backend, dynamic=False)
+    if left_aside:
+        _log.warning("--compile leaves the towers' own kernels aside: steps may take longer than without (docs/gpu.md)")
+
+
+def as_written() -> AbstractContextManager[object]:
+    """While it lasts, what torch has compiled runs as it was written: for evaluation mode, and for each other size of a
+    batch, it would be compiled anew, which takes longer than they do. Where nothing was compiled, it does nothing."""
+    # The compiler, which takes a second to import, is there once something was compiled.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _a_little(x: Tensor) -> Tensor:

@@ -3,21 +3,24 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from loaders import InputError
+from loaders import ClipLoader, InputError
 from models.frontend.front_end import FrontEnd
 from models.systems.presets import TINY, correspondence_net, target_net
 from models.systems.targets import TargetOutput
+from models.towers import fused_norm
 from models.towers.audio import AudioTowerConfig
 from models.towers.convolutional import ConvTower
 from models.towers.gaze import GazeTowerConfig
 from models.towers.tower import Tower
 from models.towers.video import VideoTowerConfig
+from models.training.evaluation import match_predictions
 from models.training.execution import adam, compile_towers, lay_out, place, place_front_end, set_tf32, towers
 from tests.datasets import LABELS
 
@@ -85,21 +88,52 @@ def test_on_a_cpu_frames_stay_float32(half: bool) -> None:
 
 def test_compiled_towers_answer_as_before_under_the_same_names() -> None:
     """With a compiler that keeps what it is given: what is under test is what is handed to it."""
-    compiled = []
-
-    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
-        compiled.append(graph)
-        return graph.forward
-
+    compiled: list[Any] = []
     narrow = replace(TINY, video=VideoTowerConfig(width=2), audio=AudioTowerConfig(width=2))
     plain = correspondence_net(narrow, "l3").eval().requires_grad_(False)
     network = copy.deepcopy(plain)
-    compile_towers(network, CPU, backend)
+    compile_towers(network, CPU, counting(compiled))
     probes = len(compiled)
     assert torch.equal(answer(plain), answer(network))
     towers = sum(isinstance(module, ConvTower) for module in network.modules())
     assert len(compiled) - probes == towers == 2
     assert network.state_dict().keys() == plain.state_dict().keys()
+
+
+def counting(graphs: list[Any]) -> Callable[..., Any]:
+    """A compiler that keeps what it is given, and counts."""
+
+    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    return backend
+
+
+def test_what_is_scored_is_not_compiled(dataset: Path) -> None:
+    """In evaluation mode, and once more for a last batch that is shorter, torch would compile each tower anew."""
+    narrow = replace(TINY, video=VideoTowerConfig(width=2), audio=AudioTowerConfig(width=2))
+    network = correspondence_net(narrow, "l3").train()
+    graphs: list[Any] = []
+    compile_towers(network, CPU, counting(graphs))
+    graphs.clear()
+    with ClipLoader(dataset, "train", batch_size=3, training=False, device="cpu") as loader:
+        found = match_predictions(FrontEnd(narrow.front_end), network, loader, CPU)
+    assert len(found.clip) == len(loader.catalogs[0]) > 3
+    assert not graphs
+    answer(network)
+    assert len(graphs) == 2  # the compiled code is there again
+
+
+@pytest.mark.parametrize("has_kernels", [True, False])
+def test_kernels_that_are_left_aside_for_compiled_code_are_told(
+    has_kernels: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ConvTower, "_on_gpu", staticmethod(lambda x: True))
+    monkeypatch.setattr(fused_norm, "obstacle", lambda norm, device: None if has_kernels else "there are none")
+    network = correspondence_net(replace(TINY, video=VideoTowerConfig(width=2)), "l3").train()
+    compile_towers(network, CPU, counting([]))
+    assert caplog.text.count("kernels aside") == has_kernels
 
 
 class Layered(Tower):
@@ -123,13 +157,8 @@ def test_a_tower_of_another_kind_is_laid_out_and_compiled_once_as_a_whole() -> N
     assert list(towers(network)) == [network["video"], network["gaze"]]
     lay_out(network)
     assert network["video"].first.weight.is_contiguous(memory_format=torch.channels_last_3d)
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        return graph.forward
-
-    compile_towers(network, CPU, backend)
+    graphs: list[Any] = []
+    compile_towers(network, CPU, counting(graphs))
     graphs.clear()
     network.eval()
     network["gaze"](torch.zeros(2, 103))
