@@ -45,7 +45,9 @@ from loaders.errors import InputError, reported
 FIGURES = ("clips_a_second", "processor_us_a_clip")
 WHOLE, UNMARKED = "whole", "whole, without markers"
 KINDS = {"frames alone": False, "with sound": True}  #: whether there is sound
-_AHEAD = 8  # batches before a turn is timed: as many as are read and decoded ahead, and more
+# Before a turn is timed: as many batches as are read and decoded ahead, and more; and for long enough that every
+# process which reads has had all memory to read to, for at first it has to map it.
+_AHEAD, _SECONDS_AHEAD = 8, 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +185,11 @@ def turn(settings: Settings, dataset: Path, options: dict[str, Any]) -> Figures:
         **options,
     ) as loader:
         batches = _endless(loader)
-        for _ in range(_AHEAD):
+        taken, clips = 0, 0
+        began = time.perf_counter()
+        while taken < _AHEAD or time.perf_counter() < began + _SECONDS_AHEAD:
             batch = next(batches)
-        clips = 0
+            taken += 1
         _settled(loader)
         start, processor = time.perf_counter(), cpu_seconds()
         while clips < settings.clips:

@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -91,6 +93,25 @@ def test_a_process_reads_what_a_thread_would(
         memory, expected = memory_of(columns), np.zeros(length_of(columns), np.uint8)
         assert processes.read(shards, columns, memory) == by_this_thread(shards, columns, expected)
         assert (memory == expected).all()
+
+
+def test_memory_is_mapped_at_once_and_not_page_by_page(shards: list[int]) -> None:
+    processes, columns = ReadingProcesses(), located(shards, [(0, 0, 10, True)])
+    memory = Buffers((), np.uint8, memory=SharedMemory).lend(400 * mmap.PAGESIZE)
+    with processes_of(processes, shards, columns) as pid:
+        assert processes.read(shards, columns, memory) == []
+        assert resident(pid) >= 400 * mmap.PAGESIZE
+
+
+def resident(pid: int) -> int:
+    """Bytes of shared memory that a process has touched, or was given: smaps of proc(5)."""
+    found, of_ours = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match("[0-9a-f]+-", line):
+            of_ours = "memfd:filmstrip" in line
+        elif of_ours and line.startswith("Rss:"):
+            found += 1024 * int(line.split()[1])
+    return found
 
 
 def test_memory_that_is_gone_is_forgotten_by_every_process(shards: list[int]) -> None:
