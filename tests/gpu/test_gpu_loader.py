@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from loaders import Batch, ClipLoader
+from loaders.decode import dali
 from loaders.decode.pipeline import DecodePipeline
 from sharding.settings import BuildSettings
 from tests.batches import digest, tensors
@@ -110,6 +111,17 @@ def test_so_they_are_where_threads_read(dataset: Path) -> None:
     """By default processes do, and sound takes another way to the card."""
     expected = taken(dataset, 9, device="cpu")
     assert_alike(taken(dataset, 9, placement="cpu", readers="threads"), expected, exact=True)
+
+
+def test_so_they_are_without_dali(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra that not everybody installs: libjpeg-turbo decodes, and torch copies."""
+    monkeypatch.setattr(dali, "is_installed", lambda: False)
+    expected = taken(dataset, 9, device="cpu")
+    with loader_of(dataset, frames=16) as loader:
+        found = list(itertools.islice(endless(loader), 9))
+        assert loader.stats().decoder == "turbo"
+    assert {tensor.device for _, tensor in tensors(found[0])} == {torch.device(CARD)}
+    assert_alike(found, expected, exact=True)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

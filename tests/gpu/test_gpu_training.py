@@ -18,6 +18,7 @@ from torch import nn
 
 import train
 from loaders import Batch, ClipLoader
+from loaders.decode import dali
 from models.frontend.augmentation import Augmentation
 from models.frontend.front_end import FrontEnd, FrontEndConfig
 from models.objectives.correspondence import correspondence_loss
@@ -189,6 +190,17 @@ def test_pre_training_with_what_can_be_chosen(
 ) -> None:
     arguments = ("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *SMALL, *BF16)
     assert decoded_by(placement) in run(*arguments, "--max-steps", 6, "--placement", placement, *extra)
+    assert_trained(tmp_path / "run")
+
+
+def test_pre_training_in_float32_without_dali(
+    dataset: Path, tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Towers of full width: what their kernels want of a GPU grows with it, and with the values' size."""
+    monkeypatch.setattr(dali, "is_installed", lambda: False)
+    wide = ("--preset", "tiny", "--width", 64, "--frame-size", 32, *STEPS)
+    said = run("--stage", "pretrain", "--data", dataset, "--output", tmp_path / "run", *wide, "--max-steps", 4)
+    assert decoded_by("turbo") in said
     assert_trained(tmp_path / "run")
 
 
