@@ -168,21 +168,17 @@ def _groups(places: Places, open_shard: OpenShard) -> Iterator[tuple[slice, NDAr
     Yields:
         Which members, the file that each of them is in, and the files.
     """
+    shards = places.dataset << 32 | places.shard
     begin = 0
-    which: list[int] = []
-    known: dict[tuple[int, int], int] = {}
-    files: list[ShardFile] = []
-    for index, shard in enumerate(zip(places.dataset.tolist(), places.shard.tolist(), strict=True)):
-        number = known.get(shard)
-        if number is None:
-            if len(files) == MOST_SHARDS:
-                yield slice(begin, index), np.array(which), files
-                begin, which, known, files = index, [], {}, []
-            number = known[shard] = len(files)
-            files.append(open_shard(shard))
-        which.append(number)
-    if which:
-        yield slice(begin, begin + len(which)), np.array(which), files
+    while begin < len(shards):
+        some, first, which = np.unique(shards[begin:], return_index=True, return_inverse=True)
+        count = len(shards) - begin
+        if len(some) > MOST_SHARDS:  # up to where the first shard too many comes
+            count = int(np.sort(first)[MOST_SHARDS])
+            some, which = np.unique(shards[begin : begin + count], return_inverse=True)
+        files = [open_shard((shard >> 32, shard & 0xFFFFFFFF)) for shard in some.tolist()]
+        yield slice(begin, begin + count), which, files
+        begin += count
 
 
 class LocalShards:
