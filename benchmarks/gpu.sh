@@ -131,7 +131,7 @@ else
     small=(--batch-size 64 --steps 20 --rounds 3) large=(--batch-size 128 --steps 10 --rounds 2)
     compiled=(--batch-size 64 --steps 10 --rounds 2)
     loaders=(--device cuda --clips 2000 --batch-size 128 --rounds 1)
-    windows=(--device cuda --placement gpu --clips 8000 --batch-size 128 --rounds 1)
+    windows=(--device cuda --placement gpu --clips 16000 --batch-size 128 --rounds 1)
     close=5 copies=2000 first_peers=(dali) other_peers=("torchcodec, NVDEC" "spdl, NVDEC or nvJPEG")
     program=(--preset full --batch-size 64 --max-steps 250)
     launch=(--mixed_precision bf16)
