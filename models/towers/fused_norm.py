@@ -11,6 +11,9 @@ What is computed is what `torch.nn.BatchNorm2d` or `BatchNorm3d` in training mod
 with mean and biased variance over all positions of a channel, running statistics updated by the momentum, the unbiased
 variance in them (Ioffe and Szegedy, "Batch Normalization", ICML 2015). Statistics and sums are float32, whatever the
 map's type. Maps are channels last: a row is a position, its channels lie side by side.
+
+A `torch.nn.SyncBatchNorm` is over the maps of all ranks: sums of its channels and the number of their rows are added up
+between the ranks, forwards and backwards, and nothing waits for the host.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -31,7 +35,7 @@ try:
 except ImportError:  # Triton comes with torch's CUDA builds, and with no other
     MISSING = "Triton is not installed"
 
-Norm = nn.BatchNorm2d | nn.BatchNorm3d
+Norm = nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
 
 # Of a block: a program's tile is (rows, channels). Widths, warps and programs are what was fastest on an H100.
 _ROWS = 64
@@ -45,13 +49,18 @@ def obstacle(norm: nn.Module, device: torch.device) -> str | None:
     """Why the kernels cannot stand in for a batch norm on a device; None where they can."""
     if MISSING is not None:
         return MISSING
-    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d):
-        return f"{type(norm).__name__} is not torch's own batch norm"  # such as one whose sums are over all ranks
+    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm):
+        return f"{type(norm).__name__} is not torch's own batch norm"
     if not norm.training:
         return "the batch norm is in evaluation mode"
     if norm.momentum is None or not (norm.affine and norm.track_running_stats):
         return "the batch norm has no weights, no running statistics, or no momentum"
     return _why_not(device)
+
+
+def unavailable(device: torch.device) -> str | None:
+    """Why no kernel can be built and run on a device; None where they can."""
+    return MISSING or _why_not(device)
 
 
 @cache
@@ -67,9 +76,18 @@ def _why_not(device: torch.device) -> str | None:
     return None if works else "Triton runs here and computes nothing"
 
 
-def require_variance(rows: int, shape: tuple[int, ...]) -> None:
+def ranks_of(norm: nn.Module) -> dist.ProcessGroup | None:
+    """Over whose maps a batch norm is, beside this process' own; None where over these alone."""
+    if not isinstance(norm, nn.SyncBatchNorm) or not (dist.is_available() and dist.is_initialized()):
+        return None
+    group: dist.ProcessGroup | None = norm.process_group or dist.group.WORLD
+    return group if dist.get_world_size(group) > 1 else None
+
+
+def require_variance(rows: int, shape: tuple[int, ...], norm: nn.Module) -> None:
     """Raise ValueError, as torch does, where a channel has a single value or none."""
-    if rows < 2:
+    group = ranks_of(norm)
+    if rows * (1 if group is None else dist.get_world_size(group)) < 2:
         raise ValueError(f"a batch norm in training needs more than one value a channel (got {shape}).")
 
 
@@ -93,40 +111,41 @@ class _NormReluPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, norm: Norm, window: tuple[int, ...]) -> Tensor:
         x = x.contiguous(memory_format=_layout(x))
-        require_variance(positions(x), tuple(x.shape))
-        mean, deviation = _statistics(x, norm)
+        require_variance(positions(x), tuple(x.shape), norm)
+        mean, deviation, everyones = _statistics(x, norm)
         if max(window) == 1:
             y = affine_relu(x, mean, deviation, weight, bias)
-            ctx.save_for_backward(x, mean, deviation, weight, bias)
+            ctx.save_for_backward(x, mean, deviation, weight, bias, everyones)
         else:
             y, winner, where = _pooled(x, mean, deviation, weight, bias, window)
-            ctx.save_for_backward(x, mean, deviation, weight, bias, winner, where)
-        ctx.window = window
+            ctx.save_for_backward(x, mean, deviation, weight, bias, everyones, winner, where)
+        ctx.window, ctx.group = window, ranks_of(norm)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, mean, deviation, weight, bias, *pooling = ctx.saved_tensors
+        x, mean, deviation, weight, bias, everyones, *pooling = ctx.saved_tensors
         dy = gradients[0].contiguous(memory_format=_layout(gradients[0]))
         # What reaches the map before the pooling is nought but at each window's winner, and so are the sums' terms.
         seen = pooling[0] if pooling else x
         dweight, dbias = gradient_sums(seen, dy, mean, deviation, weight, bias)
         dx = torch.empty_like(x)
         channels, count = x.shape[1], positions(x)
+        sums = sums_through_norm(dweight, dbias, count, everyones, ctx.group)
         if pooling:
             t, h, w = _space(x)
             pt, ph, pw = _space(dy)
             rows = positions(dy)
             grid, block = _over(rows, channels, _POOLED_ROWS)
             kernels.pool_gradient[grid](
-                x, pooling[0], pooling[1], dy, dx, mean, deviation, weight, bias, dweight, dbias, rows, channels, count,
+                x, pooling[0], pooling[1], dy, dx, mean, deviation, weight, bias, *sums, rows, channels, count,
                 t, h, w, pt, ph, pw, *_three(ctx.window), _POOLED_ROWS, block, num_warps=_POOL_WARPS,
             )  # fmt: skip
         else:
             grid, block = _over(count, channels)
             kernels.affine_gradient[grid](
-                x, dy, dx, mean, deviation, weight, bias, dweight, dbias, count, channels, _ROWS, block
+                x, dy, dx, mean, deviation, weight, bias, *sums, count, channels, _ROWS, block
             )
         return dx, dweight, dbias, None, None
 
@@ -171,8 +190,8 @@ def _shares(rows: int, channels: int) -> tuple[tuple[int, int], int, int]:
     return (ceil_divide(rows, share), ceil_divide(channels, block)), share, block
 
 
-def _statistics(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(var + eps) of each channel, (C,) float32; moves the running statistics."""
+def _statistics(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor | None]:
+    """As `join_statistics`, of a map."""
     rows, channels = positions(x), x.shape[1]
     grid, share, block = _shares(rows, channels)
     parts = torch.empty((2, grid[0], channels), dtype=torch.float32, device=x.device)
@@ -180,23 +199,54 @@ def _statistics(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     return join_statistics(parts, rows, norm)
 
 
-def join_statistics(parts: Tensor, rows: int, norm: Norm) -> tuple[Tensor, Tensor]:
+def join_statistics(parts: Tensor, rows: int, norm: Norm) -> tuple[Tensor, Tensor, Tensor | None]:
     """Mean and 1 / sqrt(var + eps) of each channel, (C,) float32; moves the running statistics.
 
     Args:
         parts: (2, P, C) float32, sums over parts of ``rows`` values of their distance from the running mean, and of
             its square: close to the mean, little is lost when the square of one is taken from the other.
+        rows: of this process' map.
+        norm: over its values, or those of all ranks, which have the same running statistics.
+
+    Returns:
+        Mean; 1 / sqrt(var + eps); and the rows of all ranks, (1,) float32, None where the norm is over one alone.
     """
+    group, everyones = ranks_of(norm), None
+    if group is not None:
+        sums = parts.sum(1, keepdim=True)
+        together = torch.cat([sums.flatten(), sums.new_full((1,), rows)])
+        dist.all_reduce(together, group=group)
+        parts, everyones = together[:-1].view_as(sums), together[-1:]
     _, count, channels = parts.shape
     mean, deviation = torch.empty((2, channels), dtype=torch.float32, device=parts.device)
     running = norm.running_mean, norm.running_var
     tile = _JOINED, _JOINED_CHANNELS
     kernels.join_statistics[(ceil_divide(channels, _JOINED_CHANNELS),)](
-        parts, mean, deviation, *running, rows, channels, count, norm.momentum, norm.eps, *tile
-    )
+        parts, mean, deviation, *running, rows, everyones if everyones is not None else parts, channels, count,
+        norm.momentum, norm.eps, everyones is not None, *tile,
+    )  # fmt: skip
     assert norm.num_batches_tracked is not None  # `obstacle` saw to it
     norm.num_batches_tracked.add_(1)
-    return mean, deviation
+    return mean, deviation, everyones
+
+
+def sums_through_norm(
+    dweight: Tensor, dbias: Tensor, rows: int, everyones: Tensor | None, group: dist.ProcessGroup | None
+) -> tuple[Tensor, Tensor]:
+    """The sums of `gradient_sums` that the gradient before the norm takes: of all ranks, a share for each row of ours.
+
+    Args:
+        dweight, dbias: this rank's; they stay what they are, for data-parallel training joins weights' gradients.
+        rows: of this process' map.
+        everyones: of all ranks' maps, see `join_statistics`.
+        group: the ranks.
+    """
+    if everyones is None:
+        return dweight, dbias
+    sums = torch.stack([dweight, dbias])
+    dist.all_reduce(sums, group=group)
+    sums *= rows / everyones
+    return sums[0], sums[1]
 
 
 def affine_relu(x: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -19,12 +19,15 @@ from torch.autograd.function import once_differentiable
 
 from models.towers.fused_norm import (
     MISSING,
+    Norm,
     affine_relu,
     ceil_divide,
     gradient_sums,
     join_statistics,
     positions,
+    ranks_of,
     require_variance,
+    sums_through_norm,
 )
 
 if MISSING is None:
@@ -38,7 +41,7 @@ _UNDER = 81  # values under the kernel: frames, lines, columns, channels
 _PARTS = 64, 32  # that they are taken in: powers of two, as tensor cores want them
 
 
-def norm_relu_stem(frames: Tensor, convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> Tensor:
+def norm_relu_stem(frames: Tensor, convolution: nn.Conv3d, norm: Norm) -> Tensor:
     """Convolution, batch norm in training mode, and ReLU.
 
     Args:
@@ -84,7 +87,7 @@ class _Stem(torch.autograd.Function):
         kernel: Tensor,
         weight: Tensor,
         bias: Tensor,
-        norm: nn.BatchNorm3d,
+        norm: Norm,
         stride: int,
         dtype: torch.dtype,
     ) -> Tensor:
@@ -94,7 +97,7 @@ class _Stem(torch.autograd.Function):
         shape = batch, len(kernel), time, *space
         z = torch.empty(shape, dtype=dtype, device=frames.device, memory_format=torch.channels_last_3d)
         rows, channels = positions(z), len(kernel)
-        require_variance(rows, shape)
+        require_variance(rows, shape, norm)
         block = max(16, min(64, 1 << (channels - 1).bit_length()))
         # (O, 3, t, h, w) → (t, h, w and channel, O), as a row of pixels is read.
         taps = kernel.detach().permute(2, 3, 4, 1, 0).flatten(0, 3)
@@ -108,21 +111,21 @@ class _Stem(torch.autograd.Function):
         size = time, height, width, *space, rows, channels, share
         tile = stride, of_block, block, *_PARTS
         kernels.convolve[grid](frames, taps, z, norm.running_mean, parts, *size, *tile)
-        mean, deviation = join_statistics(parts, rows, norm)
+        mean, deviation, everyones = join_statistics(parts, rows, norm)
         y = affine_relu(z, mean, deviation, weight, bias)
-        ctx.save_for_backward(frames, z, mean, deviation, weight, bias)
-        ctx.size, ctx.tile, ctx.grid = size, tile, grid
+        ctx.save_for_backward(frames, z, mean, deviation, weight, bias, everyones)
+        ctx.size, ctx.tile, ctx.grid, ctx.group = size, tile, grid, ranks_of(norm)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        frames, z, mean, deviation, weight, bias = ctx.saved_tensors
+        frames, z, mean, deviation, weight, bias, everyones = ctx.saved_tensors
         dy = gradients[0].contiguous(memory_format=torch.channels_last_3d)
         dweight, dbias = gradient_sums(z, dy, mean, deviation, weight, bias)
         channels = z.shape[1]
         parts = torch.empty((ctx.grid[0], channels, sum(_PARTS)), dtype=torch.float32, device=z.device)
-        norm = mean, deviation, weight, bias, dweight, dbias
+        norm = mean, deviation, weight, bias, *sums_through_norm(dweight, dbias, positions(z), everyones, ctx.group)
         kernels.kernel_gradient[ctx.grid](frames, z, dy, parts, *norm, *ctx.size, *ctx.tile)
         taps = parts.sum(0)[:, :_UNDER].reshape(channels, 3, 3, 3, 3)  # O, t, h, w, channel
         return None, taps.permute(0, 4, 1, 2, 3), dweight, dbias, None, None, None

@@ -1,7 +1,8 @@
 """Batch norm over the batch of all ranks: what one process with the whole batch computes (`--sync-batch-norm`).
 
-torch's own, `torch.nn.SyncBatchNorm`, runs on GPUs alone. On a CPU `SyncedBatchNorm` takes its place: the same weights
-and running statistics under the same names, in torch's own operations.
+torch's own, `torch.nn.SyncBatchNorm`, runs on GPUs alone, in training by the kernels of `models.towers.fused_norm`. On
+a CPU `SyncedBatchNorm` takes its place: the same weights and running statistics under the same names, in torch's own
+operations.
 """
 
 from __future__ import annotations

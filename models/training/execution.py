@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from loaders.errors import InputError, first_line
 from models.frontend.front_end import FrontEnd
+from models.towers import fused_norm
 from models.towers.tower import Tower
 
 _log = logging.getLogger(__name__)
@@ -150,6 +151,23 @@ def as_written() -> AbstractContextManager[object]:
     batch, it would be compiled anew, which takes longer than they do. Where nothing was compiled, it does nothing."""
     # The compiler, which takes a second to import, is there once something was compiled.
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def agree_on_kernels(network: nn.Module, device: torch.device) -> None:
+    """Have the towers' own kernels on all ranks or on none: a norm over all ranks adds up other sums without them.
+
+    All ranks of the default process group call it.
+    """
+    if device.type != "cuda":
+        return
+    obstacles: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(obstacles, fused_norm.unavailable(device))
+    there = next(((rank, why) for rank, why in enumerate(obstacles) if why is not None), None)
+    if there is None:
+        return
+    for tower in towers(network):
+        tower.use_plain_operations()
+    _log.warning("the towers' own kernels are left aside, and steps take longer: of rank %d: %s", *there)
 
 
 def _a_little(x: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from models.training.config import OptimizerConfig, Precision, TrainingConfig, a
 from models.training.curves import Curves, progress, say, say_what_bounds, told, warn
 from models.training.execution import (
     adam,
+    agree_on_kernels,
     compile_towers,
     keep_process_group,
     place,
@@ -109,6 +110,7 @@ def fit(
     network, front_end = model.network, model.front_end
     if accelerator.num_processes > 1 and config.optimizer.sync_batch_norm != "no":
         synchronise(network, accelerator.device)
+        agree_on_kernels(network, accelerator.device)
     freeze(model.frozen)
     optimizer: Any = put_in_place(network, accelerator.device, config.optimizer, compiled=config.run.compile)
     described = as_json(model.description | _trained_with(config, accelerator, loader))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.towers import fused_norm
 from models.towers.fused_norm import Norm, norm_relu_pool, obstacle
+from models.towers.synced_norm import SyncedBatchNorm
 
 needs_triton = pytest.mark.skipif(fused_norm.MISSING is not None, reason=str(fused_norm.MISSING))
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -132,7 +133,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
 def test_what_is_no_plain_batch_norm_is_left_to_torch_with_a_reason() -> None:
     device = torch.device(DEVICE)
     assert obstacle(nn.BatchNorm3d(4), device) is None
-    assert "SyncBatchNorm" in str(obstacle(nn.SyncBatchNorm(4), device))
+    assert obstacle(nn.SyncBatchNorm(4), device) is None
+    assert "SyncedBatchNorm" in str(obstacle(SyncedBatchNorm(nn.BatchNorm2d(4)), device))
     assert "GroupNorm" in str(obstacle(nn.GroupNorm(2, 4), device))
     assert "evaluation mode" in str(obstacle(nn.BatchNorm3d(4).eval(), device))  # frozen within a tower that trains
     for setting in ({"momentum": None}, {"affine": False}, {"track_running_stats": False}):
