@@ -143,7 +143,8 @@ smi = shutil.which("nvidia-smi")
 print(torch.__version__, torch.version.cuda, dali.__version__, torch.cuda.is_available() and torch.cuda.get_device_name())
 print(subprocess.run([smi], capture_output=True, text=True).stdout if smi else "no nvidia-smi")'
 stage prepare 60 "$python" -m benchmarks.peers.prepare --data "$data" --work "$work/prepared" --clips "$copies"
-kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
+kernels=(tests/models/towers/test_fused_norm.py tests/models/towers/test_fused_ranks.py)
+kernels+=(tests/models/towers/test_stem.py tests/models/towers/test_convolutional.py)
 stage tests-kernels 100 "$python" -m pytest "${kernels[@]}" -n 12 --dist worksteal -rs --durations=12
 stage train 110 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" --json "$results/train_gpu.json"
 stage train-cpu 80 "$python" benchmarks/train.py --data "$clips" "${size[@]}" "${small[@]}" "${on_cpu[@]}" \

@@ -22,18 +22,22 @@ from models.towers.synced_norm import synchronise
 from models.towers.video import VideoTower
 
 torch.set_num_threads(1)
+torch.backends.cudnn.allow_tf32 = False
+device = "cuda" if torch.cuda.is_available() else "cpu"  # one for both: gloo adds up what lies on a GPU, too
 rank = int(sys.argv[2])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=rank, world_size=2)
 own = (slice(0, 3), slice(3, 5))[rank]  # not as many on either, which shares of a last batch may be
 for kind, shape in ((VideoTower, (5, 3, 4, 7, 6)), (AudioTower, (5, 1, 6, 9))):
     torch.manual_seed(0)
-    whole = kind(ConvTowerConfig(width=2))
+    whole = kind(ConvTowerConfig(width=2)).to(device)
+    whole.fuse = False
     shared = copy.deepcopy(whole)
+    shared.fuse = True
     synchronise(shared, torch.device("cuda"))
     assert sum(isinstance(each, nn.SyncBatchNorm) for each in shared.modules()) == 8
     for step in range(2):  # in the second the running statistics are no noughts
-        x = torch.randn(shape) * 2 + 1
-        towards = torch.randn(5, whole.embedding_dim)
+        x = torch.randn(shape, device=device) * 2 + 1
+        towards = torch.randn(5, whole.embedding_dim, device=device)
         whole.zero_grad(), shared.zero_grad()
         expected = whole(x)
         (expected * towards).sum().backward()
