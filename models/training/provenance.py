@@ -98,6 +98,11 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
     return differing + _differences(_leaves(before.get(EXECUTION, {})), _leaves(now[EXECUTION]))
 
 
+def changed_since(run: Mapping[str, Any], step: int) -> set[str]:
+    """The options that were changed when a run had so many steps behind it, or more."""
+    return {past["option"] for past in run.get(CHANGES, []) if past["step"] >= step}
+
+
 def _network(run: Mapping[str, Any]) -> dict[str, Any]:
     """What of a description decides the network. Augmentation does not; the towers' origin is known by its weights."""
     found = {name: run.get(name) for name in _NETWORK}
