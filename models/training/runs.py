@@ -31,7 +31,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import nn
 
 from loaders.errors import InputError, first_line
@@ -42,13 +42,16 @@ from models.systems.correspondence import AVENet, L3Net
 from models.systems.presets import correspondence_net, model_config_from_json, target_net
 from models.systems.targets import TargetNet
 from models.training.checkpoint import cannot_write, together
+from models.training.confusion_picture import CONFUSION
 from models.training.labels import TARGETS, from_json
+from models.training.predictions import PAIRS, PREDICTIONS
 from models.training.provenance import CHANGES, Change, as_json
 from models.training.runlock import LOCK, locked
 from models.training.scores import results_table
 from models.training.wholefile import write_tensors
 
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
+_OF_MODEL = (RESULTS, PREDICTIONS, PAIRS, CONFUSION)  # what its weights scored and answered
 # By a process that was killed as it began.
 _LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+(\.[0-9a-f]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -200,13 +203,20 @@ def model_sha256(folder: Path) -> str:
 
 
 def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
-    """Write what `load_correspondence` or `load_targets` reads."""
+    """Write what `load_correspondence` or `load_targets` reads.
+
+    What other weights scored and answered there, as of a run that has gone on for longer, goes away before.
+    """
     tensors = {
         f"{prefix}{name}": tensor.detach().cpu().contiguous()
         for prefix, module in ((_FRONT_END, front_end), (_NETWORK, network))
         for name, tensor in module.state_dict().items()
     }
-    write_tensors(folder / MODEL, tensors)
+    path = folder / MODEL
+    if not (path.is_file() and path.read_bytes() == save(tensors)):
+        for name in _OF_MODEL:
+            (folder / name).unlink(missing_ok=True)
+    write_tensors(path, tensors)
 
 
 def save_results(folder: Path, results: Mapping[str, Any]) -> None:

@@ -62,6 +62,22 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+def test_scores_and_answers_stay_as_long_as_the_weights_that_they_are_of(front_end: FrontEnd, tmp_path: Path) -> None:
+    """A process that is killed between its weights and their scores leaves none of other weights beside them."""
+    network = target_net(SMALLEST, LABELS)
+    save_model(tmp_path, front_end, network)
+    of_model = ("results.json", "predictions.parquet", "pairs.parquet", "confusion.png")
+    for name in (*of_model, "run.json", "metrics.jsonl", "mine.json"):
+        (tmp_path / name).write_text("{}")
+    before = {path.name for path in tmp_path.iterdir()}
+    save_model(tmp_path, front_end, network)
+    assert {path.name for path in tmp_path.iterdir()} == before
+    with torch.no_grad():
+        next(network.parameters()).add_(1.0)
+    save_model(tmp_path, front_end, network)
+    assert {path.name for path in tmp_path.iterdir()} == before - {*of_model}
+
+
 @pytest.mark.parametrize("gaze", [True, False])
 def test_a_trained_network_is_read_back_with_its_front_end(
     gaze: bool, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
@@ -261,8 +277,8 @@ def test_results_are_read_back_and_nothing_else_is_left(
     with held(tmp_path / "run", accelerator, resume=False):
         describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     assert read_results(tmp_path / "run") == {}
-    save_results(tmp_path / "run", results)
     save_model(tmp_path / "run", front_end, target_net(SMALLEST, LABELS))
+    save_results(tmp_path / "run", results)
     assert read_results(tmp_path / "run") == results
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         LOCK,
