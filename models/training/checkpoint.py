@@ -105,7 +105,9 @@ def write_checkpoint(
 
     def begin() -> None:
         if main:
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            for left in folder.glob(f"*{_PARTIAL}"):  # of processes that were killed: one at a time trains here
+                if left.name.removesuffix(_PARTIAL).isdecimal():
+                    shutil.rmtree(left, ignore_errors=True)
             partial.mkdir()
 
     def write() -> None:

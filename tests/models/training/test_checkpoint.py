@@ -149,6 +149,17 @@ def test_the_last_two_are_kept(accelerator: Accelerator, tmp_path: Path) -> None
     assert checkpoints(tmp_path / "nothing") == []
 
 
+def test_what_killed_processes_left_is_cleared_away_whatever_step_it_is_of(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    for name in ("00000007.partial", "00000900.partial", "mine.partial", "00000005.broken"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "rest").touch()
+    save(folder, accelerator, Trainee(), 8)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000005.broken", "00000008", "mine.partial"]
+
+
 # -- what is not whole
 
 
