@@ -45,6 +45,7 @@ from models.training.scores import score_targets
 from models.training.stages import evaluate
 from models.training.tasks import correspondence
 from tests import datasets, forked
+from tests.damage import copy_of, flip_byte
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, SETTINGS, Contents, make_dataset
 from tests.exposition import parsed
 from tests.films import write_film
@@ -818,6 +819,18 @@ def test_what_evaluation_would_write_over_is_refused_before_it_scores(
 
 
 @needs_libturbojpeg
+def test_a_damaged_dataset_ends_training_and_evaluation_in_a_line(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    damaged = copy_of(dataset, tmp_path / "damaged")
+    for split in ("train", "test"):
+        for row in range(3):
+            flip_byte(damaged, split, row)
+    training = ("--stage", "pretrain", "--data", damaged, "--output", tmp_path / "run", *SMALL, "--max-steps", "20")
+    for line in (training, ("--stage", "evaluate", "--checkpoint", pretrained, "--data", damaged)):
+        assert re.search(r"\d of \d+ clips of .* are bad, .*: run sharding/verify\.py --repair", refused(*line))
+
+
 def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
     accelerator = Accelerator(cpu=True)
     losses = []

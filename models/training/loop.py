@@ -220,7 +220,7 @@ def fit(
             if done > saved:
                 save(stopping.state_of(loader))
             raise stopping.ended(accelerator, done, newest(output / runs.CHECKPOINTS))
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and loader.stats().clips:  # none of a run that is only scored anew
             say_what_bounds(loader)
     accelerator.wait_for_everyone()
     if validation is not None:
