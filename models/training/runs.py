@@ -45,7 +45,7 @@ from models.training.checkpoint import cannot_write, together
 from models.training.confusion_picture import CONFUSION
 from models.training.labels import TARGETS, from_json
 from models.training.predictions import PAIRS, PREDICTIONS
-from models.training.provenance import CHANGES, Change, as_json
+from models.training.provenance import CHANGES, Change, as_json, malformed
 from models.training.runlock import LOCK, locked
 from models.training.scores import results_table
 from models.training.wholefile import write_tensors
@@ -104,6 +104,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     named = named and isinstance(run.get("objective"), dict | None)
     if not named or type(run.get("gaze")) is not bool or not isinstance(run.get("init"), dict | None):
         raise InputError(f"{folder}: {RUN} does not say what its network is: train it again")
+    wrong = malformed(run)
+    if wrong is not None:
+        raise InputError(f"{folder / RUN}: its {wrong} is not as a training writes it: bring back the file as it was")
     return run
 
 
@@ -180,7 +183,7 @@ def describe_run(
 
     def write() -> None:
         if accelerator.is_main_process:
-            history = read_run(folder).get(CHANGES, []) if (folder / RUN).exists() else []
+            history = read_run(folder).get(CHANGES) or [] if (folder / RUN).exists() else []
             history = history + [{"step": step, **asdict(change)} for change in changes]
             _write(folder / RUN, {**as_json(run), CHANGES: history})
             (folder / CHECKPOINTS).mkdir(exist_ok=True)

@@ -200,8 +200,10 @@ def test_a_broken_one_is_named_and_the_one_before_is_taken(
 def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_not(accelerator: Accelerator, saved: Path) -> None:
     for path in checkpoints(saved.parent):
         (path / MANIFEST).unlink()
+    said: list[str] = []
     with pytest.raises(InputError, match=r"no checkpoint is whole \(00000006: .*00000003"):
-        newest_checkpoint(saved.parent, accelerator, lambda _: None)
+        newest_checkpoint(saved.parent, accelerator, said.append)
+    assert ["00000006" in line for line in said] == [True]  # before the other there is none to go back to
     assert len(checkpoints(saved.parent)) == 2
     assert newest_checkpoint(saved.parent / "nothing", accelerator, lambda _: None) is None
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -212,6 +213,31 @@ def test_what_does_not_describe_a_run_is_refused(
     (tmp_path / RUN).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError):
         load_correspondence(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("config", value) for value in (["a"], "a")),
+        *(("settings", value) for value in (1, [{}])),
+        ("execution", 7),
+        ("selected", "step"),
+        *(
+            ("changes", value)
+            for value in ("none", {"step": 3}, [3], [{"option": "seed"}], [{"step": 3, "option": []}])
+        ),
+        *(("builds", value) for value in ([3], {"corpus": "a"}, [{"settings": "a"}])),
+    ],
+)
+def test_a_description_that_somebody_has_edited_is_named(
+    name: str, value: Any, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING, accelerator, [Change("seed", 0, 1)], 3)
+    described = read_run(tmp_path)
+    (tmp_path / RUN).write_text(json.dumps({**described, name: value}))
+    with pytest.raises(InputError, match=rf"run\.json: its {name} is not as"):
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 5000])
