@@ -28,6 +28,7 @@ from loaders.decode.frame_offsets import NOT_SAID, NotAddressableError
 from loaders.decode.jpeg_header import SizeCheck
 from loaders.decode.pipeline import Encoded, Fault
 from loaders.decode.wav import HEADER, WavRows, alike, first_sample, row_bytes, wav_samples
+from loaders.errors import InputError
 from loaders.processes.pool import ReadingProcesses
 from loaders.processes.reading import ReadAndCheck, by_this_thread
 from loaders.processes.shared_memory import SharedMemory
@@ -43,7 +44,7 @@ _DRAWN = 2048  # examples at a time: of a few, numpy's calls take the time, not 
 _LINE = 64  # bytes: where a member begins in memory; to places between them the kernel copies a third slower
 
 
-class TooManyBadClipsError(Exception):
+class TooManyBadClipsError(InputError):
     """More of the split is unreadable than the run was told to bear."""
 
 
@@ -691,7 +692,7 @@ class Reader:
         if len(self.bad) > self._max_bad:
             raise TooManyBadClipsError(
                 f"{len(self.bad)} of {self._ends[-1]} clips of {catalog.folder} are bad, the last {key}: "
-                "run sharding/verify.py --repair, or raise max_bad_fraction"
+                "run sharding/verify.py --repair, or have ClipLoader bear more of them by max_bad_fraction"
             )
 
 

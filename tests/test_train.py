@@ -45,6 +45,7 @@ from models.training.scores import score_targets
 from models.training.stages import evaluate
 from models.training.tasks import correspondence
 from tests import datasets, forked
+from tests.damage import copy_of, flip_byte
 from tests.datasets import CONTENTS, EMOTIONS, LABELS, SETTINGS, Contents, make_dataset
 from tests.exposition import parsed
 from tests.films import write_film
@@ -710,6 +711,32 @@ def test_what_a_run_was_trained_with_is_written_down_and_changed_only_by_who_mea
     ]
 
 
+def test_a_change_whose_process_was_killed_before_its_first_checkpoint_is_begun_again(
+    dataset: Path, pretrained: Path, tmp_path: Path
+) -> None:
+    """run.json has it already, the checkpoint is of before."""
+    folder = tmp_path / "run"
+    shutil.copytree(pretrained, folder)
+    changed = ("--batch-size", "4", "--validate-every", "2", "--validation-fraction", "0.3", "--max-steps", "12")
+    meant = ("--change", "batch-size", "validate-every", "validation-fraction")
+    again = ("--stage", "pretrain", "--data", dataset, "--output", folder, *SMALL, *changed, *meant, "--resume")
+
+    def ended() -> tuple[bytes, list[dict[str, Any]]]:
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        of_time = ("clips_per_second", "data_wait_share")
+        lines = [{name: value for name, value in line.items() if name not in of_time} for line in lines]
+        return (folder / "model.safetensors").read_bytes(), lines
+
+    assert "epoch 2 begins" in run(*again)
+    whole = ended()
+    shutil.rmtree(folder / "checkpoints" / "00000012")
+    assert checkpoints(folder / "checkpoints")[-1].name == "00000008"
+    said = run(*again)
+    assert "epoch 2 begins" in said
+    assert f"{folder}: weights and scores there stay as they are until it ends, 4 steps on" in said
+    assert ended() == whole
+
+
 def test_of_a_network_that_is_no_longer_finite_no_checkpoint_is_kept(
     dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -792,6 +819,18 @@ def test_what_evaluation_would_write_over_is_refused_before_it_scores(
 
 
 @needs_libturbojpeg
+def test_a_damaged_dataset_ends_training_and_evaluation_in_a_line(
+    dataset: Path, pretrained: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    damaged = copy_of(dataset, tmp_path / "damaged")
+    for split in ("train", "test"):
+        for row in range(3):
+            flip_byte(damaged, split, row)
+    training = ("--stage", "pretrain", "--data", damaged, "--output", tmp_path / "run", *SMALL, "--max-steps", "20")
+    for line in (training, ("--stage", "evaluate", "--checkpoint", pretrained, "--data", damaged)):
+        assert re.search(r"\d of \d+ clips of .* are bad, .*: run sharding/verify\.py --repair", refused(*line))
+
+
 def test_a_step_from_planes_is_all_but_one_from_rgb(dataset: Path) -> None:
     accelerator = Accelerator(cpu=True)
     losses = []

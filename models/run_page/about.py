@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 from models.training.evaluation import MODALITIES
 from models.training.journal import METRICS, read_metrics
-from models.training.labels import TARGETS
+from models.training.labels import TARGETS, from_json
 from models.training.options import spelt
 from models.training.picture import series
 from models.training.provenance import BUILDS, CHANGES, CONFIG, EXECUTION
@@ -41,7 +41,7 @@ def about_run(folder: Path) -> dict[str, Any]:
     return {
         "name": folder.resolve().name,
         "stage": run["stage"],
-        "targets": [target["name"] for target in run.get(TARGETS) or []],
+        "targets": [target.name for target in from_json(run[TARGETS], folder)] if run.get(TARGETS) else [],
         "finished": (folder / MODEL).is_file(),
         "scored": bool(results),
         "steps": max((line["step"] for line in lines), default=0),

@@ -105,7 +105,9 @@ def write_checkpoint(
 
     def begin() -> None:
         if main:
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+            for left in folder.glob(f"*{_PARTIAL}"):  # of processes that were killed: one at a time trains here
+                if left.name.removesuffix(_PARTIAL).isdecimal():
+                    shutil.rmtree(left, ignore_errors=True)
             partial.mkdir()
 
     def write() -> None:
@@ -173,7 +175,8 @@ def newest_checkpoint(folder: Path, accelerator: Accelerator, say: Callable[[str
     Args:
         folder: of the checkpoints.
         accelerator: for the ranks.
-        say: is told of each broken one that is passed over; it is put aside, so that nothing counts on it.
+        say: is told of each broken one that is passed over for one before; it is put aside, so that nothing counts on
+            it.
 
     Raises:
         InputError: there are some, and none is whole.
@@ -193,7 +196,8 @@ def newest_checkpoint(folder: Path, accelerator: Accelerator, say: Callable[[str
             return checkpoint
         fault = fault or "another process of this training cannot read it"
         broken.append(f"{path.name}: {fault}")
-        say(f"the checkpoint {path} is broken ({fault}): going back to the one before")
+        if path != found[0]:
+            say(f"the checkpoint {path} is broken ({fault}): going back to the one before")
     if broken:
         raise InputError(f"{folder}: no checkpoint is whole ({'; '.join(broken)}): train again, with another --output")
     return None

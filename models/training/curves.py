@@ -110,7 +110,7 @@ def _short(value: float | str) -> str:
 def say(accelerator: Accelerator, text: str) -> None:
     """A line on the main process's standard output."""
     if accelerator.is_main_process:
-        console().print(plain(text))
+        console().print(plain(text), soft_wrap=True)  # paths stay in one piece
 
 
 def warn(accelerator: Accelerator, text: str) -> None:

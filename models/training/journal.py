@@ -30,17 +30,22 @@ METRICS = "metrics.jsonl"
 class Journal:
     """Appends lines to a run's metrics.jsonl, from what is there up to a step."""
 
-    def __init__(self, folder: Path, step: int) -> None:
+    def __init__(self, folder: Path, step: int, *, validated_anew: bool = False) -> None:
         """
         Args:
             folder: of the run.
             step: of the checkpoint that training goes on from: later lines are taken away; −1: all of them.
+            validated_anew: of that step it is validated once more: the line that there is of it is taken away, too.
 
         Raises:
             OSError: it cannot be read or written.
         """
         self._path = folder / METRICS
-        lines = [line for line in _lines(self._path) if line["step"] <= step]
+        lines = [
+            line
+            for line in _lines(self._path)
+            if line["step"] < step or (line["step"] == step and not (validated_anew and "validation" in line))
+        ]
         write_atomically(self._path, b"".join(map(_encoded, lines)))
         self._file = self._path.open("ab", buffering=0)
 

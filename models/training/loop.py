@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -36,7 +36,17 @@ from models.training.freezing import freeze, train_all_but
 from models.training.journal import Journal
 from models.training.monitoring import Monitor
 from models.training.objectives import ObjectiveOptions
-from models.training.provenance import BUILDS, CONFIG, EXECUTION, SETTINGS, Change, as_json, changes, versions
+from models.training.provenance import (
+    BUILDS,
+    CONFIG,
+    EXECUTION,
+    SETTINGS,
+    Change,
+    as_json,
+    changed_since,
+    changes,
+    versions,
+)
 from models.training.stopping import Stopping
 from models.training.tasks.task import Model, Task
 from models.training.trackers import start_trackers
@@ -123,8 +133,9 @@ def fit(
     done, begun = 0, (output / runs.RUN).exists()
     accelerator.wait_for_everyone()  # all have looked
     if begun:
-        changed = changes(output, runs.read_run(output), described, config.run.change)
-        done = _resume(output, accelerator, network, optimizer, loader, curves, changed, validation)
+        before = runs.read_run(output)
+        changed = changes(output, before, described, config.run.change)
+        done = _resume(output, accelerator, network, optimizer, loader, curves, before, changed, validation)
     elif config.run.resume:
         options.refuse(["change"] if config.run.change else [], ["change"], f"with {output}, where no run is yet")
         say(accelerator, f"{output}: no run there yet, from the beginning")
@@ -149,11 +160,15 @@ def fit(
     advance = Advance(accelerator, optimizer, task.step, accumulate=accumulate, clip=config.optimizer.clip_gradients)
     saved = done  # the step of the last checkpoint
     monitor.begin(done)
+    if done < total and (output / runs.MODEL).is_file():
+        say(accelerator, f"{output}: weights and scores there stay as they are until it ends, {total - done} steps on")
     if validation is not None:
         say(accelerator, validation.plan)
+    begins_validating = validation is not None and not validation.begun
+    lines = partial(Journal, output, done if done else -1, validated_anew=begins_validating)
     with (
         Stopping(accelerator) as stopping,
-        Journal(output, done if done else -1) if accelerator.is_main_process else nullcontext() as journal,
+        lines() if accelerator.is_main_process else nullcontext() as journal,
         loader,
         progress(accelerator, task.stage, done, total) as show,
     ):
@@ -170,7 +185,7 @@ def fit(
             states = where, curves.state_dict(), *_of_validation(validation)
             write_checkpoint(output / runs.CHECKPOINTS, done, accelerator, network, optimizer, *states)
 
-        if validation is not None and not validation.begun:
+        if validation is not None and begins_validating:
             validation.begin(done, model, journal)
         at_its_end = validation is not None and validation.stopped  # also of a run that is resumed after it
         while done < total and not (at_its_end or stopping.agreed):
@@ -207,7 +222,7 @@ def fit(
             if done > saved:
                 save(stopping.state_of(loader))
             raise stopping.ended(accelerator, done, newest(output / runs.CHECKPOINTS))
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and loader.stats().clips:  # none of a run that is only scored anew
             say_what_bounds(loader)
     accelerator.wait_for_everyone()
     if validation is not None:
@@ -243,6 +258,7 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     loader: ClipLoader,
     curves: Curves,
+    before: Mapping[str, Any],
     changed: Sequence[Change],
     validation: Validation | None,
 ) -> int:
@@ -253,7 +269,9 @@ def _resume(
     if checkpoint is None:
         say(accelerator, f"{output}: no checkpoint yet, from the beginning")
         return 0
-    _place(loader, checkpoint, changed, partial(say, accelerator))
+    # A process that was killed before its first checkpoint has written down what it was to change.
+    meant = {change.option for change in changed} | changed_since(before, checkpoint.step)
+    _place(loader, checkpoint, meant, partial(say, accelerator))
     loader.start()  # the first batch is made while weights are restored
     restore(checkpoint, accelerator, network, optimizer)
     if checkpoint.state.get("curves") is not None:  # an earlier version had none
@@ -272,11 +290,10 @@ def _of_validation(validation: Validation | None) -> tuple[dict[str, Any] | None
     return (None, {}) if validation is None else (validation.state_dict(), validation.weights)
 
 
-def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Sequence[Change], tell: Callable[[str], None]) -> None:
+def _place(loader: ClipLoader, checkpoint: Checkpoint, changed: Set[str], tell: Callable[[str], None]) -> None:
     """Bring the loader to where it was; where the order is meant to be another, to the next epoch's beginning."""
     state, now = checkpoint.state["loader"], loader.state_dict()
-    meant = any(change.option in _ORDER for change in changed)
-    if not meant or state["fingerprint"] == now["fingerprint"]:
+    if changed.isdisjoint(_ORDER) or state["fingerprint"] == now["fingerprint"]:
         loader.load_state_dict(state)
         return
     epoch = state["epoch"] + (state["step"] > 0)

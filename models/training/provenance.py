@@ -25,6 +25,8 @@ _DALI = ("nvidia-dali-cuda130", "nvidia-dali-cuda120")  # one of them, or none
 _PACKAGES = ("filmstrip", "torch", "torchaudio", "accelerate", "numpy", *_DALI, "simplejpeg")
 #: What makes the network: no checkpoint of one fits another.
 _NETWORK = ("stage", "model", "gaze", "sizes", "init", "vgg_face", "objective")
+#: Of run.json, where they are: mappings, and lists of them. `models.training.validation` adds what was selected.
+_MAPPINGS, _LISTS = (CONFIG, SETTINGS, EXECUTION, "selected"), (CHANGES, BUILDS)
 #: With a rate that does not look at the end, a longer run is the shorter one, gone on with.
 _LENGTH = ("epochs", "max_steps")
 
@@ -87,7 +89,7 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
         if name not in now[SETTINGS] and name not in before[SETTINGS]:  # an earlier version may have had others
             raise InputError(f"--change {name}: not what a run can change: use one of {', '.join(now[SETTINGS])}")
         # A change that is in the history was meant by the same command, which is given again after a kill.
-        known = {change.option for change in differing} | {past.get("option") for past in before.get(CHANGES, [])}
+        known = {change.option for change in differing} | {past.get("option") for past in before.get(CHANGES) or []}
         if name not in known:
             raise InputError(f"--change {name}: it is as it was, {_short(now[SETTINGS].get(name))}: leave it away")
     free = _LENGTH if before[SETTINGS].get("schedule") == now[SETTINGS].get("schedule") == "step" else ()
@@ -96,6 +98,27 @@ def changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any], all
         mend = " ".join(change.option.replace("_", "-") for change in refused)
         raise InputError(f"{folder}: {_list(refused)}: give what it was trained with, or mean it with --change {mend}")
     return differing + _differences(_leaves(before.get(EXECUTION, {})), _leaves(now[EXECUTION]))
+
+
+def malformed(run: Mapping[str, Any]) -> str | None:
+    """The first part of a run.json that no training has written so; None where there is none, as of older versions."""
+    for name in _MAPPINGS:
+        if not isinstance(run.get(name), dict | None):
+            return name
+    for name in _LISTS:
+        entries = run.get(name) or []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            return name
+    of_changes = all(
+        type(each.get("step")) is int and isinstance(each.get("option"), str) for each in run.get(CHANGES) or []
+    )
+    of_builds = all(isinstance(each.get("settings"), dict | None) for each in run.get(BUILDS) or [])
+    return CHANGES if not of_changes else BUILDS if not of_builds else None
+
+
+def changed_since(run: Mapping[str, Any], step: int) -> set[str]:
+    """The options that were changed when a run had so many steps behind it, or more."""
+    return {past["option"] for past in run.get(CHANGES) or [] if past["step"] >= step}
 
 
 def _network(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 from torch import nn
 
 from loaders.errors import InputError, first_line
@@ -42,13 +42,16 @@ from models.systems.correspondence import AVENet, L3Net
 from models.systems.presets import correspondence_net, model_config_from_json, target_net
 from models.systems.targets import TargetNet
 from models.training.checkpoint import cannot_write, together
+from models.training.confusion_picture import CONFUSION
 from models.training.labels import TARGETS, from_json
-from models.training.provenance import CHANGES, Change, as_json
+from models.training.predictions import PAIRS, PREDICTIONS
+from models.training.provenance import CHANGES, Change, as_json, malformed
 from models.training.runlock import LOCK, locked
 from models.training.scores import results_table
 from models.training.wholefile import write_tensors
 
 RUN, MODEL, RESULTS, CHECKPOINTS = "run.json", "model.safetensors", "results.json", "checkpoints"
+_OF_MODEL = (RESULTS, PREDICTIONS, PAIRS, CONFUSION)  # what its weights scored and answered
 # By a process that was killed as it began.
 _LEFT_BEHIND = re.compile(rf"{re.escape(LOCK)}|\.{re.escape(RUN)}\.\d+(\.[0-9a-f]+)?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -101,6 +104,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     named = named and isinstance(run.get("objective"), dict | None)
     if not named or type(run.get("gaze")) is not bool or not isinstance(run.get("init"), dict | None):
         raise InputError(f"{folder}: {RUN} does not say what its network is: train it again")
+    wrong = malformed(run)
+    if wrong is not None:
+        raise InputError(f"{folder / RUN}: its {wrong} is not as a training writes it: bring back the file as it was")
     return run
 
 
@@ -177,7 +183,7 @@ def describe_run(
 
     def write() -> None:
         if accelerator.is_main_process:
-            history = read_run(folder).get(CHANGES, []) if (folder / RUN).exists() else []
+            history = read_run(folder).get(CHANGES) or [] if (folder / RUN).exists() else []
             history = history + [{"step": step, **asdict(change)} for change in changes]
             _write(folder / RUN, {**as_json(run), CHANGES: history})
             (folder / CHECKPOINTS).mkdir(exist_ok=True)
@@ -200,13 +206,20 @@ def model_sha256(folder: Path) -> str:
 
 
 def save_model(folder: Path, front_end: FrontEnd, network: nn.Module) -> None:
-    """Write what `load_correspondence` or `load_targets` reads."""
+    """Write what `load_correspondence` or `load_targets` reads.
+
+    What other weights scored and answered there, as of a run that has gone on for longer, goes away before.
+    """
     tensors = {
         f"{prefix}{name}": tensor.detach().cpu().contiguous()
         for prefix, module in ((_FRONT_END, front_end), (_NETWORK, network))
         for name, tensor in module.state_dict().items()
     }
-    write_tensors(folder / MODEL, tensors)
+    path = folder / MODEL
+    if not (path.is_file() and path.read_bytes() == save(tensors)):
+        for name in _OF_MODEL:
+            (folder / name).unlink(missing_ok=True)
+    write_tensors(path, tensors)
 
 
 def save_results(folder: Path, results: Mapping[str, Any]) -> None:

@@ -149,6 +149,17 @@ def test_the_last_two_are_kept(accelerator: Accelerator, tmp_path: Path) -> None
     assert checkpoints(tmp_path / "nothing") == []
 
 
+def test_what_killed_processes_left_is_cleared_away_whatever_step_it_is_of(
+    accelerator: Accelerator, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoints"
+    for name in ("00000007.partial", "00000900.partial", "mine.partial", "00000005.broken"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "rest").touch()
+    save(folder, accelerator, Trainee(), 8)
+    assert sorted(path.name for path in folder.iterdir()) == ["00000005.broken", "00000008", "mine.partial"]
+
+
 # -- what is not whole
 
 
@@ -189,8 +200,10 @@ def test_a_broken_one_is_named_and_the_one_before_is_taken(
 def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_not(accelerator: Accelerator, saved: Path) -> None:
     for path in checkpoints(saved.parent):
         (path / MANIFEST).unlink()
+    said: list[str] = []
     with pytest.raises(InputError, match=r"no checkpoint is whole \(00000006: .*00000003"):
-        newest_checkpoint(saved.parent, accelerator, lambda _: None)
+        newest_checkpoint(saved.parent, accelerator, said.append)
+    assert ["00000006" in line for line in said] == [True]  # before the other there is none to go back to
     assert len(checkpoints(saved.parent)) == 2
     assert newest_checkpoint(saved.parent / "nothing", accelerator, lambda _: None) is None
 

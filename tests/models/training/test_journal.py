@@ -27,6 +27,18 @@ def test_lines_behind_the_checkpoint_are_written_again(tmp_path: Path) -> None:
     assert (tmp_path / METRICS).read_bytes() == b""
 
 
+def test_what_is_validated_anew_is_not_there_twice(tmp_path: Path) -> None:
+    with Journal(tmp_path, 0) as journal:
+        for line in ({"step": 2, "validation": 1}, {"step": 4}, {"step": 4, "validation": 1}, {"step": 6}):
+            journal.write(line)
+    with Journal(tmp_path, 4):
+        pass
+    assert read_metrics(tmp_path) == [{"step": 2, "validation": 1}, {"step": 4}, {"step": 4, "validation": 1}]
+    with Journal(tmp_path, 4, validated_anew=True):
+        pass
+    assert read_metrics(tmp_path) == [{"step": 2, "validation": 1}, {"step": 4}]
+
+
 def test_json_has_no_nan(tmp_path: Path) -> None:
     with Journal(tmp_path, 0) as journal:
         journal.write({"step": 1, "parts": {"audio": float("nan"), "visual": float("-inf"), "joint": 0.1}})

@@ -8,6 +8,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,22 @@ def assert_same(one: nn.Module, other: nn.Module) -> None:
     left, right = one.state_dict(), other.state_dict()
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_scores_and_answers_stay_as_long_as_the_weights_that_they_are_of(front_end: FrontEnd, tmp_path: Path) -> None:
+    """A process that is killed between its weights and their scores leaves none of other weights beside them."""
+    network = target_net(SMALLEST, LABELS)
+    save_model(tmp_path, front_end, network)
+    of_model = ("results.json", "predictions.parquet", "pairs.parquet", "confusion.png")
+    for name in (*of_model, "run.json", "metrics.jsonl", "mine.json"):
+        (tmp_path / name).write_text("{}")
+    before = {path.name for path in tmp_path.iterdir()}
+    save_model(tmp_path, front_end, network)
+    assert {path.name for path in tmp_path.iterdir()} == before
+    with torch.no_grad():
+        next(network.parameters()).add_(1.0)
+    save_model(tmp_path, front_end, network)
+    assert {path.name for path in tmp_path.iterdir()} == before - {*of_model}
 
 
 @pytest.mark.parametrize("gaze", [True, False])
@@ -198,6 +215,31 @@ def test_what_does_not_describe_a_run_is_refused(
         load_correspondence(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("config", value) for value in (["a"], "a")),
+        *(("settings", value) for value in (1, [{}])),
+        ("execution", 7),
+        ("selected", "step"),
+        *(
+            ("changes", value)
+            for value in ("none", {"step": 3}, [3], [{"option": "seed"}], [{"step": 3, "option": []}])
+        ),
+        *(("builds", value) for value in ([3], {"corpus": "a"}, [{"settings": "a"}])),
+    ],
+)
+def test_a_description_that_somebody_has_edited_is_named(
+    name: str, value: Any, accelerator: Accelerator, tmp_path: Path
+) -> None:
+    with held(tmp_path, accelerator, resume=False):
+        describe_run(tmp_path, PRETRAINING, accelerator, [Change("seed", 0, 1)], 3)
+    described = read_run(tmp_path)
+    (tmp_path / RUN).write_text(json.dumps({**described, name: value}))
+    with pytest.raises(InputError, match=rf"run\.json: its {name} is not as"):
+        read_run(tmp_path)
+
+
 @pytest.mark.parametrize("keep", [0, 5, 5000])
 def test_a_network_that_is_not_whole_is_refused(
     keep: int, front_end: FrontEnd, accelerator: Accelerator, tmp_path: Path
@@ -261,8 +303,8 @@ def test_results_are_read_back_and_nothing_else_is_left(
     with held(tmp_path / "run", accelerator, resume=False):
         describe_run(tmp_path / "run", FINE_TUNING, accelerator)
     assert read_results(tmp_path / "run") == {}
-    save_results(tmp_path / "run", results)
     save_model(tmp_path / "run", front_end, target_net(SMALLEST, LABELS))
+    save_results(tmp_path / "run", results)
     assert read_results(tmp_path / "run") == results
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         LOCK,
