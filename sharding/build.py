@@ -195,6 +195,11 @@ def tell(built: Built) -> None:
         console.print(
             f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}", markup=True
         )
+    if [name for name, split in manifest.splits.items() if split.clips] == ["train"]:
+        console.print(
+            "all clips are in train, and a training has none to be scored on: build with more speakers or videos, a "
+            "larger --test-fraction, or lists that name a split test"
+        )
     if built.made.faceless is not None:
         console.print(f"[bold red]warning[/]: {escape(built.made.faceless)}", markup=True)
     for line in built.made.alike:

@@ -791,6 +791,7 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     short = tmp_path / "mp4/s/v/2.mp4"
     assert f"utterances rejected, too_short: 1 (the first: {short}: 1 s short of a clip of 2 s)" in done.stdout
     assert f"{tmp_path / 'out'}/rejected.parquet names them all" in done.stdout
+    assert "all clips are in train, and a training has none to be scored on: build with" in done.stdout
     train = read_manifest(tmp_path / "out").splits["train"]
     figures = parsed((tmp_path / "build.prom").read_text())
     for name, value in (("clips", train.clips), ("bytes", train.shards[0].bytes), ("utterances", 2), ("shards", 1)):

@@ -80,7 +80,9 @@ def test_without_a_split_to_score_on_the_splits_are_named(dataset: Path) -> None
         assert loader.catalogs[0] is opened.catalog("test", list(loader.catalogs[0].members))
     manifest = replace(opened.manifest, splits={"train": opened.manifest.splits["train"]})
     opened = Dataset(opened.name, opened.folder, manifest)
-    with pytest.raises(InputError, match=f"^{dataset}: no split to score on, it has train: give --evaluation-split$"):
+    with pytest.raises(
+        InputError, match=f"^{dataset}: no split to score on, it has train: give --evaluation-split, or build"
+    ):
         scoring_loader([opened], data, config, Accelerator(cpu=True), None, paired=True)
 
 
