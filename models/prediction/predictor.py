@@ -154,6 +154,8 @@ class Predictor:
                 windows = dict(zip(first, self._windows(clips, first, utterance.start or 0.0), strict=True))
             except RejectedError as error:
                 why = local.rewrite_paths(error.detail)
+                if error.reason == "missing":
+                    raise InputError(why, "missing", "give a file that is there") from error
                 mend = "give a video with pictures or sound that can be decoded"
                 if error.reason == "too_long":
                     mend = "give a table of its parts, with columns video, start and end"

@@ -339,7 +339,7 @@ def test_files_folders_and_tables_are_answered_and_what_is_broken_is_named(
     status, out, err = command(*names, *files, "--gaze", "openface")
     assert status == 1
     assert "broken.mp4: undecodable" in err
-    assert "away.mp4: missing" in err
+    assert f"{tmp_path / 'away.mp4'}: missing: give a file that is there" in err
     assert "short.mp4: no gaze (gaze_missing)" in err
     assert "long.mp4: no gaze" not in err
     said = json.loads((tmp_path / "a.json").read_text())
