@@ -17,7 +17,7 @@ from rich.table import Table
 
 from loaders.arguments import cli
 from loaders.dataset.about import About
-from loaders.dataset.manifest import Manifest
+from loaders.dataset.manifest import REJECTED, Manifest
 from loaders.errors import InputError, reported
 from loaders.metrics_file import MetricsFile, require_metrics_file
 from loaders.storage.urls import local_path
@@ -179,7 +179,9 @@ def tell(built: Built) -> None:
     if speed.seconds:
         console.print(str(speed))
     for reason, count in manifest.rejected.items():
-        console.print(f"utterances rejected, {reason}: {count}")
+        console.print(f"utterances rejected, {reason}: {count} (the first: {lacks.rejected_first[reason]})")
+    if manifest.rejected:
+        console.print(f"{built.output}/{REJECTED} names them all")
     for reason, count in sorted(lacks.clips.items()):
         console.print(f"clips left out, {reason}: {count}")
     if lacks.cut_short:
@@ -192,6 +194,11 @@ def tell(built: Built) -> None:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         console.print(
             f"[bold red]warning[/]: {escape(name)} holds no clip: its utterances were rejected, {counts}", markup=True
+        )
+    if [name for name, split in manifest.splits.items() if split.clips] == ["train"]:
+        console.print(
+            "all clips are in train, and a training has none to be scored on: build with more speakers or videos, a "
+            "larger --test-fraction, or lists that name a split test"
         )
     if built.made.faceless is not None:
         console.print(f"[bold red]warning[/]: {escape(built.made.faceless)}", markup=True)

@@ -154,6 +154,8 @@ class Predictor:
                 windows = dict(zip(first, self._windows(clips, first, utterance.start or 0.0), strict=True))
             except RejectedError as error:
                 why = local.rewrite_paths(error.detail)
+                if error.reason == "missing":
+                    raise InputError(why, "missing", "give a file that is there") from error
                 mend = "give a video with pictures or sound that can be decoded"
                 if error.reason == "too_long":
                     mend = "give a table of its parts, with columns video, start and end"
@@ -166,9 +168,11 @@ class Predictor:
             notes.append(
                 f"it lasts {clips.seconds:.3g} s, and a clip {length:g}: its last picture and silence fill the rest"
             )
-        left = clips.seconds - len(clips.clips) * length
-        if step is None and left > 1 / self.making.settings.fps:
-            notes.append(f"its last {left:.3g} s fill no clip of {length:g} s and are left out: --every looks at them")
+        left = clips.seconds - (max(window.end for window in shown) - (utterance.start or 0.0))
+        frame = 1 / self.making.settings.fps
+        if left > frame + 1e-6:
+            lie = f"fill no clip of {length:g} s" if step is None else "lie in no window"
+            notes.append(f"its last {left:.3g} s {lie} and are left out: --every {frame:g} looks at them")
         found = VideoPrediction(
             path=readable(utterance.video_path),
             start=utterance.start or 0.0,

@@ -263,4 +263,5 @@ def _split_to_score(datasets: Sequence[Dataset]) -> str:
         if all(name in of_dataset and of_dataset[name].clips for of_dataset in splits):
             return name
     have = "; ".join(", ".join(of_dataset) for of_dataset in splits)
-    raise InputError(f"{', '.join(map(str, datasets))}: no split to score on, it has {have}: give --evaluation-split")
+    mend = "give --evaluation-split, or build it with a split test"
+    raise InputError(f"{', '.join(map(str, datasets))}: no split to score on, it has {have}: {mend}")

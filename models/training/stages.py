@@ -33,7 +33,7 @@ from models.training.config import (
 )
 from models.training.confusion_picture import CONFUSION, NO_MATPLOTLIB, draw_confusions
 from models.training.curves import console, say, warn
-from models.training.data import datasets_of, names, scoring_loader, training_loader, validation_loader
+from models.training.data import TRAIN, datasets_of, names, scoring_loader, training_loader, validation_loader
 from models.training.execution import place_front_end
 from models.training.freezing import require_free_towers
 from models.training.gaze_tracker import GAZE_TRACKER, require_tracker, tracker_of
@@ -98,6 +98,8 @@ def _train(
     # What cannot be scored is refused before it is trained.
     unseen = scoring_loader(datasets, data, config.loader, accelerator, split, negatives=scored, **of_batches)
     doing.require(unseen, names(data))
+    if split == TRAIN:
+        warn(accelerator, f"--evaluation-split {TRAIN}: it is scored on what it is trained on, not on unseen clips")
     set_seed(data.seed)
     model = doing.model(loader.catalogs, targets)
     if doing.needs.of_gaze:

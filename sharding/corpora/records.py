@@ -6,6 +6,7 @@ records has. What no column says has a default that stands here.
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ class RecordReader:
             utterances=tuple(utterances),
             labels=labels,
             declared=frozenset((*self._classes, *self._ranges)),
-            notes=(*self._notes(located), *notes),
+            notes=(*self._notes(located), *self._found(labels), *notes),
             apart=split_by,
             video_names=video_names,
         )
@@ -238,7 +239,7 @@ class RecordReader:
         if unused:
             more = f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
             notes.append(
-                f"{self._where}: columns not used: {', '.join(unused[:_SHOWN])}{more} "
+                f"{self._where}: columns not used: {', '.join(name or repr(name) for name in unused[:_SHOWN])}{more} "
                 "(--labels and --numbers take a column as a label)"
             )
         speakers = [self.text(one.record, "speaker") for one in located]
@@ -262,6 +263,29 @@ class RecordReader:
             missing = sum(is_missing(one.record.fields.get(column)) for one in located)
             if missing:
                 notes.append(f"{self._where}: {missing} of {len(located)} state no {label}")
+        return notes
+
+    def _found(self, labels: Sequence[Label]) -> list[str]:
+        """What the records say of labels whose classes or range no option does: slips of the pen are seen here."""
+        notes = []
+        for label in labels:
+            if label.classes is None:
+                if label.name not in self._ranges:
+                    notes.append(f"{self._where}: {label.name} is from {label.low:g} to {label.high:g} (or --ranges)")
+            elif label.name not in self._classes:
+                shown = ", ".join(map(_shown, label.classes[:_SHOWN]))
+                more = f" and {len(label.classes) - _SHOWN} more" if len(label.classes) > _SHOWN else ""
+                count = "1 class" if len(label.classes) == 1 else f"{len(label.classes)} classes"
+                notes.append(f"{self._where}: {label.name} has {count}: {shown}{more} (or --classes)")
+                alike: dict[str, list[str]] = {}
+                for name in label.classes:
+                    alike.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
+                notes += [
+                    f"{self._where}: {' and '.join(map(_shown, names))} are classes of their own: write them alike "
+                    f"where they are one {label.name}"
+                    for names in alike.values()
+                    if len(names) > 1
+                ]
         return notes
 
     def _written(self, located: Sequence[Located], role: str) -> str:
@@ -310,7 +334,8 @@ class RecordReader:
 
     def _seconds(self, record: Record) -> tuple[float | None, float | None]:
         start, end = (
-            self._number(record, self.roles[role]) if role in self.roles else None for role in ("start", "end")
+            self._number(record, self.roles[role], seconds=True) if role in self.roles else None
+            for role in ("start", "end")
         )
         if start is not None and start < 0:
             raise self._wrong(record, self.roles["start"], f"is {start:g}: use seconds from 0 on")
@@ -373,7 +398,7 @@ class RecordReader:
             raise self._wrong(record, column, f"is {_shown(value)}, with a zero byte: mend it")
         return text or None
 
-    def _number(self, record: Record, column: str) -> float | None:
+    def _number(self, record: Record, column: str, *, seconds: bool = False) -> float | None:
         value = record.fields.get(column)
         if _is_no_number(value):
             return None
@@ -385,7 +410,10 @@ class RecordReader:
                 if not np.isfinite(np.float32(number)):
                     raise ValueError
         except (ValueError, OverflowError):
-            raise self._wrong(record, column, f"is {_shown(value)}, which is no number") from None
+            mend = "give seconds, such as 62.5" if seconds else "mend it, or leave it empty"
+            if isinstance(value, str) and re.fullmatch(r"[+-]?[\d.,]*,\d+", value.strip()):
+                mend = "decimals stand after a point, and nothing parts thousands"
+            raise self._wrong(record, column, f"is {_shown(value)}, which is no number: {mend}") from None
         return number
 
     def _wrong(self, record: Record, column: str, what: str) -> InputError:

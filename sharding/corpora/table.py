@@ -24,6 +24,7 @@ from sharding.sources.copies import existence, is_folder, read_bytes
 from sharding.utterance import Corpus, Rejection, Utterance, readable
 
 _FILES = ("video", "audio", "gaze")
+_NAMES_ROOT = "--root names what paths are relative to"
 _FORMATS = ".csv, .tsv, .parquet, .jsonl or .ndjson"
 
 
@@ -115,8 +116,20 @@ def read_table(sources: TableSources) -> Corpus:
 
 def _why(notes: Sequence[str], kept: Sequence[Utterance], root: Path) -> str:
     if kept:
-        return f", the first is not there, {readable(kept[0].video_path)}: --root names what paths are relative to"
+        first = kept[0].video_path
+        return f", the first is not there, {readable(first)}: {_how_it_is_called(first) or _NAMES_ROOT}"
     return f": {'; '.join(notes)}"
+
+
+def _how_it_is_called(path: Path) -> str | None:
+    """The mend, where a file that is not there is by a name that is nearly the same; None: there is none."""
+    if url_of(path) is not None:
+        return None
+    other = Path(str(path).replace("\\", "/"))
+    if other != path and other.is_file():
+        return "its table says \\ for /: write /"
+    suffix = next((suffix for suffix in VIDEO_SUFFIXES if Path(f"{path}{suffix}").is_file()), None)
+    return None if suffix is None else f"{readable(Path(f'{path}{suffix}'))} is: give names with their suffix"
 
 
 def _refusal(utterance: Utterance, home: Path, places: "_Places") -> tuple[str, str] | None:
@@ -281,32 +294,43 @@ def _opened(path: Path) -> _Table:
             return _parquet(read_bytes(path))
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        raise InputError(f"{where}: cannot be read as a table: {why}: mend it, or give another") from error
+        mend = "save it as UTF-8" if isinstance(error, UnicodeDecodeError) else "mend it, or give another"
+        raise InputError(f"{where}: cannot be read as a table: {why}: {mend}") from error
     raise InputError(f"{where}: a table of this suffix is not read: give {_FORMATS}")
 
 
 def _csv(text: str, suffix: str, where: str) -> _Table:
     csv.field_size_limit(1 << 30)
-    head = text.partition("\n")[0]
-    delimiter = "\t" if suffix == ".tsv" or ("\t" in head and "," not in head) else ","
+    said = re.match(r"sep=(.)\r?\n", text)  # by Excel, for itself
+    head = (text[said.end() :] if said else text).partition("\n")[0]
+    delimiter = said[1] if said else "\t" if suffix == ".tsv" else _delimiter(head)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if said:
+        next(reader)
     header = tuple(name.strip() for name in next(reader, ()))
     _require_distinct(header, where)
 
     def rows(_: Collection[str]) -> Iterator[Record]:
+        line = reader.line_num + 1  # where a row begins: quoted cells may go on over several
         try:
             for cells in reader:
+                place, line = f"line {line}", reader.line_num + 1
                 if not cells:
                     continue
                 if len(cells) > len(header):
-                    raise InputError(
-                        f"{where}, line {reader.line_num}: {len(cells)} cells in {len(header)} columns: mend the row"
-                    )
-                yield Record(place=f"line {reader.line_num}", fields=dict(zip(header, cells, strict=False)))
+                    raise InputError(f"{where}, {place}: {len(cells)} cells in {len(header)} columns: mend the row")
+                yield Record(place=place, fields=dict(zip(header, cells, strict=False)))
         except csv.Error as error:
-            raise InputError(f"{where}, line {reader.line_num}: {error}: mend the row") from error
+            is_open = str(error) == "unexpected end of data"
+            why = "its quotation mark is never closed" if is_open else str(error)
+            raise InputError(f"{where}, line {line}: {why}: mend the row") from error
 
     return _Table(header=header, rows=rows)
+
+
+def _delimiter(head: str) -> str:
+    """What parts the columns of a first line: spreadsheets write semicolons where decimals have commas."""
+    return next((mark for mark in (",", "\t", ";") if mark in head), ",")
 
 
 def _require_distinct(header: Sequence[str], where: str) -> None:

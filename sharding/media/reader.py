@@ -464,16 +464,24 @@ class _Film:
         return self.stop - self.start
 
     def pictures(self) -> Iterator[tuple[float, float, VideoFrame]]:
-        """(start, stop, picture), in seconds on the joined clock, in the order of decoding."""
+        """(start, stop, picture), in seconds on the joined clock, in the order of decoding.
+
+        The last of a part comes once more where the next one shows that it stays longer than its container says.
+        """
         first, last = self.part or (-math.inf, math.inf)
         with _opened(self.path, self.max_seconds if self.part is None else math.inf) as container:
             stream = cast(VideoStream, _stream(container, "video"))
             tick, usual = _time_base(stream), 1 / float(stream.average_rate or stream.guessed_rate or 25)
             shift = 0.0
+            newest: tuple[float, VideoFrame] | None = None  # of the part: when it appears, and which it is
             for picture in cast(Iterator[VideoFrame], _decoded(container, stream, first)):
                 start = self.stop - shift if picture.pts is None else picture.pts * tick
                 lasts = picture.duration * tick or usual
                 if start >= last:
+                    # Matroska and others say of no picture how long it stays: that is until this one.
+                    if newest is not None and self.stop < last and start - newest[0] <= JUMP:
+                        self.stop, self.count = last, max(self.count, 1)
+                        yield max(newest[0], first), last, newest[1]
                     break
                 if picture.is_corrupt and start + lasts > first:
                     raise MediaError("undecodable", f"damaged picture {self.seconds:.2f} s into its video")
@@ -487,6 +495,8 @@ class _Film:
                     self.stop = start  # not as long as the picture before the jump says that it stays
                     if self.part is not None:
                         raise MediaError("clock", f"it jumps, {self.seconds:.2f} s into the part that is to be read")
+                if newest is None or start >= newest[0]:
+                    newest = start, picture
                 # What is on screen as the part begins appeared before: its time is cut, and so is the last one's.
                 start, stop = max(start, first), min(stop, last)
                 self.count += stop > first
@@ -519,8 +529,11 @@ class _Film:
 
     def looked_at(self) -> Iterator[tuple[float, float, tuple[VideoFrame, Fraction]]]:
         """`pictures`, each with the width of its pixels over their height; notes when each picture starts."""
+        latest: VideoFrame | None = None
         for start, stop, picture in self.pictures():
-            if self.part is not None and start <= self.start and self.starts:
+            if picture is latest:
+                pass  # told before
+            elif self.part is not None and start <= self.start and self.starts:
                 self.starts[-1] = start  # those before were decoded on the way to the part, and are none of it
             else:
                 self.starts.append(start)
@@ -530,6 +543,7 @@ class _Film:
                 decoded = self.decoder.sample_aspect_ratio
                 if decoded and decoded != self.decoded_aspect:
                     self.decoded_aspect = self.pixel_aspect = Fraction(decoded)
+            latest = picture
             yield start, stop, (picture, self.pixel_aspect)
 
     def upright(self, picture: VideoFrame, pixel_aspect: Fraction = Fraction(1)) -> tuple[NDArray[np.uint8], Fraction]:

@@ -60,6 +60,7 @@ class Lacks:
     alike: Alike = field(default_factory=Alike)
     cut_short: int = 0  #: utterances whose stated end lies beyond their film's
     cut_short_first: str | None = None  #: a line for a person, of the first
+    rejected_first: dict[str, str] = field(default_factory=dict)  #: a line for a person, by reason
 
 
 def finish_dataset(
@@ -148,8 +149,7 @@ def finish_dataset(
         if is_faceless(reasons, len(rows)):
             mend = f"build with {TAKE_CENTRE}, or {mend}"
         raise NothingBuiltError(
-            f"{output}: no clip came of {len(rows)} utterances ({counts}; "
-            f"the first: {rows[0]['path']}: {rows[0]['detail']}): {mend}"
+            f"{output}: no clip came of {len(rows)} utterances ({counts}; the first: {_line(rows[0])}): {mend}"
         )
     for row in rows:
         split = row["split"]
@@ -175,8 +175,20 @@ def finish_dataset(
     )
     manifest = replace(manifest, documents=write_documents(output, manifest))
     write_manifest(output, manifest)
-    lacks = replace(lacks, alike=alike(sources), cut_short=cut_short, cut_short_first=cut_short_first)
+    lacks = replace(
+        lacks,
+        alike=alike(sources),
+        cut_short=cut_short,
+        cut_short_first=cut_short_first,
+        rejected_first={row["reason"]: _line(row) for row in reversed(rows)},
+    )
     return manifest, lacks
+
+
+def _line(rejected: Mapping[str, Any]) -> str:
+    """A rejected utterance in a line: its file, and why where that is not the file again."""
+    path, detail = rejected["path"], rejected["detail"]
+    return path if detail in ("", path) else f"{path}: {detail}"
 
 
 def finish_split(

@@ -183,7 +183,12 @@ def test_windows_change_nothing_about_the_whole(predictor: Predictor, films: Pat
     for name in plain.targets:
         assert_close(often.targets[name], plain.targets[name])
         assert_close(mean_of(plain.windows, LABELS)[name], plain.targets[name])
-    assert any("its last 1 s fill no clip" in note for note in plain.notes)
+    assert "its last 1 s fill no clip of 2 s and are left out: --every 0.125 looks at them" in plain.notes
+    seldom = predictor.predict(films / "long.mp4", every=2)
+    assert "its last 1 s lie in no window and are left out: --every 0.125 looks at them" in seldom.notes
+    always = predictor.predict(films / "long.mp4", every=0.125)
+    assert always.windows[-1].end == 5
+    assert not any("its last" in note for note in (*often.notes, *always.notes))
     for wrong in (0.3, 0, -1, float("nan")):
         with pytest.raises(InputError, match=r"use a multiple of 0\.125 s"):
             predictor.predict(films / "long.mp4", every=wrong)
@@ -334,7 +339,7 @@ def test_files_folders_and_tables_are_answered_and_what_is_broken_is_named(
     status, out, err = command(*names, *files, "--gaze", "openface")
     assert status == 1
     assert "broken.mp4: undecodable" in err
-    assert "away.mp4: missing" in err
+    assert f"{tmp_path / 'away.mp4'}: missing: give a file that is there" in err
     assert "short.mp4: no gaze (gaze_missing)" in err
     assert "long.mp4: no gaze" not in err
     said = json.loads((tmp_path / "a.json").read_text())

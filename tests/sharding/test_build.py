@@ -788,7 +788,10 @@ def test_the_command_line_builds(tmp_path: Path) -> None:
     done = run("voxceleb", "--source", tmp_path / "mp4", "--output", tmp_path / "out", "--size", 32, "--workers", 1,
                "--test-fraction", 0, "--metrics", tmp_path / "build.prom")  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "utterances rejected, too_short: 1" in done.stdout
+    short = tmp_path / "mp4/s/v/2.mp4"
+    assert f"utterances rejected, too_short: 1 (the first: {short}: 1 s short of a clip of 2 s)" in done.stdout
+    assert f"{tmp_path / 'out'}/rejected.parquet names them all" in done.stdout
+    assert "all clips are in train, and a training has none to be scored on: build with" in done.stdout
     train = read_manifest(tmp_path / "out").splits["train"]
     figures = parsed((tmp_path / "build.prom").read_text())
     for name, value in (("clips", train.clips), ("bytes", train.shards[0].bytes), ("utterances", 2), ("shards", 1)):

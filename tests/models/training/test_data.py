@@ -63,6 +63,18 @@ def test_a_training_parses_each_description_once(dataset: Path, url: str, namesa
     assert parses_of(*finetune, "--data", dataset, "--output", tmp_path / "4") == 1
 
 
+@pytest.mark.usefixtures("begun")
+def test_scores_of_what_is_trained_on_are_told_from_others(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage in ("pretrain", "finetune"):
+        for split in ("train", "test"):
+            given = ("--stage", stage, *SMALL, "--evaluation-split", split, "--data", dataset)
+            parses_of(*given, "--output", tmp_path / stage / split)
+            said = "--evaluation-split train: it is scored on what it is trained on, not on unseen clips"
+            assert (f"warning: {said}" in capsys.readouterr().err) == (split == "train")
+
+
 def test_of_a_dataset_in_a_store_the_catalogs_of_a_run_are_fetched_with_it(url: str, tmp_path: Path) -> None:
     data, config = (url,), LoaderConfig(cache=tmp_path)
 
@@ -80,7 +92,8 @@ def test_without_a_split_to_score_on_the_splits_are_named(dataset: Path) -> None
         assert loader.catalogs[0] is opened.catalog("test", list(loader.catalogs[0].members))
     manifest = replace(opened.manifest, splits={"train": opened.manifest.splits["train"]})
     opened = Dataset(opened.name, opened.folder, manifest)
-    with pytest.raises(InputError, match=f"^{dataset}: no split to score on, it has train: give --evaluation-split$"):
+    mend = "give --evaluation-split, or build it with a split test"
+    with pytest.raises(InputError, match=f"^{dataset}: no split to score on, it has train: {mend}$"):
         scoring_loader([opened], data, config, Accelerator(cpu=True), None, paired=True)
 
 

@@ -86,6 +86,57 @@ def test_every_kind_of_table_says_the_same(tmp_path: Path, kind: str) -> None:
     assert corpus.absent == frozenset()
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("bom", ["\ufeff", ""])
+def test_a_csv_is_read_by_what_parts_its_columns(tmp_path: Path, mark: str, said: bool, bom: str) -> None:
+    touch(tmp_path, "1.mp4", "2.mp4")
+    lines = [["video", "felt", "level", "said"], ["1.mp4", "sad", "0.5", '"one\ntwo"'], ["2.mp4", "a b", "-1", ""]]
+    text = "".join(mark.join(line) + "\r\n" for line in lines)
+    (tmp_path / "list.csv").write_text(bom + (f"sep={mark}\r\n" if said else "") + text, newline="")
+    corpus = read(tmp_path / "list.csv", labels=("felt",), numbers=("level",))
+    assert [dict(u.labels) for u in corpus.utterances] == [{"felt": "sad", "level": 0.5}, {"felt": "a b", "level": -1}]
+
+
+@pytest.mark.parametrize("said", ["0,71", "-,5", "1.234,5", "1,234"])
+def test_a_decimal_comma_is_refused_with_the_mend(tmp_path: Path, said: str) -> None:
+    (tmp_path / "list.csv").write_text(f"video;level\n1.mp4;{said}\n")
+    with pytest.raises(InputError, match=rf"level is '{said}', which is no number: decimals stand after a point"):
+        read(tmp_path / "list.csv", numbers=("level",))
+
+
+def test_what_a_table_says_of_labels_is_told_unless_options_say_it(tmp_path: Path) -> None:
+    felt = ("Happy", "happy", "N/A", "sad")
+    rows = [{"video": f"{n}.mp4", "felt": word, "level": n / 10} for n, word in enumerate(felt)]
+    notes = read(write(tmp_path, rows), labels=("felt",), numbers=("level",)).notes
+    for told in (
+        "list.csv: felt has 4 classes: 'Happy', 'N/A', 'happy', 'sad' (or --classes)",
+        "list.csv: 'Happy' and 'happy' are classes of their own: write them alike where they are one felt",
+        "list.csv: level is from 0 to 0.3 (or --ranges)",
+    ):
+        assert told in notes
+    options = {"classes": ("felt=sad,Happy,happy,N/A",), "ranges": ("level=-1,1",)}
+    notes = read(write(tmp_path, rows), labels=("felt",), numbers=("level",), **options).notes
+    assert not any("felt" in note or "level" in note for note in notes)
+
+
+def test_a_column_without_a_name_that_is_not_used_is_seen(tmp_path: Path) -> None:
+    touch(tmp_path, "1.mp4")
+    (tmp_path / "list.csv").write_text(",video\n0,1.mp4\n")
+    assert any("columns not used: '' (" in note for note in read(tmp_path / "list.csv").notes)
+
+
+def test_files_that_are_there_by_nearly_the_same_name_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "films/1.mp4")
+    for name, told in (
+        (r"films\1.mp4", r"films\\1\.mp4: its table says \\ for /: write /"),
+        ("films/1", r"films/1: .*films/1\.mp4 is: give names with their suffix"),
+        ("films/2", "films/2: --root names what paths are relative to"),
+    ):
+        with pytest.raises(InputError, match=told):
+            read(write(tmp_path, [{"video": name}], files=False))
+
+
 def test_columns_of_other_names_and_columns_that_are_passed_by(tmp_path: Path) -> None:
     rows = [{"path": "x.mp4", "spk": "s", "Felt Most": 3, "start": "yesterday", "more": 1}]
     touch(tmp_path, "x.mp4")
@@ -111,7 +162,8 @@ def test_columns_of_other_names_and_columns_that_are_passed_by(tmp_path: Path) -
             {"classes": ("felt=sad,glad",)},
             r"list\.csv, line 3: felt is 'cross': use one of sad, glad",
         ),
-        ({"level": "much"}, {}, r"list\.csv, line 3: level is 'much', which is no number"),
+        ({"level": "much"}, {}, r"list\.csv, line 3: level is 'much', which is no number: mend it, or leave it empty"),
+        ({"start": "1:02"}, {}, r"line 3: start is '1:02', which is no number: give seconds, such as 62\.5"),
         ({"level": "inf"}, {}, r"line 3: level is 'inf', which is no number"),
         ({"level": "1e300"}, {}, r"line 3: level is '1e300', which is no number"),
         ({"level": 2}, {"ranges": ("level=-1,1",)}, r"line 3: level is 2: use -1 to 1, or leave it empty"),
@@ -176,8 +228,9 @@ def test_options_that_are_none_are_refused(tmp_path: Path, options: dict[str, An
         ("list.csv", b"video\n", "no row names a video: fill the column 'video'"),
         ("list.csv", b"video,video\na,b\n", "two columns are called 'video'"),
         ("list.csv", b"video\na,b\n", "line 2: 2 cells in 1 columns: mend the row"),
-        ("list.csv", b'video\n"a\n', "line 2: unexpected end of data"),
-        ("list.csv", b"video\n\xff\n", "cannot be read as a table: 'utf-8' codec"),
+        ("list.csv", b'video\n"a\nb\nc\n', "line 2: its quotation mark is never closed: mend the row"),
+        ("list.csv", b'video,speaker\n"a\nb",c\n"d\ne",f,g\n', "line 4: 3 cells in 2 columns: mend the row"),
+        ("list.csv", b"video\n\xff\n", "cannot be read as a table: 'utf-8' codec .*: save it as UTF-8"),
         ("list.jsonl", b'{"video": "a"}\n{\n', "line 2: no JSON"),
         ("list.jsonl", b"[1]\n", "line 1: no object"),
         ("list.jsonl", b'{"video": ["a"]}\n', r"line 1: video is \['a'\], neither text nor a number"),

@@ -51,6 +51,21 @@ def test_a_part_between_two_pictures_begins_with_the_one_on_screen(tmp_path: Pat
     assert np.array_equal(part.frames, whole.frames[47:87])
 
 
+@pytest.mark.parametrize("name", ["film.mkv", "film.mp4", "film.webm"])
+def test_the_last_picture_of_a_part_stays_until_the_next_one_appears(tmp_path: Path, name: str) -> None:
+    """Matroska says of no picture how long it stays; its rate says a twentieth of a second or less."""
+    times = [k / 20 for k in range(40)] + [2.4 + 0.4 * k for k in range(8)]
+    path = write_film(tmp_path / name, 5.4, times=times)
+    whole = read_media(path, fps=20, size=64)
+    for start, stop in ((1.0, 2.3), (2.05, 3.15), (2.85, 3.1), (3.0, 5.0)):
+        part = read_media(path, fps=20, size=64, start=start, stop=stop)
+        first, count = round(start * 20), round((stop - start) * 20)
+        assert np.array_equal(part.frames, whole.frames[first : first + count])
+        assert part.source_seconds == pytest.approx(stop - start, abs=0.01)
+        shown = [0.0, *(time - start for time in times if start + 0.01 < time < stop - 0.01)]
+        assert part.source_starts == pytest.approx(shown, abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("film.avi", "h264"), ("film.mpg", "mpeg2"), ("film.flv", "h264"), ("film.mov", "hevc")]
 )
