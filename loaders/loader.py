@@ -7,6 +7,7 @@ import logging
 import operator
 import os
 import pickle
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -394,6 +395,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._stream: Stream | None = None
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
+        self._one_at_a_time = threading.Lock()  # around a batch's being taken and counted
         self._counts = StreamCounts()
         self._demand = Demand()
         self._first_batch = 0.0
@@ -419,12 +421,16 @@ class ClipLoader(IterableDataset[Batch]):
         self._begin_loop()
         self._resumed = False
         epoch, loop = self._epoch, self._loops
-        while self._epoch == epoch:
-            batch = self._next()
-            # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it.
-            self._step += 1
-            if self._step >= len(self):
-                self._epoch, self._step = self._epoch + 1, 0
+        while True:
+            _require_own_process(self._process)
+            with self._one_at_a_time:  # of several threads each gets batches of its own
+                if self._epoch != epoch:
+                    return
+                batch = self._next()
+                # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it. And at
+                # once, for an interrupt (Ctrl-C) between the two would leave a place that there is not.
+                is_last = self._step + 1 >= self._steps
+                self._epoch, self._step = (epoch + 1, 0) if is_last else (epoch, self._step + 1)
             ended = self._epoch != epoch
             yield batch
             if not (ended or self._training) and loop != self._loops:
@@ -464,7 +470,6 @@ class ClipLoader(IterableDataset[Batch]):
 
     def _start(self) -> Stream:
         """The threads that make the next batches, begun where there are none."""
-        _require_own_process(self._process)
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
@@ -485,6 +490,9 @@ class ClipLoader(IterableDataset[Batch]):
             )
             self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._reader, self._process)
             _unclosed.add(self)
+            if self._closed:  # by another thread meanwhile, which had nothing to end yet
+                self.close()
+                raise RuntimeError(_CLOSED_MEANWHILE)
         return self._stream
 
     def _needs_dali(self) -> bool:
@@ -501,6 +509,10 @@ class ClipLoader(IterableDataset[Batch]):
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._start().next()  # no name here for an error's traceback to hold
+            if (loaded.epoch, loaded.step) != (self._epoch, self._step):
+                # An interrupt (Ctrl-C) came when a batch had been taken and not handed out yet: once more from there.
+                self._stop()
+                loaded, frames, waveform = self._start().next()
         except ClosedError as error:
             raise RuntimeError(_CLOSED_MEANWHILE) from error
         except BaseException:

@@ -28,12 +28,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+import loaders.loader
 from loaders import Batch, ClipLoader, InputError
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
 from loaders.decode.placement import Choice
 from loaders.processes import members
 from loaders.reader import Reader, TooManyBadClipsError
+from loaders.stream import Stream
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
@@ -738,6 +740,97 @@ def test_closing_lets_the_files_go(dataset: Path, tmp_path: Path) -> None:
     with loader_of(copy) as loader:
         take(loader, 7)
     assert not [path for path in open_files() if path.is_relative_to(copy) and path.suffix == ".tar"]
+
+
+def test_closing_lets_the_memory_go_that_is_shared_with_processes(dataset: Path) -> None:
+    """A file each, which a program that keeps its closed loaders would run out of."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loader = loader_of(dataset, readers="processes")
+    held = take(loader, 3)
+    said = digests(held)
+    loader.close()
+    assert digests(held) == said
+    held.clear()
+    assert wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+
+
+def test_a_loader_that_is_closed_while_it_starts_leaves_no_thread(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread; a trial of a GPU's placement takes seconds."""
+
+    def closing(*given: Any) -> Stream:
+        loader.close()
+        return Stream(*given)
+
+    monkeypatch.setattr("loaders.loader.Stream", closing)
+    loader = loader_of(dataset)
+    with pytest.raises(RuntimeError, match="closed by another thread"):
+        take(loader, 1)
+    assert not own_threads()
+
+
+def test_an_interrupt_while_threads_start_leaves_none(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        if self.name == "filmstrip-decode":
+            raise KeyboardInterrupt
+        start(self)
+
+    expected = run_of(dataset, 2)
+    with loader_of(dataset) as loader:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threading.Thread, "start", interrupted)
+            take(loader, 1)
+        assert not own_threads()
+        assert digests(take(loader, 2)) == expected
+
+
+@pytest.mark.parametrize("interrupted", [0, 3, 6, 7])
+def test_after_an_interrupt_the_loop_goes_on_with_the_batch_that_was_not_handed_out(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    """As in a notebook: Ctrl-C, and the cell once more."""
+    expected, made, batch_of = run_of(dataset, 10), itertools.count(), loaders.loader._batch
+
+    def interrupting(*given: Any) -> Batch:
+        if next(made) == interrupted:
+            raise KeyboardInterrupt
+        return batch_of(*given)
+
+    with loader_of(dataset) as loader:
+        monkeypatch.setattr("loaders.loader._batch", interrupting)
+        seen = digests(take(loader, interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            take(loader, 1)
+        state = loader.state_dict()
+        seen += digests(take(loader, 10 - interrupted))
+    assert seen == expected
+    with loader_of(dataset) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 10 - interrupted)) == expected[interrupted:]
+
+
+def test_threads_that_share_a_loader_get_each_batch_once(dataset: Path) -> None:
+    with loader_of(dataset, batch_size=2) as loader:
+        expected = digests(take(loader, len(loader)))
+    seen: list[str] = []
+    in_one_epoch = threading.Barrier(4)
+
+    def use() -> None:
+        batches = iter(loader)
+        seen.append(digest(next(batches)))
+        in_one_epoch.wait()
+        seen.extend(map(digest, batches))
+
+    with loader_of(dataset, batch_size=2) as loader:
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(seen) == sorted(expected)
 
 
 def test_a_loader_that_nobody_holds_any_more_ends_its_threads(dataset: Path) -> None:
