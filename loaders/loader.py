@@ -12,8 +12,9 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, get_args
@@ -60,6 +61,7 @@ from loaders.sampling.negatives import Negatives, as_data, schedule_of
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
 from loaders.sampling.speakers import SpeakerShare
+from loaders.sampling.weights import plain
 from loaders.stats import LoaderStats
 from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.stream import Steps, Stream, StreamCounts
@@ -210,9 +212,7 @@ class ClipLoader(IterableDataset[Batch]):
         """
         self._process = os.getpid()
         _require_own_process(self._process)
-        weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
-        if not weights:
-            raise InputError("no dataset was given: give the folder of one")
+        weights = _weights(dataset)
         if storage_options and all(isinstance(place, Dataset) for place in weights):
             raise InputError("storage_options are of no dataset that is opened already: give them to Dataset.open")
         datasets = [
@@ -242,20 +242,20 @@ class ClipLoader(IterableDataset[Batch]):
         rank, world_size = _rank_and_world(rank, world_size)
         self._place = rank, world_size
         batch_size, seed = _check("batch_size", batch_size, 1, 65536), _check("seed", seed, 0, (1 << 64) - 1)
-        _check("frames", frames, 1, self._clip.frames)
-        _check("world_size", world_size, 1, 1 << 20)
-        _check("rank", rank, 0, world_size - 1)
-        _check("prefetch", prefetch, 1, 64)
-        _check("threads", 1 if threads is None else threads, 1, 1024)
-        _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
+        frames = _check("frames", frames, 1, self._clip.frames)
+        world_size = _check("world_size", world_size, 1, 1 << 20)
+        rank = _check("rank", rank, 0, world_size - 1)
+        prefetch = _check("prefetch", prefetch, 1, 64)
+        threads = None if threads is None else _check("threads", threads, 1, 1024)
+        reading_threads = None if reading_threads is None else _check("reading_threads", reading_threads, 1, 64)
         if readers not in get_args(Readers):
             raise InputError(f"readers is {readers!r}: use threads, processes or auto")
-        _check("node_groups", node_groups, 1, 1 << 20)
-        _check("cache_bytes", cache_bytes, 1, 1 << 62)
-        if not cache_patience > 0:
-            raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
-        _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
-        _check("stride", stride, 1, 1 << 20)
+        node_groups = _check("node_groups", node_groups, 1, 1 << 20)
+        cache_bytes = _check("cache_bytes", cache_bytes, 1, 1 << 62)
+        if not plain(cache_patience) > 0:
+            raise InputError(f"cache_patience is {cache_patience!r}: use a number of seconds above 0")
+        shard_window = None if shard_window is None else _check("shard_window", shard_window, 1, 1 << 30)
+        stride = _check("stride", stride, 1, 1 << 20)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
         if not video:
@@ -268,19 +268,21 @@ class ClipLoader(IterableDataset[Batch]):
                 )
             decoding = {"placement": placement, "cpu_decoder": cpu_decoder, "pixels": pixels}
             _require_default(hw_decoder_load=hw_decoder_load, **decoding)
-        if not 0 <= hw_decoder_load <= 1:
-            raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
-        if not 0 <= max_bad_fraction <= 1:
-            raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
+        if not 0 <= plain(hw_decoder_load) <= 1:
+            raise InputError(f"hw_decoder_load is {hw_decoder_load!r}: use a share from 0 to 1")
+        if not 0 <= plain(max_bad_fraction) <= 1:
+            raise InputError(f"max_bad_fraction is {max_bad_fraction!r}: use a share from 0 to 1")
         self._catalogs = tuple(
             opened.catalog(split, [*_members_of(opened.manifest, video, audio), *members], targets)
             for opened in datasets
         )
+        if not (speakers is None or isinstance(speakers, SpeakerShare)):
+            raise InputError(f"speakers is {speakers!r}: give a loaders.sampling.speakers.SpeakerShare, or None")
         if speakers is not None:
             self._catalogs = tuple(map(speakers.part, self._catalogs))
         for opened, catalog in zip(datasets, self._catalogs, strict=True):
             _require_modalities(opened, catalog, video, audio)
-        self._training = split == "train" if training is None else training
+        self._training = split == "train" if training is None else bool(training)
         choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
         self._frames, self._samples = frames, window_samples(self._clip, choice.span)
         self._negatives = None if negatives is None else schedule_of(negatives)
@@ -293,7 +295,7 @@ class ClipLoader(IterableDataset[Batch]):
         global_batch = batch_size * world_size
         with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
-                [DatasetSize(c.shard_clips, float(w)) for c, w in zip(self._catalogs, weights.values(), strict=True)],
+                [DatasetSize(c.shard_clips, w) for c, w in zip(self._catalogs, weights.values(), strict=True)],
                 seed=seed,
                 shuffle=self._training,
                 global_batch=global_batch,
@@ -376,7 +378,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._fingerprint = _fingerprint(
             manifests,
             split=split,
-            weights=[float(weight) for weight in weights.values()],
+            weights=[*weights.values()],
             seed=seed,
             frames=frames,
             stride=choice.stride,
@@ -386,7 +388,7 @@ class ClipLoader(IterableDataset[Batch]):
             node_groups=node_groups,
             shard_window=shard_window,
             draws=DRAWS,
-            speakers=None if speakers is None else asdict(speakers),
+            speakers=None if speakers is None else speakers.as_data(),
             negatives=None if self._negatives is None else as_data(self._negatives),
         )
         self._epoch, self._step = 0, 0
@@ -813,6 +815,25 @@ class _ReadAhead:
         return self._reader.without_undecodable(loaded, fault)
 
 
+def _weights(dataset: Any) -> dict[Place, float]:
+    """Datasets with their weights, of one or of several. Raises InputError where it is neither, or there is none."""
+    if not isinstance(dataset, Mapping | str | Path | Dataset):
+        raise InputError(
+            f"dataset is {dataset!r}: give a folder, a URL or a Dataset, or several with their weights, as "
+            '{"data/vox1": 1, "data/vox2": 0.5}'
+        )
+    if not isinstance(dataset, Mapping):
+        return {dataset: 1.0}
+    if not dataset:
+        raise InputError("no dataset was given: give the folder of one")
+    for place, weight in dataset.items():
+        if not isinstance(place, str | Path | Dataset):
+            raise InputError(f"dataset has {place!r} among the several: give a folder, a URL or a Dataset")
+        if not isfinite(plain(weight)):
+            raise InputError(f"{place} has weight {weight!r}: use a number above 0")
+    return {place: plain(weight) for place, weight in dataset.items()}
+
+
 def _check(name: str, value: int, low: int, high: int) -> int:
     """The value as Python's own number. Raises InputError where it is no whole number from ``low`` to ``high``."""
     try:
@@ -900,7 +921,7 @@ def _device(name: str | torch.device) -> torch.device:
     """The device, a GPU with its index: without one it is the process' current GPU, as everywhere in torch."""
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}: use cpu or cuda:0") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device is {name!r}: DALI decodes on cpu and cuda only")
@@ -961,6 +982,8 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """Names that were given. Raises InputError where it is one alone, or one of them comes twice."""
     if isinstance(given, str):
         raise InputError(f"{option} is {given!r}: give names in a tuple, as ({given!r},)")
+    if not isinstance(given, Iterable):
+        raise InputError(f"{option} is {given!r}: give names in a tuple, () for none")
     names = tuple(given)
     twice = [name for name in names if names.count(name) > 1]
     if twice:

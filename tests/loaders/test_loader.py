@@ -35,6 +35,7 @@ from loaders.dataset.shards import Shards
 from loaders.decode.placement import Choice
 from loaders.processes import members
 from loaders.reader import Reader, TooManyBadClipsError
+from loaders.sampling.speakers import SpeakerShare
 from loaders.stream import Stream
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
@@ -780,9 +781,10 @@ def test_an_interrupt_while_threads_start_leaves_none(dataset: Path, monkeypatch
 
     expected = run_of(dataset, 2)
     with loader_of(dataset) as loader:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", interrupted)
-            take(loader, 1)
+            with pytest.raises(KeyboardInterrupt):
+                take(loader, 1)
         assert not own_threads()
         assert digests(take(loader, 2)) == expected
 
@@ -1095,6 +1097,17 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"device": "abacus"}, "abacus"),
         ({"device": "mps"}, "mps"),
         ({"cpu_decoder": "abacus"}, "use auto, dali or turbo"),
+        ({"max_bad_fraction": "0.1"}, "max_bad_fraction is '0.1': use a share"),
+        ({"max_bad_fraction": None}, "max_bad_fraction is None: use a share"),
+        ({"cache_patience": "10"}, "cache_patience is '10': use a number of seconds"),
+        ({"hw_decoder_load": "1"}, "hw_decoder_load is '1': use a share"),
+        ({"device": None}, "device is None: use cpu"),
+        ({"device": ["cpu"]}, "device is ['cpu']: use cpu"),
+        ({"members": None}, "members is None: give names in a tuple"),
+        ({"negatives": "other_video"}, "give kinds with their weights"),
+        ({"negatives": {"other_video": "1"}}, "has weight '1'"),
+        ({"negatives": {"other_video": None}}, "has weight None"),
+        ({"speakers": {"fraction": 0.1}}, "give a loaders.sampling.speakers.SpeakerShare"),
         ({"frames": 5, "stride": 4}, "5 frames at a stride of 4 span 17, and clips have 16: use 4 at most"),
         ({"frames": 5, "stride": 0}, "stride is 0: use 1"),
         ({"frames": 1, "stride": 2}, "frames is 1, between which there is none"),
@@ -1111,6 +1124,71 @@ def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: d
         loader_of(dataset, **changes)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        (["{}"], "several with their weights"),
+        (("{}", "{}"), "several with their weights"),
+        (None, "dataset is None: give a folder"),
+        ({}, "no dataset was given"),
+        ({("{}",): 1.0}, "give a folder, a URL or a Dataset"),
+        ({"{}": None}, "has weight None: use a number above 0"),
+        ({"{}": "1"}, "has weight '1': use a number above 0"),
+        ({"{}": 0}, "has weight 0.0: use a number above 0"),
+        ({"{}": float("inf")}, "has weight inf: use a number above 0"),
+        ({"{}": 1e300}, "use smaller ones"),
+        ({"{}": 1e9}, "use smaller ones"),
+    ],
+)
+def test_what_is_no_dataset_nor_several_with_weights_is_refused_in_one_line(
+    dataset: Path, places: Any, named: str
+) -> None:
+    if isinstance(places, dict):
+        given: Any = {str(dataset) if place == "{}" else place: weight for place, weight in places.items()}
+    else:
+        given = places and type(places)(str(dataset) for _ in places)
+    with pytest.raises(InputError) as refused:
+        ClipLoader(given, batch_size=8)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_state_is_json_whosever_numbers_were_given(dataset: Path) -> None:
+    """Those of numpy and torch are neither JSON nor what torch.load takes with weights_only."""
+    number, real = np.int64, np.float32
+    given: dict[str, Any] = {
+        "frames": number(4),
+        "stride": torch.tensor(2),
+        "world_size": number(2),
+        "rank": number(1),
+        "node_groups": number(2),
+        "shard_window": number(1),
+        "prefetch": number(2),
+        "training": np.bool_(True),
+        "negatives": {0: {"other_video": real(1)}, 1: {"other_video": torch.tensor(1.0), "shifted": 1}},
+        "speakers": SpeakerShare(fraction=real(0.5), seed=number(7), held_out=np.bool_(False)),
+    }
+    plain = {
+        "frames": 4,
+        "stride": 2,
+        "world_size": 2,
+        "rank": 1,
+        "node_groups": 2,
+        "shard_window": 1,
+        "training": True,
+        "negatives": {0: {"other_video": 1}, 1: {"other_video": 1, "shifted": 1}},
+        "speakers": SpeakerShare(fraction=0.5, seed=7, held_out=False),
+    }
+    with loader_of({dataset: real(1)}, batch_size=2, **given) as loader:  # type: ignore[dict-item]
+        expected = digests(take(loader, 5))
+        state = json.loads(json.dumps(loader.state_dict()))
+        later = digests(take(loader, 3))
+    assert run_of({dataset: 1.0}, 5, batch_size=2, **plain) == expected
+    with loader_of({dataset: 1}, batch_size=2, **plain) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 3)) == later
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
