@@ -688,6 +688,22 @@ def test_remote_shards_are_read_window_by_window(dataset: Path, tmp_path: Path, 
     assert found == run_of(dataset, 30, shard_window=1)
 
 
+@pytest.mark.parametrize(("windows", "is_said"), [(2, False), (1, True), (0.6, True)])
+def test_a_cache_too_small_for_two_windows_is_said_once(
+    dataset: Path, tmp_path: Path, windows: float, is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Shards are fetched again and again, those at windows' borders or all, and a store sends a bill for each time."""
+    fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
+    biggest = max(path.stat().st_size for path in dataset.glob("train/*.tar"))
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "cache_bytes": int(windows * 2 * biggest) + 1}
+    with loader_of(f"memory://{tmp_path.name}", shard_window=2, **options) as loader:  # type: ignore[arg-type]
+        found = digests(take(loader, 14))
+    assert found == run_of(dataset, 14, shard_window=2)
+    said = [record.getMessage() for record in caplog.records if "fetched again and again" in record.getMessage()]
+    assert len(said) == is_said
+    assert all("raise it, or lower shard_window" in line for line in said)
+
+
 def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     path = shard_of(copy, "train", 0)
