@@ -97,6 +97,8 @@ class ClipLoader(IterableDataset[Batch]):
     breaking off and looping again goes on with the next batch; otherwise every loop is a whole epoch, but for one right
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
 
+    Threads that loop over one epoch together get each batch once, in whatever order they ask.
+
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
     torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/trainers.md
     has programs for Lightning, transformers' Trainer, accelerate, plain DDP and torchdata.
@@ -213,6 +215,8 @@ class ClipLoader(IterableDataset[Batch]):
         self._process = os.getpid()
         _require_own_process(self._process)
         weights = _weights(dataset)
+        if not (storage_options is None or isinstance(storage_options, Mapping)):
+            raise InputError(f"storage_options is {storage_options!r}: give a mapping, as {{'endpoint_url': …}}")
         if storage_options and all(isinstance(place, Dataset) for place in weights):
             raise InputError("storage_options are of no dataset that is opened already: give them to Dataset.open")
         datasets = [

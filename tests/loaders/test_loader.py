@@ -1123,6 +1123,7 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"negatives": "other_video"}, "give kinds with their weights"),
         ({"negatives": {"other_video": "1"}}, "has weight '1'"),
         ({"negatives": {"other_video": None}}, "has weight None"),
+        ({"storage_options": "endpoint_url"}, "storage_options is 'endpoint_url': give a mapping"),
         ({"speakers": {"fraction": 0.1}}, "give a loaders.sampling.speakers.SpeakerShare"),
         ({"frames": 5, "stride": 4}, "5 frames at a stride of 4 span 17, and clips have 16: use 4 at most"),
         ({"frames": 5, "stride": 0}, "stride is 0: use 1"),
