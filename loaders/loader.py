@@ -721,8 +721,9 @@ class ClipLoader(IterableDataset[Batch]):
         self.close()
 
     def _stop(self) -> None:
-        if self._stream is not None and self._finalizer is not None:
-            self._finalizer.detach()
+        if self._stream is not None:
+            if self._finalizer is not None:  # an interrupt (Ctrl-C) may have come before there was one
+                self._finalizer.detach()
             if self._cache is not None:
                 self._cache.cancel()  # a shard may be long in coming
             self._stream.stop()

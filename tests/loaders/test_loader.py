@@ -805,6 +805,18 @@ def test_an_interrupt_while_threads_start_leaves_none(dataset: Path, monkeypatch
         assert digests(take(loader, 2)) == expected
 
 
+def test_an_interrupt_just_after_threads_started_lets_close_end_them(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(dataset)
+    with monkeypatch.context() as patch:
+        patch.setattr("loaders.loader.weakref.finalize", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            take(loader, 1)
+    loader.close()
+    assert not own_threads()
+
+
 @pytest.mark.parametrize("interrupted", [0, 3, 6, 7])
 def test_after_an_interrupt_the_loop_goes_on_with_the_batch_that_was_not_handed_out(
     dataset: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int
