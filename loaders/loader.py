@@ -7,12 +7,14 @@ import logging
 import operator
 import os
 import pickle
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, get_args
@@ -59,6 +61,7 @@ from loaders.sampling.negatives import Negatives, as_data, schedule_of
 from loaders.sampling.order import rank_positions
 from loaders.sampling.pairs import DRAWS
 from loaders.sampling.speakers import SpeakerShare
+from loaders.sampling.weights import plain
 from loaders.stats import LoaderStats
 from loaders.storage.cache import PATIENCE, CacheCounts, ShardCache
 from loaders.stream import Steps, Stream, StreamCounts
@@ -93,6 +96,8 @@ class ClipLoader(IterableDataset[Batch]):
     ``for batch in loader`` yields what is left of the current epoch; the next loop is the next epoch. In training,
     breaking off and looping again goes on with the next batch; otherwise every loop is a whole epoch, but for one right
     after `load_state_dict`. Closing (``with ClipLoader(...)``, `close`) ends its threads.
+
+    Threads that loop over one epoch together get each batch once, in whatever order they ask.
 
     It has threads of its own, and is for the process that made it: not for a forked child, nor for the workers of a
     torch DataLoader. Where a DataLoader is asked for, ``DataLoader(loader, batch_size=None)`` is one; docs/trainers.md
@@ -209,9 +214,9 @@ class ClipLoader(IterableDataset[Batch]):
         """
         self._process = os.getpid()
         _require_own_process(self._process)
-        weights = dataset if isinstance(dataset, Mapping) else {dataset: 1.0}
-        if not weights:
-            raise InputError("no dataset was given: give the folder of one")
+        weights = _weights(dataset)
+        if not (storage_options is None or isinstance(storage_options, Mapping)):
+            raise InputError(f"storage_options is {storage_options!r}: give a mapping, as {{'endpoint_url': …}}")
         if storage_options and all(isinstance(place, Dataset) for place in weights):
             raise InputError("storage_options are of no dataset that is opened already: give them to Dataset.open")
         datasets = [
@@ -241,20 +246,20 @@ class ClipLoader(IterableDataset[Batch]):
         rank, world_size = _rank_and_world(rank, world_size)
         self._place = rank, world_size
         batch_size, seed = _check("batch_size", batch_size, 1, 65536), _check("seed", seed, 0, (1 << 64) - 1)
-        _check("frames", frames, 1, self._clip.frames)
-        _check("world_size", world_size, 1, 1 << 20)
-        _check("rank", rank, 0, world_size - 1)
-        _check("prefetch", prefetch, 1, 64)
-        _check("threads", 1 if threads is None else threads, 1, 1024)
-        _check("reading_threads", 1 if reading_threads is None else reading_threads, 1, 64)
+        frames = _check("frames", frames, 1, self._clip.frames)
+        world_size = _check("world_size", world_size, 1, 1 << 20)
+        rank = _check("rank", rank, 0, world_size - 1)
+        prefetch = _check("prefetch", prefetch, 1, 64)
+        threads = None if threads is None else _check("threads", threads, 1, 1024)
+        reading_threads = None if reading_threads is None else _check("reading_threads", reading_threads, 1, 64)
         if readers not in get_args(Readers):
             raise InputError(f"readers is {readers!r}: use threads, processes or auto")
-        _check("node_groups", node_groups, 1, 1 << 20)
-        _check("cache_bytes", cache_bytes, 1, 1 << 62)
-        if not cache_patience > 0:
-            raise InputError(f"cache_patience is {cache_patience}: use a number of seconds above 0")
-        _check("shard_window", 1 if shard_window is None else shard_window, 1, 1 << 30)
-        _check("stride", stride, 1, 1 << 20)
+        node_groups = _check("node_groups", node_groups, 1, 1 << 20)
+        cache_bytes = _check("cache_bytes", cache_bytes, 1, 1 << 62)
+        if not plain(cache_patience) > 0:
+            raise InputError(f"cache_patience is {cache_patience!r}: use a number of seconds above 0")
+        shard_window = None if shard_window is None else _check("shard_window", shard_window, 1, 1 << 30)
+        stride = _check("stride", stride, 1, 1 << 20)
         device = _device(device)
         self._placement = self._wanted = check_placement(placement, device)
         if not video:
@@ -267,19 +272,21 @@ class ClipLoader(IterableDataset[Batch]):
                 )
             decoding = {"placement": placement, "cpu_decoder": cpu_decoder, "pixels": pixels}
             _require_default(hw_decoder_load=hw_decoder_load, **decoding)
-        if not 0 <= hw_decoder_load <= 1:
-            raise InputError(f"hw_decoder_load is {hw_decoder_load}: use a share from 0 to 1")
-        if not 0 <= max_bad_fraction <= 1:
-            raise InputError(f"max_bad_fraction is {max_bad_fraction}: use a share from 0 to 1")
+        if not 0 <= plain(hw_decoder_load) <= 1:
+            raise InputError(f"hw_decoder_load is {hw_decoder_load!r}: use a share from 0 to 1")
+        if not 0 <= plain(max_bad_fraction) <= 1:
+            raise InputError(f"max_bad_fraction is {max_bad_fraction!r}: use a share from 0 to 1")
         self._catalogs = tuple(
             opened.catalog(split, [*_members_of(opened.manifest, video, audio), *members], targets)
             for opened in datasets
         )
+        if not (speakers is None or isinstance(speakers, SpeakerShare)):
+            raise InputError(f"speakers is {speakers!r}: give a loaders.sampling.speakers.SpeakerShare, or None")
         if speakers is not None:
             self._catalogs = tuple(map(speakers.part, self._catalogs))
         for opened, catalog in zip(datasets, self._catalogs, strict=True):
             _require_modalities(opened, catalog, video, audio)
-        self._training = split == "train" if training is None else training
+        self._training = split == "train" if training is None else bool(training)
         choice = frame_choice(self._clip.frames, frames, stride, sample, training=self._training)
         self._frames, self._samples = frames, window_samples(self._clip, choice.span)
         self._negatives = None if negatives is None else schedule_of(negatives)
@@ -292,7 +299,7 @@ class ClipLoader(IterableDataset[Batch]):
         global_batch = batch_size * world_size
         with _named(f"split {split!r} of {', '.join(map(str, weights))}"):
             order = MixedOrder(
-                [DatasetSize(c.shard_clips, float(w)) for c, w in zip(self._catalogs, weights.values(), strict=True)],
+                [DatasetSize(c.shard_clips, w) for c, w in zip(self._catalogs, weights.values(), strict=True)],
                 seed=seed,
                 shuffle=self._training,
                 global_batch=global_batch,
@@ -375,7 +382,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._fingerprint = _fingerprint(
             manifests,
             split=split,
-            weights=[float(weight) for weight in weights.values()],
+            weights=[*weights.values()],
             seed=seed,
             frames=frames,
             stride=choice.stride,
@@ -385,7 +392,7 @@ class ClipLoader(IterableDataset[Batch]):
             node_groups=node_groups,
             shard_window=shard_window,
             draws=DRAWS,
-            speakers=None if speakers is None else asdict(speakers),
+            speakers=None if speakers is None else speakers.as_data(),
             negatives=None if self._negatives is None else as_data(self._negatives),
         )
         self._epoch, self._step = 0, 0
@@ -394,6 +401,7 @@ class ClipLoader(IterableDataset[Batch]):
         self._stream: Stream | None = None
         self._finalizer: weakref.finalize[..., ClipLoader] | None = None
         self._closed = False
+        self._one_at_a_time = threading.Lock()  # around a batch's being taken and counted
         self._counts = StreamCounts()
         self._demand = Demand()
         self._first_batch = 0.0
@@ -419,12 +427,16 @@ class ClipLoader(IterableDataset[Batch]):
         self._begin_loop()
         self._resumed = False
         epoch, loop = self._epoch, self._loops
-        while self._epoch == epoch:
-            batch = self._next()
-            # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it.
-            self._step += 1
-            if self._step >= len(self):
-                self._epoch, self._step = self._epoch + 1, 0
+        while True:
+            _require_own_process(self._process)
+            with self._one_at_a_time:  # of several threads each gets batches of its own
+                if self._epoch != epoch:
+                    return
+                batch = self._next()
+                # Counted before it is handed out: a checkpoint taken while the batch is in use goes on after it. And at
+                # once, for an interrupt (Ctrl-C) between the two would leave a place that there is not.
+                is_last = self._step + 1 >= self._steps
+                self._epoch, self._step = (epoch + 1, 0) if is_last else (epoch, self._step + 1)
             ended = self._epoch != epoch
             yield batch
             if not (ended or self._training) and loop != self._loops:
@@ -464,7 +476,6 @@ class ClipLoader(IterableDataset[Batch]):
 
     def _start(self) -> Stream:
         """The threads that make the next batches, begun where there are none."""
-        _require_own_process(self._process)
         if self._closed:
             raise RuntimeError("this ClipLoader is closed")
         if self._stream is None:
@@ -485,6 +496,9 @@ class ClipLoader(IterableDataset[Batch]):
             )
             self._finalizer = weakref.finalize(self, _end, self._stream, self._cache, self._reader, self._process)
             _unclosed.add(self)
+            if self._closed:  # by another thread meanwhile, which had nothing to end yet
+                self.close()
+                raise RuntimeError(_CLOSED_MEANWHILE)
         return self._stream
 
     def _needs_dali(self) -> bool:
@@ -501,6 +515,10 @@ class ClipLoader(IterableDataset[Batch]):
         asked = time.perf_counter()
         try:
             loaded, frames, waveform = self._start().next()  # no name here for an error's traceback to hold
+            if (loaded.epoch, loaded.step) != (self._epoch, self._step):
+                # An interrupt (Ctrl-C) came when a batch had been taken and not handed out yet: once more from there.
+                self._stop()
+                loaded, frames, waveform = self._start().next()
         except ClosedError as error:
             raise RuntimeError(_CLOSED_MEANWHILE) from error
         except BaseException:
@@ -703,8 +721,9 @@ class ClipLoader(IterableDataset[Batch]):
         self.close()
 
     def _stop(self) -> None:
-        if self._stream is not None and self._finalizer is not None:
-            self._finalizer.detach()
+        if self._stream is not None:
+            if self._finalizer is not None:  # an interrupt (Ctrl-C) may have come before there was one
+                self._finalizer.detach()
             if self._cache is not None:
                 self._cache.cancel()  # a shard may be long in coming
             self._stream.stop()
@@ -801,6 +820,25 @@ class _ReadAhead:
         return self._reader.without_undecodable(loaded, fault)
 
 
+def _weights(dataset: Any) -> dict[Place, float]:
+    """Datasets with their weights, of one or of several. Raises InputError where it is neither, or there is none."""
+    if not isinstance(dataset, Mapping | str | Path | Dataset):
+        raise InputError(
+            f"dataset is {dataset!r}: give a folder, a URL or a Dataset, or several with their weights, as "
+            '{"data/vox1": 1, "data/vox2": 0.5}'
+        )
+    if not isinstance(dataset, Mapping):
+        return {dataset: 1.0}
+    if not dataset:
+        raise InputError("no dataset was given: give the folder of one")
+    for place, weight in dataset.items():
+        if not isinstance(place, str | Path | Dataset):
+            raise InputError(f"dataset has {place!r} among the several: give a folder, a URL or a Dataset")
+        if not isfinite(plain(weight)):
+            raise InputError(f"{place} has weight {weight!r}: use a number above 0")
+    return {place: plain(weight) for place, weight in dataset.items()}
+
+
 def _check(name: str, value: int, low: int, high: int) -> int:
     """The value as Python's own number. Raises InputError where it is no whole number from ``low`` to ``high``."""
     try:
@@ -888,7 +926,7 @@ def _device(name: str | torch.device) -> torch.device:
     """The device, a GPU with its index: without one it is the process' current GPU, as everywhere in torch."""
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}: use cpu or cuda:0") from error
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device is {name!r}: DALI decodes on cpu and cuda only")
@@ -949,6 +987,8 @@ def _names(option: str, given: Sequence[str]) -> tuple[str, ...]:
     """Names that were given. Raises InputError where it is one alone, or one of them comes twice."""
     if isinstance(given, str):
         raise InputError(f"{option} is {given!r}: give names in a tuple, as ({given!r},)")
+    if not isinstance(given, Iterable):
+        raise InputError(f"{option} is {given!r}: give names in a tuple, () for none")
     names = tuple(given)
     twice = [name for name in names if names.count(name) > 1]
     if twice:

@@ -582,10 +582,12 @@ class Reader:
             self._processes.close()
 
     def close(self) -> None:
-        """Release the shards, and end the processes."""
+        """Release the shards and the memory that is read to, and end the processes."""
         self.interrupt()
         for shards in self._shards:
             shards.close()
+        self._buffers.let_go()
+        self._shared.let_go()  # with the files that it is of
 
     def locate(self, clip: int) -> tuple[int, int]:
         """The dataset of a clip, and its row in that dataset's catalog."""

@@ -100,8 +100,12 @@ class Stream:
             ),
             threading.Thread(target=self._decoding, name="filmstrip-decode", daemon=True),
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # an interrupt (Ctrl-C), or no more threads: nobody will know of those that run
+            self.stop()
+            raise
 
     def next(self) -> tuple[Loaded, Any, Any]:
         """The next batch, its frames and waveforms as what speaks DLPack, or None for both where it is empty.
@@ -117,8 +121,8 @@ class Stream:
         self._turns.end()
         until = time.monotonic() + _ENDING
         for thread in self._threads:
-            # The collector of cycles may find the loader in one of these very threads.
-            if thread is not threading.current_thread():
+            # The collector of cycles may find the loader in one of these very threads. Some may not have been started.
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(max(0.0, until - time.monotonic()))
                 if thread.is_alive():
                     _log.warning("%s has not ended within %.0f s: it is left behind", thread.name, _ENDING)

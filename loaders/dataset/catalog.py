@@ -156,6 +156,8 @@ def open_catalog(
             )
             _require_within_shards(catalog, path)
             return catalog
+    except PermissionError as error:
+        raise InputError(path, str(error.strerror), "make it readable") from error
     except (OSError, pa.ArrowInvalid, KeyError) as error:
         why = f"cannot be read as a catalog ({first_line(error)})"
         raise InputError(path, why, "run sharding/verify.py") from error

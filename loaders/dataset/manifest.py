@@ -269,12 +269,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 def require_dataset(folder: Path) -> None:
     """Raise InputError where there is no such folder, or no finished dataset in it; dataset.json is not read."""
-    if not folder.is_dir():
-        raise InputError(folder, "no such folder", "give the --output of sharding/build.py")
+    path = folder
     try:
-        is_there = (folder / MANIFEST).is_file()
-    except OSError as error:
-        raise InputError(folder / MANIFEST, str(error.strerror), "make it readable") from error
+        is_folder = folder.is_dir()
+        path = folder / MANIFEST
+        is_there = path.is_file()
+    except OSError as error:  # a folder on the way to it that may not be entered, or a name that is too long
+        mend = "make it readable" if isinstance(error, PermissionError) else "give the --output of sharding/build.py"
+        raise InputError(path, str(error.strerror), mend) from error
+    if not is_folder:
+        raise InputError(folder, "no such folder", "give the --output of sharding/build.py")
     if not is_there:
         raise InputError(folder, f"no dataset there ({MANIFEST} is missing)", "build it, or let its build finish")
 

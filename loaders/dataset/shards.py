@@ -216,6 +216,8 @@ class LocalShards:
             size = os.fstat(file.fileno()).st_size
         except OSError as error:
             mend = "run sharding/verify.py --repair"
+            if isinstance(error, PermissionError):
+                mend = "make it readable"
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 mend = "allow this process more of them (ulimit -n), or give a smaller prefetch"
             raise InputError(f"{path}: {error.strerror}: {mend}") from error

@@ -21,6 +21,8 @@ from loaders.sampling import randomness
 from loaders.sampling.order import steps_per_epoch
 from loaders.sampling.windows import Window, WindowedOrder
 
+_LONGEST = 3_000_000_000  # clips of an epoch and node group: `interleave` multiplies two such numbers
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetSize:
@@ -114,6 +116,9 @@ class MixedOrder:
             ]
             self._orders.append(orders)
             self._lengths.append([max(1, round(dataset.weight * order.clips)) for order in orders])
+        longest = max(sum(lengths) for lengths in zip(*self._lengths, strict=True))
+        if longest > _LONGEST and any(dataset.weight > 1 for dataset in datasets):
+            raise InputError(f"weights make an epoch of {longest} clips, and more than {_LONGEST}: use smaller ones")
         shortest = min(sum(lengths) for lengths in zip(*self._lengths, strict=True))
         self.steps = steps_per_epoch(shortest * node_groups, global_batch, drop_remainder=shuffle)
         self.clips = self.steps * global_batch if shuffle else shortest

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from loaders.errors import InputError
+from loaders.sampling.weights import plain
 
 KINDS = {
     "other_video": "the audio of another video, whoever speaks",
@@ -28,6 +29,8 @@ def schedule_of(negatives: Negatives) -> dict[int, dict[str, float]]:
     Raises:
         InputError: epochs that are none, or nothing for epoch 0; an unknown kind, or weights that are no weights.
     """
+    if not isinstance(negatives, Mapping):
+        raise InputError(f'negatives: {negatives!r}: give kinds with their weights, as {{"other_video": 1}}')
     entries: dict[Any, Any] = dict(negatives)
     if any(isinstance(value, Mapping) for value in entries.values()):
         for epoch, shares in entries.items():
@@ -40,15 +43,16 @@ def schedule_of(negatives: Negatives) -> dict[int, dict[str, float]]:
             raise InputError(f"negatives: the schedule begins at epoch {min(entries)}: say what epoch 0 has")
     else:
         entries = {0: entries}
-    found = {epoch: dict(shares) for epoch, shares in sorted(entries.items())}
-    for epoch, shares in found.items():
-        when = f" from epoch {epoch} on" if len(found) > 1 else ""
+    found: dict[int, dict[str, float]] = {}
+    for epoch, shares in sorted(entries.items()):
+        when = f" from epoch {epoch} on" if len(entries) > 1 else ""
         for kind, weight in shares.items():
             if kind not in KINDS:
                 raise InputError(f"negatives: unknown kind {kind!r}{when}: use {', '.join(KINDS)}")
-            if not (0 <= weight < float("inf")):
-                raise InputError(f"negatives: {kind} has weight {weight}{when}: use a number of 0 or more")
-        if not any(shares.values()):
+            if not (0 <= plain(weight) < float("inf")):
+                raise InputError(f"negatives: {kind} has weight {weight!r}{when}: use a number of 0 or more")
+        found[epoch] = {kind: plain(weight) for kind, weight in shares.items()}
+        if not any(found[epoch].values()):
             raise InputError(f"negatives: no kind has a weight above 0{when}: use for example other_video=1")
     return found
 

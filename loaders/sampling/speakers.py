@@ -28,6 +28,10 @@ class SpeakerShare:
         if not 0 < self.fraction < 1:
             raise InputError(f"the share of speakers held out is {self.fraction}: use more than 0 and less than 1")
 
+    def as_data(self) -> dict[str, float | int | bool]:
+        """As JSON takes it."""
+        return {"fraction": float(self.fraction), "seed": int(self.seed), "held_out": bool(self.held_out)}
+
     def holds_out(self, names: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each of these speakers is held out: (n,)."""
         limit = round(self.fraction * (1 << 64))

@@ -138,6 +138,7 @@ class ShardCache:
         self._soon: dict[str, list[RemoteShard]] = {}
         self._part: dict[str, RemoteShard] = {}  # what is claimed of what is needed now: all of it, where it fits
         self._left: Counter[str] = Counter()  # what has left that part since `want` or in this step, and how often
+        self._gone: set[str] = set()  # what has left it since `want`, in whatever step
         self._fetching: set[str] = set()
         self._trouble: dict[str, _Trouble] = {}
         self._postponed: dict[str, float] = {}  # no room, or another holder fetches it: until when
@@ -149,7 +150,7 @@ class ShardCache:
         self._due = float("inf")  # when the next wanted shard can be asked for, by `_clock`
         self._blocks = 0  # that came: a sign of progress
         self._flown = 0.0  # seconds that ``sleep`` did not take
-        self._told_of_capacity = False
+        self._told_of_capacity = self._told_of_parts = False
         self.counts = CacheCounts()
         self._threads: list[threading.Thread] = []
         self._number_of_threads = threads
@@ -169,6 +170,7 @@ class ShardCache:
             self._now.pop(_STRAY, None)
             self._now[owner], self._soon[owner] = list(now), list(soon)
             self._left.clear()
+            self._gone.clear()
             self._claim_from(None)
             for shard in now:
                 # What could not be fetched ahead may have been so in an outage that is over.
@@ -321,10 +323,19 @@ class ShardCache:
                 f"cache_bytes is {self._capacity}, and shards of {room_for(needed)} bytes are drawn from at a time: "
                 "raise it, or lower shard_window"
             )
+        if first is not None and first.sha256 in self._gone and not self._told_of_parts:
+            self._told_of_parts = True
+            _log.warning(
+                "cache_bytes is %d, and shards of %d bytes are drawn from at a time: they are fetched again and again, "
+                "which takes time and many requests: raise it, or lower shard_window",
+                self._capacity,
+                room_for(needed),
+            )
         self._part = part
         gone = self._pins.keys() - part.keys()
         if self._is_partial():
             self._left.update(gone)
+            self._gone |= gone
         for sha256 in gone:
             self._unpin(sha256)
         self._say()

@@ -83,9 +83,14 @@ class Buffers(Generic[T]):
         self._lent[id(loan)] = loan
         return lent.reshape(rows, *self._row)
 
+    def let_go(self) -> None:
+        """Keep nothing to lend again; what is lent lives on with its borrowers, and ends with them."""
+        self._lent.clear()
+        self._free.clear()
+
     def _taken_back(self, loan: _Loan) -> NDArray[np.uint8]:
         """The memory of a loan that has ended."""
-        del self._lent[id(loan)]
+        self._lent.pop(id(loan), None)  # another thread may have let it go
         return loan.buffer
 
     def _trim(self) -> None:

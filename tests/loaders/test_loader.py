@@ -28,12 +28,15 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+import loaders.loader
 from loaders import Batch, ClipLoader, InputError
 from loaders.dataset.catalog import open_catalog
 from loaders.dataset.shards import Shards
 from loaders.decode.placement import Choice
 from loaders.processes import members
 from loaders.reader import Reader, TooManyBadClipsError
+from loaders.sampling.speakers import SpeakerShare
+from loaders.stream import Stream
 from sharding.media.filmstrip import decode_filmstrip, encode_filmstrip
 from sharding.media.waveform import AudioFormat, encode_waveform
 from sharding.settings import BuildSettings
@@ -685,6 +688,22 @@ def test_remote_shards_are_read_window_by_window(dataset: Path, tmp_path: Path, 
     assert found == run_of(dataset, 30, shard_window=1)
 
 
+@pytest.mark.parametrize(("windows", "is_said"), [(2, False), (1, True), (0.6, True)])
+def test_a_cache_too_small_for_two_windows_is_said_once(
+    dataset: Path, tmp_path: Path, windows: float, is_said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Shards are fetched again and again, those at windows' borders or all, and a store sends a bill for each time."""
+    fsspec.filesystem("memory").put(str(dataset), f"/{tmp_path.name}", recursive=True)
+    biggest = max(path.stat().st_size for path in dataset.glob("train/*.tar"))
+    options: dict[str, Any] = {"cache": tmp_path / "cache", "cache_bytes": int(windows * 2 * biggest) + 1}
+    with loader_of(f"memory://{tmp_path.name}", shard_window=2, **options) as loader:  # type: ignore[arg-type]
+        found = digests(take(loader, 14))
+    assert found == run_of(dataset, 14, shard_window=2)
+    said = [record.getMessage() for record in caplog.records if "fetched again and again" in record.getMessage()]
+    assert len(said) == is_said
+    assert all("raise it, or lower shard_window" in line for line in said)
+
+
 def test_a_missing_shard_ends_the_run_in_one_line(dataset: Path, tmp_path: Path) -> None:
     copy = copy_of(dataset, tmp_path / "copy")
     path = shard_of(copy, "train", 0)
@@ -738,6 +757,110 @@ def test_closing_lets_the_files_go(dataset: Path, tmp_path: Path) -> None:
     with loader_of(copy) as loader:
         take(loader, 7)
     assert not [path for path in open_files() if path.is_relative_to(copy) and path.suffix == ".tar"]
+
+
+def test_closing_lets_the_memory_go_that_is_shared_with_processes(dataset: Path) -> None:
+    """A file each, which a program that keeps its closed loaders would run out of."""
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    loader = loader_of(dataset, readers="processes")
+    held = take(loader, 3)
+    said = digests(held)
+    loader.close()
+    assert digests(held) == said
+    held.clear()
+    assert wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before)
+
+
+def test_a_loader_that_is_closed_while_it_starts_leaves_no_thread(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another thread; a trial of a GPU's placement takes seconds."""
+
+    def closing(*given: Any) -> Stream:
+        loader.close()
+        return Stream(*given)
+
+    monkeypatch.setattr("loaders.loader.Stream", closing)
+    loader = loader_of(dataset)
+    with pytest.raises(RuntimeError, match="closed by another thread"):
+        take(loader, 1)
+    assert not own_threads()
+
+
+def test_an_interrupt_while_threads_start_leaves_none(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def interrupted(self: threading.Thread) -> None:
+        if self.name == "filmstrip-decode":
+            raise KeyboardInterrupt
+        start(self)
+
+    expected = run_of(dataset, 2)
+    with loader_of(dataset) as loader:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                take(loader, 1)
+        assert not own_threads()
+        assert digests(take(loader, 2)) == expected
+
+
+def test_an_interrupt_just_after_threads_started_lets_close_end_them(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = loader_of(dataset)
+    with monkeypatch.context() as patch:
+        patch.setattr("loaders.loader.weakref.finalize", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            take(loader, 1)
+    loader.close()
+    assert not own_threads()
+
+
+@pytest.mark.parametrize("interrupted", [0, 3, 6, 7])
+def test_after_an_interrupt_the_loop_goes_on_with_the_batch_that_was_not_handed_out(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, interrupted: int
+) -> None:
+    """As in a notebook: Ctrl-C, and the cell once more."""
+    expected, made, batch_of = run_of(dataset, 10), itertools.count(), loaders.loader._batch
+
+    def interrupting(*given: Any) -> Batch:
+        if next(made) == interrupted:
+            raise KeyboardInterrupt
+        return batch_of(*given)
+
+    with loader_of(dataset) as loader:
+        monkeypatch.setattr("loaders.loader._batch", interrupting)
+        seen = digests(take(loader, interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            take(loader, 1)
+        state = loader.state_dict()
+        seen += digests(take(loader, 10 - interrupted))
+    assert seen == expected
+    with loader_of(dataset) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 10 - interrupted)) == expected[interrupted:]
+
+
+def test_threads_that_share_a_loader_get_each_batch_once(dataset: Path) -> None:
+    with loader_of(dataset, batch_size=2) as loader:
+        expected = digests(take(loader, len(loader)))
+    seen: list[str] = []
+    in_one_epoch = threading.Barrier(4)
+
+    def use() -> None:
+        batches = iter(loader)
+        seen.append(digest(next(batches)))
+        in_one_epoch.wait()
+        seen.extend(map(digest, batches))
+
+    with loader_of(dataset, batch_size=2) as loader:
+        threads = [threading.Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(seen) == sorted(expected)
 
 
 def test_a_loader_that_nobody_holds_any_more_ends_its_threads(dataset: Path) -> None:
@@ -1002,6 +1125,18 @@ def test_the_statistics_add_up(dataset: Path) -> None:
         ({"device": "abacus"}, "abacus"),
         ({"device": "mps"}, "mps"),
         ({"cpu_decoder": "abacus"}, "use auto, dali or turbo"),
+        ({"max_bad_fraction": "0.1"}, "max_bad_fraction is '0.1': use a share"),
+        ({"max_bad_fraction": None}, "max_bad_fraction is None: use a share"),
+        ({"cache_patience": "10"}, "cache_patience is '10': use a number of seconds"),
+        ({"hw_decoder_load": "1"}, "hw_decoder_load is '1': use a share"),
+        ({"device": None}, "device is None: use cpu"),
+        ({"device": ["cpu"]}, "device is ['cpu']: use cpu"),
+        ({"members": None}, "members is None: give names in a tuple"),
+        ({"negatives": "other_video"}, "give kinds with their weights"),
+        ({"negatives": {"other_video": "1"}}, "has weight '1'"),
+        ({"negatives": {"other_video": None}}, "has weight None"),
+        ({"storage_options": "endpoint_url"}, "storage_options is 'endpoint_url': give a mapping"),
+        ({"speakers": {"fraction": 0.1}}, "give a loaders.sampling.speakers.SpeakerShare"),
         ({"frames": 5, "stride": 4}, "5 frames at a stride of 4 span 17, and clips have 16: use 4 at most"),
         ({"frames": 5, "stride": 0}, "stride is 0: use 1"),
         ({"frames": 1, "stride": 2}, "frames is 1, between which there is none"),
@@ -1018,6 +1153,71 @@ def test_settings_out_of_range_are_refused_in_one_line(dataset: Path, changes: d
         loader_of(dataset, **changes)
     assert named in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        (["{}"], "several with their weights"),
+        (("{}", "{}"), "several with their weights"),
+        (None, "dataset is None: give a folder"),
+        ({}, "no dataset was given"),
+        ({("{}",): 1.0}, "give a folder, a URL or a Dataset"),
+        ({"{}": None}, "has weight None: use a number above 0"),
+        ({"{}": "1"}, "has weight '1': use a number above 0"),
+        ({"{}": 0}, "has weight 0.0: use a number above 0"),
+        ({"{}": float("inf")}, "has weight inf: use a number above 0"),
+        ({"{}": 1e300}, "use smaller ones"),
+        ({"{}": 1e9}, "use smaller ones"),
+    ],
+)
+def test_what_is_no_dataset_nor_several_with_weights_is_refused_in_one_line(
+    dataset: Path, places: Any, named: str
+) -> None:
+    if isinstance(places, dict):
+        given: Any = {str(dataset) if place == "{}" else place: weight for place, weight in places.items()}
+    else:
+        given = places and type(places)(str(dataset) for _ in places)
+    with pytest.raises(InputError) as refused:
+        ClipLoader(given, batch_size=8)
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_state_is_json_whosever_numbers_were_given(dataset: Path) -> None:
+    """Those of numpy and torch are neither JSON nor what torch.load takes with weights_only."""
+    number, real = np.int64, np.float32
+    given: dict[str, Any] = {
+        "frames": number(4),
+        "stride": torch.tensor(2),
+        "world_size": number(2),
+        "rank": number(1),
+        "node_groups": number(2),
+        "shard_window": number(1),
+        "prefetch": number(2),
+        "training": np.bool_(True),
+        "negatives": {0: {"other_video": real(1)}, 1: {"other_video": torch.tensor(1.0), "shifted": 1}},
+        "speakers": SpeakerShare(fraction=real(0.5), seed=number(7), held_out=np.bool_(False)),
+    }
+    plain = {
+        "frames": 4,
+        "stride": 2,
+        "world_size": 2,
+        "rank": 1,
+        "node_groups": 2,
+        "shard_window": 1,
+        "training": True,
+        "negatives": {0: {"other_video": 1}, 1: {"other_video": 1, "shifted": 1}},
+        "speakers": SpeakerShare(fraction=0.5, seed=7, held_out=False),
+    }
+    with loader_of({dataset: real(1)}, batch_size=2, **given) as loader:  # type: ignore[dict-item]
+        expected = digests(take(loader, 5))
+        state = json.loads(json.dumps(loader.state_dict()))
+        later = digests(take(loader, 3))
+    assert run_of({dataset: 1.0}, 5, batch_size=2, **plain) == expected
+    with loader_of({dataset: 1}, batch_size=2, **plain) as loader:
+        loader.load_state_dict(state)
+        assert digests(take(loader, 3)) == later
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -27,6 +27,7 @@ from loaders.dataset.manifest import (
 )
 from loaders.errors import InputError
 from tests.datasets import LABELS
+from tests.limits import unprivileged
 
 names = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 counts = st.integers(0, 1 << 50)
@@ -189,6 +190,23 @@ def test_a_folder_that_is_none_and_one_without_a_dataset_are_refused(tmp_path: P
         with pytest.raises(InputError, match=problem) as refused:
             read_manifest(folder)
         assert str(folder) in str(refused.value)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_refused_in_one_line(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "dataset").mkdir(parents=True)
+    closed.chmod(0)
+    try:
+        with unprivileged(), pytest.raises(InputError, match="Permission denied: make it readable") as refused:
+            read_manifest(closed / "dataset")
+    finally:
+        closed.chmod(0o755)
+    assert str(closed / "dataset") in str(refused.value)
+
+
+def test_a_name_longer_than_any_folders_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError, match="File name too long: give the --output"):
+        read_manifest(Path("x" * 300))
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tarfile
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from loaders.dataset.shards import CorruptMemberError, Shards
 from loaders.errors import InputError
 from tests.damage import copy_of, flip_byte, shard_of
 from tests.datasets import Contents, make_dataset
-from tests.limits import at_most_open_files, open_files
+from tests.limits import at_most_open_files, open_files, unprivileged
 
 MEMBERS = {"filmstrip": "filmstrip.jpg", "audio": "audio.wav", "gaze": "gaze.npy", "clip": "clip.msg"}
 
@@ -115,6 +116,17 @@ def test_too_many_open_files_are_no_fault_of_the_shard(dataset: Path) -> None:
     with at_most_open_files(3), pytest.raises(InputError, match=r"Too many open files: .*ulimit -n") as refused:
         Shards(catalog).read("filmstrip", 0)
     assert "verify" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["000000.tar", "clips.parquet"])
+def test_what_may_not_be_read_is_said_to_be_so(dataset: Path, name: str) -> None:
+    """And no repair is advised, which would build anew what is whole."""
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are for their user alone
+        Path(folder).chmod(0o755)
+        copy = copy_of(dataset, Path(folder, "copy"))
+        (copy / "train" / name).chmod(0)
+        with unprivileged(), pytest.raises(InputError, match=f"{name}: Permission denied: make it readable"):
+            Shards(open_catalog(copy, "train", ["audio"])).read("audio", 0)
 
 
 def test_a_shard_that_is_being_written_is_waited_for(dataset: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Memory is lent to one borrower at a time, and comes back when nothing refers to it any more."""
 
 import gc
+import mmap
 import os
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,26 @@ def test_no_function_of_pythons_runs_when_it_comes_back() -> None:
         sys.setprofile(None)
     assert called == []
     assert len(buffers._free) == 1
+
+
+def test_what_was_let_go_is_not_lent_again_and_lives_as_long_as_its_borrowers() -> None:
+    made: list[weakref.ref[mmap.mmap]] = []
+
+    def memory(length: int) -> mmap.mmap:
+        found = buffers_module.private_memory(length)
+        made.append(weakref.ref(found))
+        return found
+
+    buffers = Buffers((), np.uint8, memory=memory)
+    held, free = buffers.lend(1000), buffers.lend(1000)
+    held[:] = 7
+    del free
+    buffers.let_go()
+    assert made[1]() is None
+    assert (held == 7).all()
+    del held
+    assert made[0]() is None
+    assert len(buffers.lend(10)) == 10
 
 
 @given(st.integers(0, 63), st.integers(1, 5000))
