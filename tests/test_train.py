@@ -453,21 +453,22 @@ def test_two_processes_train_what_one_does(
     """The same global batches, labels of clips dealt out unevenly, steps of two batches, batch norms over all."""
     small = [value if value != "2" else "1" for value in SMALL]
     training = ("--stage", "finetune", "--data", dataset, *small, "--max-steps", "4", "--accumulate", "2")
-    more = ("--targets", "emotion", "valence", "--alpha", "1", "--learning-rate", "3e-4", "--clip-gradients", "0.5")
+    more = ("--targets", "emotion", "valence", "--alpha", "1", "--learning-rate", "3e-5", "--clip-gradients", "0.5")
     halves = [value if value != "8" else "4" for value in map(str, (*training, *more))]
     pair = [forked.train((*halves, "--output", tmp_path / "two"), rank) for rank in forked.rank_environments(2)]
     called(monkeypatch, capfd, *training, *more, "--output", tmp_path / "one")
     for each in pair:
         _, err = each.communicate(timeout=120)
         assert each.returncode == 0, err
-    # Adam makes much of the rounding in small gradients: after more steps it shows where embeddings have length 1.
+    # Adam makes much of the rounding in small gradients, the more the higher the rate: at ten times this one, one and two
+    # were a thousandth apart after the second step on some processors.
     one, two = (curves_of(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert {"train/loss", "train/gradient_norm"} < one.keys()
     for name, values in one.items():
         assert len(values) == 4
-        rel = 1e-3 if name == "train/gradient_norm" else 1e-4
-        assert two[name] == pytest.approx(values, abs=1e-4, rel=rel), name
+        rel = 2e-4 if name == "train/gradient_norm" else 2e-5
+        assert two[name] == pytest.approx(values, abs=2e-5, rel=rel), name
     assert len({round(value, 3) for value in one["train/loss"]}) == 4
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
