@@ -460,8 +460,8 @@ def test_two_processes_train_what_one_does(
     for each in pair:
         _, err = each.communicate(timeout=120)
         assert each.returncode == 0, err
-    # Adam makes much of the rounding in small gradients, the more the higher the rate: at ten times this one, one and two
-    # were a thousandth apart after the second step on some processors.
+    # Adam makes much of the rounding in small gradients, the more the higher the rate: at ten times this one they were
+    # a thousandth apart after the second step on some processors.
     one, two = (curves_of(tmp_path / name) for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert {"train/loss", "train/gradient_norm"} < one.keys()
