@@ -45,8 +45,8 @@ from loaders.errors import InputError, reported
 FIGURES = ("clips_a_second", "processor_us_a_clip")
 WHOLE, UNMARKED = "whole", "whole, without markers"
 KINDS = {"frames alone": False, "with sound": True}  #: whether there is sound
-# Before a turn is timed: as many batches as are read and decoded ahead, and more; and where processes read, for long
-# enough that each has had all memory to read to, for at first it has to map it.
+# Before a turn is timed: as many batches as are read and decoded ahead, and more; and where processes may read, for so
+# long that each has had all memory to read to, for at first it has to map it.
 _AHEAD, _SECONDS_AHEAD = 8, 0.5
 
 
@@ -186,8 +186,8 @@ def turn(settings: Settings, dataset: Path, options: dict[str, Any]) -> Figures:
     ) as loader:
         batches = _endless(loader)
         taken, clips = 0, 0
-        by_processes = {"auto": loader.device.type == "cuda", "processes": True, "threads": False}[settings.readers]
-        until = time.perf_counter() + (_SECONDS_AHEAD if by_processes else 0.0)
+        may_be_processes = loader.device.type == "cuda" or settings.readers == "processes"
+        until = time.perf_counter() + (_SECONDS_AHEAD if may_be_processes else 0.0)
         while taken < _AHEAD or time.perf_counter() < until:
             batch = next(batches)
             taken += 1

@@ -153,6 +153,19 @@ def execute(source: str, *arguments: object, environment: Mapping[str, str] = EN
     return Forked(_execute, source, list(map(str, arguments)), environment=environment)
 
 
+def of_two_ranks(source: str, meet: Path, *arguments: object, patience: float = 120.0) -> list[tuple[str, str]]:
+    """What a script says, and complains of, in each of two processes that end well within so many seconds.
+
+    ``sys.argv`` has the file by which they find each other, the rank, and the arguments.
+    """
+    said = []
+    for each in [execute(source, meet, rank, *arguments) for rank in range(2)]:
+        out, err = each.communicate(timeout=patience)
+        assert each.returncode == 0, err
+        said.append((out, err))
+    return said
+
+
 def _run(
     function: Callable[..., object],
     given: Sequence[Any],

@@ -59,9 +59,6 @@ print("equal")
 
 
 def test_a_step_of_two_ranks_is_one_with_the_whole_batch(tmp_path: Path) -> None:
-    ranks = [forked.execute(RANK, tmp_path / "meet", rank) for rank in range(2)]
-    for each in ranks:
-        out, err = each.communicate(timeout=240)
-        assert each.returncode == 0, err
+    for out, err in forked.of_two_ranks(RANK, tmp_path / "meet", patience=240):
         assert "one after the other" not in err
         assert out.strip().endswith("equal")

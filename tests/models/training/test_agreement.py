@@ -29,9 +29,6 @@ dist.destroy_process_group()
 
 @pytest.mark.parametrize("lacking", ["nobody", "1"])
 def test_kernels_run_on_all_ranks_or_on_none(lacking: str, tmp_path: Path) -> None:
-    ranks = [forked.execute(RANK, tmp_path / "meet", rank, lacking) for rank in range(2)]
-    for each in ranks:
-        out, err = each.communicate(timeout=120)
-        assert each.returncode == 0, err
+    for out, err in forked.of_two_ranks(RANK, tmp_path / "meet", lacking):
         assert out.strip().endswith("[True, True]" if lacking == "nobody" else "[False, False]")
         assert ("of rank 1: there is no compiler" in err) == (lacking == "1")
